@@ -1,0 +1,26 @@
+"""The registries of scope ``mmmaskclip``.
+
+Every part of a run is built from one of these by its config. A name that is not found here is looked up in mmengine's
+root registry; parts of mmpretrain, mmseg and mmdet are always written with their scope (``mmpretrain.Accuracy``),
+because those packages register different classes under the same names.
+"""
+
+from mmengine import registry as root
+from mmengine.registry import Registry
+
+
+def _child(name: str, parent: Registry, location: str) -> Registry:
+    return Registry(name, parent=parent, scope='mmmaskclip', locations=[f'mmmaskclip.{location}'])
+
+
+MODELS = _child('model', root.MODELS, 'models')
+DATASETS = _child('dataset', root.DATASETS, 'datasets')
+TRANSFORMS = _child('transform', root.TRANSFORMS, 'datasets')
+FUNCTIONS = _child('function', root.FUNCTIONS, 'datasets')
+HOOKS = _child('hook', root.HOOKS, 'engine')
+LOOPS = _child('loop', root.LOOPS, 'engine')
+OPTIM_WRAPPERS = _child('optimizer wrapper', root.OPTIM_WRAPPERS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    'optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine'
+)
+METRICS = _child('metric', root.METRICS, 'evaluation')
