@@ -1,0 +1,87 @@
+"""CLIP's byte-pair tokenizer, as mmseg ships it, for captions as they come from the web."""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Byte-pair merging takes time quadratic in the length of a word: a megabyte of letters without a space would stop a
+# worker for hours. The longest entry of the vocabulary has 64 bytes, so the 75 tokens of a caption that are kept are
+# decided by what comes well before this many bytes per token.
+_BYTES_PER_TOKEN = 110
+_CACHED_WORDS = 65536
+
+
+@lru_cache(maxsize=1)
+def _bpe() -> Any:
+    # Imported at first use: mmseg.utils takes a second, which nobody who only imports the registry should pay.
+    from mmseg.utils.tokenizer import _tokenizer
+
+    return _tokenizer
+
+
+def _word_ids(word: str, max_bytes: int) -> tuple[int, ...]:
+    bpe = _bpe()
+    symbols = ''.join(bpe.byte_encoder[byte] for byte in word.encode('utf-8')[:max_bytes])
+    known = symbols in bpe.cache
+    ids = tuple(bpe.encoder[token] for token in bpe.bpe(symbols).split(' '))
+    if not known:
+        # mmseg keeps every word it has ever seen: gigabytes per worker after a few hundred million captions.
+        bpe.cache.pop(symbols, None)
+    return ids
+
+
+_cached_word_ids = lru_cache(maxsize=_CACHED_WORDS)(_word_ids)
+
+
+def _encode(text: str, max_ids: int) -> list[int]:
+    from mmseg.utils.tokenizer import basic_clean
+
+    # mmseg collapses spaces with a pattern that leaves \x1c to \x1f in place; the cleaning of open_clip does not.
+    cleaned = ' '.join(basic_clean(text).split()).lower()
+    ids: list[int] = []
+    for match in _bpe().pat.finditer(cleaned):
+        word = match.group()
+        if len(word) <= 64:
+            ids.extend(_cached_word_ids(word, 4 * 64))
+        else:
+            ids.extend(_word_ids(word, max_ids * _BYTES_PER_TOKEN))
+        if len(ids) >= max_ids:
+            break
+    return ids[:max_ids]
+
+
+def tokenize(texts: list[str], context_length: int = 77) -> list[Tensor]:
+    """Turn captions into CLIP's token ids.
+
+    The ids are those of OpenAI's and open_clip's tokenizer: 49408 ids, start 49406, end 49407; the text is repaired
+    (ftfy), HTML entities are resolved, spaces collapsed, letters lowered. A literal ``<end_of_text>`` in a caption
+    becomes the id 49407 there, as in open_clip.
+
+    Args:
+        texts: Captions, one string each.
+        context_length: Longest result, start and end ids included. Longer captions lose their end, but keep the end id.
+
+    Returns:
+        One int32 tensor (L,), 2 <= L <= ``context_length``, per caption: start id, words, end id; not padded.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f'tokenize needs a list of captions, got the string {texts[:40]!r}; write [text]')
+    encoder = _bpe().encoder
+    start, end = encoder['<start_of_text>'], encoder['<end_of_text>']
+    return [torch.tensor([start, *_encode(text, context_length - 2), end], dtype=torch.int32) for text in texts]
+
+
+def pad_tokens(tokens: list[Tensor]) -> Tensor:
+    """Stack captions of different length, with zeros up to the longest of them.
+
+    The zeros are never seen by a causal text tower that is pooled at the end id, so no mask is needed.
+
+    Args:
+        tokens: T int32 tensors (L_i,).
+
+    Returns:
+        int32 tensor (T, max L_i).
+    """
+    return torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
