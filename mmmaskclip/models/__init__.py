@@ -1,0 +1,1 @@
+from . import backbones, heads, losses, masking, necks, objectives, pretrainers  # noqa: F401 (registers all parts)

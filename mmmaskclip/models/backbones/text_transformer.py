@@ -1,0 +1,105 @@
+"""The text tower: CLIP's causal transformer, computed only as far as the longest caption of the batch."""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from torch import Tensor, nn
+
+from mmmaskclip.registry import MODELS
+
+
+@MODELS.register_module()
+class CLIPTextTransformer(BaseModule):
+    """Causal transformer pooled at the end-of-text token (Radford et al. 2021, section 2.4).
+
+    mmpretrain's CLIP text tower needs ``transformers`` and mmseg's is inference only, so the tower is ours; its blocks
+    are mmpretrain's ViT blocks with the causal flag set in the attention call, which keeps the flash kernel that a
+    dense mask rules out.
+
+    Because attention is causal and the output is read at the end-of-text token, tokens after it change nothing:
+    captions may be padded to any length, and computing only up to the longest caption of the batch is exact.
+
+    Args:
+        width: Token width C. Defaults to 512.
+        num_layers: Number of blocks. Defaults to 12.
+        num_heads: Attention heads. Defaults to 8.
+        vocab_size: Number of token ids. Defaults to 49408, CLIP's byte-pair vocabulary.
+        context_length: Longest caption in tokens, start and end included. Defaults to 77.
+        quick_gelu: Use QuickGELU, as OpenAI's weights do, in place of GELU. Defaults to False.
+    """
+
+    def __init__(
+        self,
+        width: int = 512,
+        num_layers: int = 12,
+        num_heads: int = 8,
+        vocab_size: int = 49408,
+        context_length: int = 77,
+        quick_gelu: bool = False,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.width = width
+        self.context_length = context_length
+        self.token_embedding = nn.Embedding(vocab_size, width)
+        self.pos_embed = nn.Parameter(torch.zeros(context_length, width))
+        self.layers = nn.ModuleList(
+            TransformerEncoderLayer(
+                width,
+                num_heads,
+                4 * width,
+                act_cfg=dict(type='mmpretrain.QuickGELU' if quick_gelu else 'GELU'),
+                norm_cfg=dict(type='LN', eps=1e-5),
+            )
+            for _ in range(num_layers)
+        )
+        for layer in self.layers:
+            layer.attn.scaled_dot_product_attention = partial(F.scaled_dot_product_attention, is_causal=True)
+        self.final_norm = nn.LayerNorm(width)
+
+    def init_weights(self) -> None:
+        """CLIP's initialization (Radford et al. 2021, released code)."""
+        super().init_weights()
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.pos_embed, std=0.01)
+        attention_std = self.width**-0.5
+        residual_std = attention_std * (2 * len(self.layers)) ** -0.5
+        for layer in self.layers:
+            nn.init.normal_(layer.attn.qkv.weight, std=attention_std)
+            nn.init.normal_(layer.attn.proj.weight, std=residual_std)
+            nn.init.normal_(layer.ffn.layers[0][0].weight, std=(2 * self.width) ** -0.5)
+            nn.init.normal_(layer.ffn.layers[1].weight, std=residual_std)
+            for linear in (layer.attn.qkv, layer.attn.proj, layer.ffn.layers[0][0], layer.ffn.layers[1]):
+                nn.init.zeros_(linear.bias)
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Features of every token before the final norm.
+
+        Args:
+            tokens: Token ids (T, L) with L at most ``context_length``, padded with zeros.
+
+        Returns:
+            (T, L, C).
+
+        Raises:
+            ValueError: If captions are longer than ``context_length``.
+        """
+        length = tokens.shape[1]
+        if length > self.context_length:
+            raise ValueError(
+                f'captions of {length} tokens, but context_length={self.context_length}: tokenize with '
+                'context_length set to the same value'
+            )
+        x = self.token_embedding(tokens) + self.pos_embed[:length]
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Feature of the end-of-text token (the highest id) of captions (T, L), after the final norm: (T, C)."""
+        x = self.encode(tokens)
+        end_of_text = tokens.argmax(dim=-1)
+        return self.final_norm(x[torch.arange(len(x), device=x.device), end_of_text])

@@ -1,0 +1,145 @@
+"""The image tower: mmpretrain's VisionTransformer, able to encode a subset of its patch tokens."""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from mmpretrain.models.backbones.vision_transformer import VisionTransformer
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor, nn
+
+from mmmaskclip.registry import MODELS
+
+ARCHITECTURES = {
+    'Ti': dict(embed_dims=192, num_layers=12, num_heads=3, feedforward_channels=768),
+    'S': dict(embed_dims=384, num_layers=12, num_heads=6, feedforward_channels=1536),
+    'B': dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
+    'L': dict(embed_dims=1024, num_layers=24, num_heads=16, feedforward_channels=4096),
+}
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What the image tower returns, after its final norm.
+
+    Attributes:
+        cls: Class token, (B, C).
+        patches: Patch tokens, (B, N, C); N is the number of tokens that were encoded.
+    """
+
+    cls: Tensor
+    patches: Tensor
+
+    def detach(self) -> 'ImageFeatures':
+        """The same features, cut from the graph."""
+        return ImageFeatures(self.cls.detach(), self.patches.detach())
+
+
+def gather_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
+    """Pick tokens (B, N, C) by their indices (B, K), giving (B, K, C)."""
+    return tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+@MODELS.register_module()
+class CLIPVisionTransformer(VisionTransformer):
+    """ViT image tower for contrastive pretraining.
+
+    In pretraining it is used in two steps, so that the patch embedding of an image is computed once and shared by the
+    full and the masked pass: :meth:`embed`, then :meth:`encode`. ``forward`` is mmpretrain's and returns a tuple of
+    feature maps, so that the same class is a backbone of mmpretrain, mmseg and mmdet.
+
+    Args:
+        arch: ``'ViT-Ti/16'``, ``'ViT-S/16'``, ``'ViT-B/32'``, ``'ViT-B/16'``, ``'ViT-L/14'`` (the number is the patch
+            size in pixels, any is allowed) or mmpretrain's dict of embed_dims, num_layers, num_heads and
+            feedforward_channels. Defaults to ``'ViT-B/16'``.
+        patch_size: Patch size in pixels. Needed with a dict ``arch``, taken from the name otherwise.
+        quick_gelu: Use ``x * sigmoid(1.702 x)``, as OpenAI's weights do, in place of GELU. Defaults to False.
+        **kwargs: Arguments of :class:`mmpretrain.models.VisionTransformer`: ``img_size``, ``pre_norm``, ``norm_cfg``,
+            ``drop_path_rate``, ``out_type``, ``out_indices`` and so on. OpenAI's and OpenCLIP's weights need
+            ``pre_norm=True`` and ``norm_cfg=dict(type='LN', eps=1e-5)``.
+
+    Raises:
+        ValueError: If ``arch`` is no known name, or if the patch size is missing or said twice.
+    """
+
+    def __init__(
+        self, arch: str | dict = 'ViT-B/16', patch_size: int | None = None, quick_gelu: bool = False, **kwargs
+    ):
+        if isinstance(arch, str):
+            match = re.fullmatch(r'ViT-(Ti|S|B|L)/(\d+)', arch)
+            if match is None:
+                raise ValueError(
+                    f'arch={arch!r} is unknown: write ViT-Ti, ViT-S, ViT-B or ViT-L, a slash and the '
+                    "patch size, e.g. 'ViT-B/16', or a dict of mmpretrain's arch settings"
+                )
+            if patch_size not in (None, int(match[2])):
+                raise ValueError(f'patch_size={patch_size} contradicts arch={arch!r}: leave patch_size out')
+            arch, patch_size = dict(ARCHITECTURES[match[1]]), int(match[2])
+        elif patch_size is None:
+            raise ValueError('patch_size is missing: an arch given as a dict does not say it')
+        if quick_gelu:
+            # The scope is needed: mmseg and mmdet would look up a QuickGELU of their own, or none.
+            kwargs['layer_cfgs'] = dict(act_cfg=dict(type='mmpretrain.QuickGELU'), **kwargs.get('layer_cfgs', {}))
+        super().__init__(arch=dict(arch), patch_size=patch_size, **kwargs)
+
+    def init_weights(self) -> None:
+        """Initialize as MAE and MoCo v3 do: Xavier for q, k, v each, MLP and patch embedding; normal(0.02) tokens."""
+        super().init_weights()
+        if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
+            return
+        nn.init.normal_(self.cls_token, std=0.02)
+        projection = self.patch_embed.projection
+        nn.init.xavier_uniform_(projection.weight.view(projection.weight.shape[0], -1))
+        if projection.bias is not None:
+            nn.init.zeros_(projection.bias)
+        for layer in self.layers:
+            for weight in (*layer.attn.qkv.weight.chunk(3), layer.attn.proj.weight):
+                nn.init.xavier_uniform_(weight)
+            nn.init.zeros_(layer.attn.qkv.bias)
+            nn.init.zeros_(layer.attn.proj.bias)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Patch embedding plus positions.
+
+        Args:
+            images: Normalized images, (B, 3, H, W); positions are interpolated when the size is not ``img_size``.
+
+        Returns:
+            Patch tokens (B, N, C) and the patch grid (rows, columns).
+        """
+        tokens, grid = self.patch_embed(images)
+        positions = resize_pos_embed(self.pos_embed, self.patch_resolution, grid, self.interpolate_mode, 1)
+        return tokens + positions[:, 1:], tuple(grid)
+
+    def encode(self, tokens: Tensor, visible: Tensor | None = None) -> ImageFeatures:
+        """Run the transformer over the class token and all, or the visible, patch tokens.
+
+        Args:
+            tokens: Patch tokens from :meth:`embed`, (B, N, C).
+            visible: Indices of the tokens to keep, (B, K). Only these are computed (MAE's and MaskCLIP's masked
+                pass). All tokens by default.
+
+        Returns:
+            Features of the class token and of the N, or K, patches in the order given.
+        """
+        if visible is not None:
+            tokens = gather_tokens(tokens, visible)
+        cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+        x = self.pre_norm(self.drop_after_pos(torch.cat((cls_token.to(tokens.dtype), tokens), dim=1)))
+        for layer in self.layers:
+            x = layer(x)
+        if self.final_norm:
+            x = self.ln1(x)
+        return ImageFeatures(cls=x[:, 0], patches=x[:, 1:])
+
+    def features(self, images: Tensor) -> ImageFeatures:
+        """Features of the full image, (B, 3, H, W): :meth:`embed` and :meth:`encode` in one call."""
+        return self.encode(self.embed(images)[0])
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise decay, and the number of depths; mmpretrain's, but ``pre_norm`` is stem.
+
+        mmpretrain counts ``pre_norm`` as the last layer, which would train the stem's norm at the full learning rate.
+        """
+        depth, num_depths = super().get_layer_depth(param_name, prefix)
+        return (0 if param_name.startswith(f'{prefix}pre_norm') else depth), num_depths

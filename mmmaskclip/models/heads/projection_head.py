@@ -1,0 +1,58 @@
+"""Projections of the towers' features into the shared embedding space."""
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmmaskclip.models.backbones import ImageFeatures
+from mmmaskclip.registry import MODELS
+
+
+@MODELS.register_module()
+class TextProjectionHead(BaseModule):
+    """One fully connected layer without bias from tower width to embedding (CLIP; MaskCLIP section 3.1).
+
+    Args:
+        in_channels: Tower width C.
+        embed_dims: Size D of the shared embedding.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int, init_cfg: dict | None = None):
+        super().__init__(init_cfg)
+        self.projection = nn.Linear(in_channels, embed_dims, bias=False)
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Project features (..., C) to (..., D)."""
+        return self.projection(features)
+
+
+@MODELS.register_module()
+class ImageProjectionHead(TextProjectionHead):
+    """Pool the image tower's tokens and project them.
+
+    Args:
+        in_channels: Tower width C.
+        embed_dims: Size D of the shared embedding.
+        pool: ``'mean'``, the mean of the patch tokens, is MaskCLIP's global feature (section 3.1: "mean feature of the
+            visual features"); ``'cls'``, the class token, is CLIP's. Defaults to ``'mean'``.
+
+    Raises:
+        ValueError: If ``pool`` is neither.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int, pool: str = 'mean', init_cfg: dict | None = None):
+        super().__init__(in_channels, embed_dims, init_cfg)
+        if pool not in ('mean', 'cls'):
+            raise ValueError(f"pool={pool!r}: choose 'mean' or 'cls'")
+        self.pool = pool
+
+    def forward(self, features: ImageFeatures) -> Tensor:
+        """Global embedding (B, D) of image features."""
+        return self.projection(features.patches.mean(dim=1) if self.pool == 'mean' else features.cls)
+
+    def dense(self, features: ImageFeatures) -> Tensor:
+        """Embedding of every patch, (B, N, D). With mean pooling these are the terms whose mean is the global one."""
+        return self.projection(features.patches)

@@ -1,0 +1,62 @@
+"""The decoder that predicts hidden patches from visible ones."""
+
+import torch
+from mmengine.model import BaseModule
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from torch import Tensor, nn
+
+from mmmaskclip.models.backbones import ImageFeatures
+from mmmaskclip.registry import MODELS
+
+
+@MODELS.register_module()
+class MaskedTokenDecoder(BaseModule):
+    """Re-insert a learned mask token, add positions to all tokens again, and run a small ViT (MaskCLIP, Eq. 5).
+
+    mmpretrain's MAEPretrainDecoder changes the width, fixes its positions and expects MAE's restore indices; the
+    paper's decoder is a plain ViT layer of the encoder's width.
+
+    Args:
+        width: Token width C of the encoder.
+        num_patches: Number of patches N of the full image.
+        num_heads: Attention heads; the papers use the encoder's.
+        depth: Number of blocks. Defaults to 1, the papers' value.
+    """
+
+    def __init__(self, width: int, num_patches: int, num_heads: int, depth: int = 1, init_cfg: dict | None = None):
+        super().__init__(init_cfg)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, num_patches + 1, width))
+        norm_cfg = dict(type='LN', eps=1e-6)
+        self.layers = nn.ModuleList(
+            TransformerEncoderLayer(width, num_heads, 4 * width, norm_cfg=norm_cfg) for _ in range(depth)
+        )
+        self.final_norm = nn.LayerNorm(width, eps=1e-6)
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        nn.init.normal_(self.mask_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def forward(self, visible_features: ImageFeatures, visible: Tensor) -> Tensor:
+        """Predict the features of all patches.
+
+        Args:
+            visible_features: Student features of the K visible patches.
+            visible: Their patch indices, (B, K).
+
+        Returns:
+            (B, N, C) in patch order.
+
+        Raises:
+            ValueError: If a patch index does not fit ``num_patches`` cannot be checked without a device sync; the
+                pretrainer checks the patch grid instead.
+        """
+        patches = visible_features.patches
+        batch, _, width = patches.shape
+        full = self.mask_token.to(patches.dtype).expand(batch, self.pos_embed.shape[1] - 1, width)
+        full = full.scatter(1, visible.unsqueeze(-1).expand(-1, -1, width), patches)
+        x = torch.cat((visible_features.cls.unsqueeze(1), full), dim=1) + self.pos_embed
+        for layer in self.layers:
+            x = layer(x)
+        return self.final_norm(x[:, 1:])

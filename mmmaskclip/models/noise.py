@@ -1,0 +1,36 @@
+"""Random numbers that are a pure function of the sample."""
+
+import torch
+from torch import Tensor
+
+_WORD = 0xFFFFFFFF
+_GOLDEN = 0x9E3779B9
+
+
+def _mix(h: Tensor) -> Tensor:
+    """MurmurHash3's 32-bit finalizer on int64 tensors holding 32-bit words."""
+    h = h ^ (h >> 16)
+    h = (h * 0x85EBCA6B) & _WORD
+    h = h ^ (h >> 13)
+    h = (h * 0xC2B2AE35) & _WORD
+    return h ^ (h >> 16)
+
+
+def sample_noise(seeds: Tensor, count: int, stream: int) -> Tensor:
+    """Uniform noise computed from each sample's seed by a counter-based hash.
+
+    A mask drawn from it needs no generator state: it is the same after a resume, on any number of processes, and under
+    gradient accumulation or recomputation, and it is computed on the device without a host round trip.
+
+    Args:
+        seeds: One non-negative seed per sample, int64 (B,).
+        count: Numbers per sample.
+        stream: Tells uses of the same sample apart, so that, for example, image mask and text mask are independent.
+
+    Returns:
+        float32 (B, count) in [0, 1), with 24 random bits.
+    """
+    base = _mix((seeds & _WORD) ^ _mix(((seeds >> 32) + (stream + 1) * _GOLDEN) & _WORD))
+    counter = torch.arange(1, count + 1, device=seeds.device) * _GOLDEN
+    words = _mix(_mix((base.unsqueeze(1) + counter) & _WORD) ^ base.unsqueeze(1))
+    return (words >> 8).float() / 2**24

@@ -1,0 +1,64 @@
+"""CLIP: pull matching images and captions together, push the others of the batch apart."""
+
+import math
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mmmaskclip.models.losses import similarity_logits
+from mmmaskclip.models.views import Views
+from mmmaskclip.registry import MODELS
+from mmmaskclip.utils.distributed import gather_rows
+
+from .base import Objective
+
+
+@MODELS.register_module()
+class ImageTextContrast(Objective):
+    """Contrast every image with all captions of the global batch, and every caption with all images.
+
+    Args:
+        loss: Config of the contrastive loss. Defaults to ``InfoNCELoss``.
+        gather_with_grad: Let gradients flow through the embeddings of other processes, which makes several processes
+            equal one with the whole batch. False is SLIP's habit. Defaults to True.
+        init_temperature: Initial temperature, learned. Defaults to 0.07.
+        max_logit_scale: Upper bound of the inverse temperature. Defaults to 100.
+        weight: Weight of the loss. Defaults to 1.
+    """
+
+    def __init__(
+        self,
+        loss: dict | None = None,
+        gather_with_grad: bool = True,
+        init_temperature: float = 0.07,
+        max_logit_scale: float = 100.0,
+        weight: float | dict = 1.0,
+    ):
+        super().__init__(weight)
+        self.loss = MODELS.build(loss or dict(type='InfoNCELoss'))
+        self.gather_with_grad = gather_with_grad
+        self.log_scale_bound = math.log(max_logit_scale)
+        # The logarithm is learned, as in CLIP: the scale stays positive and its step is relative.
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / init_temperature)))
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        image, text = views.image_embedding(), views.text_embedding()
+        # Both towers in one collective.
+        gathered = gather_rows(torch.cat((image, text), dim=1), self.gather_with_grad)
+        all_image, all_text = gathered.split(image.shape[1], dim=1)
+        first_row = dist.get_rank() * len(image) if dist.is_initialized() else 0
+        loss = self.loss(image, text, all_image, all_text, self.logit_scale.exp(), first_row)
+        return {'loss': self.weight(self.progress) * loss}
+
+    def logits(self, image: Tensor, text: Tensor) -> Tensor:
+        """Similarities over temperature (R, K), float32, of normalized embeddings (R, D) and (K, D)."""
+        return similarity_logits(image, text, self.logit_scale.exp())
+
+    @torch.no_grad()
+    def after_optimizer_step(self) -> None:
+        """Keep the scale in [1, max_logit_scale] (Radford et al. 2021, section 2.5; lower bound as in SLIP)."""
+        self.logit_scale.clamp_(0, self.log_scale_bound)
+
+    def logged(self) -> dict[str, Tensor]:
+        return {'temperature': (-self.logit_scale.detach()).exp()}

@@ -1,0 +1,163 @@
+"""The model that is pretrained: two towers, their projections, and the objectives that train them."""
+
+import torch.nn.functional as F
+from mmengine.model import BaseModel, ModuleDict
+from torch import Tensor
+
+from mmmaskclip.models.backbones import ImageFeatures
+from mmmaskclip.models.objectives import Objective
+from mmmaskclip.models.teacher import MomentumCopy, follow
+from mmmaskclip.models.views import Views
+from mmmaskclip.registry import MODELS
+from mmmaskclip.utils.ramp import Ramp
+
+
+@MODELS.register_module()
+class ImageTextPretrainer(BaseModel):
+    """Image-text pretraining with any set of objectives (MaskCLIP section 3.3, Eq. 7).
+
+    Args:
+        image_encoder: Config of the image tower.
+        image_projection: Config of the head that pools and projects its features.
+        text_encoder: Config of the text tower.
+        text_projection: Config of the head that projects its features.
+        objectives: Configs of the objectives by name; the name is the prefix of their losses in the log.
+        teacher_momentum: Momentum of all EMA copies per optimizer step: a number, or a ramp over the run. Defaults to
+            0.999 rising linearly to 0.9999 (MaskCLIP supplement, section B).
+        data_preprocessor: Config of the preprocessor, with the images' mean and std.
+    """
+
+    def __init__(
+        self,
+        image_encoder: dict,
+        image_projection: dict,
+        text_encoder: dict,
+        text_projection: dict,
+        objectives: dict[str, dict],
+        teacher_momentum: float | dict = dict(begin=0.999, end=0.9999),  # noqa: B006 (read only)
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ):
+        # Built here, because mmengine would look it up in the root registry when no default scope is set.
+        super().__init__(data_preprocessor and MODELS.build(data_preprocessor), init_cfg)
+        self.image_encoder = MODELS.build(image_encoder)
+        self.image_projection = MODELS.build(image_projection)
+        self.text_encoder = MODELS.build(text_encoder)
+        self.text_projection = MODELS.build(text_projection)
+        self.objectives: dict[str, Objective] = ModuleDict(
+            {name: MODELS.build(objective) for name, objective in objectives.items()}
+        )
+        self.teacher_momentum = Ramp.of(teacher_momentum)
+        self.progress = 0.0
+        if any(objective.needs_teacher for objective in self.objectives.values()):
+            self.teacher = MomentumCopy(self.image_encoder)
+
+    @property
+    def momentum_copies(self) -> list[MomentumCopy]:
+        """Every EMA copy of this model: the teacher, and the target heads of the objectives."""
+        return [module for module in self.modules() if isinstance(module, MomentumCopy)]
+
+    def init_weights(self) -> None:
+        """Initialize, then let every EMA copy start as its source."""
+        super().init_weights()
+        for copy in self.momentum_copies:
+            copy.reset()
+
+    def set_progress(self, progress: float) -> None:
+        """Say which share of the run, in [0, 1], is done; weights, momentum and temperatures depend on it."""
+        self.progress = progress
+        for objective in self.objectives.values():
+            objective.progress = progress
+
+    def after_optimizer_step(self) -> None:
+        """Move what follows the parameters. To be called once per optimizer step that was really taken."""
+        follow(self.momentum_copies, self.teacher_momentum(self.progress))
+        for objective in self.objectives.values():
+            objective.after_optimizer_step()
+
+    def logged(self) -> dict[str, float | Tensor]:
+        """Values to log beside the losses."""
+        values = {} if not self.momentum_copies else {'teacher_momentum': self.teacher_momentum(self.progress)}
+        for objective in self.objectives.values():
+            values |= objective.logged()
+        return values
+
+    def forward(self, mode: str = 'tensor', **batch) -> dict | list:
+        """Run the model on a preprocessed batch.
+
+        Args:
+            mode: ``'loss'`` gives the losses of all objectives by name; ``'predict'`` gives a list with one dict per
+                image (:meth:`predict`); ``'tensor'`` gives the normalized embeddings of images and captions.
+            **batch: ``image`` (B, 3, H, W), ``tokens`` (B, L) and whatever else the mode needs.
+
+        Raises:
+            ValueError: If ``mode`` is unknown.
+        """
+        if mode == 'loss':
+            views = Views(self, batch)
+            return {
+                f'{name}_{key}': value
+                for name, objective in self.objectives.items()
+                for key, value in objective(views).items()
+            }
+        if mode == 'predict':
+            return self.predict(batch)
+        if mode == 'tensor':
+            return {
+                'image_embed': self.encode_image(batch['image']),
+                'text_embed': self.encode_text(batch['tokens']),
+            }
+        raise ValueError(f"mode={mode!r}: choose 'loss', 'predict' or 'tensor'")
+
+    def predict(self, batch: dict) -> list[dict]:
+        """Embeddings for evaluation, one dict per image.
+
+        Args:
+            batch: ``image`` (B, 3, H, W); with ``tokens`` (T, L) and ``num_captions`` (B,), or ``tokens`` (B, L), the
+                captions of the images in order; with ``mask``, patch embeddings are wanted.
+
+        Returns:
+            Per image: ``image_embed`` (D,), ``text_embeds`` (n, D) if there are captions, ``patch_embeds`` (D, h, w) if
+            there is a mask, and the batch's ``key``, ``label`` and ``mask`` where present.
+        """
+        images = batch['image']
+        tokens, grid = self.image_encoder.embed(images)
+        features = self.image_encoder.encode(tokens)
+        columns = {'image_embed': F.normalize(self.image_projection(features).float(), dim=-1)}
+        if 'tokens' in batch:
+            counts = batch['num_captions'].tolist() if 'num_captions' in batch else [1] * len(images)
+            columns['text_embeds'] = self.encode_text(batch['tokens']).split(counts)
+        if 'mask' in batch:
+            columns['patch_embeds'] = self._dense(features, grid)
+        columns |= {name: batch[name] for name in ('key', 'label', 'mask') if name in batch}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """L2-normalized float32 embeddings (B, D) of normalized images (B, 3, H, W)."""
+        return F.normalize(self.image_projection(self.image_encoder.features(images)).float(), dim=-1)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """L2-normalized float32 embeddings (T, D) of captions given as token ids (T, L)."""
+        return F.normalize(self.text_projection(self.text_encoder(tokens)).float(), dim=-1)
+
+    def encode_dense(self, images: Tensor) -> Tensor:
+        """L2-normalized float32 patch embeddings (B, D, h, w), comparable with text, of images of any size."""
+        tokens, grid = self.image_encoder.embed(images)
+        return self._dense(self.image_encoder.encode(tokens), grid)
+
+    def _dense(self, features: ImageFeatures, grid: tuple[int, int]) -> Tensor:
+        patches = F.normalize(self.image_projection.dense(features).float(), dim=-1)
+        return patches.transpose(1, 2).unflatten(2, grid)
+
+    def logits(self, image_embed: Tensor, text_embed: Tensor) -> Tensor:
+        """Similarities over the learned temperature, float32 (R, K).
+
+        Raises:
+            AttributeError: If no objective of this model has a temperature.
+        """
+        for objective in self.objectives.values():
+            if hasattr(objective, 'logits'):
+                return objective.logits(image_embed, text_embed)
+        raise AttributeError(
+            f'no objective among {sorted(self.objectives)} learns a temperature: compare the embeddings themselves'
+        )

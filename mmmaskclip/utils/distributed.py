@@ -1,0 +1,30 @@
+"""Collectives that mmengine.dist does not have."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_gather as all_gather_with_grad
+
+
+def gather_rows(rows: Tensor, with_grad: bool = True) -> Tensor:
+    """Concatenate the rows of all processes, in rank order.
+
+    mmengine.dist.all_gather cuts the gradient.
+
+    Args:
+        rows: This process's rows, (B, ...), the same B on every process.
+        with_grad: Let gradients flow back to the process that owns each row, where they are summed. Together with
+            DDP's average over processes this gives exactly the gradient of one process with the whole batch. Without,
+            the gathered rows are constants, which is SLIP's habit; with one process there is nothing to gather and
+            gradients flow either way, as in SLIP.
+
+    Returns:
+        (world_size * B, ...).
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return rows
+    if with_grad:
+        return torch.cat(all_gather_with_grad(rows))
+    gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, rows.detach().contiguous())
+    return torch.cat(gathered)
