@@ -1,5 +1,6 @@
 """Image-text datasets and what turns their samples into batches."""
 
 from .collate import collate_image_text
+from .image_text_shards import ImageTextShards
 
-__all__ = ['collate_image_text']
+__all__ = ['ImageTextShards', 'collate_image_text']

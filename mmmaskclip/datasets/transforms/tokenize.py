@@ -38,7 +38,7 @@ _cached_word_ids = lru_cache(maxsize=_CACHED_WORDS)(_word_ids)
 def _encode(text: str, max_ids: int) -> list[int]:
     from mmseg.utils.tokenizer import basic_clean
 
-    # mmseg collapses spaces with a pattern that leaves \x1c to \x1f in place; the cleaning of open_clip does not.
+    # As open_clip cleans: what a space is, Python decides, not the regex of mmseg, which leaves some of them out.
     cleaned = ' '.join(basic_clean(text).split()).lower()
     ids: list[int] = []
     for match in _bpe().pat.finditer(cleaned):

@@ -1,0 +1,69 @@
+"""Finds the captions of a sample of a tar shard."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .sampling import BadSample, stable_hash
+
+
+class CaptionReader:
+    """Reads captions from the files of a sample.
+
+    Args:
+        keys: Where to look, one or several of ``'txt'`` (a text file with one caption; any other extension works too)
+            and ``'json:FIELD'`` (a field of the JSON file: a string, or a list of strings). All captions found under
+            all keys count.
+    """
+
+    def __init__(self, keys: str | Sequence[str]) -> None:
+        self.keys = [keys] if isinstance(keys, str) else list(keys)
+        if not self.keys:
+            raise ValueError("caption_key is empty; give e.g. 'txt' or 'json:captions'")
+
+    def __call__(self, files: Mapping[str, bytes]) -> list[str]:
+        """Get the captions that are not blank, without repetition.
+
+        Args:
+            files: Extension to content.
+
+        Raises:
+            BadSample: ``missing_caption`` (no key is there), ``empty_caption`` or ``broken_json``.
+        """
+        found = [value for key in self.keys for value in self._values(key, files)]
+        texts = [' '.join(value.split()) for value in found if isinstance(value, str)]
+        captions = list(dict.fromkeys(text for text in texts if text))
+        if not captions:
+            if not found:
+                raise BadSample('missing_caption', f'no {" or ".join(self.keys)} among {", ".join(sorted(files))}')
+            raise BadSample('empty_caption', f'{found[0]!r}')
+        return captions
+
+    def missing(self, files: Mapping[str, bytes]) -> str | None:
+        """Say what is wrong with a sample's keys, for the check before training; None when a caption key is there."""
+        try:
+            self(files)
+        except BadSample as bad:
+            return bad.detail if bad.cause == 'missing_caption' else None
+        return None
+
+    @staticmethod
+    def _values(key: str, files: Mapping[str, bytes]) -> list[Any]:
+        extension, _, field = key.partition(':')
+        content = files.get(extension)
+        if content is None:
+            return []
+        if not field:
+            return [content.decode('utf-8', 'replace')]
+        try:
+            values = json.loads(content)
+        except ValueError as error:
+            raise BadSample('broken_json', str(error)) from error
+        if not isinstance(values, dict) or field not in values:
+            return []
+        return values[field] if isinstance(values[field], list) else [values[field]]
+
+
+def choose_caption(captions: Sequence[str], seed: int) -> str:
+    """Pick one caption, each with the same chance, as the seed of the sample says."""
+    return captions[stable_hash(seed, 'caption') % len(captions)]
