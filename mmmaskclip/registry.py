@@ -8,6 +8,11 @@ because those packages register different classes under the same names.
 from mmengine import registry as root
 from mmengine.registry import Registry
 
+from mmmaskclip.utils.quiet_imports import quiet_imports
+
+# Here, because every part imports this module before it imports mmpretrain, mmseg or mmdet.
+quiet_imports()
+
 
 def _child(name: str, parent: Registry, location: str) -> Registry:
     return Registry(name, parent=parent, scope='mmmaskclip', locations=[f'mmmaskclip.{location}'])
@@ -20,7 +25,16 @@ FUNCTIONS = _child('function', root.FUNCTIONS, 'datasets')
 HOOKS = _child('hook', root.HOOKS, 'engine')
 LOOPS = _child('loop', root.LOOPS, 'engine')
 OPTIM_WRAPPERS = _child('optimizer wrapper', root.OPTIM_WRAPPERS, 'engine')
-OPTIM_WRAPPER_CONSTRUCTORS = _child(
-    'optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine'
-)
+OPTIM_WRAPPER_CONSTRUCTORS = _child('optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
 METRICS = _child('metric', root.METRICS, 'evaluation')
+DATA_SAMPLERS = _child('data sampler', root.DATA_SAMPLERS, 'engine')
+LOG_PROCESSORS = _child('log processor', root.LOG_PROCESSORS, 'engine')
+
+# Empty, for mmengine's own parts: without a registry of this scope each of them is looked up with a warning.
+OPTIMIZERS = _child('optimizer', root.OPTIMIZERS, 'engine')
+PARAM_SCHEDULERS = _child('parameter scheduler', root.PARAM_SCHEDULERS, 'engine')
+MODEL_WRAPPERS = _child('model wrapper', root.MODEL_WRAPPERS, 'engine')
+RUNNERS = _child('runner', root.RUNNERS, 'engine')
+EVALUATOR = _child('evaluator', root.EVALUATOR, 'evaluation')
+VISUALIZERS = _child('visualizer', root.VISUALIZERS, 'visualization')
+VISBACKENDS = _child('visualizer backend', root.VISBACKENDS, 'visualization')

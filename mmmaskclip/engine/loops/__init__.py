@@ -1,0 +1,3 @@
+from .pretrain_loop import PretrainLoop
+
+__all__ = ['PretrainLoop']

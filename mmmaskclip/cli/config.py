@@ -1,0 +1,108 @@
+"""Configs as the command line gives them: a path and options, with errors that name what was probably meant."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os.path as osp
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+# Keys of a Runner that a config may leave out and --cfg-options may add.
+_RUNNER_KEYS = {
+    'activation_checkpointing', 'auto_scale_lr', 'custom_hooks', 'custom_imports', 'default_hooks', 'env_cfg',
+    'experiment_name', 'find_unused_parameters', 'load_from', 'log_level', 'log_processor', 'model_wrapper_cfg',
+    'param_scheduler', 'randomness', 'resume', 'sync_bn', 'visualizer', 'work_dir',
+}  # fmt: skip
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that all tools share: config, work dir, options and launcher."""
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints [work_dirs/<name of the config>]')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config, e.g. train_dataloader.batch_size=64 model.a.b="[1,2]"',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='how the processes were started [none]'
+    )
+    # torchrun sets the environment variable; the older launcher passes this argument instead.
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config of ``args`` and apply its options.
+
+    Args:
+        args: Parsed arguments of :func:`add_config_arguments`.
+
+    Returns:
+        The config, with ``launcher`` and ``work_dir`` set.
+
+    Raises:
+        FileNotFoundError: If there is no such config; names similar ones.
+        KeyError: If an option sets a key that nothing reads; names the nearest.
+    """
+    if not osp.isfile(args.config):
+        raise FileNotFoundError(f'There is no config {args.config!r}.{_similar_files(args.config)}')
+    cfg = Config.fromfile(args.config)
+    for key in args.cfg_options:
+        _check_option(cfg, key)
+    cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    default = cfg.get('work_dir') or osp.join('work_dirs', Path(args.config).stem)
+    cfg.work_dir = args.work_dir or default
+    return cfg
+
+
+def _check_option(cfg: Config, option: str) -> None:
+    """Refuse an option whose value nothing would read, which mmengine merges without a word."""
+    node, walked = cfg._cfg_dict, []
+    *parents, leaf = option.split('.')
+    for key in parents:
+        if isinstance(node, (list, tuple)) and key.isdigit() and int(key) < len(node):
+            node = node[int(key)]
+        elif isinstance(node, dict) and key in node:
+            node = node[key]
+        elif not walked and key in _RUNNER_KEYS:
+            return
+        else:
+            raise KeyError(_unknown_key(option, key, node, walked))
+        walked.append(key)
+    if not isinstance(node, dict) or leaf in node or (not walked and leaf in _RUNNER_KEYS):
+        return
+    # An argument the config leaves at its default may be set, so only the top level and near misses are refused.
+    if not walked or difflib.get_close_matches(leaf, node, n=1, cutoff=0.85):
+        raise KeyError(_unknown_key(option, leaf, node, walked))
+
+
+def _unknown_key(option: str, key: str, node: object, walked: list[str]) -> str:
+    names = list(node) if isinstance(node, dict) else [str(index) for index in range(len(node))]
+    if not walked:
+        names = [*names, *_RUNNER_KEYS]
+    near = difflib.get_close_matches(key, map(str, names), n=3, cutoff=0.5)
+    hint = f' Did you mean {" or ".join(near)}?' if near else f' There are: {", ".join(map(str, names))}.'
+    return f'--cfg-options {option}: there is no {key!r} in {".".join(walked) or "the config"}.{hint}'
+
+
+def _similar_files(path: str) -> str:
+    folder = Path(path).parent
+    while not folder.is_dir():
+        folder = folder.parent
+    # From the last existing folder of the path, and from configs/ for a name without its folder.
+    found = [*folder.glob('*.py'), *folder.glob('*/*.py'), *Path('configs').rglob('*.py')]
+    by_text = {str(file): file for file in found}
+    near = difflib.get_close_matches(path, by_text, n=3, cutoff=0.5)
+    by_name = [
+        text
+        for text, file in by_text.items()
+        if difflib.SequenceMatcher(None, file.name, Path(path).name).ratio() > 0.8
+    ]
+    near = list(dict.fromkeys([*near, *by_name]))[:3]
+    return f' Did you mean {" or ".join(near)}?' if near else ''

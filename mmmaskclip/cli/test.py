@@ -1,0 +1,61 @@
+"""``mmmaskclip-test`` and ``tools/test.py``: evaluate a checkpoint with a config's test tasks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmmaskclip.cli.config import add_config_arguments, load_config
+from mmmaskclip.utils.checkpoint import load_weights
+from mmmaskclip.utils.setup_env import setup_processes
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description='Evaluate a checkpoint with the test tasks of a config.')
+    add_config_arguments(parser)
+    parser.add_argument('checkpoint', help='path of the checkpoint, or "none" for the untrained model')
+    parser.add_argument('--out', metavar='FILE.json', help='also write the metrics to this file')
+    return parser.parse_args(argv)
+
+
+def format_table(metrics: dict[str, float]) -> str:
+    """A table with one metric per line."""
+    width = max((len(name) for name in metrics), default=0)
+    return '\n'.join(f'{name:<{width}}  {value:10.4f}' for name, value in metrics.items())
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
+    """Evaluate; returns the metrics by name."""
+    args = parse_args(argv)
+    cfg = load_config(args)
+    if cfg.get('test_dataloader') is None:
+        raise ValueError(f'{args.config} has no test_dataloader: it defines nothing to evaluate.')
+    cfg.load_from, cfg.resume = None, False
+    setup_processes(cfg)
+    runner = Runner.from_cfg(cfg)
+    if args.checkpoint == 'none':
+        runner._init_model_weights()  # as train() does before its first step, the broadcast included
+    else:
+        load_weights(runner.model.module if is_model_wrapper(runner.model) else runner.model, args.checkpoint)
+    metrics = {name: float(value) for name, value in runner.test().items()}
+    if is_main_process():
+        print(f'\n{args.config}  {args.checkpoint}\n{format_table(metrics)}')
+        if args.out:
+            Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+            result = {'config': args.config, 'checkpoint': args.checkpoint, 'metrics': metrics}
+            Path(args.out).write_text(json.dumps(result, indent=2) + '\n')
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    return metrics
+
+
+if __name__ == '__main__':
+    main()

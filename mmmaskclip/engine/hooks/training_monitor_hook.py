@@ -1,0 +1,117 @@
+"""What the log of a training run is made of, collected without making the device wait."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections import defaultdict
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import LoggerHook, RuntimeInfoHook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmmaskclip.registry import HOOKS
+
+
+@HOOKS.register_module()
+class TrainingMonitorHook(RuntimeInfoHook):
+    """mmengine's ``RuntimeInfoHook`` whose training scalars are read once per log interval.
+
+    The base class reads every loss back to the host in every iteration, which makes a GPU wait each time, and logs rank
+    0's values. Here losses and gradient norm stay on the device until the interval of the run's ``LoggerHook`` (or the
+    epoch) ends; then one reduction over the ranks and one read give, for the interval,
+
+    * each loss and ``grad_norm`` (steps that were taken), averaged over iterations and ranks,
+    * the last value of what ``model.logged()`` returns (temperature, teacher momentum, ...),
+    * ``images_per_second`` of all ranks together and ``step_time`` (seconds), checkpoints included, validation not,
+    * ``data_share``: the share of time the loop waited for data,
+    * ``memory`` (MB): peak of this rank's GPU memory, or of its process's resident memory on a CPU,
+    * ``skipped``: bad samples met so far, of all ranks, kept over a resume.
+
+    Set it in place of the base class: ``default_hooks = dict(runtime_info=dict(type='TrainingMonitorHook'))``.
+    """
+
+    # After ModelStepHook, so that the logged momentum is that of the step; before LoggerHook, which prints.
+    priority = 'NORMAL'
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the log interval and the count of skipped samples of a resumed run."""
+        super().before_train(runner)
+        loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        self._interval = loggers[0].interval if loggers else 1
+        skipped = runner.message_hub.log_scalars.get('train/skipped')
+        self._skipped = 0 if skipped is None else int(skipped.current())
+        self._steps_seen = runner.optim_wrapper.steps_taken
+        self._model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._reset()
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Restart the clock, so that validation between epochs does not count."""
+        super().before_train_epoch(runner)
+        self._reset()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Keep this iteration's values; at the end of an interval send them to the log.
+
+        Args:
+            runner: The runner.
+            batch_idx: Index of the batch in its epoch.
+            data_batch: The batch; ``image`` gives the number of images, ``skipped`` lists bad samples met on the way.
+            outputs: Losses and other scalars of the step.
+        """
+        for name, value in (outputs or {}).items():
+            self._values[name].append(value.detach())
+        if runner.optim_wrapper.steps_taken != self._steps_seen:
+            self._steps_seen = runner.optim_wrapper.steps_taken
+            self._values['grad_norm'].append(runner.optim_wrapper.grad_norm)
+        self._iterations += 1
+        self._images += len(data_batch['image'])
+        self._new_skipped += len(data_batch.get('skipped', ()))
+        self._waited += runner.train_loop.data_wait
+        if self.every_n_inner_iters(batch_idx, self._interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
+            self._flush(runner)
+            self._reset()
+
+    def _reset(self) -> None:
+        self._values: dict[str, list[Tensor]] = defaultdict(list)
+        self._iterations = self._images = self._new_skipped = 0
+        self._waited = 0.0
+        self._begin = time.perf_counter()
+
+    def _flush(self, runner: Runner) -> None:
+        device = next(self._model.parameters()).device
+        for name, value in self._model.logged().items():
+            self._values[name] = [torch.as_tensor(value, device=device)]
+        sums = torch.stack([torch.stack(values).sum().double() for values in self._values.values()])
+        # Reading the sums is the one wait for the device; the clock is read after it, when the work is done.
+        sums = sums.cpu()
+        elapsed = time.perf_counter() - self._begin
+        counts = [len(values) for values in self._values.values()]
+        host = torch.tensor([*counts, self._images, self._new_skipped, self._waited, elapsed], dtype=torch.float64)
+        total = torch.cat([sums, host])
+        all_reduce(total)
+        sums, (*counts, images, skipped, waited, elapsed) = total[: len(counts)].tolist(), total[len(counts) :].tolist()
+        self._skipped += int(skipped)
+        scalars = {name: value / count for name, value, count in zip(self._values, sums, counts, strict=True)}
+        scalars.update(
+            images_per_second=images / (elapsed / get_world_size()),
+            step_time=elapsed / get_world_size() / self._iterations,
+            data_share=waited / elapsed,
+            memory=_peak_memory_mb(device),
+            skipped=self._skipped,
+        )
+        for name, value in scalars.items():
+            runner.message_hub.update_scalar(f'train/{name}', value)
+
+
+def _peak_memory_mb(device: torch.device) -> int:
+    if device.type == 'cuda':
+        return torch.cuda.max_memory_allocated(device) // 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes, but bytes on macOS
+    return peak // (2**20 if sys.platform == 'darwin' else 2**10)

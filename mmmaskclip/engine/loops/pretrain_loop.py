@@ -1,0 +1,148 @@
+"""The training loop of a pretraining run."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+
+from mmengine.dist import broadcast_object_list, get_rank, get_world_size
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmmaskclip.registry import LOOPS
+
+
+@LOOPS.register_module()
+class PretrainLoop(EpochBasedTrainLoop):
+    """Epoch-based training that checks the data before the first step and resumes inside an epoch.
+
+    It differs from its base in four ways. Before each epoch it calls ``begin_epoch(epoch=, seed=, batch_size=,
+    start_batch=)`` of the dataset and of the sampler, where they have it, in this process; ``seed`` is the run's seed,
+    equal on all ranks. A checkpoint saved by iterations resumes at its very batch: ``start_batch`` batches of the epoch
+    are skipped by whoever decides the order, so none of them is decoded. ``dataset.preflight()``, where it exists, runs
+    once on rank 0 before the first step, and its error is raised on every rank. And the time spent waiting for each
+    batch is kept in :attr:`data_wait` for the log.
+
+    ``drop_last`` is set, because contrastive losses gather equal batches from all ranks, and mmengine's
+    ``DefaultSampler`` is exchanged for :class:`ResumableSampler`.
+
+    Args:
+        runner: The runner.
+        dataloader: Dataloader or its config.
+        max_epochs: Epochs to train.
+        **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
+
+    Attributes:
+        data_wait (float): Seconds this process waited for the current batch.
+
+    Raises:
+        ValueError: If the dataset is smaller than one global batch, incomplete batches are kept, or neither dataset
+            nor sampler has ``begin_epoch``.
+    """
+
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, max_epochs: int, **kwargs) -> None:
+        if isinstance(dataloader, dict):
+            dataloader = copy.deepcopy(dataloader)
+            dataloader.setdefault('drop_last', True)
+            sampler = dataloader.get('sampler')
+            if isinstance(sampler, dict) and sampler['type'] == 'DefaultSampler':
+                sampler['type'] = 'ResumableSampler'
+            dataloader.setdefault('sampler', None)
+        super().__init__(runner, dataloader, max_epochs, **kwargs)
+        self.data_wait = 0.0
+        self._check_dataloader()
+
+    def run(self) -> nn.Module:
+        """Check the data, then train; returns the trained model."""
+        self._preflight()
+        return super().run()
+
+    def run_epoch(self) -> None:
+        """Train on what is left of the current epoch."""
+        start_batch = self._iter - self._epoch * len(self.dataloader)
+        self._begin_epoch(start_batch)
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        done = start_batch
+        for batch in self._timed_batches(start_batch):
+            self.run_iter(done, batch)
+            done += 1
+        if done != len(self.dataloader):
+            raise RuntimeError(
+                f'{self._dataset_name} announced {len(self.dataloader)} batches per epoch, but epoch {self._epoch} '
+                f'ended after {done}: its length is wrong, or samples vanished while training.'
+            )
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    @property
+    def _dataset_name(self) -> str:
+        return type(self.dataloader.dataset).__name__
+
+    @property
+    def _seed(self) -> int:
+        """The run's seed. Runner adds the rank to ``runner.seed`` where ranks are seeded differently."""
+        offset = get_rank() if self.runner._randomness_cfg.get('diff_rank_seed', False) else 0
+        return self.runner.seed - offset
+
+    def _data_order(self) -> list:
+        parts = (self.dataloader.dataset, self.dataloader.sampler, self.dataloader.batch_sampler.sampler)
+        return [part for part in dict.fromkeys(parts) if hasattr(part, 'begin_epoch')]
+
+    def _check_dataloader(self) -> None:
+        batch_sampler, world_size = self.dataloader.batch_sampler, get_world_size()
+        if not len(self.dataloader):
+            raise ValueError(
+                f'{self._dataset_name} has {len(self.dataloader.dataset)} samples, fewer than one global batch: '
+                f'{world_size} processes x batch_size {batch_sampler.batch_size}. Lower train_dataloader.batch_size, '
+                'use fewer processes, or check the path of the data.'
+            )
+        if not batch_sampler.drop_last:
+            raise ValueError(
+                'train_dataloader.drop_last=False: the incomplete last batch of an epoch would have another size on '
+                'each rank, and contrastive losses gather equal batches. Leave drop_last out.'
+            )
+        if not self._data_order():
+            raise ValueError(
+                f'Neither {self._dataset_name} nor its sampler {type(self.dataloader.sampler).__name__} has '
+                "begin_epoch, so a resumed run could not find its place. Use sampler=dict(type='ResumableSampler', "
+                'shuffle=True).'
+            )
+
+    def _begin_epoch(self, start_batch: int) -> None:
+        for part in self._data_order():
+            part.begin_epoch(
+                epoch=self._epoch,
+                seed=self._seed,
+                batch_size=self.dataloader.batch_sampler.batch_size,
+                start_batch=start_batch,
+            )
+
+    def _timed_batches(self, start_batch: int) -> Iterator:
+        """Batches until the announced end of the epoch, measuring the wait for each, worker start included."""
+        begin = time.perf_counter()
+        batches = iter(self.dataloader)
+        for _ in range(start_batch, len(self.dataloader)):
+            batch = next(batches, None)
+            if batch is None:
+                return
+            self.data_wait = time.perf_counter() - begin
+            yield batch
+            begin = time.perf_counter()
+
+    def _preflight(self) -> None:
+        error: list[BaseException | None] = [None]
+        preflight = getattr(self.dataloader.dataset, 'preflight', None)
+        if preflight is None:
+            return
+        if get_rank() == 0:
+            try:
+                preflight()
+            except Exception as exception:  # raised below on every rank, so that none waits for another
+                error = [exception]
+        message = [None if error[0] is None else f'{type(error[0]).__name__}: {error[0]}']
+        broadcast_object_list(message)
+        if message[0] is not None:
+            raise RuntimeError(f'The check of the data before the first step failed. {message[0]}') from error[0]

@@ -1,0 +1,36 @@
+"""Shuffling of a map-style dataset that can start in the middle of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from mmengine.dataset import DefaultSampler
+
+from mmmaskclip.registry import DATA_SAMPLERS
+
+
+@DATA_SAMPLERS.register_module()
+class ResumableSampler(DefaultSampler):
+    """mmengine's ``DefaultSampler`` that skips the indices a resumed run has used up, without loading them.
+
+    Takes the same arguments. :class:`PretrainLoop` calls :meth:`begin_epoch` before each epoch and so sets the seed,
+    which the Runner leaves to chance when ranks are seeded differently (``randomness.diff_rank_seed``).
+    """
+
+    _start = 0
+
+    def begin_epoch(self, epoch: int, seed: int, batch_size: int, start_batch: int = 0) -> None:
+        """Choose the order of the next iteration.
+
+        Args:
+            epoch: Epoch, from 0.
+            seed: Seed of the run, the same on every rank.
+            batch_size: Samples per batch and rank.
+            start_batch: Batches of this rank's epoch to leave out at its beginning. Defaults to 0.
+        """
+        self.epoch, self.seed = epoch, seed
+        self._start = start_batch * batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(super().__iter__(), self._start, None)

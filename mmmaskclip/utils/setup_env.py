@@ -1,0 +1,60 @@
+"""What must be set up before a Runner is built."""
+
+from __future__ import annotations
+
+import datetime
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+
+def register_all_modules(init_default_scope: bool = True) -> None:
+    """Register every part of mmmaskclip.
+
+    Args:
+        init_default_scope: Also make ``mmmaskclip`` the default scope, as a config's ``default_scope`` does. Defaults
+            to True.
+    """
+    import mmmaskclip.datasets
+    import mmmaskclip.engine
+    import mmmaskclip.evaluation
+    import mmmaskclip.models  # noqa: F401
+
+    if init_default_scope:
+        # A fresh name each time: an instance that exists keeps its first scope.
+        DefaultScope.get_instance(f'mmmaskclip-{datetime.datetime.now()}', scope_name='mmmaskclip')
+
+
+def setup_processes(cfg: Config) -> None:
+    """Make a config run in several processes, with GPUs or without.
+
+    mmengine selects a GPU for every process and hands it to DDP, so a run without GPUs fails in both places: here the
+    gloo group is made before the Runner, which then leaves it alone, and DDP gets no device. With or without GPUs
+    ``cfg.model_wrapper_cfg`` gets defaults: no buffer broadcasts (a ViT has no buffers that change), no search for
+    unused parameters (it walks the whole graph each step) unless ``cfg.find_unused_parameters`` says so.
+
+    Args:
+        cfg: Config with ``launcher``; changed in place. With launcher ``'none'`` nothing happens.
+
+    Raises:
+        RuntimeError: For launcher ``'slurm'`` without a GPU.
+    """
+    if cfg.launcher == 'none':
+        return
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+        gradient_as_bucket_view=True,  # gradients live in the buckets that are exchanged: one copy of them less
+    )
+    if not torch.cuda.is_available():
+        if cfg.launcher == 'slurm':
+            raise RuntimeError(
+                'launcher slurm needs a GPU on every node, and this process sees none. Check --gres, or start '
+                'tools/dist_train.sh on each node for a run on CPUs.'
+            )
+        timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800)
+        torch.distributed.init_process_group('gloo', timeout=datetime.timedelta(seconds=timeout))
+        wrapper['device_ids'] = None
+    cfg.model_wrapper_cfg = {**wrapper, **cfg.get('model_wrapper_cfg', {})}

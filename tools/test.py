@@ -1,0 +1,6 @@
+"""Evaluate a checkpoint: python tools/test.py CONFIG CHECKPOINT|none [--out FILE.json ...]."""
+
+from mmmaskclip.cli.test import main
+
+if __name__ == '__main__':
+    main()
