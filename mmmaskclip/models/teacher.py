@@ -21,9 +21,7 @@ class MomentumCopy(nn.Module):
 
     def __init__(self, source: nn.Module):
         super().__init__()
-        # Not chained: mmpretrain's backbones return None from eval().
-        self.module = deepcopy(source).requires_grad_(False)
-        self.module.eval()
+        self.module = deepcopy(source).requires_grad_(False).eval()
         # In a tuple, because an attribute that is a module would be registered and saved a second time.
         self._source = (source,)
         self.register_load_state_dict_pre_hook(_copy_source_if_absent)

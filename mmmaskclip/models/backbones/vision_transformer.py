@@ -98,6 +98,11 @@ class CLIPVisionTransformer(VisionTransformer):
             nn.init.zeros_(layer.attn.qkv.bias)
             nn.init.zeros_(layer.attn.proj.bias)
 
+    def train(self, mode: bool = True) -> 'CLIPVisionTransformer':
+        """Set the mode and return the tower, as every module of torch does; mmpretrain's backbones return None."""
+        super().train(mode)
+        return self
+
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Patch embedding plus positions.
 

@@ -1,0 +1,15 @@
+# CLIP with ViT-B/16 at 224 px and CLIP's text tower, pooled as MaskCLIP does (papers: section 4.1; SLIP for embed_dims).
+model = dict(
+    type='ImageTextPretrainer',
+    data_preprocessor=dict(
+        type='ImageTextPreprocessor',
+        # ImageNet's, as in SLIP.
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+    ),
+    image_encoder=dict(type='CLIPVisionTransformer', arch='ViT-B/16', img_size=224),
+    image_projection=dict(type='ImageProjectionHead', in_channels=768, embed_dims=512, pool='mean'),
+    text_encoder=dict(type='CLIPTextTransformer', width=512, num_layers=12, num_heads=8, context_length=77),
+    text_projection=dict(type='TextProjectionHead', in_channels=512, embed_dims=512),
+    objectives=dict(contrast=dict(type='ImageTextContrast', loss=dict(type='InfoNCELoss', reduction='mean'))),
+)

@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from mmmaskclip.models.backbones import CLIPTextTransformer
+
+
+@pytest.fixture
+def tower():
+    tower = CLIPTextTransformer(width=16, num_layers=3, num_heads=2, vocab_size=100, context_length=20)
+    tower.init_weights()
+    return tower.eval()
+
+
+def _captions():
+    tokens = torch.zeros(3, 20, dtype=torch.int32)
+    for row, length in enumerate((4, 9, 6)):
+        tokens[row, : length - 1] = torch.randint(1, 98, (length - 1,))
+        tokens[row, length - 1] = 99
+    return tokens
+
+
+def test_stopping_at_the_longest_caption_is_exact(tower):
+    tokens = _captions()
+    torch.testing.assert_close(tower(tokens[:, :9]), tower(tokens), rtol=1e-5, atol=1e-6)
+
+
+def test_stopping_earlier_would_not_be(tower):
+    tokens = _captions()
+    assert not torch.allclose(tower(tokens[:, :8])[1], tower(tokens)[1])
+
+
+def test_causal(tower):
+    tokens = _captions()
+    changed = tokens.clone()
+    changed[1, 5] = 50 if tokens[1, 5] != 50 else 51
+    before, after = tower.encode(tokens)[1], tower.encode(changed)[1]
+    torch.testing.assert_close(after[:5], before[:5])
+    assert not torch.allclose(after[5:9], before[5:9])
+
+
+def test_captions_longer_than_the_context_are_refused(tower):
+    with pytest.raises(ValueError, match='captions of 21 tokens, but context_length=20'):
+        tower(torch.ones(1, 21, dtype=torch.int32))
+
+
+def test_clip_parameter_count():
+    with torch.device('meta'):
+        tower = CLIPTextTransformer()
+    # CLIP ViT-B's text tower: 63.4 M with its 512 x 512 projection (OpenCLIP's model profile).
+    assert (sum(p.numel() for p in tower.parameters()) + 512 * 512) / 1e6 == pytest.approx(63.43, abs=0.01)
