@@ -44,8 +44,8 @@ class ImageTextShards(IterableDataset):
         urls: A path or url with braces or wildcards, or a list of them: local tar files, or anything that
             ``webdataset.gopen`` opens (``pipe:aws s3 cp ... -``, ``https://...``).
         views: Transforms by view, see :class:`~mmmaskclip.datasets.transforms.views.ImageViews`.
-        caption_key: Where captions are, see :class:`~mmmaskclip.datasets.captions.CaptionReader`. Among several captions
-            one is chosen at random each time.
+        caption_key: Where captions are, see :class:`~mmmaskclip.datasets.captions.CaptionReader`. Among several, one is
+            chosen at random each time.
         image_keys: Extensions of the image; the first that is there is taken.
         num_samples: Samples in all shards, roughly; makes an index unnecessary.
         shuffle_buffer: Samples per stream, as encoded bytes, among which the next is drawn.
@@ -264,5 +264,5 @@ class _Stream:
         example = self._skipped[-1] if self._skipped else {'key': '', 'detail': ''}
         return (
             f'none of the {len(self._bad)} samples in {", ".join(names[:5])}{" ..." if len(names) > 5 else ""} can be '
-            f'used: {dict(causes)}; for example {example["key"]}: {example["detail"]}. Repair or leave out these shards.'
+            f'used: {dict(causes)}; e.g. {example["key"]}: {example["detail"]}. Repair these shards or leave them out.'
         )

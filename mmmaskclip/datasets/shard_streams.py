@@ -166,7 +166,7 @@ class SequentialSource:
             if ordinal == before:
                 found = '; '.join(f'{event["shard"]}: {event["detail"]}' for event in self.events[num_events:][:5])
                 raise RuntimeError(
-                    f'no sample in {_some(self.names())}: {found or "fewer samples than streams that share the shard"}. '
+                    f'no sample in {_some(self.names())}: {found or "fewer samples than streams that share it"}. '
                     'Check the urls, make more shards, or use fewer workers.'
                 )
 

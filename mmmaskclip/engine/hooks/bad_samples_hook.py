@@ -1,0 +1,112 @@
+"""Counts, lists and limits the samples that training had to skip."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import torch
+from mmengine.dist import all_gather_object, all_reduce, get_rank
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmmaskclip.registry import HOOKS
+
+_FILE = 'bad_samples.jsonl'
+_STATE = 'bad_samples'
+
+
+@HOOKS.register_module()
+class BadSamplesHook(Hook):
+    """Reports the samples that the datasets skipped, and stops a run that skips too many.
+
+    Datasets replace a sample that cannot be used and say so in ``data_batch['skipped']``. Every ``interval``
+    iterations the ranks add up their counts; what is new is logged by cause and appended to ``bad_samples.jsonl`` in
+    the work directory, each sample once. The total is the scalar ``train/skipped``; counts survive a resume.
+
+    Args:
+        max_share: Largest share of skipped among delivered samples; above it training stops. It applies from 1000
+            delivered samples on, so that a single one at the start does not stop a run.
+        interval: Iterations between two reports.
+
+    Raises:
+        RuntimeError: On all ranks, when more than ``max_share`` of the samples are bad.
+    """
+
+    def __init__(self, max_share: float = 0.02, interval: int = 50) -> None:
+        self.max_share = max_share
+        self.interval = interval
+        self._causes: Counter[str] = Counter()
+        self._seen = 0
+        self._new: list[dict[str, str]] = []
+        self._new_seen = 0
+        self._listed: set[tuple[str, ...]] = set()
+
+    def before_train(self, runner: Runner) -> None:
+        """Take up the counts of a resumed run."""
+        state = runner.message_hub.get_info(_STATE, {}) or {}
+        self._seen, self._causes = state.get('seen', 0), Counter(state.get('causes', {}))
+        path = Path(runner.work_dir) / _FILE
+        if get_rank() == 0 and path.exists():
+            # A killed run may have left half a line.
+            for line in path.read_text(encoding='utf-8').splitlines():
+                try:
+                    self._listed.add(_identity(json.loads(line)))
+                except ValueError:
+                    continue
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Collect what the batch reports, and report every ``interval`` iterations."""
+        assert data_batch is not None
+        self._new.extend(data_batch.get('skipped', ()))
+        self._new_seen += len(data_batch['key'])
+        if self.every_n_train_iters(runner, self.interval):
+            self._report(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Report the rest."""
+        self._report(runner)
+
+    def _report(self, runner: Runner) -> None:
+        counts = torch.tensor([len(self._new), self._new_seen])
+        all_reduce(counts)
+        new, seen = counts.tolist()
+        self._seen += seen
+        if new:
+            # Not gather_object, which NCCL lacks.
+            records = [record for part in all_gather_object(self._new) for record in part]
+            self._causes.update(record['cause'] for record in records)
+            if get_rank() == 0:
+                self._list(runner, records)
+        self._new, self._new_seen = [], 0
+        total = sum(self._causes.values())
+        runner.message_hub.update_scalar('train/skipped', total)
+        runner.message_hub.update_info(_STATE, {'seen': self._seen, 'causes': dict(self._causes)})
+        if new:
+            runner.logger.warning(
+                f'{total} samples skipped so far, {total / max(self._seen, 1):.2%} of {self._seen}: '
+                f'{self._by_cause()}; listed in {Path(runner.work_dir) / _FILE}'
+            )
+        if total > self.max_share * max(self._seen, 1000):
+            raise RuntimeError(
+                f'{total} of {self._seen} samples could not be used, more than max_share={self.max_share:.1%}: '
+                f'{self._by_cause()}. They are listed in {Path(runner.work_dir) / _FILE}. Repair the data, or raise '
+                'max_share of BadSamplesHook if this is expected.'
+            )
+
+    def _list(self, runner: Runner, records: list[dict[str, str]]) -> None:
+        with open(Path(runner.work_dir) / _FILE, 'a', encoding='utf-8') as file:
+            for record in records:
+                if _identity(record) not in self._listed:
+                    self._listed.add(_identity(record))
+                    file.write(json.dumps(record) + '\n')
+
+    def _by_cause(self) -> str:
+        return ', '.join(f'{cause} {count}' for cause, count in self._causes.most_common())
+
+
+def _identity(record: dict[str, str]) -> tuple[str, ...]:
+    return record['shard'], record['key'], record['cause']
