@@ -1,0 +1,238 @@
+"""Captioned scenes generated from a seed: coloured shapes on textured backgrounds.
+
+They let every command of the README run with no download, and they make local semantics measurable: a caption mentions
+only some of the objects, while masks and boxes cover all of them. What a scene contains is drawn here; captions are
+written in ``scenes_captions.py``, and shards, folders and json in ``scenes_writer.py``.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+SHAPES = ('circle', 'square', 'triangle', 'star', 'cross', 'ring')
+COLOURS = {
+    'red': (214, 39, 40),
+    'green': (44, 160, 44),
+    'blue': (31, 70, 200),
+    'yellow': (240, 215, 30),
+    'purple': (140, 60, 170),
+    'orange': (250, 130, 20),
+}
+CLASSES = tuple(f'{colour} {shape}' for colour in COLOURS for shape in SHAPES)
+"""The 36 classes, ``'red circle'`` being 0: what an image's label and every pixel of a mask refer to."""
+BACKGROUNDS = ('plain', 'gradient', 'striped', 'checkered', 'noisy')
+IGNORE_INDEX = 255
+"""Value of background pixels in a mask: no class, as in MaskCLIP's segmentation protocol (v1, Sec. 4)."""
+
+# Shapes are drawn this many times larger and averaged down, so that edges are smooth as in a photograph.
+_SUPERSAMPLING = 4
+_RING_HOLE = 0.55
+# Just over 1: no two objects touch, so every mask is a whole shape.
+_GAP = 1.05
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One shape of a scene.
+
+    Attributes:
+        shape: One of ``SHAPES``.
+        colour: A key of ``COLOURS``.
+        x: Centre from the left, as a share of the image's width.
+        y: Centre from the top, as a share of the image's height.
+        radius: Radius of the circle around it, as a share of the image's width.
+        angle: Rotation in radians.
+    """
+
+    shape: str
+    colour: str
+    x: float
+    y: float
+    radius: float
+    angle: float
+
+    @property
+    def name(self) -> str:
+        """The class name, e.g. ``'red circle'``."""
+        return f'{self.colour} {self.shape}'
+
+    @property
+    def label(self) -> int:
+        """The class's index in ``CLASSES``."""
+        return CLASSES.index(self.name)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is in one image, before it is drawn.
+
+    Attributes:
+        objects: The shapes, none overlapping another.
+        background: One of ``BACKGROUNDS``.
+        texture_seed: What the background's colours and noise are drawn from.
+    """
+
+    objects: tuple[SceneObject, ...]
+    background: str
+    texture_seed: int
+
+
+def sample_scene(seed: str, num_objects: tuple[int, int] = (1, 4), label: int | None = None) -> Scene:
+    """Draws a scene from a seed; the same seed always gives the same scene.
+
+    Args:
+        seed: Any string, e.g. ``'0/train/17'``. Python's generator is used for it, whose stream is guaranteed not to
+            change between versions, unlike that of ``numpy.random.Generator``.
+        num_objects: Fewest and most objects.
+        label: Class of the first object; drawn when None.
+
+    Returns:
+        The scene. It can hold fewer objects than drawn where no free place was left, but at least one.
+    """
+    random = Random(seed)
+    wanted = random.randint(*num_objects)
+    objects: list[SceneObject] = []
+    for index in range(wanted):
+        fixed = CLASSES[label] if label is not None and index == 0 else random.choice(CLASSES)
+        colour, shape = fixed.split()
+        placed = _place(random, colour, shape, objects, wanted)
+        if placed is not None:
+            objects.append(placed)
+    return Scene(tuple(objects), random.choice(BACKGROUNDS), random.getrandbits(32))
+
+
+def _place(random: Random, colour: str, shape: str, others: list[SceneObject], wanted: int) -> SceneObject | None:
+    largest = 0.36 if wanted == 1 else 0.27 if wanted == 2 else 0.22
+    for _ in range(50):
+        radius = random.uniform(0.12, largest)
+        x, y = random.uniform(radius, 1 - radius), random.uniform(radius, 1 - radius)
+        angle = random.uniform(-0.35, 0.35)
+        gaps = (math.hypot(x - o.x, y - o.y) / (radius + o.radius) for o in others)
+        if all(gap > _GAP for gap in gaps):
+            return SceneObject(shape, colour, x, y, radius, angle)
+    return None
+
+
+def outline(thing: SceneObject, size: int) -> list[tuple[float, float]]:
+    """The polygon around an object.
+
+    Args:
+        thing: The object.
+        size: Side of the image in pixels.
+
+    Returns:
+        Corner points (x, y) in pixels. A ring's hole is not part of it.
+    """
+    corners = {
+        'circle': [(1.0, i / 24) for i in range(24)],
+        'ring': [(1.0, i / 24) for i in range(24)],
+        'square': [(1.0, i / 4 + 1 / 8) for i in range(4)],
+        'triangle': [(1.0, i / 3 - 1 / 4) for i in range(3)],
+        'star': [(1.0 if i % 2 == 0 else 0.42, i / 10 - 1 / 4) for i in range(10)],
+        'cross': _cross_corners(),
+    }[thing.shape]
+    points = []
+    for radius, turn in corners:
+        angle = 2 * math.pi * turn + thing.angle
+        points.append(
+            (
+                size * (thing.x + thing.radius * radius * math.cos(angle)),
+                size * (thing.y + thing.radius * radius * math.sin(angle)),
+            )
+        )
+    return points
+
+
+def _cross_corners() -> list[tuple[float, float]]:
+    arm = 0.32
+    quarter = [(arm, -arm), (0.95, -arm), (0.95, arm)]
+    corners = []
+    for turn in range(4):
+        for x, y in quarter:
+            corners.append((math.hypot(x, y), math.atan2(y, x) / (2 * math.pi) + turn / 4))
+    return corners
+
+
+def object_mask(thing: SceneObject, size: int) -> np.ndarray:
+    """Which pixels an object covers by at least half.
+
+    Args:
+        thing: The object.
+        size: Side of the image in pixels.
+
+    Returns:
+        Bool array (size, size).
+    """
+    return _cover(thing, size) >= 0.5
+
+
+def _cover(thing: SceneObject, size: int) -> np.ndarray:
+    """The share of each pixel (size, size) that an object covers."""
+    fine = size * _SUPERSAMPLING
+    canvas = Image.new('L', (fine, fine))
+    draw = ImageDraw.Draw(canvas)
+    # PIL counts from the centre of a pixel, an outline from its corner.
+    draw.polygon([(x - 0.5, y - 0.5) for x, y in outline(thing, fine)], fill=255)
+    if thing.shape == 'ring':
+        hole, x, y = (value * fine for value in (thing.radius * _RING_HOLE, thing.x, thing.y))
+        draw.ellipse((x - hole, y - hole, x + hole, y + hole), fill=0)
+    return np.asarray(canvas.reduce(_SUPERSAMPLING), dtype=np.float32) / 255
+
+
+def draw_image(scene: Scene, size: int) -> Image.Image:
+    """Draws a scene.
+
+    Args:
+        scene: What to draw.
+        size: Side of the image in pixels.
+
+    Returns:
+        RGB image (size, size).
+    """
+    pixels = _draw_background(scene, size)
+    # Shades differ from object to object, so that a colour is a range and not one value to look up.
+    random = Random(scene.texture_seed)
+    for thing in scene.objects:
+        cover = _cover(thing, size)[..., None]
+        shade = np.array([channel + random.uniform(-22, 22) for channel in COLOURS[thing.colour]], dtype=np.float32)
+        pixels = pixels * (1 - cover) + shade * cover
+    noise = np.random.RandomState(scene.texture_seed).normal(0, 4, pixels.shape)
+    return Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))
+
+
+def _draw_background(scene: Scene, size: int) -> np.ndarray:
+    # RandomState is numpy's frozen generator: its stream never changes, so files stay the same across versions.
+    random = np.random.RandomState(scene.texture_seed ^ 0x5CE7E5)
+    # Greyish, so that an object's colour is always told apart from what is behind it.
+    light, dark = (random.uniform(low, high) + random.uniform(-14, 14, 3) for low, high in ((120, 235), (25, 120)))
+    rows, columns = np.mgrid[0:size, 0:size] / size
+    direction = random.uniform(0, math.pi)
+    along = columns * math.cos(direction) + rows * math.sin(direction)
+    weight = {
+        'plain': lambda: np.full((size, size), random.randint(0, 2), dtype=np.float64),
+        'gradient': lambda: (along - along.min()) / np.ptp(along),
+        'striped': lambda: np.floor(along * random.randint(6, 12)) % 2,
+        'checkered': lambda: (np.floor(rows * 6) + np.floor(columns * 6)) % 2,
+        'noisy': lambda: random.uniform(0, 1, (size, size)),
+    }[scene.background]()
+    return (light * weight[..., None] + dark * (1 - weight[..., None])).astype(np.float32)
+
+
+def draw_mask(objects: Sequence[SceneObject], size: int) -> np.ndarray:
+    """Segmentation mask of a scene.
+
+    Args:
+        objects: The scene's objects.
+        size: Side of the image in pixels.
+
+    Returns:
+        uint8 array (size, size): class index in ``CLASSES``, ``IGNORE_INDEX`` on the background.
+    """
+    mask = np.full((size, size), IGNORE_INDEX, dtype=np.uint8)
+    for thing in objects:
+        mask[object_mask(thing, size)] = thing.label
+    return mask
