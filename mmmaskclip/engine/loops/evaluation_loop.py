@@ -1,0 +1,129 @@
+"""One evaluation of several tasks, for validation while training and for ``tools/test.py``."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop
+from torch.utils.data import DataLoader
+
+from mmmaskclip.registry import LOOPS
+
+
+class _AllBatches:
+    """Stands where mmengine's hooks expect the loop's one dataloader: they ask its length for progress and remaining
+    time."""
+
+    def __init__(self, loaders: Mapping[str, DataLoader]) -> None:
+        self.loaders = loaders
+
+    def __len__(self) -> int:
+        return sum(len(loader) for loader in self.loaders.values())
+
+    def __iter__(self) -> Iterator[Any]:
+        for loader in self.loaders.values():
+            yield from loader
+
+
+@LOOPS.register_module()
+class EvaluationLoop(BaseLoop):
+    """Evaluates a model on several tasks in one run; serves as ``val_cfg`` and as ``test_cfg``.
+
+    ``val_dataloader = dict(retrieval=dict(...), classification=dict(...))`` with ``val_evaluator = dict(retrieval=...,
+    classification=...)``: each task has a dataloader and a metric (or a list of them). Metric names come out as
+    ``retrieval/image_to_text_R@1``: the task's name is the prefix of a metric that sets none. One dataloader and one
+    evaluator, as mmengine has it, work too.
+
+    A metric that has ``prepare(model)`` gets the bare model before its task starts. On several processes the samples
+    are split between them and the result is that of one process: mmengine puts the results back into order and drops
+    the samples that a sampler added to fill the last batch.
+
+    Args:
+        runner: The runner.
+        dataloader: Dataloader or its config; or a dict of them by task.
+        evaluator: Metric configs or an ``Evaluator``; or a dict of them by task.
+
+    Raises:
+        ValueError: If dataloaders and evaluators are not those of the same tasks.
+    """
+
+    def __init__(self, runner: Any, dataloader: Any, evaluator: Any) -> None:
+        if isinstance(dataloader, DataLoader) or 'dataset' in dataloader:
+            dataloader, evaluator = {'': dataloader}, {'': evaluator}
+        if not isinstance(evaluator, Mapping) or dataloader.keys() != evaluator.keys():
+            found = list(evaluator) if isinstance(evaluator, Mapping) else type(evaluator).__name__
+            raise ValueError(
+                f'dataloaders are of the tasks {list(dataloader)}, evaluators of {found}: every task needs one of each'
+            )
+        self.dataloaders = {task: self._build_dataloader(runner, cfg) for task, cfg in dataloader.items()}
+        self.evaluators = {task: self._build_evaluator(runner, task, cfg) for task, cfg in evaluator.items()}
+        for task, loader in self.dataloaders.items():
+            if hasattr(loader.dataset, 'metainfo'):
+                self.evaluators[task].dataset_meta = loader.dataset.metainfo
+        super().__init__(runner, _AllBatches(self.dataloaders))
+
+    @staticmethod
+    def _build_dataloader(runner: Any, cfg: Any) -> DataLoader:
+        diff_rank_seed = runner._randomness_cfg.get('diff_rank_seed', False)
+        return runner.build_dataloader(cfg, seed=runner.seed, diff_rank_seed=diff_rank_seed)
+
+    @staticmethod
+    def _build_evaluator(runner: Any, task: str, cfg: Any) -> Evaluator:
+        if isinstance(cfg, Evaluator):
+            return cfg
+        metrics = cfg if isinstance(cfg, (list, tuple)) else [cfg]
+        if task:
+            metrics = [{'prefix': task, **metric} if isinstance(metric, Mapping) else metric for metric in metrics]
+        return runner.build_evaluator(list(metrics))
+
+    @property
+    def mode(self) -> str:
+        """``'test'`` where the runner uses this loop for testing, else ``'val'``: it decides which hooks are called."""
+        # The runner does not tell a loop what it is for, and both kinds are built with the same arguments.
+        return 'test' if getattr(self.runner, '_test_loop', None) is self else 'val'
+
+    @torch.no_grad()
+    def run(self) -> dict[str, float]:
+        """Runs all tasks.
+
+        Returns:
+            All metrics by name, on every process.
+        """
+        mode, model = self.mode, self.runner.model
+        was_training = model.training
+        self.runner.call_hook(f'before_{mode}')
+        # Before the model is used: hooks may swap in averaged weights here.
+        self.runner.call_hook(f'before_{mode}_epoch')
+        model.eval()
+        metrics: dict[str, float] = {}
+        done = 0
+        for number, (task, loader) in enumerate(self.dataloaders.items(), 1):
+            print_log(
+                f'Evaluating {task or "the model"} ({number} of {len(self.dataloaders)}): {len(loader.dataset)} '
+                f'samples, {len(loader)} batches',
+                logger='current',
+            )
+            self._run_task(task, loader, mode, done)
+            done += len(loader)
+            metrics.update(self.evaluators[task].evaluate(len(loader.dataset)))
+        self.runner.call_hook(f'after_{mode}_epoch', metrics=metrics)
+        self.runner.call_hook(f'after_{mode}')
+        model.train(was_training)
+        return metrics
+
+    def _run_task(self, task: str, loader: DataLoader, mode: str, done: int) -> None:
+        model, evaluator = self.runner.model, self.evaluators[task]
+        bare = model.module if is_model_wrapper(model) else model
+        for metric in evaluator.metrics:
+            if hasattr(metric, 'prepare'):
+                metric.prepare(bare)
+        step = model.test_step if mode == 'test' else model.val_step
+        # Numbered over all tasks, so that progress and remaining time are those of the whole evaluation.
+        for batch_idx, data_batch in enumerate(loader, done):
+            self.runner.call_hook(f'before_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch)
+            outputs = step(data_batch)
+            evaluator.process(data_samples=outputs, data_batch=data_batch)
+            self.runner.call_hook(f'after_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)

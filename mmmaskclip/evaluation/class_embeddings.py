@@ -1,0 +1,84 @@
+"""Class embeddings from prompts: what zero-shot classification and segmentation compare images with."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmmaskclip.datasets.prompts import as_classes, load_prompts
+from mmmaskclip.datasets.transforms.tokenize import pad_tokens, tokenize
+
+
+@torch.no_grad()
+def encode_texts(model: nn.Module, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+    """Encodes any number of texts in batches.
+
+    Args:
+        model: Has ``encode_text(tokens (T, L)) -> (T, D)``, L2-normalized.
+        texts: T sentences.
+        batch_size: How many are encoded at once.
+
+    Returns:
+        (T, D), L2-normalized, on the model's device.
+    """
+    device = next(model.parameters()).device
+    tokens = tokenize(list(texts))
+    batches = [tokens[start : start + batch_size] for start in range(0, len(tokens), batch_size)]
+    return torch.cat([model.encode_text(pad_tokens(batch).to(device)) for batch in batches])
+
+
+@torch.no_grad()
+def encode_classes(
+    model: nn.Module, classes: Sequence[str | Sequence[str]], templates: Sequence[str], batch_size: int = 256
+) -> Tensor:
+    """One embedding per class: the normalized mean of the normalized embeddings of all its prompts (SLIP's
+    eval_zeroshot.py, which MaskCLIP uses).
+
+    Args:
+        model: Has ``encode_text``, see ``encode_texts``.
+        classes: C class names, or lists of synonyms; a class's prompts are all its synonyms in all templates.
+        templates: Sentences with one ``{}``.
+        batch_size: How many prompts are encoded at once.
+
+    Returns:
+        (C, D), L2-normalized, float32, on the model's device.
+
+    Raises:
+        ValueError: If there is no class or no template.
+    """
+    classes = as_classes(classes)
+    if not classes or not templates:
+        raise ValueError(f'zero-shot needs classes and templates; got {len(classes)} and {len(templates)}')
+    prompts = [[template.format(name) for template in templates for name in names] for names in classes]
+    embeds = encode_texts(model, [prompt for of_class in prompts for prompt in of_class], batch_size).float()
+    means = [of_class.mean(0) for of_class in embeds.split([len(of_class) for of_class in prompts])]
+    return F.normalize(torch.stack(means), dim=-1)
+
+
+class ClassPrompts:
+    """The classes and templates of a zero-shot metric, from its config to their embeddings.
+
+    Args:
+        classes: Name or path of a prompt file (see ``mmmaskclip.datasets.prompts``), or the class names themselves.
+        templates: Name or path of a prompt file, or the templates themselves. Default: those in the file named by
+            ``classes``.
+
+    Raises:
+        ValueError: If a file named has no classes, or no templates are given nor in the classes' file.
+    """
+
+    def __init__(self, classes: str | Sequence[str | Sequence[str]], templates: str | Sequence[str] | None) -> None:
+        if templates is None:
+            if not isinstance(classes, str):
+                raise ValueError("templates are missing: give a list of them or a prompt file, e.g. 'imagenet_7'")
+            templates = classes
+        self.classes = load_prompts(classes).classes if isinstance(classes, str) else as_classes(classes)
+        self.templates = load_prompts(templates).templates if isinstance(templates, str) else tuple(templates)
+        for kind, found, given in (('classes', self.classes, classes), ('templates', self.templates, templates)):
+            if not found:
+                raise ValueError(f'the prompt file {given!r} has no {kind}; name another one for `{kind}`')
+
+    def encode(self, model: nn.Module) -> Tensor:
+        """The class embeddings (C, D) under a model, see ``encode_classes``."""
+        return encode_classes(model, self.classes, self.templates)

@@ -1,0 +1,136 @@
+"""Image-text retrieval in both directions. Ours, because mmpretrain's RetrievalRecall loops over samples in Python and
+needs one full row of scores per sample."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from torch import Tensor
+
+from mmmaskclip.registry import METRICS
+
+
+def retrieval_ranks(
+    image_embeds: Tensor, text_embeds: Tensor, image_of_text: Tensor, block: int = 4096
+) -> tuple[Tensor, Tensor]:
+    """Ranks of the right answers in both directions, without ever holding the whole matrix of scores.
+
+    Scores are computed in float64 and rounded to float32: so equal pairs tie whatever the block size or kernel, and a
+    tie goes to the lower index. A model that gives everything the same embedding thus gets chance, not 100 %.
+
+    Args:
+        image_embeds: (N, D).
+        text_embeds: (T, D).
+        image_of_text: (T,) index of each text's image; every image needs at least one text.
+        block: Side of the largest block of scores held at once.
+
+    Returns:
+        int64 (N,): rank (0 = first) of the best-placed text of each image among all texts; int64 (T,): rank of each
+        text's image among all images.
+
+    Raises:
+        ValueError: If an image has no text, so that no rank exists.
+    """
+    images, texts = image_embeds.double(), text_embeds.double()
+    num_images, num_texts = len(images), len(texts)
+    without = (torch.bincount(image_of_text, minlength=num_images) == 0).nonzero().flatten()
+    if len(without):
+        raise ValueError(f'{len(without)} of {num_images} images have no text, first: image {int(without[0])}')
+    own = (images[image_of_text] * texts).sum(-1).float()
+    best = own.new_full((num_images,), -torch.inf).scatter_reduce(0, image_of_text, own, 'amax')
+    index = torch.arange(num_texts, device=own.device)
+    is_best = own == best[image_of_text]
+    best_text = index.new_full((num_images,), num_texts)
+    best_text = best_text.scatter_reduce(0, image_of_text[is_best], index[is_best], 'amin')
+
+    image_rank, text_rank = torch.zeros_like(best_text), torch.zeros_like(index)
+    for top in range(0, num_images, block):
+        rows = torch.arange(top, min(top + block, num_images), device=own.device)
+        for left in range(0, num_texts, block):
+            columns = index[left : left + block]
+            scores = (images[rows] @ texts[columns].T).float()
+            # The pair itself came from another kernel; written back, it can never be ahead of itself.
+            mine = (image_of_text[columns] >= top) & (image_of_text[columns] < top + len(rows))
+            scores[image_of_text[columns[mine]] - top, columns[mine] - left] = own[columns[mine]]
+            bar = best[rows, None]
+            image_rank[rows] += _ahead(scores, bar, columns < best_text[rows, None]).sum(1)
+            text_rank[columns] += _ahead(scores, own[columns], rows[:, None] < image_of_text[columns]).sum(0)
+    return image_rank, text_rank
+
+
+def _ahead(scores: Tensor, bar: Tensor, comes_first: Tensor) -> Tensor:
+    return (scores > bar) | ((scores == bar) & comes_first)
+
+
+@METRICS.register_module()
+class RetrievalRecall(BaseMetric):
+    """Recall at k of image-to-text and text-to-image retrieval (papers' protocol: Karpathy splits, cosine similarity).
+
+    An image counts as a hit if any of its captions is among the first k of all captions; a caption, if its image is
+    among the first k of all images. Reported as ``image_to_text_R@k`` and ``text_to_image_R@k`` in percent.
+
+    Args:
+        topk: The values of k.
+        block: Side of the largest block of scores held at once.
+        collect_device: How results travel between processes. ``'gpu'`` gathers them directly (on CPU processes too);
+            mmengine's ``'cpu'`` needs a folder that all machines share.
+        prefix: Prefix of the metric names; the loop sets the task's name.
+    """
+
+    default_prefix = 'retrieval'
+
+    def __init__(
+        self,
+        topk: Sequence[int] = (1, 5, 10),
+        block: int = 4096,
+        collect_device: str = 'gpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.topk = tuple(topk)
+        self.block = block
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keeps the embeddings of one batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: For each sample ``image_embed`` (D,) and ``text_embeds`` (n, D), L2-normalized.
+
+        Raises:
+            ValueError: If a sample has no captions.
+        """
+        for sample in data_samples:
+            if len(sample.get('text_embeds', ())) == 0:
+                raise ValueError(
+                    f'sample {sample.get("key")!r} has no captions to retrieve: load captions in the dataset of this '
+                    'task, or remove the sample'
+                )
+        # One transfer each for the whole batch; numpy, because a pickled slice of a tensor carries the whole tensor.
+        images = torch.stack([sample['image_embed'] for sample in data_samples]).float().cpu().numpy()
+        texts = torch.cat([sample['text_embeds'] for sample in data_samples]).float().cpu().numpy()
+        ends = np.cumsum([len(sample['text_embeds']) for sample in data_samples])[:-1]
+        self.results.extend(zip(images, np.split(texts, ends), strict=True))
+
+    def compute_metrics(self, results: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+        """Recalls in percent over all samples.
+
+        Args:
+            results: For each sample its image embedding (D,) and text embeddings (n, D).
+
+        Returns:
+            ``image_to_text_R@k`` and ``text_to_image_R@k`` for each k.
+        """
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        images = torch.from_numpy(np.stack([image for image, _ in results])).to(device)
+        texts = torch.from_numpy(np.concatenate([texts for _, texts in results])).to(device)
+        counts = torch.tensor([len(texts) for _, texts in results], device=device)
+        image_of_text = torch.repeat_interleave(counts)
+        ranks = retrieval_ranks(images, texts, image_of_text, self.block)
+        return {
+            f'{direction}_R@{k}': 100 * (rank < k).double().mean().item()
+            for direction, rank in zip(('image_to_text', 'text_to_image'), ranks, strict=True)
+            for k in self.topk
+        }

@@ -1,0 +1,237 @@
+"""The evaluation loop in mmengine's Runner, on one process and on two."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch.nn import functional as F
+
+from mmmaskclip.datasets.collate import collate_image_text
+from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
+from mmmaskclip.evaluation import RetrievalRecall, ZeroShotClassification, ZeroShotSegmentation
+
+CLASSES = [f'class {index}' for index in range(6)]
+
+
+class TinyModel(BaseModel):
+    """Embeds an image as its values, and a text as random vectors of its tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = torch.nn.Embedding(49408, 12)
+        torch.nn.init.normal_(self.words.weight, generator=torch.Generator().manual_seed(0))
+        self.grad_enabled = []
+
+    def encode_text(self, tokens):
+        return F.normalize((self.words(tokens.long()) * (tokens != 0).unsqueeze(-1)).sum(1), dim=-1)
+
+    def forward(self, image, tokens=None, num_captions=None, label=None, mask=None, key=None, mode='tensor'):
+        assert mode == 'predict'
+        assert not self.training
+        self.grad_enabled.append(torch.is_grad_enabled())
+        outputs = [
+            {'key': k, 'image_embed': F.normalize(x.mean((1, 2)), dim=0)} for k, x in zip(key, image, strict=True)
+        ]
+        if tokens is not None:
+            for output, embeds in zip(outputs, self.encode_text(tokens).split(num_captions.tolist()), strict=True):
+                output['text_embeds'] = embeds
+        for index, output in enumerate(outputs):
+            if label is not None:
+                output['label'] = label[index]
+            if mask is not None:
+                output.update(mask=mask[index], patch_embeds=F.normalize(image[index], dim=0))
+        return outputs
+
+
+class Samples(torch.utils.data.Dataset):
+    """Random samples; which fields they have is what the metrics need."""
+
+    def __init__(self, num_samples, *fields):
+        self.num_samples, self.fields = num_samples, fields
+
+    def __len__(self):
+        return self.num_samples
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        sample = {'image': torch.randn(12, 2, 2, generator=generator), 'key': f'{index}'}
+        if 'tokens' in self.fields:
+            count = 1 + index % 3
+            sample['tokens'] = [torch.randint(9, (4,), generator=generator, dtype=torch.int32) for _ in range(count)]
+        if 'label' in self.fields:
+            sample['label'] = index % 6
+        if 'mask' in self.fields:
+            sample['mask'] = torch.randint(6, (5, 7), generator=generator).to(torch.uint8)
+        return sample
+
+
+def loader(num_samples, *fields):
+    return dict(
+        dataset=Samples(num_samples, *fields),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        batch_size=2,
+        collate_fn=collate_image_text,
+    )
+
+
+def make_runner(work_dir, mode='val', hooks=(), **changes):
+    tasks = dict(
+        dataloader=dict(retrieval=loader(7, 'tokens'), classification=loader(11, 'label'), dense=loader(5, 'mask')),
+        evaluator=dict(
+            retrieval=RetrievalRecall(topk=(1, 3)),
+            classification=dict(type='mmmaskclip.ZeroShotClassification', classes=CLASSES, templates=['a {}']),
+            dense=[
+                dict(type='mmmaskclip.ZeroShotSegmentation', classes=CLASSES, templates=['a {}'], prefix='segmentation')
+            ],
+        ),
+        cfg=dict(type=EvaluationLoop),
+    )
+    tasks.update(changes.pop('tasks', {}))
+    return Runner(
+        model=changes.pop('model', None) or TinyModel(),
+        work_dir=str(work_dir),
+        experiment_name=f'{Path(work_dir).name}_{mode}',
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
+        custom_hooks=list(hooks),
+        log_level='INFO',
+        **{f'{mode}_{name}': value for name, value in tasks.items()},
+        **changes,
+    )
+
+
+class Recorder(Hook):
+    def __init__(self):
+        self.calls = []
+
+    def _note(self, name):
+        return lambda runner, **given: self.calls.append((name, given))
+
+    def __getattribute__(self, name):
+        if name.startswith(('before_', 'after_')) and name.split('_')[1] in ('val', 'test'):
+            return self._note(name)
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize('mode', ['val', 'test'])
+def test_all_tasks_with_the_hooks_of_their_mode(tmp_path, mode):
+    recorder = Recorder()
+    runner = make_runner(tmp_path, mode, [recorder])
+    metrics = getattr(runner, mode)()
+    assert {name.split('/')[0] for name in metrics} == {'retrieval', 'classification', 'segmentation'}
+    assert 'retrieval/image_to_text_R@3' in metrics
+    assert set(runner.model.grad_enabled) == {False}
+
+    names = [name for name, _ in recorder.calls]
+    batches = 4 + 6 + 3
+    assert len(getattr(runner, f'{mode}_dataloader')) == batches
+    iters = [f'before_{mode}_iter', f'after_{mode}_iter'] * batches
+    assert names == [f'before_{mode}', f'before_{mode}_epoch', *iters, f'after_{mode}_epoch', f'after_{mode}']
+    after = [given for name, given in recorder.calls if name == f'after_{mode}_iter']
+    assert [given['batch_idx'] for given in after] == list(range(batches))
+    assert all(len(given['outputs']) == len(given['data_batch']['key']) for given in after)
+    assert recorder.calls[-2][1]['metrics'] == metrics
+
+
+def test_equals_metrics_computed_without_the_loop(tmp_path):
+    metrics = make_runner(tmp_path).val()
+    model = TinyModel().eval()
+    expected = {}
+    for metric, data in (
+        (RetrievalRecall(topk=(1, 3)), Samples(7, 'tokens')),
+        (ZeroShotClassification(CLASSES, ['a {}']), Samples(11, 'label')),
+        (ZeroShotSegmentation(CLASSES, ['a {}']), Samples(5, 'mask')),
+    ):
+        if hasattr(metric, 'prepare'):
+            metric.prepare(model)
+        batch = collate_image_text([data[index] for index in range(len(data))])
+        with torch.no_grad():
+            metric.process(None, model(**batch, mode='predict'))
+        expected.update(metric.evaluate(len(data)))
+    assert metrics == pytest.approx(expected)
+
+
+def test_log_shows_task_progress_and_remaining_time(tmp_path):
+    runner = make_runner(tmp_path)
+    runner.val()
+    log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+    assert 'Evaluating classification (2 of 3): 11 samples, 6 batches' in log
+    assert '[13/13]    eta: 0:00:00' in log
+    assert 'classification/top1' in log
+
+
+def test_training_mode_is_given_back(tmp_path):
+    runner = make_runner(tmp_path)
+    runner.model.train()
+    runner.val()
+    assert runner.model.training
+    runner.model.eval()
+    runner.val()
+    assert not runner.model.training
+
+
+def test_one_plain_task_as_mmengine_has_it(tmp_path):
+    runner = make_runner(tmp_path, tasks=dict(dataloader=loader(7, 'tokens'), evaluator=[RetrievalRecall()]))
+    assert 'retrieval/text_to_image_R@5' in runner.val()
+
+
+def test_metric_of_a_task_gets_the_datasets_metainfo(tmp_path):
+    class Names(BaseMetric):
+        default_prefix = 'names'
+
+        def process(self, data_batch, data_samples):
+            self.results.extend(data_samples)
+
+        def compute_metrics(self, results):
+            return {'count': len(self.dataset_meta['classes'])}
+
+    data = loader(3)
+    data['dataset'].metainfo = dict(classes=('a', 'b'))
+    runner = make_runner(tmp_path, tasks=dict(dataloader=dict(a=data), evaluator=dict(a=Names())))
+    assert runner.val() == {'names/count': 2}
+
+
+def test_tasks_without_partner_are_named(tmp_path):
+    runner = make_runner(tmp_path, tasks=dict(evaluator=dict(retrieval=RetrievalRecall())))
+    with pytest.raises(ValueError, match=r"\['retrieval', 'classification', 'dense'\], evaluators of \['retrieval'\]"):
+        runner.val()
+
+
+def test_two_processes_give_the_metrics_of_one(tmp_path):
+    # Separate processes: this test module cannot be imported by its name in a spawned one.
+    ranks = [
+        subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    for rank in ranks:
+        _, errors = rank.communicate(timeout=300)
+        assert rank.returncode == 0, errors[-3000:]
+    expected = make_runner(tmp_path / 'one').val()
+    for rank in range(2):
+        assert json.loads((tmp_path / f'{rank}.json').read_text()) == expected
+
+
+def evaluate_as_rank(rank: int, folder: str) -> None:
+    os.environ['LOCAL_RANK'] = str(rank)  # The Runner reads it when it wraps the model.
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    runner = make_runner(
+        Path(folder, 'two'),
+        launcher='pytorch',
+        cfg=dict(
+            model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False),
+            launcher='pytorch',
+        ),
+    )
+    Path(folder, f'{rank}.json').write_text(json.dumps(runner.val()))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == '__main__':
+    evaluate_as_rank(int(sys.argv[1]), sys.argv[2])
