@@ -24,7 +24,7 @@ def data_root() -> Path:
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def tiny_model_cfg():
     """A function that gives the config of a tiny pretrainer with 4 x 4 patches, with other objectives if wanted."""
 
@@ -47,7 +47,7 @@ def tiny_model_cfg():
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def distillation_cfg():
     """A function that gives the config of MaskedSelfDistillation for the tiny pretrainer: ``'v1'`` or ``'cvpr'``."""
 
@@ -67,7 +67,7 @@ def distillation_cfg():
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def random_batch():
     """A function that gives a random batch of the tiny pretrainer's sizes, as the collate function would."""
 

@@ -1,0 +1,85 @@
+"""Two gloo processes with batch B must equal one process with batch 2B: losses, every gradient, and the centre."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from mmmaskclip.registry import MODELS
+
+BATCH = 6
+
+
+def _step(cfg, batch, wrap=lambda model: model):
+    torch.manual_seed(1)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    wrapped = wrap(model)
+    losses = wrapped(mode='loss', **model.data_preprocessor(batch))
+    sum(losses.values()).backward()
+    model.after_optimizer_step()
+    return dict(
+        losses={name: value.detach() for name, value in losses.items()},
+        grads={name: p.grad for name, p in model.named_parameters() if p.grad is not None},
+        centers={name: value for name, value in model.named_buffers() if 'center' in name},
+    )
+
+
+def _run_as_one_of_two(cases_file: str, results_file: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo')
+    rank, results = dist.get_rank(), {}
+    half = slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
+    for name, (cfg, batch) in torch.load(cases_file, weights_only=False).items():
+        own = {key: value[half] for key, value in batch.items()}
+        results[name] = _step(cfg, own, wrap=DistributedDataParallel)
+        for value in results[name]['losses'].values():
+            dist.all_reduce(value)
+            value /= 2
+    if rank == 0:
+        torch.save(results, results_file)
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope='module')
+def results(tmp_path_factory, request):
+    """Results by case of one process, and of two."""
+    model, distillation, batch = (
+        request.getfixturevalue(name) for name in ('tiny_model_cfg', 'distillation_cfg', 'random_batch')
+    )
+    contrast = dict(contrast=dict(type='ImageTextContrast'))
+    cases = {
+        'v1': model(dict(**contrast, distillation=distillation('v1'))),
+        'cvpr': model(dict(**contrast, distillation=distillation('cvpr'))),
+        'without gradient': model(dict(contrast=dict(type='ImageTextContrast', gather_with_grad=False))),
+    }
+    cases = {name: (cfg, batch(BATCH)) for name, cfg in cases.items()}
+    folder = tmp_path_factory.mktemp('two_processes')
+    torch.save(cases, folder / 'cases.pt')
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', __file__]
+    subprocess.run([*command, str(folder / 'cases.pt'), str(folder / 'results.pt')], check=True, timeout=300)
+    two = torch.load(folder / 'results.pt')
+    return {name: (_step(*case), two[name]) for name, case in cases.items()}
+
+
+@pytest.mark.parametrize('form', ['v1', 'cvpr'])
+@pytest.mark.parametrize('what', ['losses', 'grads', 'centers'])
+def test_equal_to_one_process_with_the_doubled_batch(results, form, what):
+    one, two = results[form]
+    assert one[what].keys() == two[what].keys()
+    for name, expected in one[what].items():
+        torch.testing.assert_close(two[what][name], expected, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f'{n}: {m}')
+
+
+def test_without_gradient_through_the_gather_it_is_not(results):
+    one, two = results['without gradient']
+    torch.testing.assert_close(two['losses'], one['losses'])
+    weight = 'image_projection.projection.weight'
+    assert not torch.allclose(two['grads'][weight], one['grads'][weight], rtol=1e-2)
+
+
+if __name__ == '__main__':
+    _run_as_one_of_two(*sys.argv[1:])
