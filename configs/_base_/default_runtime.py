@@ -14,7 +14,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
-custom_hooks = [dict(type='ModelStepHook')]
+custom_hooks = [dict(type='ModelStepHook'), dict(type='BadSamplesHook')]
 
 log_processor = dict(type='PretrainLogProcessor')
 log_level = 'INFO'

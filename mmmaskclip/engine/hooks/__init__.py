@@ -1,4 +1,5 @@
+from .bad_samples_hook import BadSamplesHook
 from .model_step_hook import ModelStepHook
 from .training_monitor_hook import TrainingMonitorHook
 
-__all__ = ['ModelStepHook', 'TrainingMonitorHook']
+__all__ = ['BadSamplesHook', 'ModelStepHook', 'TrainingMonitorHook']

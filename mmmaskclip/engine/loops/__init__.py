@@ -1,3 +1,4 @@
+from .evaluation_loop import EvaluationLoop
 from .pretrain_loop import PretrainLoop
 
-__all__ = ['PretrainLoop']
+__all__ = ['EvaluationLoop', 'PretrainLoop']

@@ -1,0 +1,17 @@
+"""CLIP, ViT-B/16, LAION-20M, 25 epochs: the baseline of MaskCLIP v1 (arXiv 2208.12262v1, Table 1).
+
+tools/dist_train.sh configs/clip/vitb16_laion20m.py 32
+
+Published: ImageNet zero-shot 40.8, linear 68.2, fine-tuned 82.6; Flickr30K I2T/T2I R@1 56.2/40.1; 14 GB per GPU at 128
+images. Here: not run at full scale.
+"""
+
+_base_ = [
+    '../_base_/models/clip_vitb16_224.py',
+    '../_base_/datasets/laion20m.py',
+    '../_base_/schedules/adamw_25e.py',
+    '../_base_/default_runtime.py',
+]
+
+# 32 processes x 128 images.
+auto_scale_lr = dict(base_batch_size=4096, enable=False)
