@@ -71,7 +71,7 @@ class ImageTextShards(IterableDataset):
         self.image_keys = tuple(image_keys)
         self._views = ImageViews(views)
         self._num_samples = num_samples
-        self._shuffle_buffer = max(1, shuffle_buffer)
+        self.shuffle_buffer = max(1, shuffle_buffer)
         self._max_pixels = max_pixels
         self._context_length = context_length
         self._index_dir = index_dir
@@ -225,11 +225,8 @@ class _Stream:
         """Deliver exactly the samples of this stream's full batches."""
         if self._total <= self._skip:
             return
-        endless = isinstance(self._source, SequentialSource)
-        # A buffer larger than the stream would fill itself with copies of the same samples.
-        size = min(self._dataset._shuffle_buffer, self._total)
         seed = stable_hash(self._seed, self._epoch, 'buffer', self._stream)
-        reader = ShuffledReader(self._source, size, seed, None if endless else self._total, self._skip)
+        reader = ShuffledReader(self._source, self._dataset.shuffle_buffer, seed, self._total, self._skip)
         drawn = iter(reader)
         for _ in range(self._total - self._skip):
             raw = next(drawn)

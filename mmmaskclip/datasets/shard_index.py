@@ -4,6 +4,7 @@ import glob
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from .tar_files import walk_samples
 
 INDEX_NAME = '.mmmaskclip_index.json'
 _THREADS = 16
+_ANYONE_WRITES = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 def expand_urls(urls: str | Sequence[str]) -> list[str]:
@@ -150,6 +152,9 @@ class _IndexCache:
             content = json.dumps({**self._read(folder), **new}, indent=0)
             for target in self._candidates(folder):
                 temporary = target.with_name(f'{target.name}.{os.getpid()}')
+                if target.parent.is_dir() and not target.parent.stat().st_mode & _ANYONE_WRITES:
+                    # Meant to be left alone, though root, as in most containers, would get away with writing.
+                    continue
                 try:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     temporary.write_text(content)

@@ -203,14 +203,14 @@ class ShuffledReader:
         source: What to read.
         buffer_size: Samples in the buffer.
         seed: Seed of the draws.
-        total: Samples to draw; None when the source never ends.
+        total: Samples to draw: the first so many of the source.
         skip: Draws to leave out.
     """
 
-    def __init__(self, source: Source, buffer_size: int, seed: int, total: int | None, skip: int) -> None:
+    def __init__(self, source: Source, buffer_size: int, seed: int, total: int, skip: int) -> None:
         self._source, self._random = source, random.Random(seed)
         self._total = total
-        self._next = buffer_size if total is None else min(buffer_size, total)
+        self._next = min(buffer_size, total)
         self._waiting = list(range(self._next))
         for _ in range(skip):
             self._draw()
@@ -237,7 +237,7 @@ class ShuffledReader:
         waiting = self._waiting
         position = self._random.randrange(len(waiting))
         drawn = waiting[position]
-        if self._total is None or self._next < self._total:
+        if self._next < self._total:
             waiting[position] = self._next
             self._next += 1
         else:

@@ -1,0 +1,42 @@
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmmaskclip.datasets.sampling import BadSample
+from mmmaskclip.datasets.transforms.decode import decode_image
+
+
+@pytest.mark.parametrize('kind', ['truncated', 'html', 'zero', 'cmyk', 'gray16', 'animated', 'bomb'])
+def test_bad_images_have_their_cause(tools, kind):
+    files, cause = tools.bad(kind)
+    data = next(data for name, data in files.items() if name != 'txt')
+    with pytest.raises(BadSample) as caught:
+        decode_image(data)
+    assert caught.value.cause == cause
+
+
+def test_16_bit_colour_png_is_refused():
+    # Pillow opens it as 8-bit RGB, and cannot write one.
+    _, data = cv2.imencode('.png', np.full((4, 4, 3), 40000, np.uint16))
+    with pytest.raises(BadSample, match='unsupported_mode: PNG of mode RGB, 16 bit'):
+        decode_image(data.tobytes())
+
+
+def test_max_pixels(tools):
+    data = tools.encode(tools.photo(0, (12, 10)))
+    assert decode_image(data, max_pixels=120).size == (12, 10)
+    with pytest.raises(BadSample, match='12x10 has more than max_pixels=119'):
+        decode_image(data, max_pixels=119)
+
+
+@pytest.mark.parametrize('mode', ['L', 'P', 'RGBA', 'LA', '1'])
+def test_other_modes_become_rgb(tools, mode):
+    image = decode_image(tools.encode(tools.photo(0).convert(mode), 'PNG'))
+    assert image.mode == 'RGB'
+
+
+def test_content(tools):
+    photo = tools.photo(3)
+    assert np.array_equal(decode_image(tools.encode(photo, 'PNG')), photo)
+    assert isinstance(decode_image(tools.encode(photo)), Image.Image)

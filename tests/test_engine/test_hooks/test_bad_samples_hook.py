@@ -1,0 +1,103 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+from mmengine.logging import MessageHub
+
+from mmmaskclip.engine.hooks.bad_samples_hook import BadSamplesHook
+
+
+def _record(number, cause='not_an_image'):
+    return {'cause': cause, 'key': f'a.tar/{number}', 'shard': 'a.tar', 'detail': 'x'}
+
+
+def _batch(*records, size=4):
+    return {'key': ['k'] * size, 'skipped': list(records)}
+
+
+def _runner(work_dir):
+    logged = []
+    return SimpleNamespace(
+        work_dir=str(work_dir),
+        iter=0,
+        logged=logged,
+        logger=SimpleNamespace(warning=logged.append),
+        message_hub=MessageHub('bad samples'),
+    )
+
+
+def _train(hook, runner, batches):
+    hook.before_train(runner)
+    for batch in batches:
+        hook.after_train_iter(runner, 0, batch)
+        runner.iter += 1
+    hook.after_train(runner)
+
+
+def _listed(work_dir):
+    return [json.loads(line) for line in (work_dir / 'bad_samples.jsonl').read_text().splitlines()]
+
+
+def test_lists_counts_and_logs(tmp_path):
+    runner = _runner(tmp_path)
+    batches = [_batch(_record(1)), _batch(_record(2, 'empty_file'), _record(3)), _batch(), _batch(), _batch(_record(4))]
+    _train(BadSamplesHook(interval=2), runner, batches)
+    assert [record['key'] for record in _listed(tmp_path)] == ['a.tar/1', 'a.tar/2', 'a.tar/3', 'a.tar/4']
+    assert runner.message_hub.get_scalar('train/skipped').current() == 4
+    assert len(runner.logged) == 2
+    assert '3 samples skipped so far, 37.50% of 8: not_an_image 2, empty_file 1' in runner.logged[0]
+    assert '4 samples skipped so far, 20.00% of 20: not_an_image 3, empty_file 1' in runner.logged[1]
+
+
+def test_nothing_bad_says_nothing(tmp_path):
+    runner = _runner(tmp_path)
+    _train(BadSamplesHook(interval=1), runner, [_batch()] * 3)
+    assert runner.logged == []
+    assert not (tmp_path / 'bad_samples.jsonl').exists()
+    assert runner.message_hub.get_scalar('train/skipped').current() == 0
+
+
+def test_stops_above_the_share(tmp_path):
+    hook, runner = BadSamplesHook(max_share=0.02, interval=1), _runner(tmp_path)
+    # 20 of the first 1000 are allowed, however early they come.
+    _train(hook, runner, [_batch(*map(_record, range(20)))])
+    with pytest.raises(
+        RuntimeError, match='21 of 8 samples could not be used, more than max_share=2.0%: not_an_image 21'
+    ):
+        _train(hook, runner, [_batch(_record(20))])
+    assert len(_listed(tmp_path)) == 21
+    _train(BadSamplesHook(max_share=0.02), _runner(tmp_path), [_batch(*map(_record, range(40)), size=2000)])
+
+
+def test_a_resumed_run_goes_on_counting_and_lists_nothing_twice(tmp_path):
+    first = _runner(tmp_path)
+    _train(BadSamplesHook(), first, [_batch(_record(1), _record(2))])
+    with open(tmp_path / 'bad_samples.jsonl', 'a') as file:
+        file.write('{"cause": "not_')
+    runner = _runner(tmp_path)
+    runner.message_hub.load_state_dict(first.message_hub.state_dict())
+    _train(BadSamplesHook(), runner, [_batch(_record(2), _record(3))])
+    assert runner.message_hub.get_scalar('train/skipped').current() == 4
+    lines = (tmp_path / 'bad_samples.jsonl').read_text()
+    assert lines.count('a.tar/2') == 1
+    assert lines.count('a.tar/3') == 1
+
+
+def _two_ranks(rank, folder):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    batches = [_batch(_record(1)) if rank else _batch(), _batch(_record(2)) if not rank else _batch(_record(3))]
+    with pytest.raises(RuntimeError) as caught:
+        # 3 of 16 are too many, but only once both ranks' counts are added up.
+        _train(BadSamplesHook(max_share=0.002, interval=1), _runner(folder), batches)
+    (folder / f'error{rank}').write_text(str(caught.value))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_stop_together(tmp_path):
+    multiprocessing.start_processes(_two_ranks, (tmp_path,), nprocs=2, start_method='fork')
+    errors = [(tmp_path / f'error{rank}').read_text() for rank in range(2)]
+    assert errors[0] == errors[1]
+    assert '3 of 16 samples could not be used' in errors[0]
+    assert sorted(record['key'] for record in _listed(tmp_path)) == ['a.tar/1', 'a.tar/2', 'a.tar/3']
