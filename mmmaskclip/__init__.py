@@ -1,5 +1,9 @@
 """MaskCLIP: masked self-distillation for contrastive language-image pretraining (CVPR 2023), and its neighbours."""
 
+from .utils.dependencies import check_dependencies
 from .version import __version__
+
+# Before anything is imported from them, so that the message is this one and not an AttributeError deep inside.
+check_dependencies()
 
 __all__ = ['__version__']

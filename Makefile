@@ -1,0 +1,37 @@
+# make quickstart   create the environment, generate data, pretrain, evaluate, draw: about six minutes on two cores
+# make test         create the environment with the test tools and run every test
+# make env          create the environment only
+# make lint         check style and types
+# PYTHON=python3.11 chooses the interpreter of a new environment (3.10 to 3.12).
+
+ENV ?= .venv
+LOCKED = requirements/constraints.txt setup.py mmmaskclip/utils/dependencies.py
+
+.PHONY: env quickstart test lint lock
+
+env: $(ENV)/.installed
+
+quickstart: $(ENV)/.installed
+	$(ENV)/bin/python demo/quickstart.py $(ARGS)
+
+# Without an index, so that nothing a test calls can install anything.
+test: $(ENV)/.installed-tests
+	PIP_NO_INDEX=1 $(ENV)/bin/python -m pytest $(ARGS)
+
+lint: $(ENV)/.installed-tests
+	$(ENV)/bin/ruff check .
+	$(ENV)/bin/ruff format --check .
+	$(ENV)/bin/mypy
+
+# Writes the versions anew: only for whoever updates them.
+lock:
+	uv pip compile -q --universal --python-version 3.10 --extra tests --no-emit-index-url \
+		setup.py requirements/constraints.in -o requirements/constraints.txt
+
+$(ENV)/.installed: $(LOCKED)
+	PYTHON="$(PYTHON)" tools/create_env.sh $(ENV)
+	touch $@
+
+$(ENV)/.installed-tests: $(LOCKED)
+	PYTHON="$(PYTHON)" tools/create_env.sh $(ENV) tests
+	touch $(ENV)/.installed $@

@@ -1,0 +1,119 @@
+"""What mmmaskclip needs, and the check of it at ``import mmmaskclip``.
+
+The one list of bounds: ``setup.py`` reads it from this file, so installation and check cannot disagree. Only the
+standard library is imported here, because the file is run before anything is installed.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import NamedTuple
+
+
+class Dependency(NamedTuple):
+    """A distribution, the versions that work, and why not older (or newer) ones.
+
+    Attributes:
+        name: Name of the distribution.
+        versions: Version range.
+        reason: What the range is for.
+        originals: Distributions with the same import name, whose files it overwrites and which may stand in for it.
+    """
+
+    name: str
+    versions: str
+    reason: str
+    originals: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f'{self.name}{self.versions}'
+
+
+RUNTIME = (
+    Dependency('torch', '>=2.6,<3', 'get_total_norm and checkpoint loading with stand-ins for classes came with 2.6'),
+    Dependency('torchvision', '>=0.21', 'the release for torch 2.6'),
+    Dependency(
+        'onedl-mmengine', '>=0.10.8,<1', 'the first release of the maintained fork', ('mmengine', 'mmengine-lite')
+    ),
+    Dependency(
+        'onedl-mmcv', '>=2.3,<3', 'the first release of the maintained fork', ('mmcv', 'mmcv-lite', 'mmcv-full')
+    ),
+    Dependency('onedl-mmpretrain', '>=1.3,<2', 'the first release of the maintained fork', ('mmpretrain',)),
+    Dependency('onedl-mmsegmentation', '>=1.3,<2', 'the first release of the maintained fork', ('mmsegmentation',)),
+    Dependency('numpy', '>=2', 'onedl-mmsegmentation needs it'),
+    Dependency('pillow', '>=9.1', 'Image.Resampling'),
+    Dependency('ftfy', '>=6', 'mmsegmentation imports it for its tokenizer'),
+    Dependency('regex', '>=2022.1.18', 'mmsegmentation imports it for its tokenizer; wheels for Python 3.10'),
+    Dependency('webdataset', '>=0.2.100', 'reading of tar files'),
+    Dependency('braceexpand', '>=0.1.7', 'its only maintained release; webdataset needs it too'),
+    Dependency('tensorboard', '>=2.18', 'the first that works with NumPy 2'),
+    Dependency('matplotlib', '>=3.9', 'the first that is built for NumPy 2'),
+    Dependency('packaging', '>=21', 'this check'),
+)
+
+DETECTION = (Dependency('onedl-mmdetection', '>=3.4,<4', 'the first release of the maintained fork', ('mmdet',)),)
+
+TESTS = (
+    *DETECTION,
+    Dependency('pytest', '>=8', 'tests use its tmp_path retention'),
+    Dependency('open_clip_torch', '>=2.24', 'the reference for parity; first with SigLIP-style text towers'),
+    Dependency('ruff', '>=0.6', 'the lint rules in pyproject.toml'),
+    Dependency('mypy', '>=1.8', 'type checks'),
+    Dependency('pre-commit', '>=3', 'hooks'),
+)
+
+EXTRAS = {'det': DETECTION, 'tests': TESTS}
+
+
+def check_dependencies() -> None:
+    """Check what is installed against :data:`RUNTIME`, in a few milliseconds: metadata is read, nothing is imported.
+
+    An original OpenMMLab package in place of its onedl fork is accepted as it is. Both together are not: they own the
+    same files.
+
+    Raises:
+        ImportError: If something is missing, too old, too new or installed twice; names each, the version found, the
+            range wanted and the command that mends it.
+    """
+    names = {name for dependency in (*RUNTIME, *DETECTION) for name in (dependency.name, *dependency.originals)}
+    installed = {name: _installed(name) for name in names}
+    problems, wanted = [], []
+    for dependency in RUNTIME:
+        found = installed[dependency.name]
+        if found is None and not any(installed[name] for name in dependency.originals):
+            problems.append(f'{dependency.name} is missing; wanted: {dependency.versions}')
+            wanted.append(dependency)
+        elif found is not None and not _fits(found, dependency.versions):
+            problems.append(
+                f'{dependency.name} {found} does not fit; wanted: {dependency.versions} ({dependency.reason})'
+            )
+            wanted.append(dependency)
+    fixes = [f'python -m pip install {" ".join(repr(str(dependency)) for dependency in wanted)}'] if wanted else []
+    for dependency in (*RUNTIME, *DETECTION):
+        found = installed[dependency.name]
+        doubles = [name for name in dependency.originals if found and installed[name]]
+        if doubles:
+            problems.append(f'{dependency.name} {found} and {", ".join(doubles)} overwrite each other')
+            fixes.append(
+                f'python -m pip uninstall -y {" ".join(doubles)} && '
+                f'python -m pip install --force-reinstall --no-deps {dependency.name}=={found}'
+            )
+    if problems:
+        listed = '\n'.join(f'  - {problem}' for problem in problems)
+        commands = '\n'.join(f'  {fix}' for fix in fixes)
+        raise ImportError(f'mmmaskclip cannot run with what is installed:\n{listed}\nTo mend it:\n{commands}')
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _fits(version: str, versions: str) -> bool:
+    try:
+        from packaging.specifiers import SpecifierSet
+    except ImportError:  # reported as missing itself
+        return True
+    return SpecifierSet(versions).contains(version, prereleases=True)

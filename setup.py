@@ -1,0 +1,35 @@
+"""Packaging of mmmaskclip. Version bounds and the reason for each are in mmmaskclip/utils/dependencies.py."""
+
+import runpy
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+# Run, not imported: importing the package would need what is not installed yet.
+bounds = runpy.run_path(str(ROOT / 'mmmaskclip/utils/dependencies.py'))
+version = runpy.run_path(str(ROOT / 'mmmaskclip/version.py'))['__version__']
+readme = ROOT / 'README.md'
+
+setup(
+    name='mmmaskclip',
+    version=version,
+    description='MaskCLIP: masked self-distillation for contrastive language-image pretraining',
+    long_description=readme.read_text() if readme.exists() else '',
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    # 3.10: the type syntax used throughout. Up to 3.12: the newest that every dependency has been tried with.
+    python_requires='>=3.10,<3.13',
+    packages=find_packages(include=['mmmaskclip', 'mmmaskclip.*']),
+    package_data={'mmmaskclip': ['datasets/prompts/*']},
+    install_requires=[str(dependency) for dependency in bounds['RUNTIME']],
+    extras_require={
+        extra: [str(dependency) for dependency in dependencies] for extra, dependencies in bounds['EXTRAS'].items()
+    },
+    entry_points={
+        'console_scripts': [
+            'mmmaskclip-train = mmmaskclip.cli.train:main',
+            'mmmaskclip-test = mmmaskclip.cli.test:main',
+        ]
+    },
+)
