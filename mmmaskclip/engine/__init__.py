@@ -1,10 +1,12 @@
-from .hooks import ModelStepHook, TrainingMonitorHook
+from .hooks import BadSamplesHook, ModelStepHook, TrainingMonitorHook
 from .log_processor import PretrainLogProcessor
-from .loops import PretrainLoop
+from .loops import EvaluationLoop, PretrainLoop
 from .optimizers import PretrainOptimWrapper, PretrainOptimWrapperConstructor
 from .samplers import ResumableSampler
 
 __all__ = [
+    'BadSamplesHook',
+    'EvaluationLoop',
     'ModelStepHook',
     'PretrainLogProcessor',
     'PretrainLoop',

@@ -95,7 +95,7 @@ class Stream(IterableDataset):
         order = torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed + self.epoch)).tolist()
         for index in order[self.start:]:
             self.loaded.append(index)
-            yield sample(index, self.epoch) | dict(skipped=[dict(cause='empty')] if index == 3 else [])
+            yield sample(index, self.epoch) | dict(skipped=[dict(cause='empty', key='k', shard='s', detail='')] if index == 3 else [])
 '''
 
 CONFIG = """
