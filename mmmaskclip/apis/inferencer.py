@@ -1,0 +1,144 @@
+"""A pretrained model in a few lines of Python: embed, classify, retrieve, and see where a word is in an image."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as TF
+
+from mmmaskclip.evaluation import encode_classes, encode_texts
+from mmmaskclip.registry import MODELS
+from mmmaskclip.utils.checkpoint import load_weights
+
+ImageLike = str | PathLike | Image.Image
+
+
+class ImageTextInferencer:
+    """Uses a pretrained model on images and texts. Ours, because mmpretrain's inferencers take one input kind each and
+    look models up in mmpretrain's list.
+
+    Args:
+        config: Config of the pretraining run, its path, or a model that is already built (then it is used as it is).
+        checkpoint: Path of the weights; nothing in the file is executed. Default: the model starts untrained.
+        device: Where it runs, e.g. ``'cuda:1'``. Default: the GPU if there is one.
+    """
+
+    def __init__(
+        self,
+        config: Config | nn.Module | str | PathLike,
+        checkpoint: str | PathLike | None = None,
+        device: str | None = None,
+    ) -> None:
+        if isinstance(config, nn.Module):
+            model = config
+        else:
+            config = config if isinstance(config, Config) else Config.fromfile(str(config))
+            model = MODELS.build(config.model)
+            model.init_weights()
+        if checkpoint is not None:
+            load_weights(model, checkpoint)
+        self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        self.model = model.to(self.device).eval()
+        self.image_size: int = min(model.image_encoder.img_size)
+
+    @torch.no_grad()
+    def embed_images(self, images: Sequence[ImageLike], batch_size: int = 64) -> Tensor:
+        """Embeds images, each resized to the model's size by its shorter side and cropped in the middle.
+
+        Args:
+            images: B paths or PIL images.
+            batch_size: How many are encoded at once.
+
+        Returns:
+            (B, D), L2-normalized, float32.
+        """
+        embeds = []
+        for start in range(0, len(images), batch_size):
+            pixels = [
+                TF.center_crop(TF.resize(_pixels(image), self.image_size), self.image_size)
+                for image in images[start : start + batch_size]
+            ]
+            embeds.append(self.model.encode_image(self._normalized(torch.stack(pixels))))
+        return torch.cat(embeds)
+
+    def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+        """Embeds texts.
+
+        Args:
+            texts: T sentences.
+            batch_size: How many are encoded at once.
+
+        Returns:
+            (T, D), L2-normalized, float32.
+        """
+        return encode_texts(self.model, texts, batch_size)
+
+    @torch.no_grad()
+    def classify(
+        self,
+        images: Sequence[ImageLike],
+        classes: Sequence[str | Sequence[str]],
+        templates: Sequence[str] = ('a photo of a {}.',),
+    ) -> Tensor:
+        """Zero-shot classification.
+
+        Args:
+            images: B paths or PIL images.
+            classes: C class names, or lists of synonyms.
+            templates: Sentences with one ``{}`` for the class name.
+
+        Returns:
+            (B, C) probabilities, under the learned temperature.
+        """
+        class_embeds = encode_classes(self.model, classes, templates)
+        return self.model.logits(self.embed_images(images), class_embeds).softmax(-1)
+
+    def retrieve(self, texts: Sequence[str], images: Sequence[ImageLike], topk: int = 5) -> tuple[Tensor, Tensor]:
+        """Finds the images that fit each text best.
+
+        Args:
+            texts: T sentences.
+            images: B paths or PIL images.
+            topk: How many to find; all where there are fewer.
+
+        Returns:
+            Indices into ``images``, best first, and their cosine similarities: both (T, min(topk, B)).
+        """
+        scores = self.embed_texts(texts) @ self.embed_images(images).T
+        values, indices = scores.topk(min(topk, scores.shape[1]))
+        return indices, values
+
+    @torch.no_grad()
+    def similarity_maps(self, image: ImageLike, texts: Sequence[str], size: int | None = None) -> Tensor:
+        """Where in an image a word or caption is: cosine similarity of every patch with it.
+
+        Args:
+            image: Path or PIL image, seen as a whole, whatever its aspect ratio.
+            texts: T words or sentences, used as they are.
+            size: Shorter side in pixels at which the model sees the image. Default: the size it was trained at;
+                elsewhere its positions are interpolated.
+
+        Returns:
+            (T, H, W), upsampled (bilinear) to the image's own size.
+        """
+        pixels = _pixels(image)
+        patches = self.model.encode_dense(self._normalized(TF.resize(pixels, size or self.image_size)[None]))[0]
+        maps = torch.einsum('dhw,td->thw', patches, self.embed_texts(texts))
+        return F.interpolate(maps[None], size=pixels.shape[1:], mode='bilinear', align_corners=False)[0]
+
+    def _normalized(self, pixels: Tensor) -> Tensor:
+        return self.model.data_preprocessor({'image': pixels})['image']
+
+
+def _pixels(image: ImageLike) -> Tensor:
+    """An image as uint8 (3, H, W), turned as its camera says."""
+    if not isinstance(image, Image.Image):
+        if not Path(image).is_file():
+            raise FileNotFoundError(f'there is no image {image}')
+        image = Image.open(image)
+    return TF.pil_to_tensor(ImageOps.exif_transpose(image).convert('RGB'))

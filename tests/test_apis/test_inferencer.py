@@ -1,0 +1,121 @@
+"""The inferencer against the model's own methods, with a tiny random model."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mmmaskclip.apis import ImageTextInferencer
+from mmmaskclip.datasets.transforms.tokenize import pad_tokens, tokenize
+from mmmaskclip.registry import MODELS
+
+CONFIG = Config(
+    dict(
+        model=dict(
+            type='ImageTextPretrainer',
+            data_preprocessor=dict(type='ImageTextPreprocessor', mean=[120.0] * 3, std=[60.0] * 3),
+            image_encoder=dict(
+                type='CLIPVisionTransformer',
+                arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32),
+                img_size=32,
+                patch_size=8,
+            ),
+            image_projection=dict(type='ImageProjectionHead', in_channels=16, embed_dims=8),
+            text_encoder=dict(type='CLIPTextTransformer', width=16, num_layers=1, num_heads=2),
+            text_projection=dict(type='TextProjectionHead', in_channels=16, embed_dims=8),
+            objectives=dict(contrast=dict(type='ImageTextContrast', loss=dict(type='InfoNCELoss'))),
+        )
+    )
+)
+
+
+@pytest.fixture(scope='module')
+def inferencer():
+    torch.manual_seed(0)
+    return ImageTextInferencer(CONFIG, device='cpu')
+
+
+@pytest.fixture(scope='module')
+def images():
+    random = np.random.default_rng(0)
+    return [Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(5)]
+
+
+def encode(model, image):
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        return model.encode_image((pixels - 120) / 60)[0]
+
+
+def test_images_of_the_models_size_are_embedded_as_they_are(inferencer, images):
+    found = inferencer.embed_images(images, batch_size=2)
+    torch.testing.assert_close(found, torch.stack([encode(inferencer.model, image) for image in images]))
+    assert not inferencer.model.training
+
+
+def test_image_is_resized_by_its_shorter_side_and_cropped_in_the_middle(inferencer, images, tmp_path):
+    wide = Image.new('RGB', (96, 32))
+    wide.paste(images[0], (32, 0))
+    wide.save(tmp_path / 'wide.png')
+    found = inferencer.embed_images([tmp_path / 'wide.png'])
+    torch.testing.assert_close(found[0], encode(inferencer.model, images[0]))
+
+
+def test_texts(inferencer):
+    texts = ['a cat', 'a very long caption about a dog']
+    with torch.no_grad():
+        expected = inferencer.model.encode_text(pad_tokens(tokenize(texts)))
+    torch.testing.assert_close(inferencer.embed_texts(texts), expected)
+
+
+def test_classify_gives_probabilities_under_the_temperature(inferencer, images):
+    found = inferencer.classify(images, ['cat', ['dog', 'hound']], ['a {}'])
+    classes = inferencer.embed_texts(['a cat', 'a dog', 'a hound'])
+    dog = torch.nn.functional.normalize(classes[1:].mean(0), dim=0)
+    scores = inferencer.embed_images(images) @ torch.stack([classes[0], dog]).T
+    torch.testing.assert_close(found, (scores / 0.07).softmax(-1), atol=1e-5, rtol=1e-4)
+
+
+def test_retrieve_gives_the_best_images_first(inferencer, images):
+    indices, scores = inferencer.retrieve(['a cat', 'a dog'], images, topk=3)
+    full = (inferencer.embed_texts(['a cat', 'a dog']) @ inferencer.embed_images(images).T).numpy()
+    assert indices.tolist() == np.argsort(-full, axis=1)[:, :3].tolist()
+    np.testing.assert_allclose(scores.numpy(), -np.sort(-full, axis=1)[:, :3], rtol=1e-5)
+    assert inferencer.retrieve(['a cat'], images, topk=99)[0].shape == (1, 5)
+
+
+def test_similarity_maps_are_patch_similarities_upsampled(inferencer, images):
+    image = images[0]
+    maps = inferencer.similarity_maps(image, ['cat', 'dog'])
+    assert maps.shape == (2, 32, 32)
+    pixels = (torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() - 120) / 60
+    with torch.no_grad():
+        patches = inferencer.model.encode_dense(pixels)[0]
+    word = inferencer.embed_texts(['dog'])[0]
+    coarse = (patches * word[:, None, None]).sum(0)
+    # In the corners, upsampling has nothing to mix a patch's value with.
+    for row, column in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+        torch.testing.assert_close(maps[1, row, column], coarse[row, column])
+    assert maps[1].min() >= coarse.min() - 1e-6
+
+
+def test_similarity_maps_of_any_size_and_aspect_ratio(inferencer, images):
+    wide = images[0].resize((75, 40))
+    assert inferencer.similarity_maps(wide, ['cat']).shape == (1, 40, 75)
+    finer = inferencer.similarity_maps(wide, ['cat'], size=64)
+    assert finer.shape == (1, 40, 75)
+    assert not torch.allclose(finer, inferencer.similarity_maps(wide, ['cat']))
+
+
+def test_weights_from_a_checkpoint(inferencer, images, tmp_path):
+    torch.save({'state_dict': inferencer.model.state_dict()}, tmp_path / 'model.pth')
+    again = ImageTextInferencer(CONFIG, tmp_path / 'model.pth', device='cpu')
+    assert torch.equal(again.embed_images(images), inferencer.embed_images(images))
+    other = ImageTextInferencer(MODELS.build(CONFIG.model), device='cpu')
+    assert not torch.equal(other.embed_images(images), inferencer.embed_images(images))
+
+
+def test_missing_image_is_named(inferencer):
+    with pytest.raises(FileNotFoundError, match='there is no image nowhere.jpg'):
+        inferencer.embed_images(['nowhere.jpg'])
