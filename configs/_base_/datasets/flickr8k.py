@@ -3,7 +3,7 @@
 data_root = '{{$MMMASKCLIP_DATA:../shared/data}}/flickr8k'
 
 train_dataloader = dict(
-    batch_size=128,
+    batch_size=64,
     num_workers=1,
     persistent_workers=True,
     collate_fn=dict(type='mmmaskclip.collate_image_text'),

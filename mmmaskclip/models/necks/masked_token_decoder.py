@@ -25,6 +25,7 @@ class MaskedTokenDecoder(BaseModule):
 
     def __init__(self, width: int, num_patches: int, num_heads: int, depth: int = 1, init_cfg: dict | None = None):
         super().__init__(init_cfg)
+        self.num_patches = num_patches
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, num_patches + 1, width))
         norm_cfg = dict(type='LN', eps=1e-6)
@@ -47,14 +48,10 @@ class MaskedTokenDecoder(BaseModule):
 
         Returns:
             (B, N, C) in patch order.
-
-        Raises:
-            ValueError: If a patch index does not fit ``num_patches`` cannot be checked without a device sync; the
-                pretrainer checks the patch grid instead.
         """
         patches = visible_features.patches
         batch, _, width = patches.shape
-        full = self.mask_token.to(patches.dtype).expand(batch, self.pos_embed.shape[1] - 1, width)
+        full = self.mask_token.to(patches.dtype).expand(batch, self.num_patches, width)
         full = full.scatter(1, visible.unsqueeze(-1).expand(-1, -1, width), patches)
         x = torch.cat((visible_features.cls.unsqueeze(1), full), dim=1) + self.pos_embed
         for layer in self.layers:

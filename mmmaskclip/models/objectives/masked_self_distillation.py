@@ -35,7 +35,8 @@ class MaskedSelfDistillation(Objective):
         weight: Weight of the loss. Defaults to 1.
 
     Raises:
-        ValueError: If ``target`` or ``loss_on`` is unknown.
+        ValueError: If ``target`` or ``loss_on`` is unknown; in the first step, if the decoder is made for another
+            number of patches than the images have.
     """
 
     def __init__(
@@ -63,6 +64,11 @@ class MaskedSelfDistillation(Objective):
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         num_patches = views.patch_tokens().shape[1]
+        if num_patches != self.decoder.num_patches:
+            raise ValueError(
+                f'images have {num_patches} patches, but decoder.num_patches={self.decoder.num_patches}: set it to '
+                '(image size / patch size) squared'
+            )
         mask = self.mask(views.noise(num_patches, IMAGE_MASK_STREAM))
         predicted = self.decoder(views.visible_features(mask.visible), mask.visible)
         target = self._target(views).patches

@@ -125,6 +125,14 @@ def test_missing_seed_is_explained(build, distillation_cfg, random_batch):
         model(mode='loss', **batch)
 
 
+def test_decoder_for_another_number_of_patches_is_named(build, distillation_cfg, random_batch):
+    cfg = distillation_cfg('v1')
+    cfg['decoder']['num_patches'] = 49
+    model = build(cfg)
+    with pytest.raises(ValueError, match='images have 16 patches, but decoder.num_patches=49'):
+        model(mode='loss', **model.data_preprocessor(random_batch(2)))
+
+
 @pytest.mark.parametrize(('argument', 'value'), [('target', 'teacher'), ('loss_on', 'visible')])
 def test_unknown_options(distillation_cfg, argument, value):
     with pytest.raises(ValueError, match=f"{argument}='{value}'"):

@@ -1,0 +1,57 @@
+# Captioned scenes, 64 x 64: python tools/dataset_converters/make_scenes.py data/scenes
+# 'val' has scenes of several objects with five captions and a mask, 'single' one object and its class. Set
+# MMMASKCLIP_SCENES to the folder that holds shards/.
+data_root = '{{$MMMASKCLIP_SCENES:data/scenes}}/shards'
+
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=1,
+    persistent_workers=True,
+    collate_fn=dict(type='mmmaskclip.collate_image_text'),
+    dataset=dict(
+        type='ImageTextShards',
+        urls=data_root + '/train-*.tar',
+        caption_key='json:captions',
+        # Square, because a squashed circle is another shape; positions in captions bear no mirroring.
+        views=dict(image=[dict(type='torchvision/RandomResizedCrop', size=64, scale=(0.5, 1.0), ratio=(1.0, 1.0))]),
+    ),
+)
+
+val_dataloader = dict(
+    several=dict(
+        batch_size=120,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='mmmaskclip.collate_image_text'),
+        dataset=dict(
+            type='IndexedShards',
+            urls=data_root + '/val-*.tar',
+            caption_key='json:captions',
+            mask_key='mask.png',
+            transforms=[dict(type='torchvision/Resize', size=64)],
+        ),
+    ),
+    single=dict(
+        batch_size=120,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='mmmaskclip.collate_image_text'),
+        dataset=dict(
+            type='IndexedShards',
+            urls=data_root + '/single-*.tar',
+            label_key='cls',
+            transforms=[dict(type='torchvision/Resize', size=64)],
+        ),
+    ),
+)
+val_evaluator = dict(
+    several=[
+        dict(type='RetrievalRecall', topk=(1, 5, 10), prefix='retrieval'),
+        dict(type='ZeroShotSegmentation', classes='scenes', prefix='segmentation'),
+    ],
+    single=dict(type='ZeroShotClassification', classes='scenes', prefix='classification'),
+)
+val_cfg = dict(type='EvaluationLoop')
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator
+test_cfg = val_cfg
