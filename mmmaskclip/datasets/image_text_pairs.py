@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -38,6 +38,9 @@ class ImageTextPairs(Dataset):
         max_pixels: Larger images are skipped.
         context_length: Longest caption in tokens.
     """
+
+    # The loops of mmengine warn about datasets without it.
+    metainfo: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,

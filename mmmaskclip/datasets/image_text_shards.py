@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 from mmengine.dist import get_dist_info
 from mmengine.logging import print_log
@@ -53,6 +53,9 @@ class ImageTextShards(IterableDataset):
         context_length: Longest caption in tokens.
         index_dir: Folder of the index. Default: beside the shards, or in the user's cache folder.
     """
+
+    # The loops of mmengine warn about datasets without it.
+    metainfo: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,

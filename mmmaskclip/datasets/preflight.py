@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from webdataset.tariterators import tarfile_samples
 
-from .sampling import BadSample
+from .sampling import BadSample, describe
 from .shard_index import is_indexable
 from .tar_files import read_span, walk_samples
 
@@ -52,7 +52,7 @@ def _problem(dataset: ImageTextShards, url: str) -> str | None:
     except MemoryError:
         raise
     except Exception as error:  # whatever a pipe, curl, tarfile or a decompressor may raise
-        return f'unreadable: {type(error).__name__}: {error}'
+        return f'unreadable: {describe(error)}'
     if files is None:
         return 'empty: no sample in it'
     if not any(key in files for key in dataset.image_keys):

@@ -31,6 +31,12 @@ class BadSample(Exception):
         return {'cause': self.cause, 'key': key, 'shard': shard, 'detail': self.detail[:300]}
 
 
+def describe(error: Exception) -> str:
+    """Put an error of a reader in one line, without the objects that webdataset adds to it."""
+    reason = getattr(error, 'strerror', None) or (error.args[0] if error.args else '')
+    return f'{type(error).__name__}: {reason}'
+
+
 def stable_hash(*parts: int | str) -> int:
     """Hash numbers and strings to an int of 63 bits, the same in every process, on every machine."""
     # Python's own hash of strings differs between processes.

@@ -14,7 +14,7 @@ from braceexpand import braceexpand
 from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size
 from mmengine.logging import print_log
 
-from .sampling import BadSample
+from .sampling import BadSample, describe
 from .tar_files import walk_samples
 
 INDEX_NAME = '.mmmaskclip_index.json'
@@ -82,7 +82,7 @@ def scan_shard(path: str) -> dict[str, Any]:
     except BadSample as bad:
         entry.update(cause=bad.cause, detail=bad.detail)
     except OSError as error:
-        entry.update(cause='unreadable_shard', detail=f'{type(error).__name__}: {error.strerror or error}')
+        entry.update(cause='unreadable_shard', detail=describe(error))
     return entry
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from webdataset.tariterators import tarfile_samples
 
-from .sampling import BadSample, stable_hash
+from .sampling import BadSample, describe, stable_hash
 from .shard_index import shard_name
 from .tar_files import read_span, walk_samples
 
@@ -126,7 +126,7 @@ class IndexedSource:
         except BadSample as bad:
             error = bad
         except OSError as problem:
-            error = BadSample('unreadable_shard', f'{type(problem).__name__}: {problem}')
+            error = BadSample('unreadable_shard', describe(problem))
         # What could not be read keeps its place in the order, so that nothing after it moves.
         for index in range(low + done, low + len(mask)):
             yield RawSample(shard, index, f'sample {index}', error=error)
@@ -182,7 +182,7 @@ class SequentialSource:
                     raise
                 except Exception as problem:  # whatever a pipe, curl, tarfile or a decompressor may raise
                     cause = 'broken_tar' if index >= 0 else 'unreadable_shard'
-                    bad = BadSample(cause, f'after {index + 1} samples: {type(problem).__name__}: {problem}')
+                    bad = BadSample(cause, f'after {index + 1} samples: {describe(problem)}')
                     self.events.append(bad.record('', shard_name(url)))
                     break
                 if found is None:

@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mmmaskclip.datasets import ImageTextShards, collate_image_text, image_text_shards
+from mmmaskclip.datasets.shard_streams import permuted_shards
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.registry import DATASETS
 
@@ -70,7 +71,7 @@ def test_sample(make_shards, build):
     assert DATASETS.get('ImageTextShards') is ImageTextShards
 
 
-@pytest.mark.parametrize(('world_size', 'num_workers'), [(1, 1), (1, 3), (2, 2), (3, 1), (4, 3)])
+@pytest.mark.parametrize(('world_size', 'num_workers'), [(1, 1), (1, 5), (2, 2), (2, 4), (4, 3)])
 @pytest.mark.parametrize('sizes', [(48,), (7, 11, 0, 30), (4,) * 12])
 def test_every_sample_once(make_shards, run, world_size, num_workers, sizes):
     keys = _flat(run(make_shards(*sizes), world_size, num_workers))
@@ -94,6 +95,13 @@ def test_order_is_a_function_of_seed_and_epoch(make_shards, run):
         assert all(torch.equal(x['image'], y['image']) for x, y in zip(a, b, strict=True))
     assert _keys(run(urls, 2, 2, epoch=1)) != _keys(first)
     assert _keys(run(urls, 2, 2, seed=1)) != _keys(first)
+
+
+def test_shards_are_permuted_by_seed_and_epoch():
+    orders = [permuted_shards(20, seed, epoch) for seed in range(2) for epoch in range(2)]
+    assert all(sorted(order) == list(range(20)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    assert permuted_shards(5, 0, 0) == [1, 4, 0, 2, 3]
 
 
 def test_image_and_caption_follow_the_seed_not_the_layout(make_shards, run):
@@ -166,6 +174,13 @@ def test_bad_samples_are_replaced_and_reported(tmp_path, tools, run, kind, num_s
     assert len({sample['seed'] for sample in delivered}) == 24
 
 
+def test_substitutes_are_spread(tmp_path, tools, run):
+    samples = {f'{i:03d}': tools.bad('html')[0] if i < 10 else tools.good(i) for i in range(40)}
+    keys = Counter(_flat(run(tools.write_tar(tmp_path / 'a.tar', samples), shuffle_buffer=40)))
+    assert sum(keys.values()) == 40
+    assert sum(count > 1 for count in keys.values()) > 5
+
+
 def test_broken_json_and_png_and_webp(tmp_path, tools, run):
     samples = {f'{i}': tools.good(i) for i in range(6)}
     samples['1']['json'] = b'{"captions": '
@@ -220,7 +235,7 @@ def test_streams_that_find_no_shard_raise(tmp_path, build):
     dataset = build('pipe:cat {a,b}.tar', num_samples=100)
     assert dataset.shards == ['pipe:cat a.tar', 'pipe:cat b.tar']
     dataset.begin_epoch(0, 0, 4)
-    with pytest.raises(RuntimeError, match='no sample in .*exit 1'):
+    with pytest.raises(RuntimeError, match=r'no sample in .*a.tar: after 0 samples: \w+Error: .*Check the urls'):
         next(iter(dataset))
 
 
