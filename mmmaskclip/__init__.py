@@ -1,9 +1,11 @@
 """MaskCLIP: masked self-distillation for contrastive language-image pretraining (CVPR 2023), and its neighbours."""
 
 from .utils.dependencies import check_dependencies
+from .utils.quiet_imports import quiet_imports
 from .version import __version__
 
 # Before anything is imported from them, so that the message is this one and not an AttributeError deep inside.
 check_dependencies()
+quiet_imports()
 
 __all__ = ['__version__']

@@ -8,11 +8,6 @@ because those packages register different classes under the same names.
 from mmengine import registry as root
 from mmengine.registry import Registry
 
-from mmmaskclip.utils.quiet_imports import quiet_imports
-
-# Here, because every part imports this module before it imports mmpretrain, mmseg or mmdet.
-quiet_imports()
-
 
 def _child(name: str, parent: Registry, location: str) -> Registry:
     return Registry(name, parent=parent, scope='mmmaskclip', locations=[f'mmmaskclip.{location}'])

@@ -35,11 +35,11 @@ RUNTIME = (
     Dependency(
         'onedl-mmengine', '>=0.10.8,<1', 'the first release of the maintained fork', ('mmengine', 'mmengine-lite')
     ),
-    Dependency(
-        'onedl-mmcv', '>=2.3,<3', 'the first release of the maintained fork', ('mmcv', 'mmcv-lite', 'mmcv-full')
-    ),
+    Dependency('onedl-mmcv', '>=2.3.1,<3', '2.3.0 refuses NumPy 2', ('mmcv', 'mmcv-lite', 'mmcv-full')),
     Dependency('onedl-mmpretrain', '>=1.3,<2', 'the first release of the maintained fork', ('mmpretrain',)),
-    Dependency('onedl-mmsegmentation', '>=1.3,<2', 'the first release of the maintained fork', ('mmsegmentation',)),
+    Dependency(
+        'onedl-mmsegmentation', '>=1.4,<2', 'mmseg.utils imports without compiled operators', ('mmsegmentation',)
+    ),
     Dependency('numpy', '>=2', 'onedl-mmsegmentation needs it'),
     Dependency('pillow', '>=9.1', 'Image.Resampling'),
     Dependency('ftfy', '>=6', 'mmsegmentation imports it for its tokenizer'),

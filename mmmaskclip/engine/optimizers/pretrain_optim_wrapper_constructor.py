@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
-from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
-from mmmaskclip.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmmaskclip.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -48,17 +47,17 @@ class PretrainOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Parameter groups of ``model``; the one at the plain learning rate and full decay, if any, comes first."""
         custom_keys = self.paramwise_cfg.get('custom_keys', {})
         by_length = sorted(sorted(custom_keys), key=len, reverse=True)
-        matched = set()
+        matched: set[str | None] = set()
         groups: dict[tuple, dict] = {}
         for name, param in model.named_parameters():
-            key = next((key for key in by_length if key in name), None)
+            key = next((part for part in by_length if part in name), None)
             matched.add(key)
             if not param.requires_grad:
                 continue
-            options = self._options(param, custom_keys.get(key, {}))
+            options = self._options(param, custom_keys[key] if key else {})
             identity = tuple(sorted((option, repr(value)) for option, value in options.items()))
             groups.setdefault(identity, {'params': [], **options})['params'].append(param)
-        if unmatched := [key for key in custom_keys if key not in matched]:
+        if unmatched := [part for part in custom_keys if part not in matched]:
             raise ValueError(f'paramwise_cfg.custom_keys {unmatched} match no parameter of {type(model).__name__}.')
         if not groups:
             raise ValueError(f'{type(model).__name__} has no parameter with requires_grad=True: nothing to train.')
