@@ -161,6 +161,8 @@ def write_shards(
 ) -> list[Path]:
     """Writes tar shards as img2dataset lays them out: ``KEY.jpg``, ``KEY.txt`` (first caption), ``KEY.json`` (with
     ``captions``), and for held-out splits ``KEY.mask.png`` and ``KEY.cls``. The same arguments give the same bytes.
+    Shards of these splits that an earlier call left in the folder are removed: with a pattern such as ``train-*.tar``
+    they would be read as part of the new ones.
 
     Args:
         root: Folder for ``SPLIT-00000.tar`` and so on.
@@ -180,6 +182,9 @@ def write_shards(
         raise ValueError(f'shard_size is {shard_size}; a key has 4 digits for it: choose 1 to 10000')
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
+    for name in splits:
+        for old in root.glob(f'{name}-?????.tar'):
+            old.unlink()
     jobs = [
         (root, name, split, number, image_size, seed, shard_size)
         for name, split in splits.items()

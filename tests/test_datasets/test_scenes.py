@@ -175,3 +175,9 @@ def test_run_lengths_start_with_zeros(first):
 def test_shard_size_that_keys_have_no_room_for(tmp_path):
     with pytest.raises(ValueError, match='shard_size is 20000'):
         write_shards(tmp_path, SPLITS, shard_size=20000)
+
+
+def test_shards_of_an_earlier_larger_set_do_not_stay(tmp_path):
+    write_shards(tmp_path, {'val': SceneSplit(6), 'other': SceneSplit(1)}, image_size=16, shard_size=2)
+    written = write_shards(tmp_path, {'val': SceneSplit(3)}, image_size=16, shard_size=2)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / 'other-00000.tar', *written]

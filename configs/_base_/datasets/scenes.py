@@ -4,7 +4,7 @@
 data_root = '{{$MMMASKCLIP_SCENES:data/scenes}}/shards'
 
 train_dataloader = dict(
-    batch_size=128,
+    batch_size=64,
     num_workers=1,
     persistent_workers=True,
     collate_fn=dict(type='mmmaskclip.collate_image_text'),
@@ -19,7 +19,7 @@ train_dataloader = dict(
 
 val_dataloader = dict(
     several=dict(
-        batch_size=120,
+        batch_size=72,
         num_workers=0,
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='mmmaskclip.collate_image_text'),
@@ -32,7 +32,7 @@ val_dataloader = dict(
         ),
     ),
     single=dict(
-        batch_size=120,
+        batch_size=72,
         num_workers=0,
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='mmmaskclip.collate_image_text'),
