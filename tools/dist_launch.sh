@@ -21,7 +21,9 @@ if [ $((total % nnodes)) -ne 0 ]; then
     exit 2
 fi
 per_node=$((total / nnodes))
-gpus=$("$python" -c 'import torch; print(torch.cuda.device_count())')
+machine=$("$python" -c 'import os, torch; print(torch.cuda.device_count(), os.cpu_count())')
+gpus=${machine% *}
+cores=${machine#* }
 if [ "$gpus" -gt 0 ] && [ "$per_node" -gt "$gpus" ]; then
     need=$(((total + gpus - 1) / gpus))
     echo "error: $total processes on NNODES=$nnodes machine(s) are $per_node per machine, but this one has $gpus GPU(s)." >&2
@@ -31,7 +33,6 @@ if [ "$gpus" -gt 0 ] && [ "$per_node" -gt "$gpus" ]; then
 fi
 
 # torchrun would set one thread per process, and says so in a warning.
-cores=$("$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
 threads=$((cores / per_node))
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}"
 export PYTHONPATH="$(cd "$(dirname "$0")/.." && pwd)${PYTHONPATH:+:$PYTHONPATH}"

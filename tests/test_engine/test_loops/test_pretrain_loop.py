@@ -1,10 +1,12 @@
 import copy
 import logging
+import multiprocessing
+import types
 
 import pytest
 import torch
 
-from mmmaskclip.engine import ResumableSampler
+from mmmaskclip.engine import PretrainLoop, ResumableSampler
 
 MAP_STYLE = {
     'train_dataloader.dataset': {'type': 'TinyPairs'},
@@ -89,3 +91,29 @@ def test_unusable_dataloaders_are_refused(tiny_runner, options, message):
 def test_a_dataset_that_ends_early_is_an_error(tiny_runner):
     with pytest.raises(RuntimeError, match='TinyShards announced 8 batches per epoch, but epoch 0 ended after 6'):
         tiny_runner(**{'train_dataloader.dataset.delivers': 12}).train()
+
+
+def _preflight_of_one_rank(rank, store, queue):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    loop = object.__new__(PretrainLoop)
+    # On the other rank it would succeed, and that rank would go on to wait for the first.
+    dataset = types.SimpleNamespace(preflight=lambda: 1 / (rank * 0))
+    loop.dataloader = types.SimpleNamespace(dataset=dataset)
+    try:
+        loop._preflight()
+    except RuntimeError as error:
+        queue.put((rank, str(error)))
+    torch.distributed.destroy_process_group()
+
+
+def test_error_of_the_preflight_on_one_rank_is_raised_on_all(tmp_path):
+    context = multiprocessing.get_context('fork')
+    queue = context.Queue()
+    ranks = [context.Process(target=_preflight_of_one_rank, args=(r, tmp_path / 'store', queue)) for r in range(2)]
+    for process in ranks:
+        process.start()
+    errors = dict(queue.get(timeout=60) for _ in ranks)
+    for process in ranks:
+        process.join()
+    assert errors.keys() == {0, 1}
+    assert all('ZeroDivisionError: division by zero' in error for error in errors.values())

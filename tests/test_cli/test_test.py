@@ -1,0 +1,57 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.runner import save_checkpoint
+
+from mmmaskclip.cli.test import format_table, main
+
+TINY = Path(__file__).parents[1] / 'tiny/tiny.py'
+
+
+@pytest.fixture
+def evaluate(monkeypatch, tmp_path):
+    """Returns a function that evaluates a checkpoint with the tiny config."""
+    monkeypatch.syspath_prepend(str(TINY.parent))
+    return lambda checkpoint, *arguments: main([str(TINY), str(checkpoint), '--work-dir', str(tmp_path), *arguments])
+
+
+@pytest.fixture
+def weights():
+    """A state dict of the tiny model."""
+    layers = {f'{layer}.{name}': torch.ones(shape) for layer in ('layer', 'teacher')
+              for name, shape in (('weight', (4, 4)), ('bias', (4,)))}  # fmt: skip
+    return layers | {'logit_scale': torch.ones(())}
+
+
+def test_metrics_are_printed_returned_and_written(evaluate, weights, tmp_path, capsys):
+    save_checkpoint({'state_dict': weights}, str(tmp_path / 'a.pth'))
+    metrics = evaluate(tmp_path / 'a.pth', '--out', str(tmp_path / 'results/a.json'))
+    images = torch.stack([torch.randn(4, generator=torch.Generator().manual_seed(index)) for index in range(7)])
+    expected = (4 * (images.sum(1) + 1)).sum().item()  # all weights are one
+    assert metrics == pytest.approx({'tiny/sum': expected, 'tiny/count': 7})
+    written = json.loads((tmp_path / 'results/a.json').read_text())
+    assert written == {'config': str(TINY), 'checkpoint': str(tmp_path / 'a.pth'), 'metrics': metrics}
+    assert format_table(metrics) in capsys.readouterr().out
+
+
+def test_none_is_the_untrained_model_and_always_the_same(evaluate):
+    assert evaluate('none') == evaluate('none')
+
+
+def test_table_is_aligned():
+    assert format_table({'a/b': 1.0, 'long/name': 0.25}) == 'a/b            1.0000\nlong/name      0.2500'
+
+
+def test_checkpoint_of_another_model_is_refused_with_the_keys(evaluate, weights, tmp_path):
+    del weights['logit_scale']
+    torch.save(weights | {'decoder.weight': torch.ones(1)}, tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match=r'1 missing: logit_scale; 1 not in the model: decoder\.weight'):
+        evaluate(tmp_path / 'other.pth')
+
+
+def test_config_without_test_tasks_is_named(tmp_path):
+    (tmp_path / 'c.py').write_text("default_scope = 'mmmaskclip'")
+    with pytest.raises(ValueError, match='has no test_dataloader'):
+        main([str(tmp_path / 'c.py'), 'none'])

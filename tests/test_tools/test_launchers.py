@@ -1,0 +1,82 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmmaskclip.cli.test import main as evaluate
+
+TINY = Path(__file__).parents[1] / 'tiny/tiny.py'
+NOISE = ('MultiScaleDeformableAttention', 'Line NMS', 'OneDL', 'FileClient', 'Failed to search registry')
+
+
+def test_train_and_test_in_two_processes(run_tool, tmp_path, monkeypatch):
+    options = ['--cfg-options', 'train_dataloader.batch_size=1', 'train_cfg.max_epochs=1']
+    done = run_tool('tools/dist_train.sh', TINY, 2, '--work-dir', tmp_path, *options, PORT='29611')
+    output = done.stdout + done.stderr
+    assert 'Epoch [1/1][16/16]' in output
+    assert not [noise for noise in NOISE if noise in output]
+    assert list(tmp_path.glob('*/vis_data/events.out.tfevents*'))
+    checkpoint = tmp_path / 'iter_16.pth'
+    assert torch.load(checkpoint, weights_only=False)['optimizer']['steps_taken'] == 16
+
+    out = tmp_path / 'results/two.json'
+    run_tool('tools/dist_test.sh', TINY, checkpoint, 2, '--work-dir', tmp_path, '--out', out, PORT='29612')
+    monkeypatch.syspath_prepend(str(TINY.parent))
+    alone = evaluate([str(TINY), str(checkpoint), '--work-dir', str(tmp_path)])
+    assert json.loads(out.read_text())['metrics'] == pytest.approx(alone)
+
+
+@pytest.mark.parametrize(
+    ('command', 'environment', 'message'),
+    [
+        (['tools/dist_train.sh', TINY], {}, 'Usage: '),
+        (['tools/dist_train.sh', TINY, 'two'], {}, "must be a positive number, found 'two'"),
+        (['tools/dist_train.sh', TINY, '3'], {'NNODES': '2'}, '3 processes cannot be spread evenly over NNODES=2'),
+        (['tools/dist_test.sh', TINY, 'none'], {}, 'Usage: '),
+        (['tools/slurm_train.sh', 'partition', 'job', TINY], {}, 'Usage: '),
+        (['tools/slurm_test.sh', 'partition', 'job', TINY], {}, 'Usage: '),
+    ],
+)
+def test_shell_tools_refuse_with_the_reason(run_tool, command, environment, message):
+    assert message in run_tool(*command, code=2, **environment).stderr
+
+
+@pytest.fixture
+def fake_machine(tmp_path):
+    """A ``python`` that claims 8 GPUs and 16 cores and only prints how torchrun would have been called."""
+    python = tmp_path / 'python'
+    python.write_text(
+        '#!/bin/sh\ncase $2 in *device_count*) echo 8 16;;\n*) echo "OMP_NUM_THREADS=$OMP_NUM_THREADS $@";; esac\n'
+    )
+    python.chmod(0o755)
+    return {'PYTHON': str(python)}
+
+
+def test_more_processes_than_gpus_says_what_to_set(run_tool, fake_machine):
+    done = run_tool('tools/dist_train.sh', 'c.py', 32, '--amp', code=2, **fake_machine)
+    assert '32 per machine, but this one has 8 GPU(s)' in done.stderr
+    assert 'NNODES=4 NODE_RANK=0..3 MASTER_ADDR=<address of machine 0> tools/dist_train.sh c.py 32 --amp' in done.stderr
+
+
+def test_total_is_spread_over_machines(run_tool, fake_machine):
+    nodes = {'NNODES': '4', 'NODE_RANK': '2', 'MASTER_ADDR': 'node0', 'PORT': '29501'}
+    done = run_tool('tools/dist_train.sh', 'c.py', 32, '--work-dir', 'w', **nodes, **fake_machine)
+    assert done.stdout.split() == [
+        'OMP_NUM_THREADS=2', '-m', 'torch.distributed.run', '--nnodes=4', '--node-rank=2', '--nproc-per-node=8',
+        '--master-addr=node0', '--master-port=29501', 'tools/train.py', 'c.py', '--work-dir', 'w', '--launcher',
+        'pytorch',
+    ]  # fmt: skip
+
+
+def test_slurm_asks_for_one_process_per_gpu(run_tool, tmp_path):
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\necho "$@"\n')
+    srun.chmod(0o755)
+    path = f'{tmp_path}:/usr/bin:/bin'
+    done = run_tool('tools/slurm_train.sh', 'p', 'j', 'c.py', 'w', '--resume', PATH=path, GPUS='16', PYTHON='python')
+    assert done.stdout.split() == [
+        '--partition=p', '--job-name=j', '--gres=gpu:8', '--ntasks=16', '--ntasks-per-node=8', '--cpus-per-task=5',
+        '--kill-on-bad-exit=1', 'python', '-u', 'tools/train.py', 'c.py', '--work-dir', 'w', '--resume', '--launcher',
+        'slurm',
+    ]  # fmt: skip

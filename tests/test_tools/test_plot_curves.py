@@ -1,0 +1,50 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/plot_curves.py'
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('plot_curves', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_log(folder, lines):
+    (folder / 'vis_data').mkdir(parents=True)
+    (folder / 'vis_data/scalars.json').write_text('\n'.join(json.dumps(line) for line in lines))
+
+
+def test_resumed_logs_are_joined_and_validation_is_placed_at_its_iteration(tool, tmp_path):
+    write_log(
+        tmp_path / 'run/20260101_000000',
+        [{'loss': 3.0, 'iter': 10, 'step': 10}, {'loss': 2.5, 'iter': 20, 'step': 20}, {'R@1': 0.1, 'step': 1}],
+    )
+    write_log(tmp_path / 'run/20260102_000000', [{'loss': 2.4, 'iter': 20, 'step': 20}, {'R@1': 0.2, 'step': 2}])
+    with open(tmp_path / 'run/20260102_000000/vis_data/scalars.json', 'a') as file:
+        file.write('\n{"loss": 1.')  # killed while writing
+    assert tool.read_curves(tmp_path / 'run') == {'loss': {10: 3.0, 20: 2.4}, 'R@1': {20: 0.2}}
+
+
+def test_several_runs_into_one_png(tool, tmp_path):
+    for name in ('clip', 'maskclip'):
+        write_log(tmp_path / name / '1', [{'loss': 3.0, 'lr': 0.1, 'iter': 10}, {'loss': 2.5, 'lr': 0.2, 'iter': 20}])
+    out = tmp_path / 'figures/curves.png'
+    tool.main([str(tmp_path / 'clip'), str(tmp_path / 'maskclip'), '--keys', 'loss', 'lr', '--out', str(out)])
+    with Image.open(out) as image:
+        assert image.format == 'PNG'
+        assert image.size == (1200, 900)
+
+
+def test_unknown_keys_and_missing_logs_are_named(tool, tmp_path):
+    write_log(tmp_path / 'run/1', [{'loss': 3.0, 'grad_norm': 1.0, 'iter': 10}])
+    with pytest.raises(KeyError, match='Did you mean one of: grad_norm'):
+        tool.main([str(tmp_path / 'run'), '--keys', 'gradnorm'])
+    with pytest.raises(FileNotFoundError, match='nothing'):
+        tool.main([str(tmp_path / 'nothing')])

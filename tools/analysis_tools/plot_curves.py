@@ -1,0 +1,112 @@
+"""Draw the curves of one or several runs into one PNG.
+
+python tools/analysis_tools/plot_curves.py work_dirs/clip work_dirs/maskclip --keys loss retrieval/image_to_text_R@1
+
+A run is a work dir (a run that was resumed has one log per start; they are joined), or a scalars.json. Keys are drawn
+below each other over iterations, runs in one colour each; values of validation at the iteration they were taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use('Agg')  # no display needed
+import matplotlib.pyplot as plt
+
+Curve = dict[int, float]
+
+
+def read_curves(run: str | Path) -> dict[str, Curve]:
+    """Read what a run logged.
+
+    Args:
+        run: A work dir or a ``scalars.json``.
+
+    Returns:
+        For each key its values by iteration. Where a resumed run repeats an iteration, the later value counts.
+
+    Raises:
+        FileNotFoundError: If there is no log.
+    """
+    run = Path(run)
+    files = (
+        [run] if run.is_file() else sorted(run.glob('*/vis_data/scalars.json')) or sorted(run.glob('**/scalars.json'))
+    )
+    if not files:
+        raise FileNotFoundError(f'{run} is neither a scalars.json nor a work dir that has */vis_data/scalars.json.')
+    curves: dict[str, Curve] = {}
+    for file in files:
+        iteration = 0
+        for line in file.read_text().splitlines():
+            try:
+                values = json.loads(line)
+            except json.JSONDecodeError:  # the half line of a run that was killed
+                continue
+            # Lines of validation count epochs in "step"; they follow the training line of their iteration.
+            iteration = values.get('iter', iteration)
+            for key, value in values.items():
+                if key not in ('iter', 'step') and isinstance(value, (int, float)):
+                    curves.setdefault(key, {})[iteration] = value
+    return curves
+
+
+def plot_curves(runs: dict[str, dict[str, Curve]], keys: Sequence[str], out: str | Path) -> None:
+    """Draw the curves.
+
+    Args:
+        runs: Curves of :func:`read_curves` by label.
+        keys: What to draw.
+        out: Path of the image.
+
+    Raises:
+        KeyError: If no run has one of the keys; names similar ones.
+    """
+    known = sorted({key for curves in runs.values() for key in curves})
+    for key in keys:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=5, cutoff=0.4) or known
+            raise KeyError(f'No run has logged {key!r}. Did you mean one of: {", ".join(near)}?')
+    figure, axes = plt.subplots(len(keys), 1, figsize=(8, 3 * len(keys)), sharex=True, squeeze=False)
+    for axis, key in zip(axes[:, 0], keys, strict=True):
+        for number, (label, curves) in enumerate(runs.items()):
+            curve = sorted(curves.get(key, {}).items())
+            # Points are marked where a line through them might not be seen.
+            marker = 'o' if len(curve) < 20 else None
+            axis.plot(*zip(*curve, strict=True) if curve else ((), ()), label=label, color=f'C{number}', marker=marker)
+        axis.set_ylabel(key)
+        axis.grid(alpha=0.3)
+    axes[0, 0].legend()
+    axes[-1, 0].set_xlabel('iteration')
+    figure.tight_layout()
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=150)
+    plt.close(figure)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('runs', nargs='+', help='work dirs or scalars.json files')
+    parser.add_argument('--keys', nargs='+', default=['loss'], help='what to draw [loss]')
+    parser.add_argument('--labels', nargs='+', help='names of the runs [the names of their folders]')
+    parser.add_argument('--out', default='curves.png', help='image to write [curves.png]')
+    args = parser.parse_args(argv)
+    labels = args.labels or [Path(run).resolve().name for run in args.runs]
+    if len(set(labels)) != len(args.runs):
+        # Folders of one name, or the scalars.json of several runs: their whole paths tell them apart.
+        if args.labels:
+            parser.error(f'{len(args.runs)} runs need as many different --labels, found: {" ".join(labels)}')
+        labels = args.runs
+    curves = {label: read_curves(run) for label, run in zip(labels, args.runs, strict=True)}
+    plot_curves(curves, args.keys, args.out)
+    print(f'wrote {args.out}')
+
+
+if __name__ == '__main__':
+    main()
