@@ -63,7 +63,8 @@ def load_config(args: argparse.Namespace) -> Config:
 
 def _check_option(cfg: Config, option: str) -> None:
     """Refuse an option whose value nothing would read, which mmengine merges without a word."""
-    node, walked = cfg._cfg_dict, []
+    node: object = cfg._cfg_dict
+    walked: list[str] = []
     *parents, leaf = option.split('.')
     for key in parents:
         if isinstance(node, (list, tuple)) and key.isdigit() and int(key) < len(node):
@@ -83,7 +84,9 @@ def _check_option(cfg: Config, option: str) -> None:
 
 
 def _unknown_key(option: str, key: str, node: object, walked: list[str]) -> str:
-    names = list(node) if isinstance(node, dict) else [str(index) for index in range(len(node))]
+    names = list(node) if isinstance(node, dict) else []
+    if isinstance(node, (list, tuple)):
+        names = [str(index) for index in range(len(node))]
     if not walked:
         names = [*names, *_RUNNER_KEYS]
     near = difflib.get_close_matches(key, map(str, names), n=3, cutoff=0.5)

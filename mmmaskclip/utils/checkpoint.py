@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ class _Inert:
 
 # mmengine's own list allows the real getattr, with which a crafted file reaches any function; the log history of a
 # checkpoint needs the name only because it pickles its bound methods.
-_ALLOWED = [
+_ALLOWED: list[Any] = [
     (_Inert, 'builtins.getattr'),
     (_Inert, 'mmengine.logging.history_buffer.HistoryBuffer'),
     *((np.empty(0).__reduce__()[0], f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),

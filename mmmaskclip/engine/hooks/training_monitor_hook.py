@@ -96,9 +96,10 @@ class TrainingMonitorHook(RuntimeInfoHook):
         host = torch.tensor([*counts, self._images, self._new_skipped, self._waited, elapsed], dtype=torch.float64)
         total = torch.cat([sums, host])
         all_reduce(total)
-        sums, (*counts, images, skipped, waited, elapsed) = total[: len(counts)].tolist(), total[len(counts) :].tolist()
+        images, skipped, waited, elapsed = total[-4:].tolist()
         self._skipped += int(skipped)
-        scalars = {name: value / count for name, value, count in zip(self._values, sums, counts, strict=True)}
+        means = total[: len(sums)] / total[len(sums) : -4]
+        scalars: dict[str, float] = dict(zip(self._values, means.tolist(), strict=True))
         scalars.update(
             images_per_second=images / (elapsed / get_world_size()),
             step_time=elapsed / get_world_size() / self._iterations,

@@ -64,8 +64,8 @@ class PretrainOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         ordered = sorted(groups.values(), key=lambda group: not self._is_plain(group))
         for group in ordered:
             size = sum(param.numel() for param in group['params'])
-            options = ', '.join(f'{option}={value}' for option, value in group.items() if option != 'params')
-            print_log(f'{len(group["params"])} tensors, {size:,} parameters: {options}', logger='current')
+            settings = ', '.join(f'{option}={value}' for option, value in group.items() if option != 'params')
+            print_log(f'{len(group["params"])} tensors, {size:,} parameters: {settings}', logger='current')
         return ordered
 
     def _options(self, param: nn.Parameter, custom: dict) -> dict:
