@@ -63,6 +63,9 @@ class ImageTextPretrainer(BaseModel):
         for copy in self.momentum_copies:
             copy.reset()
 
+    def _dump_init_info(self) -> None:
+        """Say nothing: mmengine would print a line for each of some hundred parameters."""
+
     def set_progress(self, progress: float) -> None:
         """Say which share of the run, in [0, 1], is done; weights, momentum and temperatures depend on it."""
         self.progress = progress
