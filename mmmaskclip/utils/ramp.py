@@ -36,11 +36,11 @@ class Ramp:
             )
 
     @classmethod
-    def of(cls, value: 'float | dict | Ramp') -> 'Ramp':
+    def of(cls, value: float | dict) -> 'Ramp':
         """A ramp from a config value: a number means a constant."""
-        if isinstance(value, cls):
-            return value
-        return cls(**value) if isinstance(value, dict) else cls(float(value), float(value))
+        if isinstance(value, dict):
+            return cls(**value)
+        return cls(value, value)
 
     def __call__(self, progress: float) -> float:
         """The value when a share ``progress`` of the run, in [0, 1], is done."""

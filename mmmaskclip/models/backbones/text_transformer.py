@@ -1,6 +1,7 @@
 """The text tower: CLIP's causal transformer, computed only as far as the longest caption of the batch."""
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +68,7 @@ class CLIPTextTransformer(BaseModule):
         nn.init.normal_(self.pos_embed, std=0.01)
         attention_std = self.width**-0.5
         residual_std = attention_std * (2 * len(self.layers)) ** -0.5
+        layer: Any  # mmpretrain's blocks have no type information
         for layer in self.layers:
             nn.init.normal_(layer.attn.qkv.weight, std=attention_std)
             nn.init.normal_(layer.attn.proj.weight, std=residual_std)

@@ -43,9 +43,10 @@ class PrototypeHead(BaseModule):
 
     def init_weights(self) -> None:
         super().init_weights()
-        for layer in self.mlp[::2]:
-            nn.init.trunc_normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
         nn.init.normal_(self.prototypes, std=0.02)
 
     def forward(self, features: Tensor) -> Tensor:

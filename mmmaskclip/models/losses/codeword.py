@@ -45,6 +45,9 @@ class CodewordLoss(nn.Module):
         center_momentum: Momentum of the centre per optimizer step. Defaults to 0.9.
     """
 
+    center: Tensor
+    pending: Tensor
+
     def __init__(
         self,
         num_prototypes: int = 8192,

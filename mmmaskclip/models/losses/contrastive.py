@@ -63,4 +63,5 @@ class InfoNCELoss(nn.Module):
         self, image: Tensor, text: Tensor, all_image: Tensor, all_text: Tensor, logit_scale: Tensor, first_row: int
     ) -> Tensor:
         """Scalar loss; arguments as in :func:`info_nce`."""
-        return self.factor * sum(info_nce(image, text, all_image, all_text, logit_scale, first_row))
+        to_text, to_image = info_nce(image, text, all_image, all_text, logit_scale, first_row)
+        return self.factor * (to_text + to_image)

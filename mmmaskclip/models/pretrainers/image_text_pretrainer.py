@@ -80,7 +80,9 @@ class ImageTextPretrainer(BaseModel):
 
     def logged(self) -> dict[str, float | Tensor]:
         """Values to log beside the losses."""
-        values = {} if not self.momentum_copies else {'teacher_momentum': self.teacher_momentum(self.progress)}
+        values: dict[str, float | Tensor] = {}
+        if self.momentum_copies:
+            values['teacher_momentum'] = self.teacher_momentum(self.progress)
         for objective in self.objectives.values():
             values |= objective.logged()
         return values
