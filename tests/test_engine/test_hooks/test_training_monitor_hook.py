@@ -1,8 +1,12 @@
 import json
+import multiprocessing
+import types
 from pathlib import Path
 
 import pytest
 import torch
+
+from mmmaskclip.engine import TrainingMonitorHook
 
 
 def scalars(runner):
@@ -84,3 +88,32 @@ def test_grad_norm_is_left_out_until_the_first_step(tiny_runner):
     logged = scalars(runner)
     assert 'grad_norm' not in logged[0]
     assert logged[1]['grad_norm'] > 0
+
+
+def _flush_of_one_rank(rank, store, queue):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    hook, logged = TrainingMonitorHook(), {}
+    hook._model = types.SimpleNamespace(logged=lambda: {'temperature': 0.07}, parameters=lambda: iter([torch.ones(1)]))
+    hook._skipped = 10
+    hook._reset()
+    hook._values['loss'] = [torch.tensor(1.0 + rank), torch.tensor(3.0 + rank)]
+    hook._iterations, hook._images, hook._new_skipped = 2, 8, rank + 1
+    hook._flush(types.SimpleNamespace(message_hub=types.SimpleNamespace(update_scalar=logged.__setitem__)))
+    queue.put((rank, {name: value for name, value in logged.items() if name != 'train/memory'}))
+    torch.distributed.destroy_process_group()
+
+
+def test_ranks_log_their_common_mean_and_their_summed_counts(tmp_path):
+    context = multiprocessing.get_context('fork')
+    queue = context.Queue()
+    ranks = [context.Process(target=_flush_of_one_rank, args=(r, tmp_path / 'store', queue)) for r in range(2)]
+    for process in ranks:
+        process.start()
+    logged = dict(queue.get(timeout=60) for _ in ranks)
+    for process in ranks:
+        process.join()
+    assert logged[0] == logged[1]
+    assert logged[0]['train/loss'] == pytest.approx(2.5)
+    assert logged[0]['train/temperature'] == pytest.approx(0.07)
+    assert logged[0]['train/skipped'] == 13
+    assert logged[0]['train/images_per_second'] * logged[0]['train/step_time'] == pytest.approx(8)  # images per step

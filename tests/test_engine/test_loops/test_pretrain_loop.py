@@ -117,3 +117,10 @@ def test_error_of_the_preflight_on_one_rank_is_raised_on_all(tmp_path):
         process.join()
     assert errors.keys() == {0, 1}
     assert all('ZeroDivisionError: division by zero' in error for error in errors.values())
+
+
+def test_seed_of_the_run_is_that_of_every_rank(monkeypatch):
+    loop = object.__new__(PretrainLoop)
+    loop._runner = types.SimpleNamespace(seed=7 + 3, _randomness_cfg={'diff_rank_seed': True})  # as Runner has it on 3
+    monkeypatch.setattr('mmmaskclip.engine.loops.pretrain_loop.get_rank', lambda: 3)
+    assert loop._seed == 7
