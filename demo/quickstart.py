@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     def say(text: str) -> None:
         print(f'\n=== {text}  [{time.perf_counter() - begin:.0f} s]', flush=True)
 
-    num_train, num_held_out = (256, 36) if args.small else (6000, 720)
+    num_train, num_held_out = (256, 40) if args.small else (6000, 720)
     scenes, run = args.out / 'scenes', args.out / 'run'
     # An earlier quickstart's checkpoints must not be taken for this one's.
     shutil.rmtree(run, ignore_errors=True)

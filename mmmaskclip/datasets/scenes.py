@@ -13,7 +13,7 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw
 
-SHAPES = ('circle', 'square', 'triangle', 'star', 'cross', 'ring')
+SHAPES = ('circle', 'square', 'triangle', 'star', 'ring')
 COLOURS = {
     'red': (214, 39, 40),
     'green': (44, 160, 44),
@@ -21,9 +21,11 @@ COLOURS = {
     'yellow': (240, 215, 30),
     'purple': (140, 60, 170),
     'orange': (250, 130, 20),
+    'cyan': (40, 205, 220),
+    'pink': (255, 140, 190),
 }
 CLASSES = tuple(f'{colour} {shape}' for colour in COLOURS for shape in SHAPES)
-"""The 36 classes, ``'red circle'`` being 0: what an image's label and every pixel of a mask refer to."""
+"""The 40 classes, ``'red circle'`` being 0: what an image's label and every pixel of a mask refer to."""
 BACKGROUNDS = ('plain', 'gradient', 'striped', 'checkered', 'noisy')
 IGNORE_INDEX = 255
 """Value of background pixels in a mask: no class, as in MaskCLIP's segmentation protocol (v1, Sec. 4)."""
@@ -81,7 +83,7 @@ class Scene:
     texture_seed: int
 
 
-def sample_scene(seed: str, num_objects: tuple[int, int] = (1, 4), label: int | None = None) -> Scene:
+def sample_scene(seed: str, num_objects: tuple[int, int] = (1, 3), label: int | None = None) -> Scene:
     """Draws a scene from a seed; the same seed always gives the same scene.
 
     Args:
@@ -106,9 +108,9 @@ def sample_scene(seed: str, num_objects: tuple[int, int] = (1, 4), label: int | 
 
 
 def _place(random: Random, colour: str, shape: str, others: list[SceneObject], wanted: int) -> SceneObject | None:
-    largest = 0.36 if wanted == 1 else 0.27 if wanted == 2 else 0.22
+    largest = 0.38 if wanted == 1 else 0.28 if wanted == 2 else 0.23
     for _ in range(50):
-        radius = random.uniform(0.12, largest)
+        radius = random.uniform(0.15, largest)
         x, y = random.uniform(radius, 1 - radius), random.uniform(radius, 1 - radius)
         angle = random.uniform(-0.35, 0.35)
         gaps = (math.hypot(x - o.x, y - o.y) / (radius + o.radius) for o in others)
@@ -133,7 +135,6 @@ def outline(thing: SceneObject, size: int) -> list[tuple[float, float]]:
         'square': [(1.0, i / 4 + 1 / 8) for i in range(4)],
         'triangle': [(1.0, i / 3 - 1 / 4) for i in range(3)],
         'star': [(1.0 if i % 2 == 0 else 0.42, i / 10 - 1 / 4) for i in range(10)],
-        'cross': _cross_corners(),
     }[thing.shape]
     points = []
     for radius, turn in corners:
@@ -145,16 +146,6 @@ def outline(thing: SceneObject, size: int) -> list[tuple[float, float]]:
             )
         )
     return points
-
-
-def _cross_corners() -> list[tuple[float, float]]:
-    arm = 0.32
-    quarter = [(arm, -arm), (0.95, -arm), (0.95, arm)]
-    corners = []
-    for turn in range(4):
-        for x, y in quarter:
-            corners.append((math.hypot(x, y), math.atan2(y, x) / (2 * math.pi) + turn / 4))
-    return corners
 
 
 def object_mask(thing: SceneObject, size: int) -> np.ndarray:

@@ -60,9 +60,9 @@ def _write_one(scene: Scene, random: Random) -> str:
 
 
 def _size(thing: SceneObject) -> str:
-    if thing.radius > 0.22:
+    if thing.radius > 0.24:
         return 'large '
-    return 'small ' if thing.radius < 0.15 else ''
+    return 'small ' if thing.radius < 0.18 else ''
 
 
 def _place(thing: SceneObject) -> str:

@@ -27,7 +27,7 @@ class SceneSplit:
     """
 
     num_images: int
-    num_objects: tuple[int, int] = (1, 4)
+    num_objects: tuple[int, int] = (1, 3)
     held_out: bool = True
 
     @property
@@ -62,15 +62,15 @@ def default_splits(num_train: int = 4000, num_held_out: int = 720) -> dict[str, 
 
     Args:
         num_train: Scenes to pretrain on.
-        num_held_out: Scenes in each held-out split; a multiple of 36 gives every class the same share.
+        num_held_out: Scenes in each held-out split; a multiple of 40 gives every class the same share.
 
     Returns:
-        ``train`` (1 to 4 objects, no labels), ``val`` (2 to 4 objects: retrieval, segmentation) and ``single`` (one
+        ``train`` (1 to 3 objects, no labels), ``val`` (2 to 3 objects: retrieval, segmentation) and ``single`` (one
         object: classification).
     """
     return {
         'train': SceneSplit(num_train, held_out=False),
-        'val': SceneSplit(num_held_out, (2, 4)),
+        'val': SceneSplit(num_held_out, (2, 3)),
         'single': SceneSplit(num_held_out, (1, 1)),
     }
 
@@ -201,7 +201,7 @@ def write_shards(
 
 def write_folder(root: str | Path, splits: Mapping[str, SceneSplit], image_size: int = 64, seed: int = 0) -> None:
     """Writes the scenes as mmseg and mmdet read them: ``images/SPLIT/KEY.jpg``, ``annotations/SPLIT/KEY.png`` as in
-    ADE20K (0 = background, 1..36 = classes: ``reduce_zero_label=True``), and ``coco/SPLIT.json`` (boxes and masks).
+    ADE20K (0 = background, 1..40 = classes: ``reduce_zero_label=True``), and ``coco/SPLIT.json`` (boxes and masks).
 
     Args:
         root: Folder to write into.

@@ -17,7 +17,7 @@ from mmmaskclip.datasets.scenes_writer import SceneSplit, run_lengths, write_fol
 SPLITS = {
     'train': SceneSplit(7, held_out=False),
     'val': SceneSplit(4, (2, 4)),
-    'single': SceneSplit(40, (1, 1)),
+    'single': SceneSplit(50, (1, 1)),
 }
 
 
@@ -74,7 +74,7 @@ def test_class_of_a_single_object_is_its_label_and_its_mask(shards):
             mask = np.asarray(Image.open(io.BytesIO(files[name.replace('cls', 'mask.png')])))
             assert set(np.unique(mask)) == {label, IGNORE_INDEX}
             labels.append(label)
-    assert Counter(labels) == Counter([index % 36 for index in range(40)])
+    assert Counter(labels) == Counter([index % len(CLASSES) for index in range(50)])
 
 
 def test_scenes_keep_to_the_number_of_objects_and_do_not_overlap():
@@ -84,8 +84,8 @@ def test_scenes_keep_to_the_number_of_objects_and_do_not_overlap():
         cover = sum(object_mask(thing, 64).astype(int) for thing in scene.objects)
         assert cover.max() == 1
         assert sum(thing.label != IGNORE_INDEX for thing in scene.objects) == len(scene.objects)
-    assert len(sample_scene('x', (1, 1), label=7).objects) == 1
-    assert sample_scene('x', (1, 1), label=7).objects[0].name == CLASSES[7] == 'green square'
+    assert len(sample_scene('x', (1, 1), label=6).objects) == 1
+    assert sample_scene('x', (1, 1), label=6).objects[0].name == CLASSES[6] == 'green square'
 
 
 @pytest.mark.parametrize('shape', SHAPES)
@@ -141,7 +141,7 @@ def test_folder_is_ade_style(folder, shards):
     annotation = np.asarray(Image.open(folder / 'annotations' / 'val' / '000000001.png'))
     mask = np.asarray(Image.open(io.BytesIO(read(shards[2])['000000001.mask.png'])))
     assert (annotation == np.where(mask == IGNORE_INDEX, 0, mask + 1)).all()
-    assert len(list((folder / 'images' / 'single').iterdir())) == 40
+    assert len(list((folder / 'images' / 'single').iterdir())) == 50
 
 
 def test_coco_boxes_and_masks_agree_with_the_segmentation(folder):

@@ -107,7 +107,7 @@ def test_label_outside_the_class_list_is_named(model):
 
 def test_classes_and_templates_by_file_name(tmp_path):
     metric = ZeroShotClassification('scenes')
-    assert (len(metric.prompts.classes), len(metric.prompts.templates)) == (36, 4)
+    assert (len(metric.prompts.classes), len(metric.prompts.templates)) == (40, 4)
     assert len(ZeroShotClassification('scenes', 'imagenet_7').prompts.templates) == 7
     with pytest.raises(ValueError, match="'imagenet_7' has no classes"):
         ZeroShotClassification('imagenet_7')

@@ -12,8 +12,9 @@ train_dataloader = dict(
         type='ImageTextShards',
         urls=data_root + '/train-*.tar',
         caption_key='json:captions',
-        # Square, because a squashed circle is another shape; positions in captions bear no mirroring.
-        views=dict(image=[dict(type='torchvision/RandomResizedCrop', size=64, scale=(0.5, 1.0), ratio=(1.0, 1.0))]),
+        # Square, because a squashed circle is another shape; not mirrored, because captions say left and right; and
+        # larger than usual, because an object that is cut off is still in the caption.
+        views=dict(image=[dict(type='torchvision/RandomResizedCrop', size=64, scale=(0.8, 1.0), ratio=(1.0, 1.0))]),
     ),
 )
 
