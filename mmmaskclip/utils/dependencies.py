@@ -41,11 +41,11 @@ RUNTIME = (
         'onedl-mmsegmentation', '>=1.4,<2', 'mmseg.utils imports without compiled operators', ('mmsegmentation',)
     ),
     Dependency('numpy', '>=2', 'onedl-mmsegmentation needs it'),
-    Dependency('pillow', '>=9.1', 'Image.Resampling'),
+    Dependency('pillow', '>=9.1', 'older ones have not been tried'),
     Dependency('ftfy', '>=6', 'mmsegmentation imports it for its tokenizer'),
     Dependency('regex', '>=2022.1.18', 'mmsegmentation imports it for its tokenizer; wheels for Python 3.10'),
-    Dependency('webdataset', '>=0.2.100', 'reading of tar files'),
-    Dependency('braceexpand', '>=0.1.7', 'its only maintained release; webdataset needs it too'),
+    Dependency('webdataset', '>=0.2.100', 'older ones have not been tried'),
+    Dependency('braceexpand', '>=0.1.7', 'older ones have not been tried; webdataset needs it too'),
     Dependency('tensorboard', '>=2.18', 'the first that works with NumPy 2'),
     Dependency('matplotlib', '>=3.9', 'the first that is built for NumPy 2'),
     Dependency('packaging', '>=21', 'this check'),
@@ -55,8 +55,8 @@ DETECTION = (Dependency('onedl-mmdetection', '>=3.4,<4', 'the first release of t
 
 TESTS = (
     *DETECTION,
-    Dependency('pytest', '>=8', 'tests use its tmp_path retention'),
-    Dependency('open_clip_torch', '>=2.24', 'the reference for parity; first with SigLIP-style text towers'),
+    Dependency('pytest', '>=8', 'older ones have not been tried'),
+    Dependency('open_clip_torch', '>=2.24', 'the reference for parity; older ones have not been tried'),
     Dependency('ruff', '>=0.6', 'the lint rules in pyproject.toml'),
     Dependency('mypy', '>=1.8', 'type checks'),
     Dependency('pre-commit', '>=3', 'hooks'),

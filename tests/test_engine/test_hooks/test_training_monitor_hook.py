@@ -106,7 +106,11 @@ def _flush_of_one_rank(rank, store, queue):
 def test_ranks_log_their_common_mean_and_their_summed_counts(tmp_path):
     context = multiprocessing.get_context('fork')
     queue = context.Queue()
-    ranks = [context.Process(target=_flush_of_one_rank, args=(r, tmp_path / 'store', queue)) for r in range(2)]
+    # Daemons, so that a rank that hangs does not keep the tests from ending.
+    ranks = [
+        context.Process(target=_flush_of_one_rank, args=(rank, tmp_path / 'store', queue), daemon=True)
+        for rank in range(2)
+    ]
     for process in ranks:
         process.start()
     logged = dict(queue.get(timeout=60) for _ in ranks)

@@ -109,7 +109,11 @@ def _preflight_of_one_rank(rank, store, queue):
 def test_error_of_the_preflight_on_one_rank_is_raised_on_all(tmp_path):
     context = multiprocessing.get_context('fork')
     queue = context.Queue()
-    ranks = [context.Process(target=_preflight_of_one_rank, args=(r, tmp_path / 'store', queue)) for r in range(2)]
+    # Daemons, so that a rank that hangs does not keep the tests from ending.
+    ranks = [
+        context.Process(target=_preflight_of_one_rank, args=(rank, tmp_path / 'store', queue), daemon=True)
+        for rank in range(2)
+    ]
     for process in ranks:
         process.start()
     errors = dict(queue.get(timeout=60) for _ in ranks)
