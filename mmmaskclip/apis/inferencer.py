@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -44,7 +45,8 @@ class ImageTextInferencer:
             load_weights(model, checkpoint)
         self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         self.model = model.to(self.device).eval()
-        self.image_size: int = min(model.image_encoder.img_size)
+        image_encoder: Any = model.image_encoder
+        self.image_size: int = min(image_encoder.img_size)
 
     @torch.no_grad()
     def embed_images(self, images: Sequence[ImageLike], batch_size: int = 64) -> Tensor:

@@ -104,7 +104,7 @@ class ZeroShotSegmentation(BaseMetric):
         Returns:
             ``mIoU``, ``mAcc`` and ``aAcc``; a class that neither occurs nor is predicted is left out of the means.
         """
-        intersect, union, _, label = np.sum(results, axis=0, dtype=np.float64)
+        intersect, union, _, label = np.stack(results).sum(axis=0, dtype=np.float64)
         with np.errstate(invalid='ignore'):
             return {
                 'mIoU': 100 * float(np.nanmean(intersect / union)),

@@ -1,5 +1,5 @@
-# 20 million pairs drawn at random from LAION-400M (MaskCLIP v1, section 4.1), as img2dataset writes them: 2000 shards of
-# 10,000. Put them, or a link to them, at data/laion20m.
+# 20 million pairs drawn at random from LAION-400M (MaskCLIP v1, section 4.1), as img2dataset writes them: 2000 shards
+# of 10,000. Put them, or a link to them, at data/laion20m.
 train_dataloader = dict(
     batch_size=128,
     num_workers=8,

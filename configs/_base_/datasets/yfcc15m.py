@@ -1,5 +1,5 @@
-# YFCC15M, OpenAI's English subset of YFCC100M as SLIP lists it (not DeCLIP's list), as img2dataset writes it. Each visit
-# takes the title or the description at random, as SLIP does. Put the shards, or a link to them, at data/yfcc15m.
+# YFCC15M, OpenAI's English subset of YFCC100M as SLIP lists it (not DeCLIP's list), as img2dataset writes it. Each
+# visit takes the title or the description at random, as SLIP does. Put the shards, or a link to them, at data/yfcc15m.
 train_dataloader = dict(
     batch_size=128,
     num_workers=8,

@@ -1,4 +1,4 @@
-# CLIP with ViT-B/16 at 224 px and CLIP's text tower, pooled as MaskCLIP does (papers: section 4.1; SLIP for embed_dims).
+# CLIP with ViT-B/16 at 224 px and CLIP's text tower, pooled as MaskCLIP does (its section 4.1; SLIP's embed_dims).
 model = dict(
     type='ImageTextPretrainer',
     data_preprocessor=dict(

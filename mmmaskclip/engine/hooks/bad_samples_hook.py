@@ -23,7 +23,7 @@ class BadSamplesHook(Hook):
 
     Datasets replace a sample that cannot be used and say so in ``data_batch['skipped']``. Every ``interval``
     iterations the ranks add up their counts; what is new is logged by cause and appended to ``bad_samples.jsonl`` in
-    the work directory, each sample once. The total is the scalar ``train/skipped``; counts survive a resume.
+    the work directory, each sample once. Counts survive a resume.
 
     Args:
         max_share: Largest share of skipped among delivered samples; above it training stops. It applies from 1000
@@ -83,7 +83,6 @@ class BadSamplesHook(Hook):
                 self._list(runner, records)
         self._new, self._new_seen = [], 0
         total = sum(self._causes.values())
-        runner.message_hub.update_scalar('train/skipped', total)
         runner.message_hub.update_info(_STATE, {'seen': self._seen, 'causes': dict(self._causes)})
         if new:
             runner.logger.warning(

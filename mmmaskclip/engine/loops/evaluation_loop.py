@@ -1,7 +1,7 @@
 """One evaluation of several tasks, for validation while training and for ``tools/test.py``."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sized
+from typing import Any, cast
 
 import torch
 from mmengine.evaluator import Evaluator
@@ -101,14 +101,15 @@ class EvaluationLoop(BaseLoop):
         metrics: dict[str, float] = {}
         done = 0
         for number, (task, loader) in enumerate(self.dataloaders.items(), 1):
+            dataset = cast(Sized, loader.dataset)
             print_log(
-                f'Evaluating {task or "the model"} ({number} of {len(self.dataloaders)}): {len(loader.dataset)} '
+                f'Evaluating {task or "the model"} ({number} of {len(self.dataloaders)}): {len(dataset)} '
                 f'samples, {len(loader)} batches',
                 logger='current',
             )
             self._run_task(task, loader, mode, done)
             done += len(loader)
-            metrics.update(self.evaluators[task].evaluate(len(loader.dataset)))
+            metrics.update(self.evaluators[task].evaluate(len(dataset)))
         self.runner.call_hook(f'after_{mode}_epoch', metrics=metrics)
         self.runner.call_hook(f'after_{mode}')
         model.train(was_training)
