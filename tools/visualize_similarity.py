@@ -1,7 +1,7 @@
 """Draws where words are in images: one row per image and checkpoint, one column per word.
 
     python tools/visualize_similarity.py a.jpg b.jpg --words dog grass --caption 'a dog on the grass' \\
-        --config configs/maskclip/vitt16_flickr8k.py --checkpoint work_dirs/vitt16_flickr8k/epoch_14.pth --out maps.png
+        --config configs/maskclip/vitt16_flickr8k.py --checkpoints work_dirs/vitt16_flickr8k/epoch_10.pth --out maps.png
 """
 
 import argparse
@@ -20,12 +20,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--words', nargs='+', required=True, help='a heat map is drawn for each')
     parser.add_argument('--caption', help='one more column, for a whole sentence')
     parser.add_argument('--config', nargs='+', required=True, help='one for all checkpoints, or one for each')
-    parser.add_argument('--checkpoint', nargs='+', required=True, help='one or more; "none" is the untrained model')
+    parser.add_argument('--checkpoints', nargs='+', required=True, help='one or more; "none" is the untrained model')
     parser.add_argument('--size', type=int, help="shorter side at which the model sees an image [the model's own]")
     parser.add_argument('--out', default='similarity.png', help='picture to write (default similarity.png)')
     args = parser.parse_args(argv)
-    if len(args.config) not in (1, len(args.checkpoint)):
-        parser.error(f'{len(args.config)} configs for {len(args.checkpoint)} checkpoints: give one, or one for each')
+    if len(args.config) not in (1, len(args.checkpoints)):
+        parser.error(f'{len(args.config)} configs for {len(args.checkpoints)} checkpoints: give one, or one for each')
     return args
 
 
@@ -33,12 +33,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     columns = [*args.words, *([args.caption] if args.caption else [])]
     rows: list[tuple[int, SimilarityRow]] = []
-    configs = args.config * (len(args.checkpoint) if len(args.config) == 1 else 1)
-    for config, checkpoint in zip(configs, args.checkpoint, strict=True):
+    configs = args.config * (len(args.checkpoints) if len(args.config) == 1 else 1)
+    for config, checkpoint in zip(configs, args.checkpoints, strict=True):
         model = ImageTextInferencer(config, None if checkpoint == 'none' else checkpoint)
         # A title where it tells something: with one model all rows would have the same.
         title = f'{Path(config).parent.name}/{Path(config).stem} {Path(checkpoint).stem}'
-        title = title if len(args.checkpoint) > 1 else ''
+        title = title if len(args.checkpoints) > 1 else ''
         for index, path in enumerate(args.images):
             image = ImageOps.exif_transpose(Image.open(path)).convert('RGB')
             maps = model.similarity_maps(image, columns, args.size).cpu().numpy()

@@ -83,7 +83,7 @@ def test_tool_draws_every_image_under_every_checkpoint(model_files, tmp_path, mo
     images = [str(model_files / 'a.jpg'), str(model_files / 'b.jpg')]
     tool['main'](
         [*images, '--words', 'cat', 'dog', '--caption', 'a cat and a dog', '--config', str(model_files / 'tiny.py')]
-        + ['--checkpoint', str(model_files / 'weights.pth'), 'none', '--out', str(tmp_path / 'maps.png')]
+        + ['--checkpoints', str(model_files / 'weights.pth'), 'none', '--out', str(tmp_path / 'maps.png')]
     )
     rows, columns, out = drawn[0]
     assert columns == ['cat', 'dog', 'a cat and a dog']
@@ -97,8 +97,8 @@ def test_tool_writes_a_picture(model_files, tmp_path, capsys):
     tool = runpy.run_path(str(TOOL))
     out = tmp_path / 'maps.png'
     arguments = [str(model_files / 'a.jpg'), '--words', 'cat', '--config', str(model_files / 'tiny.py')]
-    tool['main']([*arguments, '--checkpoint', 'none', '--out', str(out)])
+    tool['main']([*arguments, '--checkpoints', 'none', '--out', str(out)])
     assert Image.open(out).size[0] > 100
     assert f'wrote {out}' in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        tool['main']([*arguments, *arguments[-1:], '--checkpoint', 'none', 'none', 'none'])
+        tool['main']([*arguments, *arguments[-1:], '--checkpoints', 'none', 'none', 'none'])
