@@ -21,7 +21,7 @@ setup(
     # 3.10: the type syntax used throughout. Up to 3.12: the newest that every dependency has been tried with.
     python_requires='>=3.10,<3.13',
     packages=find_packages(include=['mmmaskclip', 'mmmaskclip.*']),
-    package_data={'mmmaskclip': ['datasets/prompts/*']},
+    package_data={'mmmaskclip': ['py.typed', 'datasets/prompts/*']},
     install_requires=[str(dependency) for dependency in bounds['RUNTIME']],
     extras_require={
         extra: [str(dependency) for dependency in dependencies] for extra, dependencies in bounds['EXTRAS'].items()
@@ -29,7 +29,7 @@ setup(
     entry_points={
         'console_scripts': [
             'mmmaskclip-train = mmmaskclip.cli.train:main',
-            'mmmaskclip-test = mmmaskclip.cli.test:main',
+            'mmmaskclip-test = mmmaskclip.cli.test:command',
         ]
     },
 )

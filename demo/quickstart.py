@@ -4,8 +4,8 @@
 
 Generates captioned scenes as tar shards, pretrains a small MaskCLIP (arXiv v1 form) on them, evaluates zero-shot
 classification, retrieval in both directions and zero-shot segmentation on held-out scenes before and after, prints one
-table, and draws where words are in images. Everything is in work_dirs/quickstart/ afterwards. Ends with an error if the
-trained model misses its targets.
+table, and draws word-to-patch similarity maps. Everything is in work_dirs/quickstart/ afterwards. Ends with an
+error if the trained model misses its targets.
 """
 
 import argparse
@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     say('4 of 5: evaluating the pretrained model')
     checkpoint = Path((run / 'last_checkpoint').read_text().strip())
     trained = run_quietly(test.main, [str(CONFIG), str(checkpoint), *options])
-    say('5 of 5: drawing where words are')
+    say('5 of 5: drawing similarity maps')
     picture = args.out / 'similarity.png'
     draw_picture(checkpoint, picture)
 

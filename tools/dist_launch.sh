@@ -21,6 +21,10 @@ if [ $((total % nnodes)) -ne 0 ]; then
     exit 2
 fi
 per_node=$((total / nnodes))
+if [ "$nnodes" -gt 1 ] && { [ -z "${NODE_RANK:-}" ] || [ -z "${MASTER_ADDR:-}" ]; }; then
+    echo "error: NNODES=$nnodes needs NODE_RANK, 0 to $((nnodes - 1)), and MASTER_ADDR, the address of machine 0, on each machine." >&2
+    exit 2
+fi
 machine=$("$python" -c 'import os, torch; print(torch.cuda.device_count(), os.cpu_count())')
 gpus=${machine% *}
 cores=${machine#* }

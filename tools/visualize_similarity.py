@@ -1,7 +1,8 @@
 """Draws where words are in images: one row per image and checkpoint, one column per word.
 
     python tools/visualize_similarity.py a.jpg b.jpg --words dog grass --caption 'a dog on the grass' \\
-        --config configs/maskclip/vitt16_flickr8k.py --checkpoints work_dirs/vitt16_flickr8k/epoch_10.pth --out maps.png
+        --config configs/maskclip/vitt16_flickr8k.py \\
+        --checkpoints work_dirs/maskclip/vitt16_flickr8k/epoch_10.pth --out maps.png
 """
 
 import argparse

@@ -2,6 +2,8 @@
 
 python tools/dataset_converters/make_scenes.py data/scenes
 python tools/train.py configs/clip/vitxs16_scenes.py
+
+Not run.
 """
 
 _base_ = [

@@ -15,7 +15,7 @@ model = dict(
             mask=dict(type='RandomMask', ratio=0.75),
             decoder=dict(type='MaskedTokenDecoder', width=192, num_patches=49, num_heads=3, depth=1),
             target='ema',
-            # An eighth of iBOT's codewords, and a quarter of its MLP: 36 patches of 128 images pass it in each step.
+            # An eighth of iBOT's codewords, and a quarter of its MLP: 37 patches of 64 images pass it in each step.
             head=dict(
                 type='PrototypeHead',
                 in_channels=192,

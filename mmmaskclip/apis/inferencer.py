@@ -47,6 +47,7 @@ class ImageTextInferencer:
         self.model = model.to(self.device).eval()
         image_encoder: Any = model.image_encoder
         self.image_size: int = min(image_encoder.img_size)
+        self.patch_size: int = self.image_size // min(image_encoder.patch_resolution)
 
     @torch.no_grad()
     def embed_images(self, images: Sequence[ImageLike], batch_size: int = 64) -> Tensor:
@@ -129,7 +130,10 @@ class ImageTextInferencer:
             (T, H, W), upsampled (bilinear) to the image's own size.
         """
         pixels = _pixels(image)
-        patches = self.model.encode_dense(self._normalized(TF.resize(pixels, size or self.image_size)[None]))[0]
+        # Whole patches: the tower would pad the rest, and the maps would be shifted against the image.
+        scale = (size or self.image_size) / (min(pixels.shape[1:]) * self.patch_size)
+        seen = [max(1, round(side * scale)) * self.patch_size for side in pixels.shape[1:]]
+        patches = self.model.encode_dense(self._normalized(TF.resize(pixels, seen)[None]))[0]
         maps = torch.einsum('dhw,td->thw', patches, self.embed_texts(texts))
         return F.interpolate(maps[None], size=pixels.shape[1:], mode='bilinear', align_corners=False)[0]
 

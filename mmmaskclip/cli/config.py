@@ -20,7 +20,7 @@ _RUNNER_KEYS = {
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that all tools share: config, work dir, options and launcher."""
     parser.add_argument('config', help='path of the config')
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints [work_dirs/<name of the config>]')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints [work_dirs/FOLDER/NAME of the config]')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -56,7 +56,9 @@ def load_config(args: argparse.Namespace) -> Config:
         _check_option(cfg, key)
     cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
-    default = cfg.get('work_dir') or osp.join('work_dirs', Path(args.config).stem)
+    # With its folder, because methods name their configs alike: clip/vitb16_x.py, maskclip/vitb16_x.py.
+    path = Path(args.config).resolve()
+    default = cfg.get('work_dir') or osp.join('work_dirs', path.parent.name, path.stem)
     cfg.work_dir = args.work_dir or default
     return cfg
 

@@ -23,6 +23,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='path of the checkpoint, or "none" for the untrained model')
     parser.add_argument('--out', metavar='FILE.json', help='also write the metrics to this file')
+    parser.add_argument('--amp', action='store_true', help='run the towers in bfloat16')
     return parser.parse_args(argv)
 
 
@@ -45,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         runner._init_model_weights()  # as train() does before its first step, the broadcast included
     else:
         load_weights(runner.model.module if is_model_wrapper(runner.model) else runner.model, args.checkpoint)
-    metrics = {name: float(value) for name, value in runner.test().items()}
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    with torch.autocast(device, torch.bfloat16, enabled=args.amp):
+        metrics = {name: float(value) for name, value in runner.test().items()}
     if is_main_process():
         print(f'\n{args.config}  {args.checkpoint}\n{format_table(metrics)}')
         if args.out:
@@ -55,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     return metrics
+
+
+def command() -> None:
+    """``mmmaskclip-test``: an entry point's result would become the exit status."""
+    main()
 
 
 if __name__ == '__main__':

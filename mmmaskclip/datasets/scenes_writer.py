@@ -57,7 +57,7 @@ class SceneSample:
     label: int | None
 
 
-def default_splits(num_train: int = 4000, num_held_out: int = 720) -> dict[str, SceneSplit]:
+def default_splits(num_train: int = 6000, num_held_out: int = 720) -> dict[str, SceneSplit]:
     """The splits used by the quickstart and its config.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Protocol
 from webdataset.tariterators import tarfile_samples
 
 from .sampling import BadSample, describe, stable_hash
-from .shard_index import shard_name
+from .shard_index import is_indexable, shard_name
 from .tar_files import read_span, walk_samples
 
 
@@ -173,24 +173,39 @@ class SequentialSource:
     def one_lap(self, lap: int = 0) -> Iterator[RawSample]:
         for shard in self._mine:
             url = self._shards[shard]
-            samples = tarfile_samples([{'url': url}])
+            samples = _samples(url)
             index = -1
             while True:
                 try:
                     found = next(samples, None)
                 except MemoryError:
                     raise
+                except BadSample as bad:
+                    located = BadSample(bad.cause, f'after {index + 1} samples: {bad.detail}')
+                    self.events.append(located.record('', shard_name(url)))
+                    break
                 except Exception as problem:  # whatever a pipe, curl, tarfile or a decompressor may raise
                     cause = 'broken_tar' if index >= 0 else 'unreadable_shard'
-                    bad = BadSample(cause, f'after {index + 1} samples: {describe(problem)}')
-                    self.events.append(bad.record('', shard_name(url)))
+                    located = BadSample(cause, f'after {index + 1} samples: {describe(problem)}')
+                    self.events.append(located.record('', shard_name(url)))
                     break
                 if found is None:
                     break
                 index += 1
                 if index % self._stride == self._offset % self._stride:
-                    files = {name: data for name, data in found.items() if not name.startswith('__')}
-                    yield RawSample(shard, index, found['__key__'], files, lap=lap)
+                    key, files = found
+                    yield RawSample(shard, index, key, files, lap=lap)
+
+
+def _samples(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Key and files of every sample of a shard; local files are walked, because ``tarfile`` hides damage inside."""
+    if is_indexable(url):
+        with open(url, 'rb', buffering=0) as file:
+            for entry in walk_samples(file):
+                yield entry.key, {name: read_span(file, span) for name, span in entry.spans.items()}
+    else:
+        for found in tarfile_samples([{'url': url}]):
+            yield found['__key__'], {name: data for name, data in found.items() if not name.startswith('__')}
 
 
 class ShuffledReader:

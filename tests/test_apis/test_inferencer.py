@@ -108,6 +108,18 @@ def test_similarity_maps_of_any_size_and_aspect_ratio(inferencer, images):
     assert not torch.allclose(finer, inferencer.similarity_maps(wide, ['cat']))
 
 
+def test_similarity_maps_see_whole_patches_only(inferencer, images, monkeypatch):
+    seen = []
+    encode_dense = inferencer.model.encode_dense
+    monkeypatch.setattr(
+        inferencer.model, 'encode_dense', lambda pixels: (seen.append(tuple(pixels.shape[2:])), encode_dense(pixels))[1]
+    )
+    inferencer.similarity_maps(images[0].resize((75, 40)), ['cat'])
+    # 75 / 40 of the shorter side would end inside of a patch, which the tower pads.
+    assert all(side % inferencer.patch_size == 0 for side in seen[0])
+    assert seen[0][1] / seen[0][0] == pytest.approx(75 / 40, rel=0.1)
+
+
 def test_weights_from_a_checkpoint(inferencer, images, tmp_path):
     torch.save({'state_dict': inferencer.model.state_dict()}, tmp_path / 'model.pth')
     again = ImageTextInferencer(CONFIG, tmp_path / 'model.pth', device='cpu')

@@ -30,7 +30,7 @@ def load(tmp_path, monkeypatch):
 def test_work_dir_comes_from_the_command_line_then_the_config_then_its_name(load):
     assert load('--work-dir', 'a', work_dir='b').work_dir == 'a'
     assert load(work_dir='b').work_dir == 'b'
-    assert load().work_dir == 'work_dirs/vitb16'
+    assert load().work_dir == 'work_dirs/method/vitb16'
     assert load().launcher == 'none'
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.runner import save_checkpoint
 
-from mmmaskclip.cli.test import format_table, main
+from mmmaskclip.cli.test import command, format_table, main
 
 TINY = Path(__file__).parents[1] / 'tiny/tiny.py'
 
@@ -55,3 +55,10 @@ def test_config_without_test_tasks_is_named(tmp_path):
     (tmp_path / 'c.py').write_text("default_scope = 'mmmaskclip'")
     with pytest.raises(ValueError, match='has no test_dataloader'):
         main([str(tmp_path / 'c.py'), 'none'])
+
+
+def test_entry_point_succeeds_with_exit_status_0(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(TINY.parent))
+    monkeypatch.setattr('sys.argv', ['mmmaskclip-test', str(TINY), 'none', '--work-dir', str(tmp_path), '--amp'])
+    # The script that setuptools writes calls sys.exit on the result.
+    assert command() is None

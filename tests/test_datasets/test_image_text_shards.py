@@ -210,6 +210,21 @@ def test_broken_tail_is_reported_once(make_shards, run, num_samples):
         assert len(set(_flat(ranks))) == len(_flat(ranks))
 
 
+def test_damage_inside_of_a_local_shard_is_reported_without_an_index_too(make_shards, run):
+    urls = make_shards(12)
+    path = urls.replace('*', '00000')
+    with open(path, 'r+b') as file:
+        # The next header after the middle: tarfile would take it for the end.
+        position = next(
+            at for at in range(12288, 10**6, 512) if file.seek(at) >= 0 and file.read(512)[257:262] == b'ustar'
+        )
+        file.seek(position)
+        file.write(b'x' * 512)
+    (batches,) = run(urls, batch_size=4, num_samples=12)
+    skipped = [record for batch in batches for sample in batch for record in sample['skipped']]
+    assert {(record['cause'], record['shard']) for record in skipped} == {('broken_tar', '00000.tar')}
+
+
 def test_a_shard_that_vanishes_keeps_the_order(make_shards, build, tools):
     urls = make_shards(8, 8)
     dataset = build(urls, shuffle_buffer=1)

@@ -1,4 +1,5 @@
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,15 @@ TINY = Path(__file__).parents[1] / 'tiny/tiny.py'
 NOISE = ('MultiScaleDeformableAttention', 'Line NMS', 'OneDL', 'FileClient', 'Failed to search registry')
 
 
+def _free_port():
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return str(free.getsockname()[1])
+
+
 def test_train_and_test_in_two_processes(run_tool, tmp_path, monkeypatch):
     options = ['--cfg-options', 'train_dataloader.batch_size=1', 'train_cfg.max_epochs=1']
-    done = run_tool('tools/dist_train.sh', TINY, 2, '--work-dir', tmp_path, *options, PORT='29611')
+    done = run_tool('tools/dist_train.sh', TINY, 2, '--work-dir', tmp_path, *options, PORT=_free_port())
     output = done.stdout + done.stderr
     assert 'Epoch [1/1][16/16]' in output
     assert not [noise for noise in NOISE if noise in output]
@@ -21,7 +28,7 @@ def test_train_and_test_in_two_processes(run_tool, tmp_path, monkeypatch):
     assert torch.load(checkpoint, weights_only=False)['optimizer']['steps_taken'] == 16
 
     out = tmp_path / 'results/two.json'
-    run_tool('tools/dist_test.sh', TINY, checkpoint, 2, '--work-dir', tmp_path, '--out', out, PORT='29612')
+    run_tool('tools/dist_test.sh', TINY, checkpoint, 2, '--work-dir', tmp_path, '--out', out, PORT=_free_port())
     monkeypatch.syspath_prepend(str(TINY.parent))
     alone = evaluate([str(TINY), str(checkpoint), '--work-dir', str(tmp_path)])
     assert json.loads(out.read_text())['metrics'] == pytest.approx(alone)
@@ -33,6 +40,7 @@ def test_train_and_test_in_two_processes(run_tool, tmp_path, monkeypatch):
         (['tools/dist_train.sh', TINY], {}, 'Usage: '),
         (['tools/dist_train.sh', TINY, 'two'], {}, "must be a positive number, found 'two'"),
         (['tools/dist_train.sh', TINY, '3'], {'NNODES': '2'}, '3 processes cannot be spread evenly over NNODES=2'),
+        (['tools/dist_train.sh', TINY, '4'], {'NNODES': '2'}, 'NNODES=2 needs NODE_RANK, 0 to 1, and MASTER_ADDR'),
         (['tools/dist_test.sh', TINY, 'none'], {}, 'Usage: '),
         (['tools/slurm_train.sh', 'partition', 'job', TINY], {}, 'Usage: '),
         (['tools/slurm_test.sh', 'partition', 'job', TINY], {}, 'Usage: '),

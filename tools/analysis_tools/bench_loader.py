@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(1)
-    crop = {'type': 'torchvision/RandomResizedCrop', 'size': args.size, 'scale': (0.5, 1), 'interpolation': 'bicubic'}
+    crop = {'type': 'torchvision/RandomResizedCrop', 'size': args.size, 'scale': (0.5, 1)}
     dataset = ImageTextShards(args.urls, {'image': [crop]}, args.caption_key, num_samples=args.num_samples)
     dataset.preflight()
     print(f'{len(dataset)} samples in {len(dataset.shards)} shards')

@@ -17,7 +17,7 @@ from mmmaskclip.datasets.scenes_writer import default_splits, write_folder, writ
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('out', type=Path, help='folder to write into')
-    parser.add_argument('--num-train', type=int, default=4000, help='scenes to pretrain on (default 4000)')
+    parser.add_argument('--num-train', type=int, default=6000, help='scenes to pretrain on (default 6000)')
     parser.add_argument('--num-held-out', type=int, default=720, help='scenes in each held-out split (default 720)')
     parser.add_argument('--image-size', type=int, default=64, help='side of the images in pixels (default 64)')
     parser.add_argument('--shard-size', type=int, default=500, help='scenes per shard (default 500)')

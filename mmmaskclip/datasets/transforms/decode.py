@@ -34,7 +34,8 @@ def decode_image(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Ima
     width, height = image.size
     if width * height > max_pixels:
         raise BadSample('too_large', f'{width}x{height} has more than max_pixels={max_pixels}')
-    if getattr(image, 'is_animated', False):
+    # MPO: a photograph as phones write it, with a preview or depth map after it.
+    if getattr(image, 'is_animated', False) and image.format != 'MPO':
         raise BadSample('animated', f'{image.format} with {getattr(image, "n_frames", 2)} frames')
     if image.mode not in _MODES or _is_16_bit_png(image, data):
         depth = ', 16 bit' if _is_16_bit_png(image, data) else ''

@@ -66,6 +66,10 @@ class BadSamplesHook(Hook):
         if self.every_n_train_iters(runner, self.interval):
             self._report(runner)
 
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Report before the epoch's checkpoint, which keeps the counts."""
+        self._report(runner)
+
     def after_train(self, runner: Runner) -> None:
         """Report the rest."""
         self._report(runner)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from mmengine.dist import broadcast_object_list, get_rank, get_world_size
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from mmmaskclip.registry import LOOPS
 
@@ -104,7 +104,10 @@ class PretrainLoop(EpochBasedTrainLoop):
                 'train_dataloader.drop_last=False: the incomplete last batch of an epoch would have another size on '
                 'each rank, and contrastive losses gather equal batches. Leave drop_last out.'
             )
-        if not self._data_order():
+        # A map-style dataset may have begin_epoch for its augmentation; its order is the sampler's.
+        dataset = self.dataloader.dataset
+        map_style = not isinstance(dataset, IterableDataset)
+        if not [part for part in self._data_order() if not (map_style and part is dataset)]:
             raise ValueError(
                 f'Neither {self._dataset_name} nor its sampler {type(self.dataloader.sampler).__name__} has '
                 "begin_epoch, so a resumed run could not find its place. Use sampler=dict(type='ResumableSampler', "

@@ -14,9 +14,9 @@ class PretrainOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """No weight decay for vectors and scalars, frozen parameters left out, equal settings in one group.
 
     A parameter with fewer than two dimensions larger than one (biases, norms, ``logit_scale``, class and mask tokens)
-    is not decayed, as in SLIP's and OpenCLIP's training. mmengine's default constructor makes one group per parameter,
-    which turns a fused AdamW step over a hundred million values into hundreds of small ones, hands frozen parameters
-    (the teacher) to the optimizer when no rule is given and warns about each of them when one is.
+    is not decayed: OpenCLIP's rule, whose class token has one dimension. mmengine's default constructor makes one group
+    per parameter, which turns a fused AdamW step over a hundred million values into hundreds of small ones, hands
+    frozen parameters (the teacher) to the optimizer when no rule is given and warns about each when one is.
 
     Args:
         optim_wrapper_cfg: Config of the wrapper with its ``optimizer``.

@@ -14,7 +14,7 @@ class MaskedTokenDecoder(BaseModule):
     """Re-insert a learned mask token, add positions to all tokens again, and run a small ViT (MaskCLIP, Eq. 5).
 
     mmpretrain's MAEPretrainDecoder changes the width, fixes its positions and expects MAE's restore indices; the
-    paper's decoder is a plain ViT layer of the encoder's width.
+    paper's decoder is a plain ViT layer of the encoder's width. Its blocks start from torch's default initialization.
 
     Args:
         width: Token width C of the encoder.
