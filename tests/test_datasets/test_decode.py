@@ -1,3 +1,5 @@
+import io
+
 import cv2
 import numpy as np
 import pytest
@@ -40,3 +42,11 @@ def test_content(tools):
     photo = tools.photo(3)
     assert np.array_equal(decode_image(tools.encode(photo, 'PNG')), photo)
     assert isinstance(decode_image(tools.encode(photo)), Image.Image)
+
+
+def test_a_photograph_with_a_preview_is_no_animation():
+    photo, file = Image.new('RGB', (32, 24), (200, 40, 40)), io.BytesIO()
+    # As phones write it: a second, smaller JPEG after the first.
+    photo.save(file, 'MPO', save_all=True, append_images=[photo.resize((8, 6))])
+    assert Image.open(file).is_animated
+    assert decode_image(file.getvalue()).size == (32, 24)
