@@ -1,4 +1,4 @@
-# make quickstart   create the environment, generate data, pretrain, evaluate, draw: about six minutes on two cores
+# make quickstart   create the environment, generate data, pretrain, evaluate, draw: about four minutes on two cores
 # make test         create the environment with the test tools and run every test
 # make env          create the environment only
 # make lint         check style and types
