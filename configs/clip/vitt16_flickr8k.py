@@ -2,8 +2,8 @@
 
 python tools/train.py configs/clip/vitt16_flickr8k.py
 
-Measured on 2026-11-22, two cores, bfloat16, seed 0, on the 1,000 dev images: image to text R@1/5/10 2.0/6.5/9.7, text to
-image 1.3/5.1/9.5 %; 0.85 s per step, 950 steps. More in docs/results.md.
+Measured on 2026-11-22, two cores, bfloat16, seed 0, on the 1,000 dev images: image to text R@1/5/10 2.0/6.5/9.7, text
+to image 1.3/5.1/9.5 %; 0.85 s per step, 950 steps. More in docs/results.md.
 """
 
 _base_ = [

@@ -2,8 +2,8 @@
 
 python tools/train.py configs/maskclip/vitt16_flickr8k_codeword.py
 
-Measured on 2026-11-22, two cores, bfloat16, seed 0, on the 1,000 dev images: image to text R@1/5/10 2.0/7.2/11.1, text to
-image 1.6/5.6/9.6 %; 1.32 s per step, 950 steps. More in docs/results.md.
+Measured on 2026-11-22, two cores, bfloat16, seed 0, on the 1,000 dev images: image to text R@1/5/10 2.0/7.2/11.1, text
+to image 1.6/5.6/9.6 %; 1.32 s per step, 950 steps. More in docs/results.md.
 """
 
 _base_ = '../clip/vitt16_flickr8k.py'
