@@ -230,6 +230,9 @@ def evaluate_as_rank(rank: int, folder: str) -> None:
         ),
     )
     Path(folder, f'{rank}.json').write_text(json.dumps(runner.val()))
+    # Together, and with nothing left that holds the group: a rank that leaves early can abort the other at its exit.
+    torch.distributed.barrier()
+    del runner
     torch.distributed.destroy_process_group()
 
 
