@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmmaskclip.cli.config import add_config_arguments, load_config
 from mmmaskclip.utils.checkpoint import load_weights
-from mmmaskclip.utils.setup_env import setup_processes
+from mmmaskclip.utils.setup_env import leave_processes, setup_processes
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -33,6 +34,28 @@ def format_table(metrics: dict[str, float]) -> str:
     return '\n'.join(f'{name:<{width}}  {value:10.4f}' for name, value in metrics.items())
 
 
+def evaluate(cfg: Config, checkpoint: str, amp: bool = False) -> dict[str, float]:
+    """Run the test tasks of a config.
+
+    Args:
+        cfg: A config with ``launcher`` and ``work_dir``.
+        checkpoint: Path of the checkpoint, or ``'none'``.
+        amp: Run the towers in bfloat16. Defaults to False.
+
+    Returns:
+        The metrics by name.
+    """
+    setup_processes(cfg)
+    runner = Runner.from_cfg(cfg)
+    if checkpoint == 'none':
+        runner._init_model_weights()  # as train() does before its first step, the broadcast included
+    else:
+        load_weights(runner.model.module if is_model_wrapper(runner.model) else runner.model, checkpoint)
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    with torch.autocast(device, torch.bfloat16, enabled=amp):
+        return {name: float(value) for name, value in runner.test().items()}
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Evaluate; returns the metrics by name."""
     args = parse_args(argv)
@@ -40,23 +63,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     if cfg.get('test_dataloader') is None:
         raise ValueError(f'{args.config} has no test_dataloader: it defines nothing to evaluate.')
     cfg.load_from, cfg.resume = None, False
-    setup_processes(cfg)
-    runner = Runner.from_cfg(cfg)
-    if args.checkpoint == 'none':
-        runner._init_model_weights()  # as train() does before its first step, the broadcast included
-    else:
-        load_weights(runner.model.module if is_model_wrapper(runner.model) else runner.model, args.checkpoint)
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    with torch.autocast(device, torch.bfloat16, enabled=args.amp):
-        metrics = {name: float(value) for name, value in runner.test().items()}
+    metrics = evaluate(cfg, args.checkpoint, args.amp)
     if is_main_process():
         print(f'\n{args.config}  {args.checkpoint}\n{format_table(metrics)}')
         if args.out:
             Path(args.out).parent.mkdir(parents=True, exist_ok=True)
             result = {'config': args.config, 'checkpoint': args.checkpoint, 'metrics': metrics}
             Path(args.out).write_text(json.dumps(result, indent=2) + '\n')
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    leave_processes()
     return metrics
 
 

@@ -7,12 +7,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmmaskclip.cli.config import add_config_arguments, load_config
-from mmmaskclip.utils.setup_env import setup_processes
+from mmmaskclip.utils.setup_env import leave_processes, setup_processes
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -94,6 +93,20 @@ def find_newest_checkpoint(work_dir: str) -> str | None:
 _NUMBERED = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
 
 
+def train(cfg: Config, message: str | None = None) -> None:
+    """Run the training of a config.
+
+    Args:
+        cfg: A config with ``launcher`` and ``work_dir``.
+        message: What to write into the log first, as a warning. Defaults to nothing.
+    """
+    setup_processes(cfg)
+    runner = Runner.from_cfg(cfg)
+    if message:
+        runner.logger.warning(message)
+    runner.train()
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Train."""
     args = parse_args(argv)
@@ -103,13 +116,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     resumed = None
     if args.resume or (cfg.get('resume') and not cfg.get('load_from')):
         resumed = set_resume(cfg, args.resume or 'auto')
-    setup_processes(cfg)
-    runner = Runner.from_cfg(cfg)
-    if resumed:
-        runner.logger.warning(resumed)
-    runner.train()
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    train(cfg, resumed)
+    leave_processes()
 
 
 if __name__ == '__main__':

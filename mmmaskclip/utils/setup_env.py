@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 
 import torch
 from mmengine.config import Config
@@ -58,3 +59,15 @@ def setup_processes(cfg: Config) -> None:
         torch.distributed.init_process_group('gloo', timeout=datetime.timedelta(seconds=timeout))
         wrapper['device_ids'] = None
     cfg.model_wrapper_cfg = {**wrapper, **cfg.get('model_wrapper_cfg', {})}
+
+
+def leave_processes() -> None:
+    """End this process's part in the process group; call it when nothing refers to the Runner any more.
+
+    ``destroy_process_group`` alone only forgets the group: DDP holds it in reference cycles, and gloo's threads live
+    on into the interpreter's end, where one that still has a tensor to free aborts the process ("terminate called
+    without an active exception", pytorch issue 190489). Collecting the cycles first ends those threads.
+    """
+    if torch.distributed.is_initialized():
+        gc.collect()
+        torch.distributed.destroy_process_group()

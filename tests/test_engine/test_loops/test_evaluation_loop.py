@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from mmmaskclip.datasets.collate import collate_image_text
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.evaluation import RetrievalRecall, ZeroShotClassification, ZeroShotSegmentation
+from mmmaskclip.utils.setup_env import leave_processes
 
 CLASSES = [f'class {index}' for index in range(6)]
 
@@ -230,11 +231,10 @@ def evaluate_as_rank(rank: int, folder: str) -> None:
         ),
     )
     Path(folder, f'{rank}.json').write_text(json.dumps(runner.val()))
-    # Together, and with nothing left that holds the group: a rank that leaves early can abort the other at its exit.
-    torch.distributed.barrier()
-    del runner
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':
     evaluate_as_rank(int(sys.argv[1]), sys.argv[2])
+    leave_processes()
+    # A thread of gloo that outlives the group can abort the process at its end.
+    assert not [name for name in Path('/proc/self/task').glob('*/comm') if 'gloo' in name.read_text()]
