@@ -1,7 +1,9 @@
 """Which patches of an image are hidden from the student."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mmmaskclip.registry import MODELS
@@ -18,6 +20,11 @@ class Mask:
 
     visible: Tensor
     masked: Tensor
+
+    @property
+    def restore(self) -> Tensor:
+        """Indices (B, N) that bring tokens in the order (visible, masked) back to patch order (MAE's ids_restore)."""
+        return torch.cat((self.visible, self.masked), dim=1).argsort(dim=1)
 
 
 @MODELS.register_module()
@@ -36,11 +43,16 @@ class RandomMask:
             raise ValueError(f'ratio={ratio}: the share of hidden patches must lie between 0 and 1, e.g. 0.75')
         self.ratio = ratio
 
-    def __call__(self, noise: Tensor) -> Mask:
-        """Split patches by their noise (B, N) into visible and masked ones."""
-        num_patches = noise.shape[1]
+    def __call__(self, draw: Callable[[int], Tensor], grid: tuple[int, int]) -> Mask:
+        """Split the patches of a grid into visible and masked ones.
+
+        Args:
+            draw: Gives that many uniform random numbers in [0, 1) for each image, (B, count).
+            grid: Rows and columns of patches.
+        """
+        num_patches = grid[0] * grid[1]
         num_visible = int(num_patches * (1 - self.ratio))
         if not 0 < num_visible < num_patches:
             raise ValueError(f'ratio={self.ratio} leaves {num_visible} of {num_patches} patches visible')
-        order = noise.argsort(dim=1, stable=True)
+        order = draw(num_patches).argsort(dim=1, stable=True)
         return Mask(visible=order[:, :num_visible], masked=order[:, num_visible:])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from copy import deepcopy
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -38,6 +39,7 @@ class MomentumCopy(nn.Module):
         """Take over the source's parameters and buffers, for example after its initialization."""
         self.module.load_state_dict(self._source[0].state_dict())
 
+    @cached_property
     def parameter_pairs(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
         """(copy, source) pairs of all parameters."""
         return list(zip(self.module.parameters(), self._source[0].parameters(), strict=True))
@@ -59,7 +61,7 @@ def follow(copies: Iterable[MomentumCopy], momentum: float) -> None:
 
     One fused call for all parameters of all copies.
     """
-    pairs = [pair for copy in copies for pair in copy.parameter_pairs()]
+    pairs = [pair for copy in copies for pair in copy.parameter_pairs]
     if pairs:
         followers, sources = zip(*pairs, strict=True)
         torch._foreach_lerp_(followers, sources, 1 - momentum)

@@ -1,6 +1,6 @@
 """The encoded views of one batch, each computed when first asked for and never twice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,9 +44,21 @@ class Views:
             )
         return self.batch[name]
 
+    def images(self, image: str = 'image') -> Tensor:
+        """The normalized images of a view, (B, 3, H, W); n crops of each image as (B * n, 3, H, W), image by image."""
+        images = self._get(image)
+        return images.flatten(0, 1) if images.ndim == 5 else images
+
+    def _embedded(self, image: str) -> tuple[Tensor, tuple[int, int]]:
+        return self._once('embedded', image, lambda: self.model.image_encoder.embed(self.images(image)))
+
     def patch_tokens(self, image: str = 'image') -> Tensor:
         """The student's patch embeddings with positions, (B, N, C): the input of the full and of the masked pass."""
-        return self._once('patch_tokens', image, lambda: self.model.image_encoder.embed(self._get(image))[0])
+        return self._embedded(image)[0]
+
+    def grid(self, image: str = 'image') -> tuple[int, int]:
+        """Rows and columns of a view's patches."""
+        return self._embedded(image)[1]
 
     def image_features(self, image: str = 'image') -> ImageFeatures:
         """The student's features of the full image."""
@@ -57,12 +69,27 @@ class Views:
         """The student's features of the visible patches (B, K) alone. Masks differ, so this is not kept."""
         return self.model.image_encoder.encode(self.patch_tokens(image), visible)
 
+    def encode_together(self, images: Sequence[str]) -> None:
+        """Encode several views of the same size in one pass of the student, for those who ask for them later."""
+        missing = [image for image in images if ('image_features', image) not in self._cache]
+        if len(missing) < 2:
+            return
+        tokens = [self.patch_tokens(image) for image in missing]
+        features = self.model.image_encoder.encode(torch.cat(tokens))
+        counts = [len(part) for part in tokens]
+        for image, cls, patches in zip(
+            missing, features.cls.split(counts), features.patches.split(counts), strict=True
+        ):
+            self._cache['image_features', image] = ImageFeatures(cls, patches)
+
+    def projected_image(self, image: str = 'image') -> Tensor:
+        """The global image embedding before its normalization, (B, D)."""
+        project = self.model.image_projection
+        return self._once('projected_image', image, lambda: project(self.image_features(image)))
+
     def image_embedding(self, image: str = 'image') -> Tensor:
         """The L2-normalized global image embedding, float32 (B, D)."""
-        project = self.model.image_projection
-        return self._once(
-            'image_embedding', image, lambda: F.normalize(project(self.image_features(image)).float(), dim=-1)
-        )
+        return self._once('image_embedding', image, lambda: F.normalize(self.projected_image(image).float(), dim=-1))
 
     def text_embedding(self) -> Tensor:
         """The L2-normalized caption embedding, float32 (B, D)."""
@@ -72,7 +99,16 @@ class Views:
         """The EMA teacher's features of the full image, without gradient."""
         teacher = self.model.teacher.module
         with torch.no_grad():
-            return self._once('teacher_features', image, lambda: teacher.features(self._get(image)))
+            return self._once('teacher_features', image, lambda: teacher.features(self.images(image)))
+
+    def teacher_projected_image(self, image: str = 'image') -> Tensor:
+        """The EMA teacher's global image embedding before its normalization, without gradient, (B, D)."""
+        project = self.model.teacher_projection
+        return self._once('teacher_projected_image', image, lambda: project(self.teacher_features(image)))
+
+    def labels(self) -> Tensor:
+        """Class of every image, int64 (B,); negative for an image-text pair, which is a class of its own."""
+        return self._get('label')
 
     def noise(self, count: int, stream: int) -> Tensor:
         """Uniform noise (B, count) that depends on nothing but each sample's seed and the stream's number."""

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 
@@ -5,7 +7,7 @@ from mmmaskclip.models.masking import RandomMask
 
 
 def test_partition_with_the_papers_numbers():
-    mask = RandomMask(0.75)(torch.rand(3, 196))
+    mask = RandomMask(0.75)(partial(torch.rand, 3), (14, 14))
     assert mask.visible.shape == (3, 49)
     assert mask.masked.shape == (3, 147)
     both = torch.cat((mask.visible, mask.masked), 1).sort(1).values
@@ -13,7 +15,7 @@ def test_partition_with_the_papers_numbers():
 
 
 def test_every_patch_is_masked_equally_often():
-    masked = RandomMask(0.75)(torch.rand(4000, 16)).masked
+    masked = RandomMask(0.75)(partial(torch.rand, 4000), (4, 4)).masked
     share = torch.bincount(masked.flatten(), minlength=16) / 4000
     assert ((share - 0.75).abs() < 0.03).all()
 
@@ -26,4 +28,4 @@ def test_ratio_outside_of_its_range(ratio):
 
 def test_ratio_that_leaves_nothing():
     with pytest.raises(ValueError, match='leaves 0 of 4 patches visible'):
-        RandomMask(0.9)(torch.rand(1, 4))
+        RandomMask(0.9)(partial(torch.rand, 1), (2, 2))

@@ -26,7 +26,7 @@ def test_frozen_in_eval_mode_and_without_gradient():
 def test_teacher_starts_as_the_student(tiny_model_cfg, distillation_cfg):
     model = MODELS.build(tiny_model_cfg(dict(distillation=distillation_cfg('cvpr'))))
     model.init_weights()
-    pairs = [pair for copy in model.momentum_copies for pair in copy.parameter_pairs()]
+    pairs = [pair for copy in model.momentum_copies for pair in copy.parameter_pairs]
     assert len(model.momentum_copies) == 2
     assert all(torch.equal(copy, source) for copy, source in pairs)
 
@@ -37,6 +37,6 @@ def test_checkpoint_without_teacher_starts_it_from_the_student(tiny_model_cfg, d
     state = {name: torch.randn_like(value) for name, value in model.state_dict().items()}
     student = {name: value for name, value in state.items() if 'teacher' not in name and 'target_head' not in name}
     model.load_state_dict(student)
-    assert all(torch.equal(*pair) for copy in model.momentum_copies for pair in copy.parameter_pairs())
+    assert all(torch.equal(*pair) for copy in model.momentum_copies for pair in copy.parameter_pairs)
     model.load_state_dict(state)
-    assert not any(torch.equal(*pair) for copy in model.momentum_copies for pair in copy.parameter_pairs())
+    assert not any(torch.equal(*pair) for copy in model.momentum_copies for pair in copy.parameter_pairs)

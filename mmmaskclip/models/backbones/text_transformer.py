@@ -77,11 +77,13 @@ class CLIPTextTransformer(BaseModule):
             for linear in (layer.attn.qkv, layer.attn.proj, layer.ffn.layers[0][0], layer.ffn.layers[1]):
                 nn.init.zeros_(linear.bias)
 
-    def encode(self, tokens: Tensor) -> Tensor:
-        """Features of every token before the final norm.
+    def embed(self, tokens: Tensor, hidden: Tensor | None = None, mask_token: Tensor | None = None) -> Tensor:
+        """Token embedding plus positions.
 
         Args:
             tokens: Token ids (T, L) with L at most ``context_length``, padded with zeros.
+            hidden: Which tokens to hide, bool (T, L). None by default.
+            mask_token: What stands in their place, (C,).
 
         Returns:
             (T, L, C).
@@ -95,13 +97,19 @@ class CLIPTextTransformer(BaseModule):
                 f'captions of {length} tokens, but context_length={self.context_length}: tokenize with '
                 'context_length set to the same value'
             )
-        x = self.token_embedding(tokens) + self.pos_embed[:length]
+        x = self.token_embedding(tokens)
+        if hidden is not None and mask_token is not None:
+            x = torch.where(hidden.unsqueeze(-1), mask_token, x)
+        return x + self.pos_embed[:length]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Run the transformer over embedded tokens (T, L, C); features of every token, before the final norm."""
         for layer in self.layers:
             x = layer(x)
         return x
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Feature of the end-of-text token (the highest id) of captions (T, L), after the final norm: (T, C)."""
-        x = self.encode(tokens)
+        x = self.encode(self.embed(tokens))
         end_of_text = tokens.argmax(dim=-1)
         return self.final_norm(x[torch.arange(len(x), device=x.device), end_of_text])

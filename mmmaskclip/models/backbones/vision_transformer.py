@@ -113,8 +113,11 @@ class CLIPVisionTransformer(VisionTransformer):
             Patch tokens (B, N, C) and the patch grid (rows, columns).
         """
         tokens, grid = self.patch_embed(images)
-        positions = resize_pos_embed(self.pos_embed, self.patch_resolution, grid, self.interpolate_mode, 1)
-        return tokens + positions[:, 1:], tuple(grid)
+        return tokens + self.positions(grid), tuple(grid)
+
+    def positions(self, grid: tuple[int, int]) -> Tensor:
+        """Position embeddings of the patches of a grid (rows, columns), interpolated if need be: (1, N, C)."""
+        return resize_pos_embed(self.pos_embed, self.patch_resolution, grid, self.interpolate_mode, 1)[:, 1:]
 
     def encode(self, tokens: Tensor, visible: Tensor | None = None) -> ImageFeatures:
         """Run the transformer over the class token and all, or the visible, patch tokens.

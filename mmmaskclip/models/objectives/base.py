@@ -20,6 +20,8 @@ class Objective(BaseModule):
 
     #: Whether the pretrainer must keep an EMA teacher of the image tower.
     needs_teacher = False
+    #: Whether it also needs the teacher's embedding, hence an EMA copy of the image projection.
+    needs_teacher_embedding = False
 
     def __init__(self, weight: float | dict = 1.0, init_cfg: dict | None = None):
         super().__init__(init_cfg)

@@ -1,6 +1,7 @@
 """CLIP: pull matching images and captions together, push the others of the batch apart."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,8 @@ class ImageTextContrast(Objective):
             equal one with the whole batch. False is SLIP's habit. Defaults to True.
         init_temperature: Initial temperature, learned. Defaults to 0.07.
         max_logit_scale: Upper bound of the inverse temperature. Defaults to 100.
+        images: The image views to contrast, each with all captions; the loss is their mean. Defaults to ``image``
+            alone; SILC contrasts every global crop.
         weight: Weight of the loss. Defaults to 1.
     """
 
@@ -33,23 +36,29 @@ class ImageTextContrast(Objective):
         gather_with_grad: bool = True,
         init_temperature: float = 0.07,
         max_logit_scale: float = 100.0,
+        images: Sequence[str] = ('image',),
         weight: float | dict = 1.0,
     ):
         super().__init__(weight)
         self.loss = MODELS.build(loss or dict(type='InfoNCELoss'))
+        self.images = tuple(images)
         self.gather_with_grad = gather_with_grad
         self.log_scale_bound = math.log(max_logit_scale)
         # The logarithm is learned, as in CLIP: the scale stays positive and its step is relative.
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / init_temperature)))
 
     def forward(self, views: Views) -> dict[str, Tensor]:
-        image, text = views.image_embedding(), views.text_embedding()
+        views.encode_together(self.images)
+        images, text = [views.image_embedding(image) for image in self.images], views.text_embedding()
         # Both towers in one collective.
-        gathered = gather_rows(torch.cat((image, text), dim=1), self.gather_with_grad)
-        all_image, all_text = gathered.split(image.shape[1], dim=1)
-        first_row = dist.get_rank() * len(image) if dist.is_initialized() else 0
-        loss = self.loss(image, text, all_image, all_text, self.logit_scale.exp(), first_row)
-        return {'loss': self.weight(self.progress) * loss}
+        gathered = gather_rows(torch.cat((*images, text), dim=1), self.gather_with_grad)
+        *all_images, all_text = gathered.split(text.shape[1], dim=1)
+        first_row = dist.get_rank() * len(text) if dist.is_initialized() else 0
+        losses = [
+            self.loss(image, text, all_image, all_text, self.logit_scale.exp(), first_row)
+            for image, all_image in zip(images, all_images, strict=True)
+        ]
+        return {'loss': self.weight(self.progress) * torch.stack(losses).mean()}
 
     def logits(self, image: Tensor, text: Tensor) -> Tensor:
         """Similarities over temperature (R, K), float32, of normalized embeddings (R, D) and (K, D)."""

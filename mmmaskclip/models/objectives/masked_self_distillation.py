@@ -1,17 +1,17 @@
 """MaskCLIP: predict, from the visible patches, what a teacher sees in the whole image."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from mmmaskclip.models.backbones import ImageFeatures, gather_tokens
+from mmmaskclip.models.noise import IMAGE_MASK_STREAM
 from mmmaskclip.models.teacher import MomentumCopy
 from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
 
 from .base import Objective
-
-# Keeps the image mask independent of any other noise drawn for the same sample.
-IMAGE_MASK_STREAM = 0
 
 
 @MODELS.register_module()
@@ -69,7 +69,7 @@ class MaskedSelfDistillation(Objective):
                 f'images have {num_patches} patches, but decoder.num_patches={self.decoder.num_patches}: set it to '
                 '(image size / patch size) squared'
             )
-        mask = self.mask(views.noise(num_patches, IMAGE_MASK_STREAM))
+        mask = self.mask(partial(views.noise, stream=IMAGE_MASK_STREAM), views.grid())
         predicted = self.decoder(views.visible_features(mask.visible), mask.visible)
         target = self._target(views).patches
         if self.loss_on == 'masked':

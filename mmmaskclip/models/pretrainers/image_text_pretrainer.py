@@ -1,5 +1,7 @@
 """The model that is pretrained: two towers, their projections, and the objectives that train them."""
 
+from functools import cached_property
+
 import torch.nn.functional as F
 from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
@@ -51,11 +53,13 @@ class ImageTextPretrainer(BaseModel):
         self.progress = 0.0
         if any(objective.needs_teacher for objective in self.objectives.values()):
             self.teacher = MomentumCopy(self.image_encoder)
+        if any(objective.needs_teacher_embedding for objective in self.objectives.values()):
+            self.teacher_projection = MomentumCopy(self.image_projection)
 
-    @property
-    def momentum_copies(self) -> list[MomentumCopy]:
+    @cached_property
+    def momentum_copies(self) -> tuple[MomentumCopy, ...]:
         """Every EMA copy of this model: the teacher, and the target heads of the objectives."""
-        return [module for module in self.modules() if isinstance(module, MomentumCopy)]
+        return tuple(module for module in self.modules() if isinstance(module, MomentumCopy))
 
     def init_weights(self) -> None:
         """Initialize, then let every EMA copy start as its source."""

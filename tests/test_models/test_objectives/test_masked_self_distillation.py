@@ -1,8 +1,11 @@
+from functools import partial
+
 import pytest
 import torch
 
 from mmmaskclip.models.backbones import CLIPVisionTransformer, gather_tokens
 from mmmaskclip.models.losses import codeword_cross_entropy, feature_regression
+from mmmaskclip.models.noise import IMAGE_MASK_STREAM
 from mmmaskclip.models.objectives import MaskedSelfDistillation
 from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
@@ -23,7 +26,8 @@ def build(tiny_model_cfg):
 
 
 def _masks(model, batch):
-    return model.objectives['distillation'].mask(Views(model, batch).noise(16, 0))
+    views = Views(model, batch)
+    return model.objectives['distillation'].mask(partial(views.noise, stream=IMAGE_MASK_STREAM), views.grid())
 
 
 def test_v1_is_equation_6(build, distillation_cfg, random_batch):
