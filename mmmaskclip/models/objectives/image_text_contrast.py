@@ -20,7 +20,8 @@ class ImageTextContrast(Objective):
     """Contrast every image with all captions of the global batch, and every caption with all images.
 
     Args:
-        loss: Config of the contrastive loss. Defaults to ``InfoNCELoss``.
+        loss: Config of the contrastive loss: ``InfoNCELoss``, ``SigmoidLoss`` or ``UniCLLoss``. A loss with
+            ``needs_labels`` also gets the labels of the batch. Defaults to ``InfoNCELoss``.
         gather_with_grad: Let gradients flow through the embeddings of other processes, which makes several processes
             equal one with the whole batch. False is SLIP's habit. Defaults to True.
         init_temperature: Initial temperature, learned. Defaults to 0.07.
@@ -28,6 +29,9 @@ class ImageTextContrast(Objective):
         images: The image views to contrast, each with all captions; the loss is their mean. Defaults to ``image``
             alone; SILC contrasts every global crop.
         weight: Weight of the loss. Defaults to 1.
+
+    Raises:
+        ValueError: If the loss cannot do without ``gather_with_grad``.
     """
 
     def __init__(
@@ -41,6 +45,11 @@ class ImageTextContrast(Objective):
     ):
         super().__init__(weight)
         self.loss = MODELS.build(loss or dict(type='InfoNCELoss'))
+        if getattr(self.loss, 'needs_gather_grad', False) and not gather_with_grad:
+            raise ValueError(
+                f'gather_with_grad=False: {type(self.loss).__name__} sees captions only through the gather, so that '
+                'the text tower would not learn; set it to True'
+            )
         self.images = tuple(images)
         self.gather_with_grad = gather_with_grad
         self.log_scale_bound = math.log(max_logit_scale)
@@ -54,11 +63,17 @@ class ImageTextContrast(Objective):
         gathered = gather_rows(torch.cat((*images, text), dim=1), self.gather_with_grad)
         *all_images, all_text = gathered.split(text.shape[1], dim=1)
         first_row = dist.get_rank() * len(text) if dist.is_initialized() else 0
+        labels = self._labels(views) if getattr(self.loss, 'needs_labels', False) else ()
         losses = [
-            self.loss(image, text, all_image, all_text, self.logit_scale.exp(), first_row)
+            self.loss(image, text, all_image, all_text, self.logit_scale.exp(), first_row, *labels)
             for image, all_image in zip(images, all_images, strict=True)
         ]
         return {'loss': self.weight(self.progress) * torch.stack(losses).mean()}
+
+    @staticmethod
+    def _labels(views: Views) -> tuple[Tensor, Tensor]:
+        labels = views.labels()
+        return labels, gather_rows(labels, with_grad=False)
 
     def logits(self, image: Tensor, text: Tensor) -> Tensor:
         """Similarities over temperature (R, K), float32, of normalized embeddings (R, D) and (K, D)."""

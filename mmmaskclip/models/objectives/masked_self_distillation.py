@@ -3,15 +3,21 @@
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmmaskclip.models.backbones import ImageFeatures, gather_tokens
+from mmmaskclip.models.backbones import gather_tokens
+from mmmaskclip.models.frozen_encoder import FrozenEncoder
 from mmmaskclip.models.noise import IMAGE_MASK_STREAM
 from mmmaskclip.models.teacher import MomentumCopy
 from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
 
 from .base import Objective
+
+_TARGETS = dict(
+    ema='the EMA teacher', shared="the student's own full-image pass", frozen='the image tower of a checkpoint'
+)
 
 
 @MODELS.register_module()
@@ -25,18 +31,27 @@ class MaskedSelfDistillation(Objective):
     ``PrototypeHead`` with ``CodewordLoss`` matches soft codewords (CVPR).
 
     Args:
-        decoder: Config of the neck that predicts all patches.
+        decoder: Config of the neck that predicts patches; where the loss looks at some of them, only those are asked
+            for.
         loss: Config of the loss between prediction and target.
         head: Config of the head on both; the target's is an EMA copy of it. Defaults to None.
         mask: Config of the mask generator. Defaults to ``RandomMask`` of 75 %.
         target: ``'ema'``, the EMA teacher of the image tower; ``'shared'``, the student's own features of the full
-            image, detached, which the contrastive loss has paid for. Defaults to ``'ema'``.
+            image, detached, which the contrastive loss has paid for; ``'frozen'``, the image tower of an earlier run
+            (second stage of two-stage training, MaskCLIP v1's ablation). Defaults to ``'ema'``.
+        frozen: Arguments of :class:`~mmmaskclip.models.frozen_encoder.FrozenEncoder`, for ``target='frozen'``:
+            ``dict(encoder=dict(type='CLIPVisionTransformer', ...), checkpoint='path')``. Defaults to None.
+        teacher_image_size: Image side in pixels for the target's pass (A-CLIP halves it): images are resized to it, and
+            target patches to the student's grid, bilinearly. Defaults to None, the student's size.
         loss_on: ``'masked'`` patches, as the papers; or ``'all'`` of them. Defaults to ``'masked'``.
+        start_fraction: Share of the run, in [0, 1), after which the objective starts (SigLIP 2 starts at 0.8); until
+            then it computes nothing and returns no loss, so another objective is needed, and with several processes
+            ``find_unused_parameters=True`` in the config. Defaults to 0.
         weight: Weight of the loss. Defaults to 1.
 
     Raises:
-        ValueError: If ``target`` or ``loss_on`` is unknown; in the first step, if the decoder is made for another
-            number of patches than the images have.
+        ValueError: If an option is unknown or contradicts ``target``; in the first step, if the decoder is made for
+            another number of patches than the images have, or the target has another width than the prediction.
     """
 
     def __init__(
@@ -46,23 +61,41 @@ class MaskedSelfDistillation(Objective):
         head: dict | None = None,
         mask: dict | None = None,
         target: str = 'ema',
+        frozen: dict | None = None,
+        teacher_image_size: int | None = None,
         loss_on: str = 'masked',
+        start_fraction: float = 0.0,
         weight: float | dict = 1.0,
     ):
         super().__init__(weight)
-        if target not in ('ema', 'shared'):
-            raise ValueError(f"target={target!r}: choose 'ema' (teacher) or 'shared' (the student's full-image pass)")
+        if target not in _TARGETS:
+            choices = ', '.join(f'{name!r} ({what})' for name, what in _TARGETS.items())
+            raise ValueError(f'target={target!r}: choose one of {choices}')
+        if (target == 'frozen') != (frozen is not None):
+            raise ValueError(f"target={target!r} with frozen={frozen}: give frozen=dict(...) exactly with 'frozen'")
+        if target == 'shared' and teacher_image_size is not None:
+            raise ValueError(
+                f"teacher_image_size={teacher_image_size} with target='shared': that target is the student's own pass, "
+                "which is there at full size; leave it out, or choose target='ema'"
+            )
         if loss_on not in ('masked', 'all'):
             raise ValueError(f"loss_on={loss_on!r}: choose 'masked' or 'all'")
+        if not 0 <= start_fraction < 1:
+            raise ValueError(f'start_fraction={start_fraction}: it is a share of the run, in [0, 1)')
         self.needs_teacher = target == 'ema'
+        self.teacher_image_size = teacher_image_size
         self.loss_on = loss_on
+        self.start_fraction = start_fraction
         self.mask = MODELS.build(mask or dict(type='RandomMask'))
         self.decoder = MODELS.build(decoder)
         self.head = nn.Identity() if head is None else MODELS.build(head)
         self.target_head = nn.Identity() if head is None else MomentumCopy(self.head)
+        self.frozen = None if frozen is None else FrozenEncoder(**frozen)
         self.loss = MODELS.build(loss)
 
     def forward(self, views: Views) -> dict[str, Tensor]:
+        if self.progress < self.start_fraction:
+            return {}
         num_patches = views.patch_tokens().shape[1]
         if num_patches != self.decoder.num_patches:
             raise ValueError(
@@ -70,18 +103,48 @@ class MaskedSelfDistillation(Objective):
                 '(image size / patch size) squared'
             )
         mask = self.mask(partial(views.noise, stream=IMAGE_MASK_STREAM), views.grid())
-        predicted = self.decoder(views.visible_features(mask.visible), mask.visible)
-        target = self._target(views).patches
-        if self.loss_on == 'masked':
-            # Before the heads, so that they are computed only where the loss looks.
-            predicted, target = gather_tokens(predicted, mask.masked), gather_tokens(target, mask.masked)
+        wanted = mask.masked if self.loss_on == 'masked' else None
+        predicted = self.decoder(views.visible_features(mask.visible), mask.visible, wanted)
+        target = self._target(views)
+        if wanted is not None:
+            # Before the head, so that it is computed only where the loss looks.
+            target = gather_tokens(target, wanted)
+        if target.shape != predicted.shape:
+            raise ValueError(
+                f'the target is {target.shape[-1]} wide, the prediction {predicted.shape[-1]}: set decoder.width '
+                "and frozen.encoder to the student's width"
+            )
         with torch.no_grad():
             target = self.target_head(target)
         loss = self.loss(self.head(predicted), target, self.progress)
         return {'loss': self.weight(self.progress) * loss}
 
-    def _target(self, views: Views) -> ImageFeatures:
-        return views.teacher_features() if self.needs_teacher else views.image_features().detach()
+    def _target(self, views: Views) -> Tensor:
+        """The target's features of all patches of the student's grid, without gradient, (B, N, C)."""
+        if self.frozen is None and self.teacher_image_size is None:
+            # Not under no_grad: the contrastive loss needs the graph of the pass that is shared.
+            features = views.teacher_features() if self.needs_teacher else views.image_features()
+            return features.patches.detach()
+        with torch.no_grad():
+            return self._target_of_its_own(views)
+
+    def _target_of_its_own(self, views: Views) -> Tensor:
+        """The target from a pass that no other objective can use, (B, N, C)."""
+        images = views.images()
+        if self.teacher_image_size is not None:
+            size = (self.teacher_image_size, self.teacher_image_size)
+            images = F.interpolate(images, size, mode='bilinear', antialias=True)
+        encoder = views.model.teacher.module if self.frozen is None else self.frozen.encoder
+        tokens, grid = encoder.embed(images)
+        return _resize_grid(encoder.encode(tokens).patches, grid, views.grid())
 
     def after_optimizer_step(self) -> None:
         self.loss.after_optimizer_step()
+
+
+def _resize_grid(patches: Tensor, grid: tuple[int, int], wanted: tuple[int, int]) -> Tensor:
+    """Bring patch features (B, N, C) of one grid (rows, columns) to another, bilinearly and in float32."""
+    if grid == wanted:
+        return patches
+    maps = patches.float().transpose(1, 2).unflatten(2, grid)
+    return F.interpolate(maps, wanted, mode='bilinear', align_corners=False).flatten(2).transpose(1, 2)

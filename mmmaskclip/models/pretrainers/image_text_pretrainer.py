@@ -1,6 +1,7 @@
 """The model that is pretrained: two towers, their projections, and the objectives that train them."""
 
 from functools import cached_property
+from typing import Any
 
 import torch.nn.functional as F
 from mmengine.model import BaseModel, ModuleDict
@@ -20,10 +21,12 @@ class ImageTextPretrainer(BaseModel):
 
     Args:
         image_encoder: Config of the image tower.
-        image_projection: Config of the head that pools and projects its features.
-        text_encoder: Config of the text tower.
-        text_projection: Config of the head that projects its features.
-        objectives: Configs of the objectives by name; the name is the prefix of their losses in the log.
+        image_projection: Config of the head that pools and projects its features. None, as for the text tower, where
+            no objective compares images with text, because DDP refuses parameters that no loss uses.
+        text_encoder: Config of the text tower, or None.
+        text_projection: Config of the head that projects its features, or None.
+        objectives: Configs of the objectives by name; the name is the prefix of their losses in the log. None switches
+            one off that the config inherits.
         teacher_momentum: Momentum of all EMA copies per optimizer step: a number, or a ramp over the run. Defaults to
             0.999 rising linearly to 0.9999 (MaskCLIP supplement, section B).
         data_preprocessor: Config of the preprocessor, with the images' mean and std.
@@ -32,10 +35,10 @@ class ImageTextPretrainer(BaseModel):
     def __init__(
         self,
         image_encoder: dict,
-        image_projection: dict,
-        text_encoder: dict,
-        text_projection: dict,
-        objectives: dict[str, dict],
+        image_projection: dict | None,
+        text_encoder: dict | None,
+        text_projection: dict | None,
+        objectives: dict[str, dict | None],
         teacher_momentum: float | dict = dict(begin=0.999, end=0.9999),  # noqa: B006 (read only)
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -43,11 +46,11 @@ class ImageTextPretrainer(BaseModel):
         # Built here, because mmengine would look it up in the root registry when no default scope is set.
         super().__init__(data_preprocessor and MODELS.build(data_preprocessor), init_cfg)
         self.image_encoder = MODELS.build(image_encoder)
-        self.image_projection = MODELS.build(image_projection)
-        self.text_encoder = MODELS.build(text_encoder)
-        self.text_projection = MODELS.build(text_projection)
+        self.image_projection = _build(image_projection)
+        self.text_encoder = _build(text_encoder)
+        self.text_projection = _build(text_projection)
         self.objectives: dict[str, Objective] = ModuleDict(
-            {name: MODELS.build(objective) for name, objective in objectives.items()}
+            {name: MODELS.build(objective) for name, objective in objectives.items() if objective}
         )
         self.teacher_momentum = Ramp.of(teacher_momentum)
         self.progress = 0.0
@@ -142,11 +145,23 @@ class ImageTextPretrainer(BaseModel):
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """L2-normalized float32 embeddings (B, D) of normalized images (B, 3, H, W)."""
+        """L2-normalized float32 embeddings (B, D) of normalized images (B, 3, H, W).
+
+        Raises:
+            AttributeError: If the model was built without an image projection.
+        """
+        if self.image_projection is None:
+            raise AttributeError('this model has no image projection: use image_encoder.features(images)')
         return F.normalize(self.image_projection(self.image_encoder.features(images)).float(), dim=-1)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """L2-normalized float32 embeddings (T, D) of captions given as token ids (T, L)."""
+        """L2-normalized float32 embeddings (T, D) of captions given as token ids (T, L).
+
+        Raises:
+            AttributeError: If the model was built without a text tower.
+        """
+        if self.text_encoder is None:
+            raise AttributeError('this model has no text tower: evaluate it by linear probe or fine-tuning')
         return F.normalize(self.text_projection(self.text_encoder(tokens)).float(), dim=-1)
 
     def encode_dense(self, images: Tensor) -> Tensor:
@@ -170,3 +185,8 @@ class ImageTextPretrainer(BaseModel):
         raise AttributeError(
             f'no objective among {sorted(self.objectives)} learns a temperature: compare the embeddings themselves'
         )
+
+
+def _build(cfg: dict | None) -> Any:
+    """The module, or None. Untyped, because whoever leaves a part out never asks for what it computes."""
+    return cfg and MODELS.build(cfg)

@@ -1,5 +1,7 @@
 """Batches to the device, images to the towers' range."""
 
+from collections.abc import Sequence
+
 import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
@@ -33,6 +35,27 @@ class ImageTextPreprocessor(BaseDataPreprocessor):
     def normalize(self, images: Tensor) -> Tensor:
         """Normalize images (..., 3, H, W) given in 0..255."""
         return (images.float() - self.mean) / self.std
+
+
+@MODELS.register_module()
+class ImageViewsPreprocessor(ImageTextPreprocessor):
+    """Give the self-supervised models of mmpretrain (SimCLR, MAE) the images of our datasets.
+
+    Args:
+        mean: Mean of R, G and B in 0..255.
+        std: Standard deviation of R, G and B in 0..255.
+        views: Names of the views in the batch. Defaults to ``image``.
+    """
+
+    def __init__(self, mean: list[float], std: list[float], views: Sequence[str] = ('image',)):
+        super().__init__(mean, std)
+        self.views = tuple(views)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """``inputs`` as mmpretrain wants them: normalized images (B, 3, H, W), or a list of them for several views."""
+        batch = super().forward({name: data[name] for name in self.views}, training)
+        inputs = list(batch.values())
+        return dict(inputs=inputs[0] if len(inputs) == 1 else inputs, data_samples=None)
 
 
 def _is_image(value: object) -> bool:

@@ -79,3 +79,68 @@ def test_pre_norm_belongs_to_the_stem():
     assert tower.get_layer_depth('backbone.pre_norm.weight', 'backbone.') == (0, 4)
     assert tower.get_layer_depth('backbone.layers.1.ln1.weight', 'backbone.') == (2, 4)
     assert tower.get_layer_depth('backbone.ln1.weight', 'backbone.') == (3, 4)
+
+
+@pytest.fixture
+def with_registers():
+    def build(**kwargs):
+        tower = CLIPVisionTransformer(TINY, patch_size=8, img_size=32, num_registers=3, **kwargs)
+        tower.init_weights()
+        return tower.eval()
+
+    return build
+
+
+def test_registers_are_tokens_of_the_blocks_but_of_no_output(with_registers):
+    tower, lengths = with_registers(), []
+    tower.layers[0].register_forward_hook(lambda _, inputs, __: lengths.append(inputs[0].shape[1]))
+    tokens, _ = tower.embed(torch.randn(2, 3, 32, 32))
+    assert tower.encode(tokens).patches.shape == (2, 16, 32)
+    assert tower.encode(tokens, torch.tensor([[0, 5, 10]] * 2)).patches.shape == (2, 3, 32)
+    assert lengths == [1 + 3 + 16, 1 + 3 + 3]
+
+
+def test_registers_take_part(with_registers):
+    tower = with_registers()
+    tokens, _ = tower.embed(torch.randn(1, 3, 32, 32))
+    before = tower.encode(tokens).patches
+    (before @ torch.randn(32)).sum().backward()
+    assert tower.registers.grad.abs().sum(-1).gt(0).all()
+    with torch.no_grad():
+        tower.registers[0, 1] += torch.randn(32)
+    assert not torch.allclose(tower.encode(tokens).patches, before)
+
+
+def test_patches_stay_equivariant_with_registers(with_registers):
+    """A register in the place of a patch would move with the order of the patches."""
+    tower = with_registers()
+    tokens, _ = tower.embed(torch.randn(2, 3, 32, 32))
+    full = tower.encode(tokens)
+    order = torch.stack([torch.randperm(16) for _ in range(2)])
+    torch.testing.assert_close(tower.encode(tokens, order).patches, gather_tokens(full.patches, order))
+
+
+@pytest.mark.parametrize('out_type', ['raw', 'cls_token', 'featmap', 'avg_featmap'])
+@pytest.mark.parametrize('size', [32, 48])
+def test_mmpretrains_outputs_with_registers(with_registers, out_type, size):
+    tower = with_registers(out_type=out_type, out_indices=[0, 1])
+    images = torch.randn(2, 3, size, size)
+    features = tower.features(images)
+    expected = dict(
+        raw=lambda: torch.cat((features.cls.unsqueeze(1), features.patches), 1),
+        cls_token=lambda: features.cls,
+        featmap=lambda: features.patches.transpose(1, 2).unflatten(2, (size // 8, size // 8)),
+        avg_featmap=lambda: tower.ln2(features.patches.mean(1)),
+    )[out_type]()
+    first, last = tower(images)
+    assert first.shape == last.shape
+    torch.testing.assert_close(last, expected)
+
+
+def test_a_tower_without_registers_loads_into_one_with_them_but_for_the_registers(tower, with_registers):
+    with_them = with_registers()
+    assert with_them.load_state_dict(tower.state_dict(), strict=False).missing_keys == ['registers']
+    assert with_them.get_layer_depth('backbone.registers', 'backbone.') == (0, 4)
+    assert not CLIPVisionTransformer(
+        TINY, patch_size=8, img_size=32, num_registers=3, frozen_stages=1
+    ).registers.requires_grad

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from mmmaskclip.models.backbones import ImageFeatures
+from mmmaskclip.models.backbones import ImageFeatures, gather_tokens
 from mmmaskclip.models.necks import MaskedTokenDecoder
 
 
@@ -28,3 +29,36 @@ def test_hidden_patches_are_predicted_from_visible_ones():
     (predicted[:, 0] @ torch.randn(8)).sum().backward()
     assert (patches.grad.abs().sum(-1) > 0).all()
     assert decoder.mask_token.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('depth', [0, 1, 2])
+def test_wanted_patches_are_those_of_the_full_prediction(depth):
+    decoder = _decoder(depth)
+    features = ImageFeatures(cls=torch.randn(2, 8), patches=torch.randn(2, 2, 8))
+    visible, wanted = torch.tensor([[4, 1], [0, 5]]), torch.tensor([[3, 0, 5], [2, 3, 1]])
+    torch.testing.assert_close(
+        decoder(features, visible, wanted), gather_tokens(decoder(features, visible), wanted), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_wanted_patches_give_the_same_gradients():
+    decoder = _decoder(depth=2)
+    visible, wanted = torch.tensor([[4, 1]]), torch.tensor([[3, 0, 5]])
+    cls, patches, projection = torch.randn(1, 8), torch.randn(1, 2, 8), torch.randn(8)
+    gradients = []
+    for partial in (False, True):
+        decoder.zero_grad()
+        features = ImageFeatures(cls=cls, patches=patches)
+        predicted = decoder(features, visible, wanted) if partial else gather_tokens(decoder(features, visible), wanted)
+        (predicted @ projection).square().sum().backward()
+        gradients.append({name: parameter.grad.clone() for name, parameter in decoder.named_parameters()})
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
+
+
+def test_the_last_block_is_computed_for_the_wanted_patches_only():
+    decoder, lengths = _decoder(depth=2), []
+    for layer in decoder.layers:
+        layer.ffn.register_forward_hook(lambda _, inputs, __: lengths.append(inputs[0].shape[1]))
+    features = ImageFeatures(cls=torch.randn(1, 8), patches=torch.randn(1, 2, 8))
+    decoder(features, torch.tensor([[4, 1]]), torch.tensor([[3, 0, 5]]))
+    assert lengths == [1 + 6, 3]

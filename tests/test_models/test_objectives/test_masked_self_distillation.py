@@ -2,6 +2,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmmaskclip.models.backbones import CLIPVisionTransformer, gather_tokens
 from mmmaskclip.models.losses import codeword_cross_entropy, feature_regression
@@ -141,3 +142,156 @@ def test_decoder_for_another_number_of_patches_is_named(build, distillation_cfg,
 def test_unknown_options(distillation_cfg, argument, value):
     with pytest.raises(ValueError, match=f"{argument}='{value}'"):
         MaskedSelfDistillation(**{k: v for k, v in distillation_cfg('v1', **{argument: value}).items() if k != 'type'})
+
+
+def _scaled(batch, part=slice(None)):
+    return {name: value[part] for name, value in batch.items()}
+
+
+@pytest.mark.parametrize('form', ['v1', 'cvpr'])
+@pytest.mark.parametrize('loss_on', ['masked', 'all'])
+def test_accumulation_gives_the_gradients_of_one_batch(build, distillation_cfg, random_batch, form, loss_on):
+    model = build(distillation_cfg(form, target='shared', loss_on=loss_on))
+    batch, gradients = model.data_preprocessor(random_batch(4)), []
+    for parts in ([slice(0, 4)], [slice(0, 2), slice(2, 4)]):
+        model.zero_grad()
+        for part in parts:
+            (model(mode='loss', **_scaled(batch, part))['distillation_loss'] / len(parts)).backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize('form', ['v1', 'cvpr'])
+@pytest.mark.parametrize('loss_on', ['masked', 'all'])
+def test_bf16_is_near_float32_and_its_loss_is_float32(build, distillation_cfg, random_batch, form, loss_on):
+    model = build(distillation_cfg(form, loss_on=loss_on)).eval()
+    batch = model.data_preprocessor(random_batch(2))
+    expected = model(mode='loss', **batch)['distillation_loss']
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = model(mode='loss', **batch)['distillation_loss']
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected, rtol=0.05, atol=0)
+    loss.backward()
+
+
+def test_one_image_and_equal_captions(build, distillation_cfg, random_batch):
+    model = build(distillation_cfg('cvpr'), contrast=dict(type='ImageTextContrast')).eval()
+    batch = model.data_preprocessor(random_batch(3))
+    alike = dict(batch, tokens=batch['tokens'][:1].expand(3, -1))
+    expected, losses = model(mode='loss', **batch), model(mode='loss', **alike)
+    torch.testing.assert_close(losses['distillation_loss'], expected['distillation_loss'])
+    assert losses['contrast_loss'].isfinite()
+    assert model(mode='loss', **_scaled(batch, slice(0, 1)))['distillation_loss'].isfinite()
+
+
+def test_before_its_start_it_computes_and_changes_nothing(build, distillation_cfg, random_batch):
+    model = build(distillation_cfg('cvpr', start_fraction=0.5), contrast=dict(type='ImageTextContrast'))
+    batch, objective = model.data_preprocessor(random_batch(2)), model.objectives['distillation']
+    passes = []
+    for tower in (model.image_encoder, model.teacher.module):
+        tower.layers[0].register_forward_hook(lambda *_: passes.append(1))
+    model.set_progress(0.49)
+    losses = model(mode='loss', **batch)
+    sum(losses.values()).backward()
+    model.after_optimizer_step()
+    assert list(losses) == ['contrast_loss']
+    assert len(passes) == 1
+    assert not objective.loss.center.any()
+    assert all(p.grad is None for p in objective.parameters())
+    model.set_progress(0.5)
+    losses = model(mode='loss', **batch)
+    model.after_optimizer_step()
+    assert losses['distillation_loss'] > 0
+    assert objective.loss.center.isfinite().all()
+    assert objective.loss.center.any()
+
+
+def test_smaller_teacher_images(build, distillation_cfg, random_batch):
+    model = build(distillation_cfg('v1', teacher_image_size=16))
+    batch = model.data_preprocessor(random_batch(3))
+    mask = _masks(model, batch)
+    student = model.image_encoder.encode(model.image_encoder.embed(batch['image'])[0], mask.visible)
+    predicted = model.objectives['distillation'].decoder(student, mask.visible)
+    small = F.interpolate(batch['image'], (16, 16), mode='bilinear', antialias=True)
+    target = model.teacher.module.features(small).patches
+    assert target.shape[1] == 4
+    target = F.interpolate(target.transpose(1, 2).reshape(3, 32, 2, 2), (4, 4), mode='bilinear')
+    target = target.flatten(2).transpose(1, 2)
+    expected = feature_regression(gather_tokens(predicted, mask.masked), gather_tokens(target, mask.masked), beta=2.0)
+    loss = model(mode='loss', **batch)['distillation_loss']
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert all(p.grad is None for p in model.teacher.parameters())
+
+
+@pytest.fixture
+def frozen_cfg(tiny_model_cfg, tmp_path):
+    """Config of the teacher for ``target='frozen'``, with the checkpoint of a first stage, and that stage's model."""
+    first = MODELS.build(tiny_model_cfg())
+    first.init_weights()
+    torch.save(dict(state_dict=first.state_dict(), meta=dict(epoch=1)), tmp_path / 'first.pth')
+    return dict(encoder=tiny_model_cfg()['image_encoder'], checkpoint=str(tmp_path / 'first.pth')), first
+
+
+def test_frozen_target_is_the_first_stages_tower(build, distillation_cfg, random_batch, frozen_cfg):
+    frozen, first = frozen_cfg
+    model = build(distillation_cfg('v1', target='frozen', frozen=frozen))
+    assert not hasattr(model, 'teacher')
+    batch = model.data_preprocessor(random_batch(3))
+    mask = _masks(model, batch)
+    student = model.image_encoder.encode(model.image_encoder.embed(batch['image'])[0], mask.visible)
+    predicted = model.objectives['distillation'].decoder(student, mask.visible)
+    target = first.image_encoder.features(batch['image']).patches
+    expected = feature_regression(gather_tokens(predicted, mask.masked), gather_tokens(target, mask.masked), beta=2.0)
+    torch.testing.assert_close(model(mode='loss', **batch)['distillation_loss'], expected)
+
+
+def test_frozen_target_never_moves_or_drops_anything(build, distillation_cfg, random_batch, frozen_cfg):
+    frozen, _ = frozen_cfg
+    frozen['encoder'] = dict(frozen['encoder'], drop_rate=0.5, drop_path_rate=0.5)
+    model = build(distillation_cfg('cvpr', target='frozen', frozen=frozen)).train()
+    encoder = model.objectives['distillation'].frozen.encoder
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    assert not any(module.training for module in encoder.modules())
+    assert not any(p.requires_grad for p in encoder.parameters())
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    model(mode='loss', **model.data_preprocessor(random_batch(2)))['distillation_loss'].backward()
+    optimizer.step()
+    model.after_optimizer_step()
+    assert all(p.grad is None for p in encoder.parameters())
+    torch.testing.assert_close(encoder.state_dict(), before, rtol=0, atol=0)
+    assert all(p.grad is not None for p in model.image_encoder.parameters())
+
+
+def test_teacher_with_another_patch_grid(build, distillation_cfg, random_batch, tiny_model_cfg, tmp_path):
+    cfg = tiny_model_cfg()
+    cfg['image_encoder']['patch_size'] = 16
+    torch.save(MODELS.build(cfg).state_dict(), tmp_path / 'first.pth')
+    frozen = dict(encoder=cfg['image_encoder'], checkpoint=str(tmp_path / 'first.pth'))
+    model = build(distillation_cfg('v1', target='frozen', frozen=frozen))
+    assert model(mode='loss', **model.data_preprocessor(random_batch(2)))['distillation_loss'].isfinite()
+
+
+def test_teacher_of_another_width_is_named(build, distillation_cfg, random_batch, tiny_model_cfg, tmp_path):
+    cfg = tiny_model_cfg()
+    cfg['image_encoder']['arch']['embed_dims'] = 48
+    cfg['image_projection']['in_channels'] = 48
+    torch.save(MODELS.build(cfg).state_dict(), tmp_path / 'first.pth')
+    frozen = dict(encoder=cfg['image_encoder'], checkpoint=str(tmp_path / 'first.pth'))
+    model = build(distillation_cfg('v1', target='frozen', frozen=frozen))
+    with pytest.raises(ValueError, match='the target is 48 wide, the prediction 32'):
+        model(mode='loss', **model.data_preprocessor(random_batch(2)))
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(target='frozen'), "target='frozen' with frozen=None"),
+        (dict(frozen=dict(encoder={})), "target='ema' with frozen="),
+        (dict(target='shared', teacher_image_size=16), "teacher_image_size=16 with target='shared'"),
+        (dict(start_fraction=1.0), 'start_fraction=1.0'),
+    ],
+)
+def test_contradicting_options(distillation_cfg, options, message):
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(distillation_cfg('v1', **options))

@@ -141,3 +141,25 @@ def test_logits_need_a_temperature(tiny_model_cfg, distillation_cfg):
     model = MODELS.build(tiny_model_cfg(dict(distillation=distillation_cfg())))
     with pytest.raises(AttributeError, match='learns a temperature'):
         model.logits(torch.zeros(1, 16), torch.zeros(1, 16))
+
+
+def test_objective_that_is_switched_off_leaves_nothing(tiny_model_cfg, distillation_cfg):
+    cfg = tiny_model_cfg(dict(contrast=dict(type='ImageTextContrast'), distillation=None))
+    model = MODELS.build(cfg)
+    assert list(model.objectives) == ['contrast']
+    assert not hasattr(model, 'teacher')
+
+
+def test_without_text_it_distils(tiny_model_cfg, distillation_cfg, random_batch):
+    cfg = tiny_model_cfg(dict(distillation=distillation_cfg('v1')))
+    cfg.update(image_projection=None, text_encoder=None, text_projection=None)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    total, _ = model.parse_losses(model(mode='loss', **model.data_preprocessor(random_batch(2))))
+    total.backward()
+    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without  # DDP would stop at each
+    with pytest.raises(AttributeError, match='has no text tower'):
+        model.encode_text(torch.ones(1, 3, dtype=torch.int32))
+    with pytest.raises(AttributeError, match='has no image projection'):
+        model.encode_image(torch.zeros(1, 3, 32, 32))

@@ -1,0 +1,67 @@
+"""The decoder that predicts hidden words."""
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmmaskclip.models.backbones import gather_tokens
+from mmmaskclip.registry import MODELS
+
+
+@MODELS.register_module()
+class TextDecoder(BaseModule):
+    """A small bidirectional transformer on the text tower's output, and a linear layer to the vocabulary.
+
+    MaskCLIP's CVPR version predicts words through a 4-layer decoder, so that the prediction does not shape the tower
+    itself. Bidirectional, because the tower is causal: without the decoder (depth 0, the paper's ablation) a word is
+    predicted from what stands before it alone. Positions are in the tower's output already.
+
+    Args:
+        width: Token width C of the text tower. Defaults to 512.
+        num_heads: Attention heads. Defaults to 8.
+        depth: Number of blocks; 0 predicts from the tower's output. Defaults to 4, the paper's.
+        vocab_size: Number of token ids V. Defaults to 49408, CLIP's byte-pair vocabulary.
+    """
+
+    def __init__(
+        self,
+        width: int = 512,
+        num_heads: int = 8,
+        depth: int = 4,
+        vocab_size: int = 49408,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.width = width
+        self.blocks = None
+        if depth:
+            block = nn.TransformerEncoderLayer(
+                width, num_heads, 4 * width, dropout=0.0, activation='gelu', batch_first=True, norm_first=True
+            )
+            # Nested tensors would skip padding, but ask the host how long each caption is.
+            self.blocks = nn.TransformerEncoder(block, depth, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+        self.vocabulary = nn.Linear(width, vocab_size)
+
+    def init_weights(self) -> None:
+        """BERT's initialization. Needed: torch's encoder is made of copies, all of which start with equal weights."""
+        super().init_weights()
+        for module in self.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                nn.init.trunc_normal_(module.in_proj_weight, std=0.02)
+            elif isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, features: Tensor, padding: Tensor, positions: Tensor) -> Tensor:
+        """Predict the words at some positions.
+
+        Args:
+            features: The text tower's output for every token, (T, L, C).
+            padding: True for what comes after the end of a caption, (T, L); no token looks at it.
+            positions: Where to predict, (T, K). The vocabulary's layer, the largest, is computed only there.
+
+        Returns:
+            Logits, (T, K, V).
+        """
+        if self.blocks is not None:
+            features = self.blocks(features, src_key_padding_mask=padding)
+        return self.vocabulary(gather_tokens(features, positions))

@@ -1,0 +1,75 @@
+"""SLIP's second signal: recognise an image in another augmentation of it."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmmaskclip.models.views import Views
+from mmmaskclip.registry import MODELS
+from mmmaskclip.utils.distributed import gather_rows
+
+from .base import Objective
+
+
+@MODELS.register_module()
+class ImageContrast(Objective):
+    """SimCLR between two augmented views of each image, through the image tower (Mu et al. 2022, SLIP, section 3).
+
+    Both views go through the tower in one pass, and through the head in one pass, so that its batch norm sees both,
+    as in SimCLR and mmpretrain (SLIP's code calls the head once per view). The views are other crops than the one
+    that is contrasted with the text, hence SLIP's cost.
+
+    Args:
+        head: Config of the MLP, a neck of mmpretrain. SLIP's is ``dict(type='mmpretrain.NonLinearNeck',
+            in_channels=768, hid_channels=4096, out_channels=256, num_layers=3, with_bias=True, with_last_bias=True,
+            with_last_bn=False, with_avg_pool=False, norm_cfg=dict(type='SyncBN'))``. ``SyncBN`` works in one process
+            on a CPU, but several processes need GPUs for it.
+        loss: Config of the loss. Defaults to ``NTXentLoss``.
+        views: Names of the two image views. Defaults to ``('augmented_1', 'augmented_2')``.
+        gather_with_grad: Let gradients flow through the embeddings of other processes, SLIP's habit for this loss.
+            Defaults to True.
+        pool: ``'mean'`` of the patch tokens, or the ``'cls'`` token; choose what the image projection pools. Defaults
+            to ``'mean'``.
+        weight: Weight of the loss. Defaults to 1, SLIP's value.
+
+    Raises:
+        ValueError: If ``views`` are not two, or ``pool`` is unknown.
+    """
+
+    def __init__(
+        self,
+        head: dict,
+        loss: dict | None = None,
+        views: Sequence[str] = ('augmented_1', 'augmented_2'),
+        gather_with_grad: bool = True,
+        pool: str = 'mean',
+        weight: float | dict = 1.0,
+    ):
+        super().__init__(weight)
+        if len(views) != 2 or views[0] == views[1]:
+            raise ValueError(f'views={tuple(views)}: give the names of two different image views')
+        if pool not in ('mean', 'cls'):
+            raise ValueError(f"pool={pool!r}: choose 'mean' or 'cls'")
+        self.head = MODELS.build(head)
+        self.loss = MODELS.build(loss or dict(type='NTXentLoss'))
+        self.views = tuple(views)
+        self.gather_with_grad = gather_with_grad
+        self.pool = pool
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        views.encode_together(self.views)
+        pooled = torch.cat([self._pooled(views, view) for view in self.views])
+        # mmpretrain's necks take and return a tuple with one entry per stage of a backbone.
+        (embeddings,) = self.head((pooled,))
+        first, second = F.normalize(embeddings.float(), dim=-1).chunk(2)
+        gathered = gather_rows(torch.cat((first, second), dim=1), self.gather_with_grad)
+        first_row = dist.get_rank() * len(first) if dist.is_initialized() else 0
+        loss = self.loss(first, second, *gathered.chunk(2, dim=1), first_row)
+        return {'loss': self.weight(self.progress) * loss}
+
+    def _pooled(self, views: Views, view: str) -> Tensor:
+        features = views.image_features(view)
+        return features.patches.mean(dim=1) if self.pool == 'mean' else features.cls

@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from mmmaskclip.models.necks import TextDecoder
+
+
+def _decoder(depth=2):
+    decoder = TextDecoder(width=8, num_heads=2, depth=depth, vocab_size=11)
+    decoder.init_weights()
+    return decoder
+
+
+def _inputs():
+    padding = torch.zeros(3, 6, dtype=torch.bool)
+    padding[1, 4:] = True
+    return torch.randn(3, 6, 8), padding, torch.tensor([[1, 4], [2, 1], [3, 3]])
+
+
+def test_depth_0_is_the_linear_layer_at_the_positions():
+    decoder = _decoder(0)
+    features, padding, positions = _inputs()
+    expected = torch.stack(
+        [features[row, at] @ decoder.vocabulary.weight.t() for row, places in enumerate(positions) for at in places]
+    )
+    torch.testing.assert_close(decoder(features, padding, positions), expected.view(3, 2, 11))
+    assert {name.split('.')[0] for name, _ in decoder.named_parameters()} == {'vocabulary'}
+
+
+def test_predicts_at_the_positions_only():
+    decoder = _decoder()
+    features, padding, positions = _inputs()
+    everywhere = decoder(features, padding, torch.arange(6).expand(3, -1))
+    expected = torch.stack([everywhere[row, places] for row, places in enumerate(positions)])
+    torch.testing.assert_close(decoder(features, padding, positions), expected)
+
+
+def test_looks_both_ways_but_not_at_padding():
+    decoder = _decoder()
+    features, padding, positions = _inputs()
+    features.requires_grad_()
+    decoder(features, padding, positions)[1, 0].sum().backward()
+    seen = features.grad.abs().sum(dim=-1)
+    assert (seen[1, :4] > 0).all()
+    assert not seen[1, 4:].any()
+    assert not seen[[0, 2]].any()
+
+
+def test_blocks_start_different():
+    first, second = _decoder().blocks.layers
+    assert not torch.equal(first.linear1.weight, second.linear1.weight)
+    assert not torch.equal(first.self_attn.in_proj_weight, second.self_attn.in_proj_weight)
+
+
+@pytest.mark.parametrize('depth', [0, 2])
+def test_every_parameter_learns(depth):
+    decoder = _decoder(depth)
+    decoder(*_inputs()).pow(2).sum().backward()
+    # A bias of the keys moves all scores of a query alike; it is a third of the parameter.
+    assert all(parameter.grad.any() for parameter in decoder.parameters())
+
+
+def test_evaluation_equals_training():
+    decoder, inputs = _decoder(), _inputs()
+    expected = decoder(*inputs)
+    with torch.no_grad():
+        torch.testing.assert_close(decoder.eval()(*inputs), expected)
