@@ -1,8 +1,19 @@
 """Image-text datasets and what turns their samples into batches."""
 
 from .collate import collate_image_text
+from .image_label_shards import ImageLabelShards
 from .image_text_pairs import ImageTextPairs
 from .image_text_shards import ImageTextShards
 from .indexed_shards import IndexedShards
+from .mixed_sources import MixedSources
+from .transforms.crops import RepeatCrops
 
-__all__ = ['ImageTextPairs', 'ImageTextShards', 'IndexedShards', 'collate_image_text']
+__all__ = [
+    'ImageLabelShards',
+    'ImageTextPairs',
+    'ImageTextShards',
+    'IndexedShards',
+    'MixedSources',
+    'RepeatCrops',
+    'collate_image_text',
+]

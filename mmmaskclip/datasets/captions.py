@@ -2,9 +2,22 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from .sampling import BadSample, stable_hash
+
+
+class CaptionSource(Protocol):
+    """Whatever finds or makes the captions of a sample."""
+
+    keys: list[str]
+    """Where it looks, as in :class:`CaptionReader`."""
+
+    def __call__(self, files: Mapping[str, bytes]) -> list[str]:
+        """Get all captions of a sample; raises BadSample when there are none."""
+
+    def missing(self, files: Mapping[str, bytes]) -> str | None:
+        """Say what is wrong with a sample's keys, or None."""
 
 
 class CaptionReader:

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..registry import DATASETS
-from .captions import CaptionReader, choose_caption
+from .captions import CaptionReader, CaptionSource, choose_caption
 from .preflight import check_shards
 from .sampling import BadSample, EpochState, stable_hash
 from .shard_index import count_samples, expand_urls, is_indexable, shard_name
@@ -70,9 +70,10 @@ class ImageTextShards(IterableDataset):
         index_dir: str | None = None,
     ) -> None:
         self.shards = expand_urls(urls)
-        self.captions = CaptionReader(caption_key)
+        self.captions: CaptionSource = CaptionReader(caption_key)
         self.image_keys = tuple(image_keys)
         self._views = ImageViews(views)
+        self.view_names = tuple(views)
         self._num_samples = num_samples
         self.shuffle_buffer = max(1, shuffle_buffer)
         self._max_pixels = max_pixels
@@ -143,7 +144,30 @@ class ImageTextShards(IterableDataset):
         if not state['begun']:
             raise RuntimeError('call dataset.begin_epoch(epoch, seed, batch_size) before iterating over the loader')
         worker = get_worker_info()
-        return _Stream(self, state, worker.id if worker else 0, worker.num_workers if worker else 1).samples()
+        return self.stream(
+            state['epoch'],
+            state['seed'],
+            state['batch_size'],
+            state['start_batch'],
+            worker.id if worker else 0,
+            worker.num_workers if worker else 1,
+        )
+
+    def stream(
+        self, epoch: int, seed: int, batch_size: int, start_batch: int, worker: int, num_workers: int
+    ) -> Iterator[dict[str, Any]]:
+        """Give the samples that one worker of this rank delivers in one epoch, whatever :meth:`begin_epoch` has set.
+
+        Args:
+            epoch: As in :meth:`begin_epoch`, like the next three.
+            seed: The run's.
+            batch_size: Per rank.
+            start_batch: Batches of this rank to leave out.
+            worker: Delivers the batches ``start_batch + worker``, ``start_batch + worker + num_workers`` and so on.
+            num_workers: Workers of this rank.
+        """
+        asked = dict(epoch=epoch, seed=seed, batch_size=batch_size, start_batch=start_batch)
+        return _Stream(self, {**self._state.get(), **asked}, worker, num_workers).samples()
 
     def shard_counts(self) -> list[int] | None:
         """Samples in each shard; None when only their total is given."""

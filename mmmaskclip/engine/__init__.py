@@ -1,4 +1,4 @@
-from .hooks import BadSamplesHook, ModelStepHook, TrainingMonitorHook
+from .hooks import BadSamplesHook, ModelStepHook, SourceCountsHook, TrainingMonitorHook
 from .log_processor import PretrainLogProcessor
 from .loops import EvaluationLoop, PretrainLoop
 from .optimizers import PretrainOptimWrapper, PretrainOptimWrapperConstructor
@@ -13,5 +13,6 @@ __all__ = [
     'PretrainOptimWrapper',
     'PretrainOptimWrapperConstructor',
     'ResumableSampler',
+    'SourceCountsHook',
     'TrainingMonitorHook',
 ]

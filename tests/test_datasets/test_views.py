@@ -39,3 +39,38 @@ def test_wrong_configs_are_named():
         ImageViews({'image': [{**CROP, 'interpolation': 'cubic'}]})
     with pytest.raises(ValueError, match='views must be a dict'):
         ImageViews({})
+
+
+SIMCLR = [
+    {'type': 'torchvision/RandomResizedCrop', 'size': 8, 'scale': (0.08, 1), 'interpolation': 'bicubic'},
+    {
+        'type': 'torchvision/RandomApply',
+        'transforms': [
+            {'type': 'torchvision/ColorJitter', 'brightness': 0.4, 'contrast': 0.4, 'saturation': 0.4, 'hue': 0.1}
+        ],
+        'p': 0.8,
+    },
+    {'type': 'torchvision/RandomGrayscale', 'p': 0.2},
+    {
+        'type': 'torchvision/RandomApply',
+        'transforms': [{'type': 'torchvision/GaussianBlur', 'kernel_size': 5, 'sigma': (0.1, 2.0)}],
+        'p': 0.5,
+    },
+    {'type': 'torchvision/RandomHorizontalFlip'},
+]
+
+
+def test_nested_transforms_are_built(tools):
+    photo = tools.photo(0, (40, 30))
+    views = ImageViews({'augmented_1': SIMCLR, 'augmented_2': SIMCLR})
+    first = views(photo, 5)
+    assert first['augmented_1'].shape == (3, 8, 8)
+    assert first['augmented_1'].dtype == torch.uint8
+    assert not torch.equal(first['augmented_1'], first['augmented_2'])
+    again = views(photo, 5)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    blur = {'type': 'torchvision/GaussianBlur', 'kernel_size': 5, 'sigma': 2.0}
+    plain = ImageViews({'image': [lambda image: image]})(photo, 0)['image']
+    for probability, changed in ((0.0, False), (1.0, True)):
+        apply = {'type': 'torchvision/RandomApply', 'transforms': [blur], 'p': probability}
+        assert torch.equal(ImageViews({'image': [apply]})(photo, 0)['image'], plain) != changed

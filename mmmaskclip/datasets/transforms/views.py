@@ -1,6 +1,7 @@
 """Image transforms: one list of transforms per view of the image."""
 
 import inspect
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,14 @@ def _build(cls: type, **kwargs: Any) -> Any:
         except ValueError:
             known = ', '.join(mode.value for mode in v2.InterpolationMode)
             raise ValueError(f'{cls.__name__}: unknown interpolation {interpolation!r}; known are {known}') from None
+    if 'transforms' in kwargs:
+        # RandomApply, RandomChoice and the like hold transforms of their own.
+        kwargs['transforms'] = _build_steps(kwargs['transforms'])
     return cls(**kwargs)
+
+
+def _build_steps(steps: Sequence[Any]) -> list[Any]:
+    return [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in steps]
 
 
 def _register_torchvision() -> None:
@@ -51,10 +59,7 @@ class ImageViews:
     def __init__(self, views: dict[str, list[Any]]) -> None:
         if not views or not isinstance(views, dict):
             raise ValueError(f'views must be a dict like dict(image=[transforms]), got {views!r}')
-        self._views = {
-            name: [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in steps]
-            for name, steps in views.items()
-        }
+        self._views = {name: _build_steps(steps) for name, steps in views.items()}
 
     def __call__(self, image: Image.Image, seed: int) -> dict[str, Tensor]:
         """Transform one image.
