@@ -16,19 +16,8 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import Tensor, nn
 
 from mmmaskclip.registry import MODELS
+from mmmaskclip.utils.random_batch import random_batch
 from mmmaskclip.utils.setup_env import register_all_modules
-
-
-def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str, Tensor]:
-    """Images and captions of random content and the config's sizes, as the collate function gives them."""
-    size = cfg.model.image_encoder.img_size
-    tokens = torch.randint(1, 49405, (batch_size, caption_length), dtype=torch.int32)
-    tokens[:, -1] = 49407
-    return dict(
-        image=torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8),
-        tokens=tokens,
-        seed=torch.randint(0, 2**62, (batch_size,)),
-    )
 
 
 class Contender:

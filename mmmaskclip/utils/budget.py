@@ -1,0 +1,89 @@
+"""Training budgets: giving configs the same length, and telling which settings decide a result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import PurePath
+from typing import Any
+
+from mmengine.config import Config
+
+# Nothing else of a config changes what is learned or measured: the rest is about logs, processes and folders.
+_DECISIVE = (
+    'train_cfg', 'model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'custom_hooks', 'randomness',
+    'load_from', 'test_dataloader', 'test_evaluator', 'test_cfg',
+)  # fmt: skip
+_EVALUATION = ('test_dataloader', 'test_evaluator', 'test_cfg')
+
+
+def set_epochs(cfg: Config, epochs: int) -> None:
+    """Give a config another length and stretch its schedules with it, so that they end when training ends.
+
+    Every ``begin``, ``end`` and ``T_max``, warm-up included, keeps its share of the run. Ramps of loss weights and
+    momentum are in shares of the run already.
+
+    Args:
+        cfg: A config whose ``train_cfg`` has ``max_epochs``; changed in place.
+        epochs: The new length.
+
+    Raises:
+        ValueError: If ``train_cfg.max_epochs`` is missing, or ``epochs`` is not positive.
+    """
+    planned = (cfg.get('train_cfg') or {}).get('max_epochs')
+    if not planned:
+        raise ValueError(
+            'train_cfg has no max_epochs: only a run that is measured in epochs can be given another length'
+        )
+    if epochs < 1:
+        raise ValueError(f'epochs={epochs}: a run needs at least one')
+    schedulers = cfg.get('param_scheduler') or []
+    for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
+        for key in ('begin', 'end', 'T_max'):
+            if key in scheduler:
+                # Only schedules by epoch that are converted to iterations may begin inside an epoch.
+                value = scheduler[key] * epochs / planned
+                scheduler[key] = value if scheduler.get('convert_to_iter_based') else round(value)
+        if 'end' in scheduler and not scheduler.get('convert_to_iter_based'):
+            scheduler['end'] = max(scheduler['end'], scheduler.get('begin', 0) + 1)
+    cfg.train_cfg.max_epochs = epochs
+
+
+def decisive_settings(cfg: Config) -> dict[str, Any]:
+    """The settings that decide a result, as plain data; of the paths of data only the file names."""
+    return {key: _plain(cfg.get(key), key) for key in _DECISIVE if cfg.get(key) is not None}
+
+
+def evaluation_settings(cfg: Config) -> dict[str, Any]:
+    """The settings that decide how a model is evaluated, as plain data."""
+    return {key: _plain(cfg.get(key), key) for key in _EVALUATION}
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits that are equal for equal settings, whatever the commit, machine or folder."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(first: Any, second: Any, path: str = '') -> list[str]:
+    """Where two trees of plain data differ, as ``key.of.the.setting: this != that``."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        keys = dict.fromkeys([*first, *second])
+        parts = (differences(first.get(key), second.get(key), f'{path}.{key}' if path else key) for key in keys)
+        return [line for part in parts for line in part]
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        return [
+            line
+            for index, (a, b) in enumerate(zip(first, second, strict=True))
+            for line in differences(a, b, f'{path}.{index}')
+        ]
+    return [] if first == second else [f'{path}: {first!r} != {second!r}']
+
+
+def _plain(value: Any, key: str) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _plain(item, str(name)) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, key) for item in value]
+    if isinstance(value, str) and key == 'urls':
+        return PurePath(value).name
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)

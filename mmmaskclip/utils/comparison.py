@@ -1,0 +1,165 @@
+"""Results of several methods, each trained with several seeds: their summary, as a table and as a figure."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def seconds_of_training(times: dict[int, float]) -> float:
+    """The time of all steps, from the mean step time of each log interval by its last iteration."""
+    return sum((last - before) * times[last] for last, before in zip(times, [0, *times], strict=False))
+
+
+def read_step_times(logs: Sequence[Path]) -> dict[int, float]:
+    """Seconds per step by iteration; where a resumed run repeats an iteration, the later log counts."""
+    times: dict[int, float] = {}
+    for path in sorted(logs):
+        for line in path.read_text().splitlines():
+            try:
+                values = json.loads(line)
+            except json.JSONDecodeError:  # the half line of a run that was killed
+                continue
+            if 'step_time' in values:
+                times[values['iter']] = values['step_time']
+    return dict(sorted(times.items()))
+
+
+def read_run(folder: Path) -> dict:
+    """Metrics and cost of a finished run."""
+    logs = sorted(folder.glob('*/vis_data/scalars.json'))
+    times = read_step_times(logs)
+    memory = [float(value) for path in logs for value in re.findall(r'"memory": (\d+)', path.read_text())]
+    return dict(
+        metrics=json.loads((folder / 'metrics.json').read_text())['metrics'],
+        steps=max(times, default=None),
+        step_time=statistics.median(times.values()) if times else None,
+        minutes=seconds_of_training(times) / 60 if times else None,
+        memory=max(memory, default=None),
+    )
+
+
+def summarize(runs: dict[str, dict[int, dict]], reference: str) -> dict[str, dict[str, Any]]:
+    """Mean and spread over the seeds of every method.
+
+    Args:
+        runs: For each method and seed a finished run: ``metrics`` (by name), ``step_time`` (seconds), ``minutes`` (of
+            training) and ``memory`` (MB). A method without a finished run has an empty dict.
+        reference: The method to compare with.
+
+    Returns:
+        For each method ``seeds``; ``metrics``, by name ``mean``, ``spread`` (sample standard deviation over the seeds,
+        None for one seed) and, against the reference, ``difference`` and ``difference_spread`` (of the pairs of equal
+        seeds, None where there is none); ``step_time``, ``minutes`` and ``memory``, means over the seeds; and
+        ``time_ratio``, the step time over the reference's.
+    """
+    summary: dict[str, dict[str, Any]] = {}
+    for method, by_seed in runs.items():
+        names = list(dict.fromkeys(name for run in by_seed.values() for name in run['metrics']))
+        base = {} if method == reference else runs[reference]
+        pairs = [(run['metrics'], base[seed]['metrics']) for seed, run in by_seed.items() if seed in base]
+        metrics = {}
+        for name in names:
+            mean, spread = _mean_and_spread([run['metrics'].get(name) for run in by_seed.values()])
+            difference, difference_spread = _mean_and_spread(
+                [ours[name] - theirs[name] for ours, theirs in pairs if name in ours and name in theirs]
+            )
+            metrics[name] = dict(mean=mean, spread=spread, difference=difference, difference_spread=difference_spread)
+        entry: dict[str, Any] = dict(seeds=sorted(by_seed), metrics=metrics)
+        for key in ('step_time', 'minutes', 'memory'):
+            entry[key] = _mean_and_spread([run[key] for run in by_seed.values()])[0]
+        summary[method] = entry
+    reference_time = summary[reference]['step_time']
+    for entry in summary.values():
+        known = reference_time and entry['step_time']
+        entry['time_ratio'] = entry['step_time'] / reference_time if known else None
+    return summary
+
+
+def _mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    found = [value for value in values if value is not None]
+    return (statistics.fmean(found) if found else None), (statistics.stdev(found) if len(found) > 1 else None)
+
+
+def metric_names(summary: dict[str, dict], wanted: Sequence[str] | None = None) -> list[str]:
+    """The metrics to show: all that any method has, or the wanted ones.
+
+    Raises:
+        KeyError: If a wanted one was measured for no method.
+    """
+    known = list(dict.fromkeys(name for entry in summary.values() for name in entry['metrics']))
+    unknown = [name for name in wanted or () if name not in known]
+    if unknown and known:
+        raise KeyError(f'no run has measured {", ".join(unknown)}; there are {", ".join(known)}')
+    return list(wanted or known)
+
+
+def format_table(summary: dict[str, dict], epochs: dict[str, int | None], reference: str, names: Sequence[str]) -> str:
+    """A markdown table with one row per method.
+
+    Args:
+        summary: Of :func:`summarize`.
+        epochs: Epochs that each method is trained for, by method; None is not known yet.
+        reference: The method whose row is the reference of the ratios of time.
+        names: The metrics, one column each.
+
+    Returns:
+        The table; a cell is ``mean ± spread``, or the bare value of a single seed.
+    """
+    head = ['method', *names, 'seeds', 'epochs', 'ms per step', 'time', 'minutes', 'memory']
+    lines = [f'| {" | ".join(head)} |', '|' + '---|' * len(head)]
+    for method, entry in summary.items():
+        cells = [f'{method} (reference)' if method == reference and len(summary) > 1 else method]
+        cells += [_cell(entry['metrics'].get(name)) for name in names]
+        cells += [', '.join(map(str, entry['seeds'])) or 'none', str(epochs[method] or '')]
+        for key, scale, form in (('step_time', 1e3, '.1f'), ('time_ratio', 1, '.2f'), ('minutes', 1, '.1f')):
+            cells.append('' if entry[key] is None else f'{scale * entry[key]:{form}}' + 'x' * (key == 'time_ratio'))
+        cells.append('' if entry['memory'] is None else f'{entry["memory"]:.0f} MB')
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def _cell(metric: dict | None) -> str:
+    if metric is None or metric['mean'] is None:
+        return ''
+    return f'{metric["mean"]:.2f}' + ('' if metric['spread'] is None else f' ± {metric["spread"]:.2f}')
+
+
+def draw_bars(summary: dict[str, dict], names: Sequence[str], out: str | Path) -> None:
+    """Draw one panel of horizontal bars per metric, the spread over the seeds as a whisker.
+
+    Args:
+        summary: Of :func:`summarize`.
+        names: The metrics.
+        out: Path of the image.
+    """
+    import matplotlib
+
+    matplotlib.use('Agg')  # no display needed
+    import matplotlib.pyplot as plt
+
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    size = (4.2 * columns + 1.5, rows * (0.9 + 0.32 * len(summary)))
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True)
+    for axis, name in zip(axes.flat, names, strict=False):
+        cells = [entry['metrics'].get(name) or dict(mean=None, spread=None) for entry in summary.values()]
+        axis.barh(
+            list(summary),
+            [cell['mean'] or 0.0 for cell in cells],
+            xerr=[cell['spread'] or 0.0 for cell in cells],
+            color=[f'C{number % 10}' for number in range(len(summary))],
+            capsize=3,
+        )
+        axis.set_title(name, fontsize=10)
+        axis.grid(axis='x', alpha=0.3)
+    axes[0, 0].invert_yaxis()  # the first method on top; the axis is shared
+    for axis in axes.flat[len(names) :]:
+        axis.set_visible(False)
+    figure.tight_layout()
+    figure.savefig(out, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,46 @@
+"""A batch of random content and a config's sizes, for measuring what a step costs without reading data."""
+
+import torch
+from mmengine.config import Config
+from PIL import Image
+from torch import Tensor
+
+from mmmaskclip.datasets.transforms.views import ImageViews
+
+# Of CLIP's byte-pair vocabulary: the first id of a special token (start), and the end token.
+_START, _END = 49406, 49407
+
+
+def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str, Tensor]:
+    """Images and captions as the collate function gives them.
+
+    Args:
+        cfg: A pretraining config; the views of its training dataset say which images there are and how large, and
+            whether they have labels.
+        batch_size: Images B.
+        caption_length: Tokens of every caption, start and end included.
+
+    Returns:
+        Every view, uint8 (B, 3, H, W), or (B, n, 3, h, w) for n crops per image; ``tokens`` int32 (B, caption_length);
+        ``seed`` int64 (B,); and ``label`` int64 (B,) where the dataset gives labels, -1 for every second image.
+
+    Raises:
+        ValueError: If the training dataset has no ``views``, as those of other packages.
+    """
+    dataset = cfg.train_dataloader.dataset
+    sources = [source.dataset for source in dataset.sources.values()] if 'sources' in dataset else [dataset]
+    if 'views' not in sources[0]:
+        raise ValueError(
+            f'train_dataloader.dataset, a {dataset.get("type")}, has no views, so its images are not known; only '
+            'configs with the datasets of this package can be measured'
+        )
+    views = {name: list(steps) for name, steps in sources[0].views.items()}
+    # Larger than any crop, so that no transform fails; what comes out has the size that training sees.
+    sample = ImageViews(views)(Image.new('RGB', (640, 480)), seed=0)
+    tokens = torch.randint(1, _START, (batch_size, caption_length), dtype=torch.int32)
+    tokens[:, 0], tokens[:, -1] = _START, _END
+    batch = {name: torch.randint(0, 256, (batch_size, *view.shape), dtype=torch.uint8) for name, view in sample.items()}
+    batch.update(tokens=tokens, seed=torch.randint(0, 2**62, (batch_size,)))
+    if 'sources' in dataset or dataset.get('label_key'):
+        batch['label'] = torch.where(torch.arange(batch_size) % 2 == 0, 0, -1)
+    return batch
