@@ -1,0 +1,32 @@
+"""CLIP + MAE: contrast, and reconstruction of hidden pixels (MaskCLIP's baseline), ViT-B/16, LAION-20M, 25 epochs.
+
+tools/dist_train.sh configs/clip_mae/vitb16_laion20m.py 32
+
+Published (arXiv 2208.12262v1, Table 1): 1.30x the time of CLIP, 16 GB per GPU at 128 images. Here: not run at full
+scale.
+"""
+
+_base_ = '../clip/vitb16_laion20m.py'
+
+model = dict(
+    objectives=dict(
+        pixels=dict(
+            type='PixelReconstruction',
+            mask=dict(type='RandomMask', ratio=0.75),
+            # MAE's own decoder (He et al. 2022).
+            decoder=dict(
+                type='mmpretrain.MAEPretrainDecoder',
+                num_patches=196,
+                patch_size=16,
+                embed_dim=768,
+                decoder_embed_dim=512,
+                decoder_depth=8,
+                decoder_num_heads=16,
+            ),
+            patch_size=16,
+            norm_pix=True,
+            # The paper does not say it; ours.
+            weight=1.0,
+        ),
+    ),
+)

@@ -1,0 +1,32 @@
+"""CLIP + MAE: contrast, and reconstruction of hidden pixels (MaskCLIP's baseline), on generated scenes of coloured
+shapes.
+
+python tools/train.py configs/clip_mae/vitxs16_scenes.py
+
+Not run.
+"""
+
+_base_ = '../clip/vitxs16_scenes.py'
+
+model = dict(
+    objectives=dict(
+        pixels=dict(
+            type='PixelReconstruction',
+            mask=dict(type='RandomMask', ratio=0.75),
+            # Smaller than MAE's, in proportion to the tower.
+            decoder=dict(
+                type='mmpretrain.MAEPretrainDecoder',
+                num_patches=16,
+                patch_size=16,
+                embed_dim=128,
+                decoder_embed_dim=128,
+                decoder_depth=2,
+                decoder_num_heads=4,
+            ),
+            patch_size=16,
+            norm_pix=True,
+            # The paper does not say it; ours.
+            weight=1.0,
+        ),
+    ),
+)

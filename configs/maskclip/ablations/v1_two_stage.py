@@ -1,0 +1,26 @@
+"""Ablation of MaskCLIP v1: stage two, masked distillation from a frozen CLIP, without contrast.
+
+tools/dist_train.sh configs/maskclip/ablations/v1_two_stage.py 32
+
+Stage one is configs/clip/vitb16_laion20m.py; its checkpoint is expected where that leaves it.
+Published (arXiv 2208.12262v1, single against two stages): linear 65.9, fine-tuned 83.5; stage one 68.2, 82.6; joint
+72.5, 83.8. There is no text tower: evaluate by linear probe or fine-tuning. Here: not run at full scale.
+"""
+
+_base_ = '../vitb16_laion20m.py'
+
+model = dict(
+    image_projection=None,
+    text_encoder=None,
+    text_projection=None,
+    objectives=dict(
+        contrast=None,
+        distillation=dict(
+            target='frozen',
+            frozen=dict(
+                encoder=dict(type='CLIPVisionTransformer', arch='ViT-B/16', img_size=224),
+                checkpoint='work_dirs/clip/vitb16_laion20m/last.pth',
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,39 @@
+"""MaskCLIP of CVPR 2023: codeword distillation and masked language modelling, on generated scenes of coloured shapes.
+
+python tools/train.py configs/maskclip/vitxs16_scenes_cvpr.py
+
+Not run.
+"""
+
+_base_ = '../clip/vitxs16_scenes.py'
+
+model = dict(
+    objectives=dict(
+        contrast=dict(loss=dict(reduction='sum')),
+        distillation=dict(
+            type='MaskedSelfDistillation',
+            mask=dict(type='RandomMask', ratio=0.75),
+            decoder=dict(type='MaskedTokenDecoder', width=128, num_patches=16, num_heads=4, depth=1),
+            target='ema',
+            # Small, as the tower and the world it sees.
+            head=dict(
+                type='PrototypeHead',
+                in_channels=128,
+                num_prototypes=256,
+                hidden_channels=256,
+                bottleneck_channels=64,
+            ),
+            loss=dict(type='CodewordLoss', num_prototypes=256),
+            loss_on='masked',
+            weight=0.05,
+        ),
+        mlm=dict(
+            type='MaskedLanguageModeling',
+            decoder=dict(type='TextDecoder', width=128, num_heads=4, depth=2),
+            mask_ratio=0.2,
+            weight=0.05,
+        ),
+    ),
+    # The paper's 0.999 remembers 1,000 steps, all of this run; with it codewords do not become distinct in time.
+    teacher_momentum=0.99,
+)

@@ -1,0 +1,34 @@
+"""maskclip_fast, ours: MaskCLIP without a teacher tower, ViT-B/16, LAION-20M, 25 epochs.
+
+tools/dist_train.sh configs/maskclip_fast/vitb16_laion20m.py 32
+
+The target is the student's own pass over the full image, which the contrastive loss has already paid for; only the head
+follows by EMA, and the loss looks at all patches, the visible ones too (TIPSv2's findings, arXiv 2604.12012).
+Here: not run at full scale.
+"""
+
+_base_ = '../clip/vitb16_laion20m.py'
+
+model = dict(
+    objectives=dict(
+        contrast=dict(loss=dict(reduction='sum')),
+        distillation=dict(
+            type='MaskedSelfDistillation',
+            mask=dict(type='RandomMask', ratio=0.75),
+            decoder=dict(type='MaskedTokenDecoder', width=768, num_patches=196, num_heads=12, depth=1),
+            target='shared',
+            head=dict(
+                type='PrototypeHead',
+                in_channels=768,
+                num_prototypes=8192,
+                hidden_channels=2048,
+                bottleneck_channels=256,
+            ),
+            loss=dict(type='CodewordLoss', num_prototypes=8192),
+            loss_on='all',
+            weight=0.05,
+        ),
+    ),
+    # Of the head alone.
+    teacher_momentum=dict(begin=0.999, end=0.9999),
+)

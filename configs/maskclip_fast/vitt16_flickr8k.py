@@ -1,0 +1,34 @@
+"""maskclip_fast, ours: MaskCLIP without a teacher tower, ViT-Ti/16 at 112 px, on Flickr8k.
+
+python tools/train.py configs/maskclip_fast/vitt16_flickr8k.py
+
+The target is the student's own pass over the full image, which the contrastive loss has already paid for; only the head
+follows by EMA, and the loss looks at all patches, the visible ones too (TIPSv2's findings, arXiv 2604.12012).
+Not run.
+"""
+
+_base_ = '../clip/vitt16_flickr8k.py'
+
+model = dict(
+    objectives=dict(
+        contrast=dict(loss=dict(reduction='sum')),
+        distillation=dict(
+            type='MaskedSelfDistillation',
+            mask=dict(type='RandomMask', ratio=0.75),
+            decoder=dict(type='MaskedTokenDecoder', width=192, num_patches=49, num_heads=3, depth=1),
+            target='shared',
+            head=dict(
+                type='PrototypeHead',
+                in_channels=192,
+                num_prototypes=1024,
+                hidden_channels=512,
+                bottleneck_channels=128,
+            ),
+            loss=dict(type='CodewordLoss', num_prototypes=1024),
+            loss_on='all',
+            weight=0.05,
+        ),
+    ),
+    # Of the head alone.
+    teacher_momentum=0.99,
+)

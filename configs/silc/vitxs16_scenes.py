@@ -1,0 +1,42 @@
+"""SILC (Naeem et al. 2023, arXiv 2310.13355): CLIP + local-to-global self-distillation, on generated scenes of
+coloured shapes.
+
+python tools/train.py configs/silc/vitxs16_scenes.py
+
+Not run.
+"""
+
+_base_ = '../clip/vitxs16_scenes.py'
+
+global_crop = [dict(type='torchvision/RandomResizedCrop', size=64, scale=(0.4, 1.0), ratio=(1.0, 1.0))]
+local_crops = [
+    dict(
+        type='RepeatCrops',
+        count=4,
+        transforms=[dict(type='torchvision/RandomResizedCrop', size=32, scale=(0.1, 0.4), ratio=(1.0, 1.0))],
+    )
+]
+
+model = dict(
+    objectives=dict(
+        # Every global crop that is distilled is contrasted with the caption too, or the two goals diverge.
+        contrast=dict(images=('image', 'image_2')),
+        distillation=dict(
+            type='LocalToGlobalDistillation',
+            head=dict(
+                type='PrototypeHead',
+                in_channels=128,
+                num_prototypes=256,
+                hidden_channels=256,
+                bottleneck_channels=64,
+            ),
+            loss=dict(type='CodewordLoss', num_prototypes=256, teacher_temperature=0.04),
+            globals=('image', 'image_2'),
+            locals=('local',),
+            weight=1.0,
+        ),
+    ),
+    # Fixed: a teacher that stops moving stops hearing from the captions.
+    teacher_momentum=0.966,
+)
+train_dataloader = dict(dataset=dict(views=dict(image=global_crop, image_2=global_crop, local=local_crops)))

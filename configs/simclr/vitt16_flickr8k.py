@@ -1,0 +1,53 @@
+"""SimCLR (Chen et al. 2020) alone, with mmpretrain's classes, ViT-Ti/16 at 112 px, on the images of Flickr8k.
+
+python tools/train.py configs/simclr/vitt16_flickr8k.py
+
+Not run.
+"""
+
+_base_ = '../clip/vitt16_flickr8k.py'
+
+# SimCLR's augmentations, as in SLIP's code.
+augmentation = [
+    dict(type='torchvision/RandomResizedCrop', size=112, scale=(0.08, 1.0)),
+    dict(
+        type='torchvision/RandomApply',
+        transforms=[dict(type='torchvision/ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)],
+        p=0.8,
+    ),
+    dict(type='torchvision/RandomGrayscale', p=0.2),
+    dict(
+        type='torchvision/RandomApply',
+        transforms=[dict(type='torchvision/GaussianBlur', kernel_size=11, sigma=(0.1, 2.0))],
+        p=0.5,
+    ),
+    dict(type='torchvision/RandomHorizontalFlip'),
+]
+
+model = dict(
+    _delete_=True,
+    type='mmpretrain.SimCLR',
+    data_preprocessor=dict(
+        type='mmmaskclip.ImageViewsPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        views=('augmented_1', 'augmented_2'),
+    ),
+    backbone=dict(type='mmmaskclip.CLIPVisionTransformer', arch='ViT-Ti/16', img_size=112, out_type='avg_featmap'),
+    # SLIP's MLP.
+    neck=dict(
+        type='mmpretrain.NonLinearNeck',
+        in_channels=192,
+        hid_channels=1024,
+        out_channels=128,
+        num_layers=3,
+        with_avg_pool=False,
+        norm_cfg=dict(type='BN1d'),
+    ),
+    head=dict(type='mmpretrain.ContrastiveHead', loss=dict(type='mmpretrain.CrossEntropyLoss'), temperature=0.1),
+)
+train_dataloader = dict(dataset=dict(views=dict(augmented_1=augmentation, augmented_2=augmentation)))
+# It has no text tower, hence neither schedules of ours nor zero-shot evaluation.
+custom_hooks = [dict(type='BadSamplesHook')]
+val_cfg = val_dataloader = val_evaluator = None
+test_cfg = test_dataloader = test_evaluator = None

@@ -1,0 +1,56 @@
+"""SLIP (Mu et al. 2022), CLIP + SimCLR, ViT-B/16, YFCC15M, 25 epochs.
+
+tools/dist_train.sh configs/slip/vitb16_yfcc15m.py 32
+
+Published (SLIP; A-CLIP for retrieval): ImageNet zero-shot 42.8, linear 72.1, fine-tuned 82.6; Flickr30K I2T/T2I R@1
+57.2/41.2. Here: not run at full scale. SLIP trains with lr 3e-3, weight decay 0.1.
+"""
+
+_base_ = '../clip/vitb16_yfcc15m.py'
+
+# SimCLR's augmentations, as in SLIP's code.
+augmentation = [
+    dict(type='torchvision/RandomResizedCrop', size=224, scale=(0.08, 1.0)),
+    dict(
+        type='torchvision/RandomApply',
+        transforms=[dict(type='torchvision/ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)],
+        p=0.8,
+    ),
+    dict(type='torchvision/RandomGrayscale', p=0.2),
+    dict(
+        type='torchvision/RandomApply',
+        transforms=[dict(type='torchvision/GaussianBlur', kernel_size=23, sigma=(0.1, 2.0))],
+        p=0.5,
+    ),
+    dict(type='torchvision/RandomHorizontalFlip'),
+]
+
+model = dict(
+    objectives=dict(
+        image_contrast=dict(
+            type='ImageContrast',
+            head=dict(
+                type='mmpretrain.NonLinearNeck',
+                in_channels=768,
+                hid_channels=4096,
+                out_channels=256,
+                num_layers=3,
+                with_bias=True,
+                with_last_bias=True,
+                with_last_bn=False,
+                with_avg_pool=False,
+                norm_cfg=dict(type='SyncBN'),
+            ),
+            loss=dict(type='NTXentLoss', temperature=0.1),
+            views=('augmented_1', 'augmented_2'),
+            weight=1.0,
+        ),
+    ),
+)
+train_dataloader = dict(dataset=dict(views=dict(augmented_1=augmentation, augmented_2=augmentation)))
+
+optim_wrapper = dict(optimizer=dict(lr=3e-3, weight_decay=0.1))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-6 / 3e-3, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=25, convert_to_iter_based=True),
+]
