@@ -74,7 +74,15 @@ def results(tmp_path_factory, request):
         'without gradient': model(dict(contrast=dict(type='ImageTextContrast', gather_with_grad=False))),
     }
     cases |= _contrastive_cases(model)
-    images = {f'augmented_{i}': batch(BATCH, seed=i)['image'] for i in (1, 2)}
+    head = dict(type='PrototypeHead', in_channels=16, num_prototypes=24, hidden_channels=32, bottleneck_channels=8)
+    local = dict(type='LocalToGlobalDistillation', head=head, loss=dict(type='CodewordLoss', num_prototypes=24))
+    cases['silc'] = model(dict(contrast=dict(type='ImageTextContrast', images=('image', 'image_2')), local=local))
+    decoder = dict(type='TextDecoder', width=16, num_heads=2, depth=1, vocab_size=100)
+    cases['mlm'] = model(dict(**contrast, mlm=dict(type='MaskedLanguageModeling', decoder=decoder)))
+    images = {
+        name: batch(BATCH, seed=i)['image'] for i, name in enumerate(('augmented_1', 'augmented_2', 'image_2'), 1)
+    }
+    images['local'] = torch.stack([batch(BATCH, seed=i)['image'][..., :16, :16] for i in (4, 5)], dim=1)
     # The second process has both a class of the first and pairs.
     data = batch(BATCH) | images | {'label': torch.tensor([4, -1, 4, 4, -1, 2])}
     cases = {name: (cfg, data) for name, cfg in cases.items()}
@@ -86,7 +94,7 @@ def results(tmp_path_factory, request):
     return {name: (_step(*case), two[name]) for name, case in cases.items()}
 
 
-@pytest.mark.parametrize('form', ['v1', 'cvpr', 'sigmoid', 'unicl', 'slip'])
+@pytest.mark.parametrize('form', ['v1', 'cvpr', 'sigmoid', 'unicl', 'slip', 'silc', 'mlm'])
 @pytest.mark.parametrize('what', ['losses', 'grads', 'centers'])
 def test_equal_to_one_process_with_the_doubled_batch(results, form, what):
     one, two = results[form]
