@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -35,7 +36,9 @@ def _run_as_one_of_two(cases_file: str, results_file: str) -> None:
     half = slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
     for name, (cfg, batch) in torch.load(cases_file, weights_only=False).items():
         own = {key: value[half] for key, value in batch.items()}
-        results[name] = _step(cfg, own, wrap=DistributedDataParallel)
+        # Before its late start an objective uses none of its parameters.
+        wrap = partial(DistributedDataParallel, find_unused_parameters=name == 'late start')
+        results[name] = _step(cfg, own, wrap)
         for value in results[name]['losses'].values():
             dist.all_reduce(value)
             value /= 2
@@ -73,6 +76,7 @@ def results(tmp_path_factory, request):
         'cvpr': model(dict(**contrast, distillation=distillation('cvpr'))),
         'without gradient': model(dict(contrast=dict(type='ImageTextContrast', gather_with_grad=False))),
     }
+    cases['late start'] = model(dict(**contrast, distillation=distillation('cvpr', start_fraction=0.5)))
     cases |= _contrastive_cases(model)
     head = dict(type='PrototypeHead', in_channels=16, num_prototypes=24, hidden_channels=32, bottleneck_channels=8)
     local = dict(type='LocalToGlobalDistillation', head=head, loss=dict(type='CodewordLoss', num_prototypes=24))
@@ -94,13 +98,20 @@ def results(tmp_path_factory, request):
     return {name: (_step(*case), two[name]) for name, case in cases.items()}
 
 
-@pytest.mark.parametrize('form', ['v1', 'cvpr', 'sigmoid', 'unicl', 'slip', 'silc', 'mlm'])
+@pytest.mark.parametrize('form', ['v1', 'cvpr', 'sigmoid', 'unicl', 'slip', 'silc', 'mlm', 'late start'])
 @pytest.mark.parametrize('what', ['losses', 'grads', 'centers'])
 def test_equal_to_one_process_with_the_doubled_batch(results, form, what):
     one, two = results[form]
     assert one[what].keys() == two[what].keys()
     for name, expected in one[what].items():
         torch.testing.assert_close(two[what][name], expected, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f'{n}: {m}')
+
+
+def test_an_objective_that_starts_late_leaves_its_parameters_alone(results):
+    for result in results['late start']:
+        assert list(result['losses']) == ['contrast_loss']
+        assert not [name for name in result['grads'] if 'distillation' in name]
+        assert not result['centers']['objectives.distillation.loss.center'].any()
 
 
 def test_without_gradient_through_the_gather_it_is_not(results):
