@@ -10,6 +10,7 @@ _base_ = '../clip/vitb16_yfcc15m.py'
 
 model = dict(
     objectives=dict(
+        contrast=dict(loss=dict(reduction='sum')),
         pixels=dict(
             type='PixelReconstruction',
             mask=dict(type='RandomMask', ratio=0.75),
@@ -22,6 +23,11 @@ model = dict(
                 decoder_embed_dim=512,
                 decoder_depth=8,
                 decoder_num_heads=16,
+                # As in MAE; torch's default for linear layers is smaller.
+                init_cfg=[
+                    dict(type='Xavier', layer='Linear', distribution='uniform'),
+                    dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
+                ],
             ),
             patch_size=16,
             norm_pix=True,
@@ -30,3 +36,10 @@ model = dict(
         ),
     ),
 )
+
+# As in configs/maskclip/vitb16_yfcc15m.py: the paper's chain of ablations starts here (supplement, section B).
+optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.1))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=25, convert_to_iter_based=True),
+]

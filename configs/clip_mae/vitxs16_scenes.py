@@ -22,6 +22,11 @@ model = dict(
                 decoder_embed_dim=128,
                 decoder_depth=2,
                 decoder_num_heads=4,
+                # As in MAE; torch's default for linear layers is smaller.
+                init_cfg=[
+                    dict(type='Xavier', layer='Linear', distribution='uniform'),
+                    dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
+                ],
             ),
             patch_size=16,
             norm_pix=True,

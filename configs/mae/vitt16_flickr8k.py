@@ -3,6 +3,7 @@
 python tools/train.py configs/mae/vitt16_flickr8k.py
 
 Not run.
+The optimizer and its schedule are CLIP's on the same data.
 """
 
 _base_ = '../clip/vitt16_flickr8k.py'
@@ -31,6 +32,11 @@ model = dict(
         decoder_embed_dim=128,
         decoder_depth=2,
         decoder_num_heads=4,
+        # As in MAE; torch's default for linear layers is smaller.
+        init_cfg=[
+            dict(type='Xavier', layer='Linear', distribution='uniform'),
+            dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
+        ],
     ),
     head=dict(
         type='mmpretrain.MAEPretrainHead',

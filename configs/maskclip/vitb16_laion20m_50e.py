@@ -2,7 +2,7 @@
 
 tools/dist_train.sh configs/maskclip/vitb16_laion20m_50e.py 32
 
-No paper has it. Here: not run at full scale.
+Published as a curve only (arXiv 2208.12262v1, Figure 3). Here: not run at full scale.
 """
 
 _base_ = 'vitb16_laion20m.py'

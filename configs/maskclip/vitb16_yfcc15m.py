@@ -4,7 +4,7 @@ tools/dist_train.sh configs/maskclip/vitb16_yfcc15m.py 32
 
 Published: ImageNet zero-shot 44.5, linear 73.7, fine-tuned 83.6; Flickr30K I2T/T2I R@1 70.1/45.6; COCO 41.4/25.5. An
 independent reproduction without the text branch (A-CLIP): 42.7; 60.0/38.8; 34.1/21.2. Here: not run at full scale. Form
-and sizes of the quantizer are stated nowhere; they are iBOT's.
+and sizes of the quantizer are stated nowhere; they are iBOT's, but for how its weights start (PrototypeHead).
 """
 
 _base_ = '../clip/vitb16_yfcc15m.py'
@@ -24,7 +24,10 @@ model = dict(
                 hidden_channels=2048,
                 bottleneck_channels=256,
             ),
-            loss=dict(type='CodewordLoss', num_prototypes=8192),
+            # iBOT's temperatures; the default of the loss, DINO's, is for short runs.
+            loss=dict(
+                type='CodewordLoss', num_prototypes=8192, teacher_temperature=dict(begin=0.04, end=0.07, stop=0.1)
+            ),
             loss_on='masked',
             weight=0.05,
         ),

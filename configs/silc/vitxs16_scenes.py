@@ -4,6 +4,8 @@ coloured shapes.
 python tools/train.py configs/silc/vitxs16_scenes.py
 
 Not run.
+Global crops are smaller than the other methods' (0.4 to 1 of the image, against 0.8 to 1), as SILC's are: captions then
+mention objects that are cut off.
 """
 
 _base_ = '../clip/vitxs16_scenes.py'

@@ -2,7 +2,8 @@
 
 tools/dist_train.sh configs/simclr/vitb16_laion20m.py 32
 
-Published (arXiv 2208.12262v1, Table 1): linear 58.2, fine-tuned 82.2; UperNet ADE20K 45.7. Here: not run at full scale.
+Published (arXiv 2208.12262v1, Table 4): linear 58.2, fine-tuned 82.2; UperNet ADE20K 45.7. Here: not run at full scale.
+The optimizer and its schedule are CLIP's on the same data.
 """
 
 _base_ = '../clip/vitb16_laion20m.py'
@@ -41,12 +42,15 @@ model = dict(
         hid_channels=4096,
         out_channels=256,
         num_layers=3,
+        with_bias=True,
+        with_last_bias=True,
+        with_last_bn=False,
         with_avg_pool=False,
         norm_cfg=dict(type='SyncBN'),
     ),
     head=dict(type='mmpretrain.ContrastiveHead', loss=dict(type='mmpretrain.CrossEntropyLoss'), temperature=0.1),
 )
-train_dataloader = dict(dataset=dict(views=dict(augmented_1=augmentation, augmented_2=augmentation)))
+train_dataloader = dict(dataset=dict(views=dict(_delete_=True, augmented_1=augmentation, augmented_2=augmentation)))
 # It has no text tower, hence neither schedules of ours nor zero-shot evaluation.
 custom_hooks = [dict(type='BadSamplesHook')]
 val_cfg = val_dataloader = val_evaluator = None

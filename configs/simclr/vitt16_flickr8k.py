@@ -3,6 +3,7 @@
 python tools/train.py configs/simclr/vitt16_flickr8k.py
 
 Not run.
+The optimizer and its schedule are CLIP's on the same data.
 """
 
 _base_ = '../clip/vitt16_flickr8k.py'
@@ -41,12 +42,15 @@ model = dict(
         hid_channels=1024,
         out_channels=128,
         num_layers=3,
+        with_bias=True,
+        with_last_bias=True,
+        with_last_bn=False,
         with_avg_pool=False,
         norm_cfg=dict(type='BN1d'),
     ),
     head=dict(type='mmpretrain.ContrastiveHead', loss=dict(type='mmpretrain.CrossEntropyLoss'), temperature=0.1),
 )
-train_dataloader = dict(dataset=dict(views=dict(augmented_1=augmentation, augmented_2=augmentation)))
+train_dataloader = dict(dataset=dict(views=dict(_delete_=True, augmented_1=augmentation, augmented_2=augmentation)))
 # It has no text tower, hence neither schedules of ours nor zero-shot evaluation.
 custom_hooks = [dict(type='BadSamplesHook')]
 val_cfg = val_dataloader = val_evaluator = None

@@ -3,7 +3,8 @@
 tools/dist_train.sh configs/slip/vitb16_yfcc15m.py 32
 
 Published (SLIP; A-CLIP for retrieval): ImageNet zero-shot 42.8, linear 72.1, fine-tuned 82.6; Flickr30K I2T/T2I R@1
-57.2/41.2. Here: not run at full scale. SLIP trains with lr 3e-3, weight decay 0.1.
+57.2/41.2. Here: not run at full scale. SLIP trains with lr 3e-3, weight decay 0.1. Text is contrasted with gradients
+through the gather, the exact form; SLIP's code does without: `gather_with_grad=False`.
 """
 
 _base_ = '../clip/vitb16_yfcc15m.py'

@@ -40,7 +40,7 @@ class Views:
         if name not in self.batch:
             raise KeyError(
                 f'an objective needs {name!r}, but the batch has only {sorted(self.batch)}: add it to the '
-                "training dataset (its 'views', or the sample's 'seed')"
+                "training dataset (its 'views', its captions, or the sample's 'seed')"
             )
         return self.batch[name]
 
@@ -91,9 +91,13 @@ class Views:
         """The L2-normalized global image embedding, float32 (B, D)."""
         return self._once('image_embedding', image, lambda: F.normalize(self.projected_image(image).float(), dim=-1))
 
+    def tokens(self) -> Tensor:
+        """Token ids of the captions, (B, L)."""
+        return self._get('tokens')
+
     def text_embedding(self) -> Tensor:
         """The L2-normalized caption embedding, float32 (B, D)."""
-        return self._once('text_embedding', 'tokens', lambda: self.model.encode_text(self._get('tokens')))
+        return self._once('text_embedding', 'tokens', lambda: self.model.encode_text(self.tokens()))
 
     def teacher_features(self, image: str = 'image') -> ImageFeatures:
         """The EMA teacher's features of the full image, without gradient."""

@@ -187,5 +187,6 @@ def _label_parts(model: nn.Module, counter: PartFlops) -> list[Any]:
             contexts.append(inside(model.text_encoder, method, tower(text, 'second text pass')))
     for module in model.modules():
         if isinstance(module, Objective) and isinstance(getattr(module, 'loss', None), nn.Module):
-            contexts.append(inside(module.loss, 'forward', 'losses'))
+            methods = [method for method in ('forward', 'all_pairs') if hasattr(module.loss, method)]
+            contexts += [inside(module.loss, method, 'losses') for method in methods]
     return contexts

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -78,6 +79,8 @@ def results(tmp_path_factory, request):
     }
     cases['late start'] = model(dict(**contrast, distillation=distillation('cvpr', start_fraction=0.5)))
     cases |= _contrastive_cases(model)
+    cases['slip without gradient'] = deepcopy(cases['slip'])
+    cases['slip without gradient']['objectives']['simclr']['gather_with_grad'] = False
     head = dict(type='PrototypeHead', in_channels=16, num_prototypes=24, hidden_channels=32, bottleneck_channels=8)
     local = dict(type='LocalToGlobalDistillation', head=head, loss=dict(type='CodewordLoss', num_prototypes=24))
     cases['silc'] = model(dict(contrast=dict(type='ImageTextContrast', images=('image', 'image_2')), local=local))
@@ -114,10 +117,16 @@ def test_an_objective_that_starts_late_leaves_its_parameters_alone(results):
         assert not result['centers']['objectives.distillation.loss.center'].any()
 
 
-def test_without_gradient_through_the_gather_it_is_not(results):
-    one, two = results['without gradient']
+@pytest.mark.parametrize(
+    ('case', 'weight'),
+    [
+        ('without gradient', 'image_projection.projection.weight'),
+        ('slip without gradient', 'objectives.simclr.head.fc0.weight'),
+    ],
+)
+def test_without_gradient_through_the_gather_it_is_not(results, case, weight):
+    one, two = results[case]
     torch.testing.assert_close(two['losses'], one['losses'])
-    weight = 'image_projection.projection.weight'
     assert not torch.allclose(two['grads'][weight], one['grads'][weight], rtol=1e-2)
 
 

@@ -43,7 +43,8 @@ class Contender:
             torch.cuda.synchronize()
         begin = time.perf_counter()
         self.model.train_step(self.batch, self.optim_wrapper)
-        self.model.after_optimizer_step()
+        if hasattr(self.model, 'after_optimizer_step'):  # the image-only models of mmpretrain have none
+            self.model.after_optimizer_step()
         if on_gpu:
             torch.cuda.synchronize()
             self.peak_memory = torch.cuda.max_memory_allocated() - others

@@ -299,9 +299,10 @@ class Comparison:
             if not (folder / 'metrics.json').is_file():
                 say(f'{label}: training, {method.epochs} epochs')
                 self._train(method, seed, folder)
-            self.finished[method.name][seed] = read_run(folder)
-            metrics = self.finished[method.name][seed]['metrics']
-            shown = '  '.join(f'{name} {value:.2f}' for name, value in metrics.items())
+            run = read_run(folder)
+            with self._report_lock:
+                self.finished[method.name][seed] = run
+            shown = '  '.join(f'{name} {value:.2f}' for name, value in run['metrics'].items())
             say(f'{label}: {shown}')
         except RunFailed as error:
             if self.processes.stopped:

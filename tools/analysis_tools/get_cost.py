@@ -24,7 +24,7 @@ from mmmaskclip.utils.setup_env import register_all_modules
 # The mean of the 30,455 captions of Flickr8k's training images is 14.1 tokens, start and end included.
 _CAPTION_LENGTHS = (77, 14)
 
-# MaskCLIP, arXiv v1, supplement, Table 1: time relative to CLIP's, by the objectives besides the contrast.
+# MaskCLIP, arXiv v1, Table 1: time relative to CLIP's, by the objectives besides the contrast.
 _PAPER = {
     (): 1.00,
     ('ImageContrast',): 2.67,
@@ -57,8 +57,12 @@ def paper_time(cfg: Config) -> float | None:
     objectives = [objective for objective in (model.get('objectives') or {}).values() if objective]
     others = sorted(objective.type for objective in objectives if objective.type != 'ImageTextContrast')
     contrast = [o.get('loss', {}).get('type', 'InfoNCELoss') for o in objectives if o.type == 'ImageTextContrast']
-    is_maskclip = all(o.get('target', 'ema') == 'ema' for o in objectives if o.type == 'MaskedSelfDistillation')
-    known = contrast == ['InfoNCELoss'] and is_maskclip and model.image_encoder.get('arch') == 'ViT-B/16'
+    is_v1 = all(
+        o.get('target', 'ema') == 'ema' and o.loss.type == 'FeatureRegressionLoss'
+        for o in objectives
+        if o.type == 'MaskedSelfDistillation'
+    )
+    known = contrast == ['InfoNCELoss'] and is_v1 and model.image_encoder.get('arch') == 'ViT-B/16'
     return _PAPER.get(tuple(others)) if known else None
 
 

@@ -15,7 +15,7 @@ _STATE = 'source_counts'
 
 @HOOKS.register_module()
 class SourceCountsHook(Hook):
-    """Logs how many samples of each source training has seen, as ``source/NAME``, at the log's interval.
+    """Logs how many samples of each source training has seen, ``source/NAME``, and its share, ``source_share/NAME``.
 
     It counts ``data_batch['source']``, which :class:`~mmmaskclip.datasets.MixedSources` fills. That dataset gives
     every rank the same number of each source, so this rank's counts times the number of ranks are those of the run,
@@ -51,3 +51,4 @@ class SourceCountsHook(Hook):
         if self.every_n_inner_iters(batch_idx, self._interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
             for source, count in self._counts.items():
                 runner.message_hub.update_scalar(f'train/source/{source}', count)
+                runner.message_hub.update_scalar(f'train/source_share/{source}', count / self._counts.total())

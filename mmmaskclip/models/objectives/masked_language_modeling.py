@@ -83,7 +83,7 @@ class MaskedLanguageModeling(Objective):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, views: Views) -> dict[str, Tensor]:
-        tokens, tower = views.batch['tokens'], views.model.text_encoder
+        tokens, tower = views.tokens(), views.model.text_encoder
         positions, hidden = choose_words(tokens, views.noise(tokens.shape[1], TEXT_MASK_STREAM), self.mask_ratio)
         hide = torch.zeros_like(tokens, dtype=torch.bool).scatter(1, positions, hidden)
         features = tower.final_norm(tower.encode(tower.embed(tokens, hide, self.mask_token)))

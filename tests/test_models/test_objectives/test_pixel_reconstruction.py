@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmmaskclip.models.masking import RandomMask
 from mmmaskclip.models.noise import IMAGE_MASK_STREAM
 from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
@@ -57,12 +58,14 @@ def test_equals_mae_in_numpy(build, random_batch, norm_pix):
     assert loss.item() == pytest.approx(0.5 * _reference(model, batch, norm_pix), rel=1e-5)
 
 
-def test_masks_equal_those_of_the_other_masked_objectives(build, distillation_cfg, random_batch):
+def test_masks_equal_those_of_the_other_masked_objectives(build, distillation_cfg, random_batch, monkeypatch):
     """The mask is the sample's, not the objective's."""
-    model = build(_cfg(), distillation=distillation_cfg())
-    draw = partial(Views(model, model.data_preprocessor(random_batch(3))).noise, stream=IMAGE_MASK_STREAM)
-    masks = [objective.mask(draw, (4, 4)).masked for objective in model.objectives.values()]
-    assert torch.equal(*masks)
+    model, masks = build(_cfg(), distillation=distillation_cfg()), []
+    draw = RandomMask.__call__
+    monkeypatch.setattr(RandomMask, '__call__', lambda *args: masks.append(draw(*args)) or masks[-1])
+    model(mode='loss', **model.data_preprocessor(random_batch(3)))
+    assert len(masks) == 2
+    assert torch.equal(masks[0].masked, masks[1].masked)
 
 
 def test_image_tower_and_decoder_learn_and_nothing_else(build, random_batch):
@@ -76,16 +79,22 @@ def test_image_tower_and_decoder_learn_and_nothing_else(build, random_batch):
     assert got == expected
 
 
-def test_hidden_pixels_reach_the_loss_as_target_only(build, random_batch):
+def test_hidden_pixels_reach_the_loss_as_target_only(build, random_batch, monkeypatch):
     model = build(_cfg())
-    batch = model.data_preprocessor(random_batch(1))
-    batch['image'].requires_grad_()
-    views = Views(model, batch)
-    mask = model.objectives['pixels'].mask(partial(views.noise, stream=IMAGE_MASK_STREAM), (4, 4))
-    visible = model.image_encoder.encode(views.patch_tokens(), mask.visible).patches.sum()
-    (grad,) = torch.autograd.grad(visible, batch['image'])
-    patches = grad.abs().sum(1).unfold(1, 8, 8).unfold(2, 8, 8).sum((-1, -2)).flatten(1)
-    assert not patches.gather(1, mask.masked).any()
+    batch, predicted = model.data_preprocessor(random_batch(1)), []
+    objective = model.objectives['pixels']
+    objective.decoder.register_forward_hook(lambda module, args, output: predicted.append(output))
+    mask = objective.mask(partial(Views(model, batch).noise, stream=IMAGE_MASK_STREAM), (4, 4))
+
+    def painted(patch):
+        image, (row, column) = batch['image'].clone(), divmod(patch, 4)
+        image[:, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 3.0
+        model(mode='loss', **dict(batch, image=image))
+        return predicted[-1]
+
+    model(mode='loss', **batch)
+    assert torch.equal(painted(mask.masked[0, 0].item()), predicted[0])
+    assert not torch.equal(painted(mask.visible[0, 0].item()), predicted[0])
 
 
 def test_accumulation_gives_the_gradients_of_one_batch(build, random_batch):
