@@ -238,3 +238,26 @@ def test_trains_three_steps_on_real_pairs(path, tmp_path, quiet_config, monkeypa
     trained = [name for name, parameter in runner.model.named_parameters() if parameter.requires_grad]
     used = {id(parameter) for parameter in runner.optim_wrapper.optimizer.state}
     assert not [name for name in trained if id(runner.model.get_parameter(name)) not in used]
+
+
+def test_deit_trains_three_steps(tmp_path, quiet_config):
+    cfg = Config.fromfile(CONFIGS / 'deit/vitb16_in1k.py')
+    for index in range(6):
+        path = tmp_path / f'images/class {index % 2}/{index}.jpg'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (64, 64), (40 * index, 0, 0)).save(path)
+    cfg.work_dir = str(tmp_path)
+    cfg.model.backbone.update(arch={**ARCHITECTURES['B'], 'num_layers': 1}, patch_size=16)
+    cfg.train_dataloader.update(batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False)
+    cfg.train_dataloader.dataset.update(type='CustomDataset', data_root=str(tmp_path / 'images'))
+    cfg.train_dataloader.dataset.pop('split')
+    cfg.train_cfg.max_epochs = 1
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
+    cfg.param_scheduler = []
+    cfg.default_hooks.checkpoint.update(interval=-1, save_last=False)
+    runner = Runner.from_cfg(cfg)
+    before = runner.model.backbone.patch_embed.projection.weight.clone()
+    runner.train()
+    assert runner.iter == 3
+    assert not torch.equal(runner.model.backbone.patch_embed.projection.weight, before)

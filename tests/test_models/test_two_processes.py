@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from mmmaskclip.registry import MODELS
+from mmmaskclip.utils.setup_env import leave_processes
 
 BATCH = 6
 
@@ -45,7 +46,7 @@ def _run_as_one_of_two(cases_file: str, results_file: str) -> None:
             value /= 2
     if rank == 0:
         torch.save(results, results_file)
-    dist.destroy_process_group()
+    leave_processes()
 
 
 def _contrastive_cases(model) -> dict:
