@@ -6,24 +6,7 @@ Published (arXiv 2208.12262v1, Table 4): linear 58.2, fine-tuned 82.2; UperNet A
 The optimizer and its schedule are CLIP's on the same data.
 """
 
-_base_ = '../clip/vitb16_laion20m.py'
-
-# SimCLR's augmentations, as in SLIP's code.
-augmentation = [
-    dict(type='torchvision/RandomResizedCrop', size=224, scale=(0.08, 1.0)),
-    dict(
-        type='torchvision/RandomApply',
-        transforms=[dict(type='torchvision/ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)],
-        p=0.8,
-    ),
-    dict(type='torchvision/RandomGrayscale', p=0.2),
-    dict(
-        type='torchvision/RandomApply',
-        transforms=[dict(type='torchvision/GaussianBlur', kernel_size=23, sigma=(0.1, 2.0))],
-        p=0.5,
-    ),
-    dict(type='torchvision/RandomHorizontalFlip'),
-]
+_base_ = ['../clip/vitb16_laion20m.py', '../_base_/datasets/simclr_augmentation_224.py']
 
 model = dict(
     _delete_=True,
@@ -50,7 +33,13 @@ model = dict(
     ),
     head=dict(type='mmpretrain.ContrastiveHead', loss=dict(type='mmpretrain.CrossEntropyLoss'), temperature=0.1),
 )
-train_dataloader = dict(dataset=dict(views=dict(_delete_=True, augmented_1=augmentation, augmented_2=augmentation)))
+train_dataloader = dict(
+    dataset=dict(
+        views=dict(
+            _delete_=True, augmented_1={{_base_.simclr_augmentation}}, augmented_2={{_base_.simclr_augmentation}}
+        )
+    )
+)
 # It has no text tower, hence neither schedules of ours nor zero-shot evaluation.
 custom_hooks = [dict(type='BadSamplesHook')]
 val_cfg = val_dataloader = val_evaluator = None

@@ -7,24 +7,7 @@ Published (arXiv 2208.12262v1, Table 1): ImageNet zero-shot 43.1, linear 70.4, f
 gradients through the gather, the exact form; SLIP's code does without: `gather_with_grad=False`.
 """
 
-_base_ = '../clip/vitb16_laion20m.py'
-
-# SimCLR's augmentations, as in SLIP's code.
-augmentation = [
-    dict(type='torchvision/RandomResizedCrop', size=224, scale=(0.08, 1.0)),
-    dict(
-        type='torchvision/RandomApply',
-        transforms=[dict(type='torchvision/ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)],
-        p=0.8,
-    ),
-    dict(type='torchvision/RandomGrayscale', p=0.2),
-    dict(
-        type='torchvision/RandomApply',
-        transforms=[dict(type='torchvision/GaussianBlur', kernel_size=23, sigma=(0.1, 2.0))],
-        p=0.5,
-    ),
-    dict(type='torchvision/RandomHorizontalFlip'),
-]
+_base_ = ['../clip/vitb16_laion20m.py', '../_base_/datasets/simclr_augmentation_224.py']
 
 model = dict(
     objectives=dict(
@@ -48,4 +31,6 @@ model = dict(
         ),
     ),
 )
-train_dataloader = dict(dataset=dict(views=dict(augmented_1=augmentation, augmented_2=augmentation)))
+train_dataloader = dict(
+    dataset=dict(views=dict(augmented_1={{_base_.simclr_augmentation}}, augmented_2={{_base_.simclr_augmentation}}))
+)

@@ -5,24 +5,7 @@ python tools/train.py configs/slip/vitt16_flickr8k.py
 Not run.
 """
 
-_base_ = '../clip/vitt16_flickr8k.py'
-
-# SimCLR's augmentations, as in SLIP's code.
-augmentation = [
-    dict(type='torchvision/RandomResizedCrop', size=112, scale=(0.08, 1.0)),
-    dict(
-        type='torchvision/RandomApply',
-        transforms=[dict(type='torchvision/ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)],
-        p=0.8,
-    ),
-    dict(type='torchvision/RandomGrayscale', p=0.2),
-    dict(
-        type='torchvision/RandomApply',
-        transforms=[dict(type='torchvision/GaussianBlur', kernel_size=11, sigma=(0.1, 2.0))],
-        p=0.5,
-    ),
-    dict(type='torchvision/RandomHorizontalFlip'),
-]
+_base_ = ['../clip/vitt16_flickr8k.py', '../_base_/datasets/simclr_augmentation_112.py']
 
 model = dict(
     objectives=dict(
@@ -46,4 +29,6 @@ model = dict(
         ),
     ),
 )
-train_dataloader = dict(dataset=dict(views=dict(augmented_1=augmentation, augmented_2=augmentation)))
+train_dataloader = dict(
+    dataset=dict(views=dict(augmented_1={{_base_.simclr_augmentation}}, augmented_2={{_base_.simclr_augmentation}}))
+)
