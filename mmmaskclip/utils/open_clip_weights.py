@@ -46,6 +46,8 @@ def convert_open_clip(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     converted = {}
     for name, value in state_dict.items():
+        # OpenCLIP's CustomTextCLIP keeps the text tower in a module of its own.
+        name = name.removeprefix('text.')
         if name in _NOT_WEIGHTS:
             continue
         new_name = _translate(name)

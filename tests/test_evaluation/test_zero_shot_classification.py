@@ -1,4 +1,5 @@
-"""Zero-shot classification against a NumPy reference, with a stand-in text tower."""
+"""Zero-shot classification against NumPy references, with a stand-in text tower, and against scikit-learn where it is
+installed."""
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.evaluation import ZeroShotClassification, encode_classes, encode_texts
+from mmmaskclip.evaluation.zero_shot_classification import average_precision_11, roc_auc
 
 
 class BagOfWords(nn.Module):
@@ -57,34 +59,154 @@ def test_nothing_to_encode_is_an_error(model, classes, templates):
         encode_classes(model, classes, templates)
 
 
-def test_accuracies_equal_reference(model):
-    names = ['cat', 'dog', 'car', 'tree', 'house', 'sea', 'sun']
-    metric = ZeroShotClassification(names, ['a {}', 'the {}'])
+NAMES = ['cat', 'dog', 'car', 'tree', 'house', 'sea', 'sun']
+
+
+def evaluate(model, metric, labels, seed=0):
+    """The metrics of noisy images of the labels' classes, found in two batches, and their cosines with the classes."""
     metric.prepare(model)
-    random = np.random.default_rng(0)
-    labels = random.choice(6, 40)  # The last class never occurs: it must not count as a class with accuracy 0.
-    images = encode_classes(model, names, ['a {}']).numpy()[labels] + random.normal(size=(40, 8)) * 0.5
-    images = images / np.linalg.norm(images, axis=1, keepdims=True)
-    batch = [
-        {'image_embed': torch.tensor(x, dtype=torch.float32), 'label': int(y)}
-        for x, y in zip(images, labels, strict=True)
-    ]
+    random = np.random.default_rng(seed)
+    images = metric.class_embeds.numpy()[labels] + random.normal(size=(len(labels), 8)) * 0.5
+    images = (images / np.linalg.norm(images, axis=1, keepdims=True)).astype(np.float32)
+    batch = [{'image_embed': torch.tensor(x), 'label': int(y)} for x, y in zip(images, labels, strict=True)]
     metric.process(None, batch[:25])
     metric.process(None, [{**sample, 'label': torch.tensor(sample['label'])} for sample in batch[25:]])
-    found = metric.evaluate(40)
+    found = metric.evaluate(len(labels))
+    scores = images.astype(np.float64) @ metric.class_embeds.double().numpy().T
+    return {name.removeprefix('classification/'): value for name, value in found.items()}, scores
 
-    classes = [unit(np.mean([embed(model, f'{article} {name}') for article in ('a', 'the')], axis=0)) for name in names]
-    order = np.argsort(-(images @ np.array(classes).T), axis=1)
+
+@pytest.mark.parametrize('metric', ['top1', 'mean_per_class', 'mean_top1_top5'])
+def test_accuracies_equal_reference(model, metric):
+    labels = np.random.default_rng(0).choice(6, 40)  # The last class never occurs: its accuracy is not 0 but nothing.
+    found, scores = evaluate(model, ZeroShotClassification(NAMES, ['a {}', 'the {}'], metric), labels)
+    order = np.argsort(-scores, axis=1)
     right = order[:, 0] == labels
-    assert found == pytest.approx(
-        {
-            'classification/top1': 100 * right.mean(),
-            'classification/top5': 100 * (order[:, :5] == labels[:, None]).any(1).mean(),
-            'classification/mean_per_class': 100 * np.mean([right[labels == c].mean() for c in np.unique(labels)]),
-        }
-    )
-    assert 0 < found['classification/top1'] < 100
-    assert found['classification/mean_per_class'] != found['classification/top1']
+    expected = {
+        'top1': 100 * right.mean(),
+        'top5': 100 * (order[:, :5] == labels[:, None]).any(1).mean(),
+        'mean_per_class': 100 * np.mean([right[labels == c].mean() for c in np.unique(labels)]),
+    }
+    halfway = (expected['top1'] + expected['top5']) / 2
+    assert found == pytest.approx({**expected, 'score': {**expected, 'mean_top1_top5': halfway}[metric]})
+    assert len({0, 100, *expected.values(), halfway}) == 6
+
+
+def test_accuracies_equal_clip_benchmarks(model):
+    labels = np.random.default_rng(0).choice(7, 60)
+    found, scores = evaluate(model, ZeroShotClassification(NAMES, ['a {}']), labels)
+    # Copied from clip_benchmark/metrics/zeroshot_classification.py (MIT), accuracy(): the package itself needs
+    # transformers, and this function of it stops at NumPy 2.4. Its mean-per-class recall is scikit-learn's.
+    pred = torch.tensor(scores).topk(5, 1, True, True)[1].t()
+    correct = pred.eq(torch.tensor(labels).view(1, -1).expand_as(pred))
+    top1, top5 = (100 * float(correct[:k].reshape(-1).float().sum(0)) / len(labels) for k in (1, 5))
+    confusion = np.zeros((7, 7))
+    np.add.at(confusion, (labels, scores.argmax(1)), 1)
+    recall = 100 * np.mean(np.diag(confusion) / confusion.sum(1))  # as balanced_accuracy_score computes it
+    assert found == pytest.approx({'top1': top1, 'top5': top5, 'mean_per_class': recall, 'score': top1})
+    sklearn = pytest.importorskip('sklearn.metrics')
+    assert recall == pytest.approx(100 * sklearn.balanced_accuracy_score(labels, scores.argmax(1)))
+
+
+def test_roc_auc_is_the_share_of_pairs_in_order(model):
+    labels = np.random.default_rng(1).choice(2, 50)
+    found, scores = evaluate(model, ZeroShotClassification(NAMES[:2], ['a {}'], 'roc_auc'), labels)
+    margin = (scores[:, 1] - scores[:, 0]).astype(np.float32)
+    pairs = [np.sign(p - n) / 2 + 0.5 for p in margin[labels == 1] for n in margin[labels == 0]]
+    assert found['roc_auc'] == found['score'] == pytest.approx(100 * np.mean(pairs))
+    assert found['roc_auc'] not in (0, 100, found['top1'])
+    # A tie is half a pair.
+    assert roc_auc(np.array([1.0, 1.0, 2.0, 0.0]), np.array([1, 0, 1, 0])) == (0.5 + 1 + 1 + 1) / 4
+    with pytest.raises(ValueError, match='both kinds; got 2 positive and 0 negative'):
+        roc_auc(np.ones(2), np.ones(2))
+
+
+def test_average_precision_equals_vision_evaluations():
+    # The example and its result in microsoft/vision-evaluation, test/test_evaluators.py (MIT).
+    first = np.array([1, 0, 0.5, 0.1, 0.44, 0.09, 0.91, 0.37, 0.34, 0.89])
+    positive = np.array([1, 0, 0, 0, 1, 1, 0, 0, 0, 1])
+    both = (average_precision_11(first, positive), average_precision_11(1 - first, 1 - positive))
+    assert np.mean(both) == pytest.approx(0.7406926406926406, abs=1e-12)
+    # A recall of exactly 7 / 10 counts at 0.7; after it the best precision is 10 / 40.
+    hits = np.repeat([1, 0, 1], [7, 30, 3])
+    assert average_precision_11(np.arange(40, 0, -1), hits) == pytest.approx((8 * 1 + 3 * 0.25) / 11)
+
+
+def test_auc_and_average_precision_equal_scikit_learn():
+    sklearn = pytest.importorskip('sklearn.metrics')
+    random = np.random.default_rng(0)
+    for decimals in (1, 8):  # with ties and without
+        scores, positive = random.normal(size=200).round(decimals), random.choice(2, 200, p=[0.7, 0.3])
+        assert roc_auc(scores, positive) == pytest.approx(sklearn.roc_auc_score(positive, scores))
+        precision, recall, _ = sklearn.precision_recall_curve(positive, scores)
+        expected = np.mean([precision[recall >= bound].max() for bound in np.linspace(1, 0, 11)])
+        assert average_precision_11(scores, positive) == pytest.approx(expected)
+
+
+def test_map11_ranks_probabilities_among_the_classes(model):
+    random = np.random.default_rng(0)
+    metric = ZeroShotClassification(NAMES, ['a {}'], 'map11')
+    metric.prepare(model)
+    labels = random.choice(2, (30, 7), p=[0.6, 0.4])
+    labels[:, 6] = 0  # No sample is of this class: it has no precision.
+    images = labels @ metric.class_embeds.double().numpy() + random.normal(size=(30, 8)) * 0.7
+    images = (images / np.linalg.norm(images, axis=1, keepdims=True)).astype(np.float32)
+    for part in (slice(0, 20), slice(20, 30)):
+        metric.process(
+            None,
+            [
+                {'image_embed': torch.tensor(x), 'label': torch.tensor(y)}
+                for x, y in zip(images[part], labels[part], strict=True)
+            ],
+        )
+    found = metric.evaluate(30)
+    cosines = images.astype(np.float64) @ metric.class_embeds.double().numpy().T
+    odds = np.exp(100 * cosines)
+    expected = {}
+    for name, scores in (('probabilities', odds / odds.sum(1, keepdims=True)), ('cosines', cosines)):
+        points = []
+        for c in range(6):
+            hits = labels[np.argsort(-scores[:, c]), c].cumsum()
+            recall, precision = hits * 10 // hits[-1], hits / np.arange(1, 31)
+            points.append([1] + [precision[recall >= tenth].max() for tenth in range(1, 11)])
+        expected[name] = 100 * np.mean(points)
+    assert found['classification/map11'] == found['classification/score'] == pytest.approx(expected['probabilities'])
+    assert expected['probabilities'] != pytest.approx(expected['cosines'])
+
+
+@pytest.mark.parametrize(
+    ('metric', 'classes', 'message'),
+    [
+        ('top3', 'scenes', "metric='top3': choose one of top1, mean_per_class, mean_top1_top5, roc_auc, map11"),
+        ('roc_auc', 'scenes', "'scenes' has 40: choose 'top1'"),
+        ('mean_top1_top5', ['a', 'b'], "has 2: choose 'top1'"),
+    ],
+)
+def test_metric_must_go_with_the_classes(metric, classes, message):
+    with pytest.raises(ValueError, match=message):
+        ZeroShotClassification(classes, ['a {}'], metric)
+
+
+@pytest.mark.parametrize(
+    ('metric', 'label', 'message'),
+    [
+        ('map11', 1, r"'x/1' has a label of shape \(\), but metric='map11' with 2 classes needs 0 or 1 for each class"),
+        ('map11', torch.tensor([1, 0, 0]), r'of shape \(3,\)'),
+        ('map11', torch.tensor([1, -1]), r"'x/1' has label \[1, -1\], but only 0 and 1 mean"),
+        ('top1', torch.tensor([1, 0]), "metric='top1' with 2 classes needs the index of one class"),
+    ],
+)
+def test_label_of_the_wrong_form_is_named(model, metric, label, message):
+    metric = ZeroShotClassification(['cat', 'dog'], ['a {}'], metric)
+    metric.prepare(model)
+    with pytest.raises(ValueError, match=message):
+        metric.process(None, [{'image_embed': torch.ones(8), 'label': label, 'key': 'x/1'}])
+
+
+def test_multi_label_samples_without_any_class_are_an_error(model):
+    metric = ZeroShotClassification(['cat', 'dog'], ['a {}'], 'map11')
+    with pytest.raises(ValueError, match='none of the 3 samples has a class'):
+        metric.compute_metrics([(np.zeros(2), np.zeros(2))] * 3)
 
 
 def test_classes_with_one_embedding_tie_to_the_lower_index(model):

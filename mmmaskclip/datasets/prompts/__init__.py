@@ -1,12 +1,21 @@
 """Class names and prompt templates of zero-shot protocols, as data files in one format.
 
 A file ``NAME.json`` holds ``source`` (where the facts come from), ``templates`` (each with one ``{}``) and ``classes``
-(each a name, or a list of synonyms); either of the last two can be left out.
+(each a name, or a list of synonyms); either of the last two can be left out. Where a library has exactly the list, the
+file names it instead: ``"classes": {"mmpretrain": "CIFAR10_CATEGORIES"}`` for a list of
+``mmpretrain.datasets.categories``, ``"templates": {"mmseg": "imagenet"}`` for a set of
+``mmseg.utils.get_predefined_templates``.
+
+The order of the classes is that of the labels in the source: SLIP's are mostly the sorted names of image folders, so a
+dataset that numbers its classes in another way has to be mapped.
 """
 
 import json
+import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
@@ -40,18 +49,58 @@ def load_prompts(name: str | Path) -> PromptSet:
 
     Raises:
         FileNotFoundError: If there is no such file; the message lists those that there are.
-        ValueError: If a template has not exactly one ``{}``, or a class has no name.
+        ValueError: If a template has not exactly one ``{}``, a class has no name, or the file names a list that the
+            library has not.
     """
     path = Path(name) if str(name).endswith('.json') else _FOLDER / f'{name}.json'
     if not path.is_file():
         known = ', '.join(sorted(file.stem for file in _FOLDER.glob('*.json')))
         raise FileNotFoundError(f'no prompt file {path}; give the path of a .json file or one of: {known}')
     content = json.loads(path.read_text(encoding='utf-8'))
-    templates = tuple(content.get('templates', ()))
+    templates = tuple(_entries(content.get('templates', ()), str(path)))
     for template in templates:
         if template.count('{}') != 1:
             raise ValueError(f'{path}: template {template!r} needs exactly one {{}} where the class name goes')
-    return PromptSet(path.stem, content['source'], templates, as_classes(content.get('classes', ()), str(path)))
+    classes = as_classes(_entries(content.get('classes', ()), str(path)), str(path))
+    return PromptSet(path.stem, content['source'], templates, classes)
+
+
+def _entries(entries: Sequence | dict[str, str], where: str) -> Sequence:
+    """A list as it is, or the list of a library that a file names."""
+    if not isinstance(entries, dict):
+        return entries
+    for library, find in (('mmpretrain', _mmpretrain_categories), ('mmseg', _mmseg_templates)):
+        name = entries.get(library)
+        found = find(name) if name and len(entries) == 1 else None
+        if found:
+            return found
+    raise ValueError(
+        f'{where}: {entries} names no list of a library; write the entries out, or name one as '
+        '{"mmpretrain": "CIFAR10_CATEGORIES"} (of mmpretrain.datasets.categories) or {"mmseg": "imagenet"} (of '
+        'mmseg.utils.get_predefined_templates)'
+    )
+
+
+@lru_cache
+def _mmpretrain_lists() -> dict:
+    spec = find_spec('mmpretrain')
+    assert spec is not None
+    assert spec.origin is not None
+    # The file alone, which holds only lists: importing mmpretrain.datasets takes seconds.
+    return runpy.run_path(str(Path(spec.origin).parent / 'datasets/categories.py'))
+
+
+def _mmpretrain_categories(name: str) -> Sequence | None:
+    return _mmpretrain_lists().get(name) if name.endswith('_CATEGORIES') else None
+
+
+def _mmseg_templates(name: str) -> Sequence | None:
+    from mmseg.utils import get_predefined_templates  # here, because most prompt files need no mmseg
+
+    try:
+        return get_predefined_templates(name)
+    except ValueError:
+        return None
 
 
 def as_classes(classes: Sequence[str | Sequence[str]], where: str = 'classes') -> tuple[tuple[str, ...], ...]:
