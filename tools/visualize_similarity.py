@@ -1,51 +1,59 @@
-"""Draws where words are in images: one row per image and checkpoint, one column per word.
+"""Draws where words are in images: one row per image and checkpoint, one column per word and caption.
 
-    python tools/visualize_similarity.py a.jpg b.jpg --words dog grass --caption 'a dog on the grass' \\
-        --config configs/maskclip/vitt16_flickr8k.py \\
-        --checkpoints work_dirs/maskclip/vitt16_flickr8k/epoch_10.pth --out maps.png
+    python tools/visualize_similarity.py a.jpg b.jpg --words dog grass \\
+        --captions 'a dog on the grass' 'two dogs play in a meadow' \\
+        --config configs/clip/vitt16_flickr8k.py configs/maskclip/vitt16_flickr8k.py \\
+        --checkpoints clip.pth maskclip.pth --names CLIP MaskCLIP --out maps.png
+
+A model sees an image at its own size, or at any --size: in one piece, or with --mode sliding in windows.
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from mmmaskclip.apis import ImageTextInferencer
 from mmmaskclip.visualization import SimilarityRow, draw_similarity_maps
+from mmmaskclip.visualization.compared_models import (
+    add_model_arguments,
+    check_model_arguments,
+    load_models,
+    open_images,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('images', nargs='+', help='paths of images')
+    add_model_arguments(parser)
     parser.add_argument('--words', nargs='+', required=True, help='a heat map is drawn for each')
-    parser.add_argument('--caption', help='one more column, for a whole sentence')
-    parser.add_argument('--config', nargs='+', required=True, help='one for all checkpoints, or one for each')
-    parser.add_argument('--checkpoints', nargs='+', required=True, help='one or more; "none" is the untrained model')
-    parser.add_argument('--size', type=int, help="shorter side at which the model sees an image [the model's own]")
-    parser.add_argument('--out', default='similarity.png', help='picture to write (default similarity.png)')
+    parser.add_argument('--captions', nargs='+', help='one more column, for a sentence: one for all images or for each')
+    parser.add_argument(
+        '--scale',
+        choices=('row', 'map'),
+        default='row',
+        help='colours over the range of a row, to compare words, or of each map, to see where each fits best [row]',
+    )
+    parser.add_argument('--out', default='similarity.png', help='picture to write [similarity.png]')
     args = parser.parse_args(argv)
-    if len(args.config) not in (1, len(args.checkpoints)):
-        parser.error(f'{len(args.config)} configs for {len(args.checkpoints)} checkpoints: give one, or one for each')
+    check_model_arguments(parser, args)
+    if args.captions and len(args.captions) not in (1, len(args.images)):
+        parser.error(f'{len(args.captions)} captions for {len(args.images)} images: give one, or one for each')
     return args
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    columns = [*args.words, *([args.caption] if args.caption else [])]
+    images = open_images(args.images, args.crop)
+    captions = args.captions or [None]
+    captions = captions * (len(images) if len(captions) == 1 else 1)
     rows: list[tuple[int, SimilarityRow]] = []
-    configs = args.config * (len(args.checkpoints) if len(args.config) == 1 else 1)
-    for config, checkpoint in zip(configs, args.checkpoints, strict=True):
-        model = ImageTextInferencer(config, None if checkpoint == 'none' else checkpoint)
-        # A title where it tells something: with one model all rows would have the same.
-        title = f'{Path(config).parent.name}/{Path(config).stem} {Path(checkpoint).stem}'
-        title = title if len(args.checkpoints) > 1 else ''
-        for index, path in enumerate(args.images):
-            image = ImageOps.exif_transpose(Image.open(path)).convert('RGB')
-            maps = model.similarity_maps(image, columns, args.size).cpu().numpy()
-            rows.append((index, SimilarityRow(title, np.asarray(image), maps)))
+    for name, model in load_models(args):
+        for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
+            texts = [*args.words, *([caption] if caption else [])]
+            maps = model.similarity_maps(image, texts, args.size, args.mode, args.read_out).cpu().numpy()
+            rows.append((index, SimilarityRow(name, np.asarray(image), maps, caption)))
     # The models' rows of one image stand together.
-    draw_similarity_maps([row for _, row in sorted(rows, key=lambda row: row[0])], columns, args.out)
+    ordered = [row for _, row in sorted(rows, key=lambda row: row[0])]
+    draw_similarity_maps(ordered, args.words, args.out, args.scale)
     print(f'wrote {args.out}')
 
 

@@ -1,4 +1,4 @@
-"""A pretrained model in a few lines of Python: embed, classify, retrieve, and see where a word is in an image."""
+"""A pretrained model in a few lines of Python: embed, classify, retrieve, segment, see where a word is in an image."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -117,25 +117,100 @@ class ImageTextInferencer:
         return indices, values
 
     @torch.no_grad()
-    def similarity_maps(self, image: ImageLike, texts: Sequence[str], size: int | None = None) -> Tensor:
+    def similarity_maps(
+        self,
+        image: ImageLike,
+        texts: Sequence[str],
+        size: int | None = None,
+        mode: str = 'interpolate',
+        read_out: str = 'patch',
+    ) -> Tensor:
         """Where in an image a word or caption is: cosine similarity of every patch with it.
 
         Args:
-            image: Path or PIL image, seen as a whole, whatever its aspect ratio.
+            image: Path or PIL image of any size, seen as a whole, whatever its aspect ratio.
             texts: T words or sentences, used as they are.
-            size: Shorter side in pixels at which the model sees the image. Default: the size it was trained at;
-                elsewhere its positions are interpolated.
+            size: Shorter side in pixels at which the model sees the image; the nearest number of whole patches is
+                taken. Default: the size it was trained at.
+            mode: ``'interpolate'``: the image in one piece, the model's positions interpolated. ``'sliding'``: windows
+                of the size it was trained at, half a window apart, their maps averaged (as MaskCLIP v1 segments).
+                Defaults to ``'interpolate'``.
+            read_out: ``'patch'`` or ``'value'``, see :func:`mmmaskclip.models.read_outs.dense_features`. Defaults to
+                ``'patch'``.
 
         Returns:
             (T, H, W), upsampled (bilinear) to the image's own size.
+
+        Raises:
+            ValueError: If ``mode`` or ``read_out`` is unknown.
         """
         pixels = _pixels(image)
+        maps = self._maps(pixels, self.embed_texts(texts), size, mode, read_out)
+        return _upsampled(maps, pixels.shape[1:])
+
+    @torch.no_grad()
+    def segment(
+        self,
+        image: ImageLike,
+        classes: Sequence[str | Sequence[str]],
+        templates: Sequence[str] = ('a photo of a {}.',),
+        size: int | None = None,
+        mode: str = 'interpolate',
+        read_out: str = 'patch',
+    ) -> Tensor:
+        """Zero-shot segmentation: every pixel is of the class that its patch is most similar to.
+
+        Args:
+            image: Path or PIL image of any size.
+            classes: C class names, or lists of synonyms. There is no background but a class of that name.
+            templates: Sentences with one ``{}`` for the class name.
+            size: See :meth:`similarity_maps`.
+            mode: See :meth:`similarity_maps`.
+            read_out: See :meth:`similarity_maps`.
+
+        Returns:
+            int64 (H, W), class indices, at the image's own size.
+
+        Raises:
+            ValueError: If ``mode`` or ``read_out`` is unknown, or there is no class or no template.
+        """
+        pixels = _pixels(image)
+        maps = self._maps(pixels, encode_classes(self.model, classes, templates), size, mode, read_out)
+        best = maps.new_full(pixels.shape[1:], -torch.inf)
+        labels = torch.zeros_like(best, dtype=torch.long)
+        # One class after the other: 150 maps of a photo's full size need gigabytes.
+        for index in range(len(maps)):
+            scores = _upsampled(maps[index : index + 1], pixels.shape[1:])[0]
+            labels[scores > best] = index
+            best = best.maximum(scores)
+        return labels
+
+    def _maps(self, pixels: Tensor, embeds: Tensor, size: int | None, mode: str, read_out: str) -> Tensor:
+        """Similarities of an image's patches, or of its pixels as the model sees it, with texts (T, D): (T, h, w)."""
+        if mode not in ('interpolate', 'sliding'):
+            raise ValueError(f"mode={mode!r}: choose 'interpolate' or 'sliding'")
         # Whole patches: the tower would pad the rest, and the maps would be shifted against the image.
         scale = (size or self.image_size) / (min(pixels.shape[1:]) * self.patch_size)
         seen = [max(1, round(side * scale)) * self.patch_size for side in pixels.shape[1:]]
-        patches = self.model.encode_dense(self._normalized(TF.resize(pixels, seen)[None]))[0]
-        maps = torch.einsum('dhw,td->thw', patches, self.embed_texts(texts))
-        return F.interpolate(maps[None], size=pixels.shape[1:], mode='bilinear', align_corners=False)[0]
+        image = self._normalized(TF.resize(pixels, seen)[None])
+        if mode == 'interpolate' or max(seen) <= self.image_size:
+            return self._patch_similarities(image, embeds, read_out)[0]
+        # As mmseg's EncoderDecoder.slide_inference, which needs a segmentor of mmseg around the model; and several
+        # windows at once.
+        window = [min(side, self.image_size) for side in seen]
+        places = [(top, left) for top in _starts(seen[0], window[0]) for left in _starts(seen[1], window[1])]
+        total, count = embeds.new_zeros((len(embeds), *seen)), embeds.new_zeros(seen)
+        for some in (places[start : start + 16] for start in range(0, len(places), 16)):
+            crops = torch.cat([TF.crop(image, *place, *window) for place in some])
+            maps = self._patch_similarities(crops, embeds, read_out)
+            for (top, left), crop in zip(some, maps, strict=True):
+                total[:, top : top + window[0], left : left + window[1]] += _upsampled(crop, window)
+                count[top : top + window[0], left : left + window[1]] += 1
+        return total / count
+
+    def _patch_similarities(self, images: Tensor, embeds: Tensor, read_out: str) -> Tensor:
+        """Cosine similarities of the patches of normalized images (B, 3, H, W) with texts (T, D): (B, T, h, w)."""
+        return torch.einsum('bdhw,td->bthw', self.model.encode_dense(images, read_out), embeds)
 
     def _normalized(self, pixels: Tensor) -> Tensor:
         return self.model.data_preprocessor({'image': pixels})['image']
@@ -148,3 +223,14 @@ def _pixels(image: ImageLike) -> Tensor:
             raise FileNotFoundError(f'there is no image {image}')
         image = Image.open(image)
     return TF.pil_to_tensor(ImageOps.exif_transpose(image).convert('RGB'))
+
+
+def _upsampled(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps (T, h, w), bilinear at the given height and width."""
+    return F.interpolate(maps[None], size=tuple(size), mode='bilinear', align_corners=False)[0]
+
+
+def _starts(side: int, window: int) -> list[int]:
+    """Where windows start that are half of their size apart; the last one ends with the image."""
+    stride = max(1, window // 2)
+    return [min(start, side - window) for start in range(0, side - window + stride, stride)]

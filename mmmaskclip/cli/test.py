@@ -23,6 +23,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Evaluate a checkpoint with the test tasks of a config.')
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='path of the checkpoint, or "none" for the untrained model')
+    parser.add_argument(
+        '--model', metavar='CONFIG', help='take the model, and the size of its images, from this config instead'
+    )
     parser.add_argument('--out', metavar='FILE.json', help='also write the metrics to this file')
     parser.add_argument('--amp', action='store_true', help='run the towers in bfloat16')
     return parser.parse_args(argv)
@@ -32,6 +35,47 @@ def format_table(metrics: dict[str, float]) -> str:
     """A table with one metric per line."""
     width = max((len(name) for name in metrics), default=0)
     return '\n'.join(f'{name:<{width}}  {value:10.4f}' for name, value in metrics.items())
+
+
+def use_model(cfg: Config, path: str) -> None:
+    """Let a config's test tasks evaluate the model of another config.
+
+    Mean and standard deviation are part of the model. Resizes and crops in the ``transforms`` of the test datasets are
+    set to the size of the model's images.
+
+    Args:
+        cfg: Config with test tasks; its ``model`` is replaced.
+        path: Path of the config with the model.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+        ValueError: If it has no model.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'There is no config {path!r}: --model takes a config, the checkpoint comes after it.')
+    model = Config.fromfile(path).get('model')
+    if model is None:
+        raise ValueError(f'{path} has no model: --model takes the config that the checkpoint was trained with.')
+    # Replaced and not merged: of a model that the tests' config has, nothing may remain.
+    cfg._cfg_dict['model'] = model
+    size = model.get('image_encoder', {}).get('img_size')
+    if size is not None:
+        sides = {size} if isinstance(size, int) else {*size}
+        # Two numbers would squash the image; one keeps its shape.
+        wanted = sides.pop() if len(sides) == 1 else list(size)
+        # A probe's metric has a training set of its own.
+        for node in (cfg.test_dataloader, cfg.test_evaluator):
+            _set_image_size(node, wanted)
+
+
+def _set_image_size(node: object, size: int | list[int]) -> None:
+    if isinstance(node, dict):
+        if node.get('type') in ('torchvision/Resize', 'torchvision/CenterCrop'):
+            node['size'] = size
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for value in node:
+            _set_image_size(value, size)
 
 
 def evaluate(cfg: Config, checkpoint: str, amp: bool = False) -> dict[str, float]:
@@ -62,13 +106,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     cfg = load_config(args)
     if cfg.get('test_dataloader') is None:
         raise ValueError(f'{args.config} has no test_dataloader: it defines nothing to evaluate.')
+    if args.model:
+        use_model(cfg, args.model)
+    if cfg.get('model') is None:
+        raise ValueError(f'{args.config} has no model: say with --model CONFIG which one the checkpoint is of.')
     cfg.load_from, cfg.resume = None, False
     metrics = evaluate(cfg, args.checkpoint, args.amp)
     if is_main_process():
         print(f'\n{args.config}  {args.checkpoint}\n{format_table(metrics)}')
         if args.out:
             Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-            result = {'config': args.config, 'checkpoint': args.checkpoint, 'metrics': metrics}
+            model = {'model': args.model} if args.model else {}
+            result = {'config': args.config, **model, 'checkpoint': args.checkpoint, 'metrics': metrics}
             Path(args.out).write_text(json.dumps(result, indent=2) + '\n')
     leave_processes()
     return metrics

@@ -5,7 +5,9 @@ from .image_label_shards import ImageLabelShards
 from .image_text_pairs import ImageTextPairs
 from .image_text_shards import ImageTextShards
 from .indexed_shards import IndexedShards
+from .labelled_images import LabelledImages
 from .mixed_sources import MixedSources
+from .segmentation_images import SegmentationImages
 from .transforms.crops import RepeatCrops
 
 __all__ = [
@@ -13,7 +15,9 @@ __all__ = [
     'ImageTextPairs',
     'ImageTextShards',
     'IndexedShards',
+    'LabelledImages',
     'MixedSources',
     'RepeatCrops',
+    'SegmentationImages',
     'collate_image_text',
 ]

@@ -34,6 +34,7 @@ class IndexedShards(Dataset):
         caption_key: Where captions are, see :class:`~mmmaskclip.datasets.captions.CaptionReader`; all of them are
             given. Default: none are read.
         label_key: Extension of a file with the class as a number, or as a name out of ``classes``; e.g. ``'cls'``.
+            ``'npy'``: an array with 0 or 1 for each class, as CLIP_benchmark stores several labels.
         mask_key: Extension of a mask, an 8-bit image of class numbers, e.g. ``'mask.png'``. It is given in its own
             size, whatever the transforms do to the image.
         classes: Names of the classes, or a json file with the list of them.
@@ -88,6 +89,24 @@ class IndexedShards(Dataset):
             raise ValueError(f'{key} cannot be evaluated: {bad}') from bad
         return {**sample, 'key': key}
 
+    def labels(self) -> np.ndarray:
+        """Labels of all samples without decoding their images: int64, (N,), or (N, C) for several labels.
+
+        Raises:
+            ValueError: If a label is none, or ``label_key`` is not set.
+        """
+        if self._label_key is None:
+            raise ValueError('set label_key to read labels')
+        labels = []
+        for index in range(len(self)):
+            with open(self.shards[self._shard[index]], 'rb', buffering=0) as file:
+                start, size = self._spans[self._label_key][index]
+                try:
+                    labels.append(self._label(read_span(file, (int(start), int(size)))))
+                except BadSample as bad:
+                    raise ValueError(f'{self.shards[self._shard[index]]}/{self._keys[index]}: {bad}') from bad
+        return np.array([np.asarray(label) for label in labels], dtype=np.int64)
+
     def _build_index(self) -> None:
         spans: dict[str, list[tuple[int, int]]] = {name: [] for name in self._wanted()}
         keys, shards = [], []
@@ -130,7 +149,9 @@ class IndexedShards(Dataset):
     def _image(self, files: dict[str, bytes]) -> bytes:
         return next(files[key] for key in self._image_keys if key in files)
 
-    def _label(self, data: bytes) -> int:
+    def _label(self, data: bytes) -> int | Tensor:
+        if self._label_key == 'npy':
+            return torch.from_numpy(np.load(io.BytesIO(data), allow_pickle=False).astype(np.int64))
         text = data.decode('utf-8', 'replace').strip()
         if text.lstrip('-').isdigit():
             return int(text)

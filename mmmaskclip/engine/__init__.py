@@ -1,6 +1,6 @@
 from .hooks import BadSamplesHook, ModelStepHook, SourceCountsHook, TrainingMonitorHook
 from .log_processor import PretrainLogProcessor
-from .loops import EvaluationLoop, PretrainLoop
+from .loops import EvaluationLoop, PretrainLoop, SuiteLoop, ZeroShotSegmentationLoop
 from .optimizers import PretrainOptimWrapper, PretrainOptimWrapperConstructor
 from .samplers import ResumableSampler
 
@@ -14,5 +14,7 @@ __all__ = [
     'PretrainOptimWrapperConstructor',
     'ResumableSampler',
     'SourceCountsHook',
+    'SuiteLoop',
     'TrainingMonitorHook',
+    'ZeroShotSegmentationLoop',
 ]

@@ -1,11 +1,15 @@
-"""Metrics: image-text retrieval, zero-shot classification and zero-shot segmentation."""
+"""Metrics: image-text retrieval, zero-shot classification and segmentation, probes of the frozen image tower."""
 
 from .class_embeddings import encode_classes, encode_texts
+from .knn_probe import KNNClassification
+from .linear_segmentation_probe import LinearSegmentationProbe
 from .retrieval import RetrievalRecall, retrieval_ranks
 from .zero_shot_classification import ZeroShotClassification
 from .zero_shot_segmentation import ZeroShotSegmentation, segment
 
 __all__ = [
+    'KNNClassification',
+    'LinearSegmentationProbe',
     'RetrievalRecall',
     'ZeroShotClassification',
     'ZeroShotSegmentation',

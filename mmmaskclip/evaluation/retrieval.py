@@ -17,6 +17,9 @@ def retrieval_ranks(
 ) -> tuple[Tensor, Tensor]:
     """Ranks of the right answers in both directions, without ever holding the whole matrix of scores.
 
+    Beside the embeddings, memory is a few blocks of ``block`` x ``block`` (4096: 128 MB in float64) whatever N and T
+    are; time grows with N x T x D.
+
     Scores are computed in float64 and rounded to float32: so equal pairs tie whatever the block size or kernel, and a
     tie goes to the lower index. A model that gives everything the same embedding thus gets chance, not 100 %.
 
@@ -33,12 +36,16 @@ def retrieval_ranks(
     Raises:
         ValueError: If an image has no text, so that no rank exists.
     """
-    images, texts = image_embeds.double(), text_embeds.double()
-    num_images, num_texts = len(images), len(texts)
+    num_images, num_texts = len(image_embeds), len(text_embeds)
     without = (torch.bincount(image_of_text, minlength=num_images) == 0).nonzero().flatten()
     if len(without):
         raise ValueError(f'{len(without)} of {num_images} images have no text, first: image {int(without[0])}')
-    own = (images[image_of_text] * texts).sum(-1).float()
+    own = torch.cat(
+        [
+            (image_embeds[owner].double() * texts.double()).sum(-1).float()
+            for owner, texts in zip(image_of_text.split(block), text_embeds.split(block), strict=True)
+        ]
+    )
     best = own.new_full((num_images,), -torch.inf).scatter_reduce(0, image_of_text, own, 'amax')
     index = torch.arange(num_texts, device=own.device)
     is_best = own == best[image_of_text]
@@ -48,9 +55,10 @@ def retrieval_ranks(
     image_rank, text_rank = torch.zeros_like(best_text), torch.zeros_like(index)
     for top in range(0, num_images, block):
         rows = torch.arange(top, min(top + block, num_images), device=own.device)
+        images = image_embeds[top : top + block].double()
         for left in range(0, num_texts, block):
             columns = index[left : left + block]
-            scores = (images[rows] @ texts[columns].T).float()
+            scores = (images @ text_embeds[left : left + block].double().T).float()
             # The pair itself came from another kernel; written back, it can never be ahead of itself.
             mine = (image_of_text[columns] >= top) & (image_of_text[columns] < top + len(rows))
             scores[image_of_text[columns[mine]] - top, columns[mine] - left] = own[columns[mine]]
@@ -73,6 +81,9 @@ class RetrievalRecall(BaseMetric):
 
     Args:
         topk: The values of k.
+        captions_per_image: Take the first n captions of every image, as the papers' protocol does (5; COCO has images
+            with 6 or 7); fewer are an error. Default: all that there are.
+        num_images: How many images the split must have, so that a wrong one fails. Default: not checked.
         block: Side of the largest block of scores held at once.
         collect_device: How results travel between processes. ``'gpu'`` gathers them directly (on CPU processes too);
             mmengine's ``'cpu'`` needs a folder that all machines share.
@@ -84,12 +95,16 @@ class RetrievalRecall(BaseMetric):
     def __init__(
         self,
         topk: Sequence[int] = (1, 5, 10),
+        captions_per_image: int | None = None,
+        num_images: int | None = None,
         block: int = 4096,
         collect_device: str = 'gpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.topk = tuple(topk)
+        self.captions_per_image = captions_per_image
+        self.num_images = num_images
         self.block = block
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -100,19 +115,28 @@ class RetrievalRecall(BaseMetric):
             data_samples: For each sample ``image_embed`` (D,) and ``text_embeds`` (n, D), L2-normalized.
 
         Raises:
-            ValueError: If a sample has no captions.
+            ValueError: If a sample has no captions, or fewer than ``captions_per_image``.
         """
-        for sample in data_samples:
-            if len(sample.get('text_embeds', ())) == 0:
-                raise ValueError(
-                    f'sample {sample.get("key")!r} has no captions to retrieve: load captions in the dataset of this '
-                    'task, or remove the sample'
-                )
+        captions = [self._captions(sample) for sample in data_samples]
         # One transfer each for the whole batch; numpy, because a pickled slice of a tensor carries the whole tensor.
         images = torch.stack([sample['image_embed'] for sample in data_samples]).float().cpu().numpy()
-        texts = torch.cat([sample['text_embeds'] for sample in data_samples]).float().cpu().numpy()
-        ends = np.cumsum([len(sample['text_embeds']) for sample in data_samples])[:-1]
+        texts = torch.cat(captions).float().cpu().numpy()
+        ends = np.cumsum([len(embeds) for embeds in captions])[:-1]
         self.results.extend(zip(images, np.split(texts, ends), strict=True))
+
+    def _captions(self, sample: dict) -> Tensor:
+        embeds = sample.get('text_embeds', ())
+        if len(embeds) == 0:
+            raise ValueError(
+                f'sample {sample.get("key")!r} has no captions to retrieve: load captions in the dataset of this '
+                'task, or remove the sample'
+            )
+        if len(embeds) < (self.captions_per_image or 0):
+            raise ValueError(
+                f'sample {sample.get("key")!r} has {len(embeds)} captions, the protocol takes the first '
+                f'{self.captions_per_image}: is it the right annotation file? Else change captions_per_image'
+            )
+        return embeds[: self.captions_per_image]
 
     def compute_metrics(self, results: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
         """Recalls in percent over all samples.
@@ -122,7 +146,15 @@ class RetrievalRecall(BaseMetric):
 
         Returns:
             ``image_to_text_R@k`` and ``text_to_image_R@k`` for each k.
+
+        Raises:
+            ValueError: If there are not ``num_images`` images.
         """
+        if self.num_images not in (None, len(results)):
+            raise ValueError(
+                f'{len(results)} images were evaluated, the protocol has {self.num_images}: correct the split or the '
+                'annotation file, or num_images'
+            )
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
         images = torch.from_numpy(np.stack([image for image, _ in results])).to(device)
         texts = torch.from_numpy(np.concatenate([texts for _, texts in results])).to(device)

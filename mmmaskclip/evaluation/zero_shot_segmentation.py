@@ -7,26 +7,30 @@ import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from mmmaskclip.models.read_outs import upsample_patches
 from mmmaskclip.registry import METRICS
 
 from .class_embeddings import ClassPrompts
 
 
-def segment(patch_embeds: Tensor, class_embeds: Tensor, size: Sequence[int]) -> Tensor:
+def segment(
+    patch_embeds: Tensor, class_embeds: Tensor, size: Sequence[int], share: Sequence[float] = (1.0, 1.0)
+) -> Tensor:
     """Labels every pixel by its patch's similarity with the classes (MaskCLIP v1, Sec. 4: no training, no background).
 
     Args:
         patch_embeds: (D, h, w), L2-normalized.
         class_embeds: (C, D), L2-normalized.
         size: Height H and width W to which the similarities are upsampled (bilinear) before the best is taken.
+        share: How much of the patches' height and width the image covers, see
+            :func:`mmmaskclip.models.read_outs.image_share`. Defaults to all.
 
     Returns:
         int64 (H, W), class indices.
     """
     logits = torch.einsum('dhw,cd->chw', patch_embeds.float(), class_embeds.float())
-    return F.interpolate(logits[None], size=tuple(size), mode='bilinear', align_corners=False)[0].argmax(0)
+    return upsample_patches(logits[None], size, share)[0].argmax(0)
 
 
 @METRICS.register_module()
@@ -71,7 +75,8 @@ class ZeroShotSegmentation(BaseMetric):
 
         Args:
             data_batch: Not used.
-            data_samples: For each sample ``patch_embeds`` (D, h, w), L2-normalized, and ``mask`` uint8 (H, W).
+            data_samples: For each sample ``patch_embeds`` (D, h, w), L2-normalized, and ``mask`` uint8 (H, W); where
+                the patches reach over the image, also ``image_share`` (2,).
 
         Raises:
             RuntimeError: If ``prepare`` was not called.
@@ -91,7 +96,8 @@ class ZeroShotSegmentation(BaseMetric):
                     f'the mask of sample {sample.get("key")!r} holds the value {int(unknown[0])}, but there are '
                     f'{num_classes} classes: the class list does not belong to this dataset'
                 )
-            predicted = segment(sample['patch_embeds'], self.class_embeds, mask.shape)
+            share = sample.get('image_share', (1.0, 1.0))
+            predicted = segment(sample['patch_embeds'], self.class_embeds, mask.shape, share)
             areas = IoUMetric.intersect_and_union(predicted, mask, num_classes, self.ignore_index)
             self.results.append(torch.stack(areas).numpy())
 

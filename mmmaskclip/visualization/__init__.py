@@ -1,5 +1,13 @@
 """Pictures of what a model sees."""
 
+from .segmentation_overlay import SegmentationRow, class_colours, draw_segmentations, overlay
 from .similarity_maps import SimilarityRow, draw_similarity_maps
 
-__all__ = ['SimilarityRow', 'draw_similarity_maps']
+__all__ = [
+    'SegmentationRow',
+    'SimilarityRow',
+    'class_colours',
+    'draw_segmentations',
+    'draw_similarity_maps',
+    'overlay',
+]

@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from textwrap import fill
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 
-_CELL_INCHES = 1.9
+from .picture_grid import FONT, PictureGrid, line_inches
+
+_COLOURS = 'turbo'
+_CAPTION_FONT = FONT - 2
+_WRAP = 28
 
 
 @dataclass(frozen=True)
@@ -18,61 +22,91 @@ class SimilarityRow:
     """One row of the picture: one image under one model.
 
     Attributes:
-        title: What stands left of the row, e.g. the model's name; may be empty.
+        title: What stands left of the row's maps, e.g. the model's name; may be empty.
         image: uint8 (H, W, 3).
-        maps: float (T, H, W), one similarity map per word.
+        maps: float (T, H, W), one similarity map per word; with a caption (T + 1, H, W), the last being the caption's.
+        caption: A sentence about this image. Default: none.
     """
 
     title: str
     image: np.ndarray
     maps: np.ndarray
+    caption: str | None = None
 
 
-def draw_similarity_maps(rows: Sequence[SimilarityRow], words: Sequence[str], path: str | PathLike) -> None:
-    """Draws a grid: one row per image or model, the image itself, then a heat map over it for every word.
+def draw_similarity_maps(
+    rows: Sequence[SimilarityRow], words: Sequence[str], path: str | PathLike, scale: str = 'row'
+) -> None:
+    """Draws a grid: rows are models, columns the image itself and a heat map over it for every word and the caption.
 
-    The heat maps of a row share one colour scale, so that words can be compared; the bar at the right gives it. Rows
-    have scales of their own, because the similarities of different models are not comparable.
+    Neighbouring rows with the same image and caption are one block, in which these stand once. A bar gives the colours'
+    meaning. Every row has a scale of its own at least, because the similarities of different models are not comparable.
 
     Args:
-        rows: The rows.
-        words: T words or captions, the columns' titles.
+        rows: The rows, those of one image together.
+        words: T words, the columns' titles.
         path: File to write; its ending sets the format. Its folder is made.
+        scale: ``'row'``: one colour scale for all maps of a row, so that words can be compared, with a bar for each
+            row. ``'map'``: every map from its own lowest to its own highest value, so that each shows where its word
+            fits best, even one that is similar to nothing. Defaults to ``'row'``.
 
     Raises:
-        ValueError: If there is no row, or a row has not one map of its image's size for each word.
+        ValueError: If there is no row or no map, a row has not one map of its image's size for each word (and the
+            caption), or ``scale`` is unknown.
     """
-    if not rows:
-        raise ValueError('there is no row to draw: give at least one image')
+    if scale not in ('row', 'map'):
+        raise ValueError(f"scale={scale!r}: choose 'row' or 'map'")
+    if not rows or not len(rows[0].maps):
+        raise ValueError('there is nothing to draw: give at least one image and one word')
     for row in rows:
-        expected = (len(words), *row.image.shape[:2])
+        expected = (len(words) + (row.caption is not None), *row.image.shape[:2])
         if row.maps.shape != expected:
             raise ValueError(f'row {row.title!r} has maps of shape {row.maps.shape}, but needs {expected}')
-    # Without pyplot: it keeps figures alive and picks a backend that may want a screen.
-    figure = Figure(
-        figsize=((len(words) + 1.4) * _CELL_INCHES, (len(rows) + 0.25) * _CELL_INCHES), layout='constrained'
+    starts = [index == 0 or not _same_block(row, rows[index - 1]) for index, row in enumerate(rows)]
+    words = [fill(word, _WRAP) for word in words]
+    captions = [fill(row.caption or '', _WRAP) if start else '' for row, start in zip(rows, starts, strict=True)]
+    headings = [line_inches([caption], _CAPTION_FONT) for caption in captions]
+    headings[0] = max(headings[0], line_inches(['image', *words]))
+    grid = PictureGrid(
+        [row.image.shape[0] / row.image.shape[1] for row in rows],
+        1 + max(len(row.maps) for row in rows),
+        headings,
+        label=line_inches([_name(row) for row in rows]),
+        right=0.8,
     )
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots(len(rows), len(words) + 1, squeeze=False)
-    for row, line in zip(rows, axes, strict=True):
-        _draw_row(figure, row, line)
-    for axis, title in zip(axes[0], ['image', *words], strict=True):
-        axis.set_title(fill(title, 22), fontsize=9)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    canvas.print_figure(path, dpi=130)
+    for index, row in enumerate(rows):
+        if starts[index]:
+            grid.image_axes(index, 0, 'image' if index == 0 else '').imshow(row.image)
+        titles = [(word if index == 0 else '', FONT) for word in words] + [(captions[index], _CAPTION_FONT)]
+        axes = [grid.image_axes(index, 1 + column, *titles[column]) for column in range(len(row.maps))]
+        _draw_maps(axes, row, grid.bar_axes(index) if scale == 'row' else None)
+    if scale == 'map':
+        bar = grid.figure.colorbar(ScalarMappable(cmap=_COLOURS), cax=grid.bar_axes(0))
+        bar.set_ticks([0, 1], labels=['lowest\nof a map', 'highest\nof a map'], fontsize=FONT - 2)
+        lowest, highest = bar.ax.get_yticklabels()
+        lowest.set_verticalalignment('bottom')
+        highest.set_verticalalignment('top')
+    grid.save(path)
 
 
-def _draw_row(figure: Figure, row: SimilarityRow, axes: Sequence) -> None:
-    low, high = float(row.maps.min()), float(row.maps.max())
-    grey = row.image.mean(-1)
-    axes[0].imshow(row.image)
-    axes[0].set_ylabel(fill(row.title, 24), fontsize=9)
-    for axis, heat in zip(axes[1:], row.maps, strict=True):
+def _same_block(row: SimilarityRow, other: SimilarityRow) -> bool:
+    return row.caption == other.caption and np.array_equal(row.image, other.image)
+
+
+def _name(row: SimilarityRow) -> str:
+    return fill(row.title, 24)
+
+
+def _draw_maps(axes: Sequence[Axes], row: SimilarityRow, bar: Axes | None) -> None:
+    """Draws a row's maps: on one scale where there is a bar for it, else each on its own."""
+    # Lightened, so that the heat map's colours keep their brightness where the image is dark.
+    grey = 0.65 * row.image.mean(-1) + 0.35 * 255
+    shared = Normalize(row.maps.min(), row.maps.max())
+    for axis, heat in zip(axes, row.maps, strict=True):
         axis.imshow(grey, cmap='gray', vmin=0, vmax=255)
-        drawn = axis.imshow(heat, cmap='turbo', vmin=low, vmax=high, alpha=0.65)
-    for axis in axes:
-        axis.set_xticks([])
-        axis.set_yticks([])
-    if len(row.maps):
-        bar = figure.colorbar(drawn, ax=list(axes), fraction=0.02, pad=0.01)
-        bar.ax.tick_params(labelsize=7)
+        axis.imshow(heat, cmap=_COLOURS, norm=shared if bar else Normalize(heat.min(), heat.max()), alpha=0.65)
+    axes[0].set_ylabel(_name(row), fontsize=FONT)
+    if bar is not None:
+        drawn = axes[0].figure.colorbar(ScalarMappable(shared, _COLOURS), cax=bar)
+        drawn.set_label('cosine similarity', fontsize=FONT - 2)
+        bar.tick_params(labelsize=FONT - 2)

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.runner import save_checkpoint
 
-from mmmaskclip.cli.test import command, format_table, main
+from mmmaskclip.cli.test import command, format_table, main, use_model
 
 TINY = Path(__file__).parents[1] / 'tiny/tiny.py'
 
@@ -62,3 +63,42 @@ def test_entry_point_succeeds_with_exit_status_0(tmp_path, monkeypatch):
     monkeypatch.setattr('sys.argv', ['mmmaskclip-test', str(TINY), 'none', '--work-dir', str(tmp_path), '--amp'])
     # The script that setuptools writes calls sys.exit on the result.
     assert command() is None
+
+
+TASKS = """
+default_scope = 'mmmaskclip'
+test_dataloader = dict(
+    a=dict(dataset=dict(transforms=[
+        dict(type='torchvision/Resize', size=224), dict(type='torchvision/CenterCrop', size=224),
+        dict(type='torchvision/Pad', padding=1)])),
+    b=dict(dataset=dict(type='B', size=7)))
+"""
+
+
+@pytest.mark.parametrize(('img_size', 'expected'), [('64', 64), ('(64, 64)', 64), ('(64, 32)', [64, 32])])
+def test_model_of_another_config_with_its_image_size(tmp_path, img_size, expected):
+    (tmp_path / 'tasks.py').write_text(TASKS + "model = dict(type='Old', left_over=1)")
+    (tmp_path / 'model.py').write_text(f"model = dict(type='New', image_encoder=dict(img_size={img_size}))")
+    cfg = Config.fromfile(tmp_path / 'tasks.py')
+    use_model(cfg, str(tmp_path / 'model.py'))
+    assert cfg.model.type == 'New'
+    assert 'left_over' not in cfg.model
+    assert [step.get('size') for step in cfg.test_dataloader.a.dataset.transforms] == [expected, expected, None]
+    assert cfg.test_dataloader.b.dataset.size == 7
+
+
+def test_metrics_of_the_model_of_another_config(evaluate, tmp_path):
+    (tmp_path / 'model.py').write_text("model = dict(type='TinyModel')")
+    out = tmp_path / 'a.json'
+    assert evaluate('none', '--model', str(tmp_path / 'model.py'), '--out', str(out)) == evaluate('none')
+    assert json.loads(out.read_text())['model'] == str(tmp_path / 'model.py')
+
+
+def test_config_without_model_is_named(tmp_path):
+    (tmp_path / 'tasks.py').write_text(TASKS)
+    with pytest.raises(ValueError, match=r'tasks\.py has no model: say with --model'):
+        main([str(tmp_path / 'tasks.py'), 'none'])
+    with pytest.raises(FileNotFoundError, match='--model takes a config'):
+        main([str(tmp_path / 'tasks.py'), 'none', '--model', 'nothing.pth'])
+    with pytest.raises(ValueError, match='has no model: --model takes the config'):
+        main([str(tmp_path / 'tasks.py'), 'none', '--model', str(tmp_path / 'tasks.py')])

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mmmaskclip.evaluation import RetrievalRecall, retrieval_ranks
 from mmmaskclip.registry import METRICS
@@ -97,3 +99,72 @@ def test_sample_without_caption_is_named():
 def test_image_without_text_is_an_error():
     with pytest.raises(ValueError, match='1 of 3 images have no text, first: image 1'):
         retrieval_ranks(torch.eye(3), torch.eye(3)[[0, 2]], torch.tensor([0, 2]))
+
+
+def clip_benchmark_recalls(images, texts, owner, k):
+    """CLIP_benchmark's recalls, its ``recall_at_k`` and the way it is used in metrics/zeroshot_retrieval.py (MIT), in
+    one batch; copied, because its package requires transformers and pycocoevalcap, which nothing else needs here."""
+
+    def recall_at_k(scores, positive_pairs):
+        topk_indices = torch.topk(scores, k, dim=1)[1]
+        nb_positive = positive_pairs.sum(dim=1)
+        topk_indices_onehot = torch.nn.functional.one_hot(topk_indices, num_classes=scores.shape[1])
+        nb_true_positive = (topk_indices_onehot * positive_pairs.view(len(scores), 1, -1)).sum(dim=(1, 2))
+        return nb_true_positive / nb_positive
+
+    scores = texts @ images.t()
+    positive_pairs = torch.zeros_like(scores, dtype=torch.bool)
+    positive_pairs[torch.arange(len(scores)), owner] = True
+    return {
+        f'image_to_text_R@{k}': 100 * (recall_at_k(scores.T, positive_pairs.T) > 0).float().mean().item(),
+        f'text_to_image_R@{k}': 100 * (recall_at_k(scores, positive_pairs) > 0).float().mean().item(),
+    }
+
+
+def test_equals_clip_benchmark():
+    images, texts, owner = random_embeddings(50, 5)
+    metric = RetrievalRecall(topk=(1, 5, 10), block=64)
+    metric.process(None, samples(images, texts, owner))
+    expected = {}
+    for k in metric.topk:
+        expected |= clip_benchmark_recalls(*map(torch.from_numpy, (images, texts, owner)), k)
+    assert metric.compute_metrics(metric.results) == pytest.approx(expected, rel=1e-5)
+    assert 0 < min(expected.values()) < max(expected.values()) < 100
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the largest number of values that any operation gave."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        sizes = [value.numel() for value in tree_leaves(result) if isinstance(value, torch.Tensor)]
+        self.largest = max(self.largest, *sizes, 0)
+        return result
+
+
+def test_no_tensor_is_larger_than_the_embeddings_or_a_block():
+    images, texts, owner = map(torch.from_numpy, random_embeddings(600, 2, dim=4))
+    with LargestTensor() as seen:
+        retrieval_ranks(images, texts, owner, block=64)
+    assert seen.largest == 64 * 64  # 600 x 1200 scores, 1200 x 4 embeddings.
+
+
+def test_first_captions_of_each_image():
+    images, texts, owner = random_embeddings(20, [2, 3] * 10)
+    first_two = np.concatenate([np.flatnonzero(owner == image)[:2] for image in range(20)])
+    metric = RetrievalRecall(topk=(1,), captions_per_image=2, num_images=20)
+    metric.process(None, samples(images, texts, owner))
+    ranks = map(np.array, reference_ranks(images, texts[first_two], owner[first_two]))
+    assert list(metric.compute_metrics(metric.results).values()) == [100 * (rank < 1).mean() for rank in ranks]
+
+
+def test_too_few_captions_and_a_wrong_split_are_errors():
+    images, texts, owner = random_embeddings(4, 2)
+    with pytest.raises(ValueError, match='sample 0 has 2 captions, the protocol takes the first 5'):
+        RetrievalRecall(captions_per_image=5).process(None, samples(images, texts, owner))
+    metric = RetrievalRecall(num_images=1000)
+    metric.process(None, samples(images, texts, owner))
+    with pytest.raises(ValueError, match='4 images were evaluated, the protocol has 1000'):
+        metric.evaluate(4)

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmmaskclip.evaluation import ZeroShotSegmentation, segment
+from mmmaskclip.registry import MODELS
 
 
 class OneWordModel(nn.Module):
@@ -78,6 +79,32 @@ def test_miou_equals_reference():
         }
     )
     assert 0 < found['segmentation/mIoU'] < 100
+
+
+def test_image_that_is_no_multiple_of_the_patch_is_not_stretched(tiny_model_cfg):
+    cfg = tiny_model_cfg()
+    del cfg['text_encoder']['vocab_size']
+    model = MODELS.build(cfg)
+    model.init_weights()
+    model.eval()
+    images = torch.randint(256, (2, 3, 27, 41), dtype=torch.uint8)
+    masks = torch.randint(4, (2, 27, 41)).to(torch.uint8)
+    batch = model.data_preprocessor({'image': images, 'mask': masks, 'key': ['a', 'b']})
+    metric = ZeroShotSegmentation([f'class{i}' for i in range(4)], ['a {}'])
+    metric.prepare(model)
+    with torch.no_grad():
+        samples = model.predict(batch)
+    assert samples[0]['patch_embeds'].shape[1:] == (4, 6)
+    metric.process(None, samples)
+    found = metric.evaluate(2)['segmentation/aAcc']
+
+    right = []
+    for image, mask in zip(batch['image'], masks, strict=True):
+        with torch.no_grad():
+            patches = model.encode_dense(F.pad(image, (0, 7, 0, 5))[None])[0]
+        logits = np.einsum('dhw,cd->chw', patches.numpy(), metric.class_embeds.numpy())
+        right.append(upsample(logits, 32, 48)[:, :27, :41].argmax(0) == mask.numpy())
+    assert found == pytest.approx(100 * np.mean(right), abs=0.05)
 
 
 def test_class_that_neither_occurs_nor_is_predicted_does_not_count():

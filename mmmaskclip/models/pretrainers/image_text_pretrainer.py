@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmmaskclip.models.backbones import ImageFeatures
 from mmmaskclip.models.objectives import Objective
+from mmmaskclip.models.read_outs import dense_features, image_share
 from mmmaskclip.models.teacher import MomentumCopy, follow
 from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
@@ -129,18 +130,21 @@ class ImageTextPretrainer(BaseModel):
                 captions of the images in order; with ``mask``, patch embeddings are wanted.
 
         Returns:
-            Per image: ``image_embed`` (D,), ``text_embeds`` (n, D) if there are captions, ``patch_embeds`` (D, h, w) if
-            there is a mask, and the batch's ``key``, ``label`` and ``mask`` where present.
+            Per image: ``image_embed`` (D,), ``text_embeds`` (n, D) if there are captions; if there is a mask,
+            ``patch_embeds`` (D, h, w) and ``image_share`` (2,), see
+            :func:`~mmmaskclip.models.read_outs.image_share`; and the batch's ``key``, ``label`` and ``mask`` where
+            present.
         """
         images = batch['image']
         tokens, grid = self.image_encoder.embed(images)
         features = self.image_encoder.encode(tokens)
-        columns = {'image_embed': F.normalize(self.image_projection(features).float(), dim=-1)}
+        columns: dict[str, Any] = {'image_embed': F.normalize(self.image_projection(features).float(), dim=-1)}
         if 'tokens' in batch:
             counts = batch['num_captions'].tolist() if 'num_captions' in batch else [1] * len(images)
             columns['text_embeds'] = self.encode_text(batch['tokens']).split(counts)
         if 'mask' in batch:
             columns['patch_embeds'] = self._dense(features, grid)
+            columns['image_share'] = [image_share(self.image_encoder, images.shape[2:])] * len(images)
         columns |= {name: batch[name] for name in ('key', 'label', 'mask') if name in batch}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
@@ -164,10 +168,19 @@ class ImageTextPretrainer(BaseModel):
             raise AttributeError('this model has no text tower: evaluate it by linear probe or fine-tuning')
         return F.normalize(self.text_projection(self.text_encoder(tokens)).float(), dim=-1)
 
-    def encode_dense(self, images: Tensor) -> Tensor:
-        """L2-normalized float32 patch embeddings (B, D, h, w), comparable with text, of images of any size."""
-        tokens, grid = self.image_encoder.embed(images)
-        return self._dense(self.image_encoder.encode(tokens), grid)
+    def encode_dense(self, images: Tensor, read_out: str = 'patch') -> Tensor:
+        """Patch embeddings that are comparable with text.
+
+        Args:
+            images: Normalized images (B, 3, H, W) of any size.
+            read_out: ``'patch'`` or ``'value'``, see :func:`mmmaskclip.models.read_outs.dense_features`. Defaults to
+                ``'patch'``.
+
+        Returns:
+            (B, D, h, w), L2-normalized, float32; h and w are rounded up to whole patches, so that the last row and
+            column can reach over the image: :func:`~mmmaskclip.models.read_outs.upsample_patches` cuts that off.
+        """
+        return self._dense(*dense_features(self.image_encoder, images, read_out))
 
     def _dense(self, features: ImageFeatures, grid: tuple[int, int]) -> Tensor:
         patches = F.normalize(self.image_projection.dense(features).float(), dim=-1)

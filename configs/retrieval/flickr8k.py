@@ -1,0 +1,26 @@
+"""Retrieval on Flickr8k, dev split: 1,000 images with 5 captions each, R@1/5/10 both ways.
+
+python tools/test.py configs/retrieval/flickr8k.py CHECKPOINT --model configs/clip/vitt16_flickr8k.py
+
+The same images as in the validation of the Flickr8k configs, for any model. Set MMMASKCLIP_DATA to the folder that
+holds flickr8k/ (tar shards of 128 x 128 JPEG). Not run.
+"""
+
+_base_ = '../_base_/default_runtime.py'
+
+test_dataloader = dict(
+    flickr8k=dict(
+        batch_size=100,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='mmmaskclip.collate_image_text'),
+        dataset=dict(
+            type='IndexedShards',
+            urls='{{$MMMASKCLIP_DATA:../shared/data}}/flickr8k/dev-*.tar',
+            caption_key='json:captions',
+            transforms=[dict(type='torchvision/Resize', size=224), dict(type='torchvision/CenterCrop', size=224)],
+        ),
+    )
+)
+test_evaluator = dict(flickr8k=dict(type='RetrievalRecall', topk=(1, 5, 10), captions_per_image=5, num_images=1000))
+test_cfg = dict(type='EvaluationLoop')

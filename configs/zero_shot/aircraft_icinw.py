@@ -1,0 +1,17 @@
+"""Zero-shot on FGVC-Aircraft, variants, test split: ICinW's prompts, mean accuracy per class; for ICinW.
+
+python tools/test.py configs/zero_shot/aircraft_icinw.py CHECKPOINT --model CONFIG
+
+Not run.
+"""
+
+_base_ = './aircraft.py'
+
+test_dataloader = dict(
+    aircraft=dict(
+        dataset=dict(
+            classes='aircraft_icinw',
+        )
+    )
+)
+test_evaluator = dict(aircraft=dict(classes='aircraft_icinw'))

@@ -1,0 +1,19 @@
+"""Zero-shot on KITTI distance, VTAB's test split: SLIP's prompts, top-1; for ICinW.
+
+python tools/test.py configs/zero_shot/kitti_distance_icinw.py CHECKPOINT --model CONFIG
+
+Not run.
+"""
+
+_base_ = './kitti_distance.py'
+
+test_dataloader = dict(
+    kitti_distance=dict(
+        dataset=dict(
+            source=dict(type='torchvision/ImageFolder', root=_base_.data_root + '/kitti_distance_icinw/test'),
+            folder=_base_.data_root + '/kitti_distance_icinw/test',
+            num_samples=711,
+            get='One folder per class: above_20, below_20, below_8, no_vehicle.',
+        )
+    )
+)

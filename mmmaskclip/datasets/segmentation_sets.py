@@ -1,0 +1,53 @@
+"""Data sets that mmseg lacks. A config names this module in ``custom_imports``: it is not imported with
+``mmmaskclip.datasets``, because mmseg takes seconds."""
+
+from mmseg.datasets import BaseSegDataset, COCOStuffDataset
+
+from mmmaskclip.registry import DATASETS
+
+
+@DATASETS.register_module()
+class CamVidDataset(BaseSegDataset):
+    """CamVid in 11 classes, as Badrinarayanan et al. 2017 (SegNet) merge them. Mask value 11 is what they leave out.
+
+    Args:
+        img_suffix: Ending of the images. Defaults to ``'.jpg'``.
+        seg_map_suffix: Ending of the masks. Defaults to ``'.png'``.
+        **kwargs: Arguments of ``mmseg.BaseSegDataset``.
+    """
+
+    METAINFO = dict(
+        classes=(
+            'sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car', 'pedestrian', 'bicyclist',
+        ),
+        palette=[
+            [128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0],
+            [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192],
+        ],
+    )  # fmt: skip
+
+    def __init__(self, img_suffix: str = '.jpg', seg_map_suffix: str = '.png', **kwargs) -> None:
+        super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
+
+
+@DATASETS.register_module()
+class COCOObjectDataset(BaseSegDataset):
+    """The 80 things of COCO and the background, id 0, as GroupViT and TCL evaluate on it.
+
+    The masks come from the instance annotations, by TCL's ``convert_dataset/convert_coco.py``:
+    ``annotations/val2017/NAME_instanceTrainIds.png``.
+
+    Args:
+        img_suffix: Ending of the images. Defaults to ``'.jpg'``.
+        seg_map_suffix: Ending of the masks. Defaults to ``'_instanceTrainIds.png'``.
+        **kwargs: Arguments of ``mmseg.BaseSegDataset``.
+    """
+
+    # COCO-Stuff starts with the things, in the order of COCO.
+    METAINFO = dict(
+        classes=('background', *COCOStuffDataset.METAINFO['classes'][:80]),
+        palette=[[0, 0, 0], *COCOStuffDataset.METAINFO['palette'][:80]],
+    )
+
+    def __init__(self, img_suffix: str = '.jpg', seg_map_suffix: str = '_instanceTrainIds.png', **kwargs) -> None:
+        super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)

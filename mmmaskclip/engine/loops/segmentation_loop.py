@@ -1,0 +1,76 @@
+"""Zero-shot segmentation of mmseg's data sets by a pretrained model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from mmengine.model import is_model_wrapper
+from torch.utils.data import DataLoader
+
+from mmmaskclip.registry import LOOPS
+
+from .evaluation_loop import EvaluationLoop
+
+
+@LOOPS.register_module()
+class ZeroShotSegmentationLoop(EvaluationLoop):
+    """Evaluates a pretraining model on mmseg's data sets with mmseg's metrics; serves as ``test_cfg`` and ``val_cfg``.
+
+    The config's ``model`` stays that of the pretraining, and so do its checkpoints: for every task the loop puts a
+    ``ZeroShotSegmentor`` around it, with the weights as they are at that moment.
+
+    Args:
+        runner: The runner.
+        dataloader: As for :class:`EvaluationLoop`, with data sets of mmseg.
+        evaluator: As for :class:`EvaluationLoop`, with metrics of mmseg.
+        segmentor: Arguments of :class:`mmmaskclip.models.segmentors.ZeroShotSegmentor` without ``pretrainer``;
+            ``classes`` defaults to the data set's own.
+        num_images: How many images each data set must have. Defaults to any number above 0.
+
+    Raises:
+        FileNotFoundError: If the ``data_root`` of a data set does not exist.
+        ValueError: If a data set has another number of images; and while running, if there are not as many classes as
+            it has.
+    """
+
+    def __init__(
+        self, runner: Any, dataloader: Any, evaluator: Any, segmentor: dict, num_images: int | None = None
+    ) -> None:
+        for loader in [dataloader] if 'dataset' in dataloader else dataloader.values():
+            root = isinstance(loader, Mapping) and loader['dataset'].get('data_root')
+            if root and not Path(root).is_dir():
+                raise FileNotFoundError(
+                    f'There is no data set in {root!r}: get it as docs/evaluation.md says, or set data_root in '
+                    'test_dataloader to where it is.'
+                )
+        super().__init__(runner, dataloader, evaluator)
+        self.segmentor = dict(segmentor)
+        for task, loader in self.dataloaders.items():
+            dataset: Any = loader.dataset
+            found = len(dataset)
+            if found == 0 or num_images not in (None, found):
+                raise ValueError(
+                    f'The data set of task {task!r} has {found} images, but must have {num_images or "some"}: check '
+                    f'its split and folders (data_root={dataset.data_root!r}), or set test_cfg.num_images.'
+                )
+
+    def _run_task(self, task: str, loader: DataLoader, mode: str, done: int) -> None:
+        # Here, not at the top: runs without segmentation need not wait for mmseg.
+        from mmmaskclip.models.segmentors import ZeroShotSegmentor
+
+        model, dataset = self.runner.model, cast(Any, loader.dataset)
+        names = dataset.metainfo['classes']
+        segmentor = ZeroShotSegmentor(
+            model.module if is_model_wrapper(model) else model, **{'classes': names, **self.segmentor}
+        )
+        if segmentor.num_classes != len(names):
+            raise ValueError(
+                f'segmentor.classes are {segmentor.num_classes} (the background included), but the data set of task '
+                f'{task!r} has {len(names)}: {", ".join(names[:5])}, ...'
+            )
+        evaluator = self.evaluators[task]
+        for batch_idx, data_batch in enumerate(loader, done):
+            self.runner.call_hook(f'before_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch)
+            outputs = segmentor.test_step(data_batch)
+            evaluator.process(data_samples=outputs, data_batch=data_batch)
+            self.runner.call_hook(f'after_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)

@@ -1,0 +1,187 @@
+"""A suite of evaluations of one checkpoint, one set after the other, resumed where it stopped."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from mmmaskclip.datasets.labelled_images import MissingImages
+from mmmaskclip.registry import LOOPS
+
+from .evaluation_loop import EvaluationLoop
+from .suite_table import Published, average, format_suite
+
+
+@LOOPS.register_module()
+class SuiteLoop(EvaluationLoop):
+    """Evaluates a checkpoint on every set of a suite that is present; serves as ``test_cfg``.
+
+    Sets are built one at a time, when they are evaluated. A set whose images are missing (its dataset raises
+    ``MissingImages``) is named and left out; any other error, such as a wrong number of samples, ends the run. After
+    each set the results are written to ``WORK_DIR/SUITE_HASH.json``, HASH of the weights; a set that stands there with
+    the same fingerprint is not evaluated again. A fingerprint is made of the weights, the model's config, class names,
+    templates, the configs of dataset and metric, the number of samples and the precision. At the end comes a table,
+    with the average of the sets' ``score`` beside what papers report.
+
+    Args:
+        runner: The runner.
+        dataloader: Config of each set's dataloader, by name.
+        evaluator: Config of each set's metric, by name; a metric with ``score``, such as ``ZeroShotClassification``.
+        suite: Name of the suite, for the table and the file.
+        published: Averages that papers report: for each a dict with ``name``, ``average``, ``source``, and ``without``,
+            the sets of the suite that it leaves out.
+
+    Raises:
+        ValueError: If dataloaders and evaluators are not those of the same sets, or ``without`` names none of them.
+    """
+
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: Mapping[str, Any],
+        evaluator: Mapping[str, Any],
+        suite: str,
+        published: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        if not isinstance(evaluator, Mapping) or dataloader.keys() != evaluator.keys():
+            raise ValueError(f'{suite}: dataloaders are of {list(dataloader)}, evaluators of {list(evaluator)}')
+        self.configs = {name: (dataloader[name], evaluator[name]) for name in dataloader}
+        self.suite = suite
+        self.published = [Published.of(row, self.configs) for row in published]
+        # No tasks yet: the base class builds all of them at once.
+        super().__init__(runner, {}, {})
+
+    @torch.no_grad()
+    def run(self) -> dict[str, float]:
+        """Runs every set that is present and not done.
+
+        Returns:
+            All metrics of all sets that are present, as ``SET/METRIC``, and ``average`` of their scores, on every
+            process.
+
+        Raises:
+            MissingImages: If no set is present.
+            ValueError: If a set's metric gives no ``score``.
+        """
+        model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+        weights = _hash_weights(model)
+        path = Path(self.runner.work_dir, f'{self.suite}_{weights[:12]}.json')
+        # One process reads: files may differ while another one writes.
+        known = _of_main_process(_read(path) if is_main_process() else None)
+        results: dict[str, dict] = {}
+        missing: dict[str, str] = {}
+        for number, name in enumerate(self.configs, 1):
+            reason = self._build(name)
+            if reason:
+                missing[name] = reason
+                continue
+            fingerprint = self._fingerprint(name, weights)
+            if known.get(name, {}).get('fingerprint') == fingerprint:
+                print_log(f'{name} ({number} of {len(self.configs)}) is done already: see {path}', logger='current')
+                results[name] = known[name]
+            else:
+                results[name] = {'metrics': self._evaluate(name), 'fingerprint': fingerprint}
+                # What is not reached yet stays in the file for the next call.
+                self._write(path, {**known, **results}, missing)
+        self._release()
+        if not results:
+            listed = '\n  '.join(missing.values())
+            raise MissingImages(f'None of the {len(missing)} sets of {self.suite} is present:\n  {listed}')
+        self._write(path, results, missing)
+        scores = {name: result['metrics']['score'] for name, result in results.items()}
+        print_log(format_suite(self.suite, list(self.configs), scores, missing, self.published), logger='current')
+        metrics = {f'{name}/{key}': value for name, found in results.items() for key, value in found['metrics'].items()}
+        return {**metrics, f'{self.suite}/average': average(scores)}
+
+    def _build(self, name: str) -> str:
+        """Makes one set the only task of this loop; says why where it is missing, on all processes alike."""
+        self._release()
+        dataloader, evaluator = self.configs[name]
+        reason = ''
+        try:
+            self.dataloaders[name] = self._build_dataloader(self.runner, dataloader)
+        except MissingImages as error:
+            reason = f'{name}: {error}'
+        # Another machine may lack what this one has; all must take the same way.
+        reason = next(filter(None, _of_all_processes(reason)), '')
+        if not reason:
+            self.evaluators[name] = self._build_evaluator(self.runner, name, evaluator)
+            self.evaluators[name].dataset_meta = getattr(self.dataloaders[name].dataset, 'metainfo', None)
+        return reason
+
+    def _release(self) -> None:
+        self.dataloaders.clear()
+        self.evaluators.clear()
+
+    def _evaluate(self, name: str) -> dict[str, float]:
+        prefix = f'{name}/'
+        found = {key.removeprefix(prefix): float(value) for key, value in EvaluationLoop.run(self).items()}
+        if 'score' not in found:
+            raise ValueError(f'the metric of {name} gives {sorted(found)} and no score; a suite averages scores')
+        return found
+
+    def _fingerprint(self, name: str, weights: str) -> dict[str, Any]:
+        (dataloader, metric), prompts = self.configs[name], self.evaluators[name].metrics[0].prompts
+        dataset, device = dataloader['dataset'], next(self.runner.model.parameters()).device.type
+        precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        return {
+            'weights': weights,
+            'model': _hash(self.runner.cfg.get('model')),
+            'classes': _hash(prompts.classes),
+            'templates': _hash(prompts.templates),
+            'transforms': _hash(dataset.get('transforms')),
+            'dataset': _hash(dataset),
+            'metric': _hash(metric),
+            'num_samples': len(cast(Any, self.dataloaders[name].dataset)),
+            'num_classes': len(prompts.classes),
+            'precision': str(precision),
+        }
+
+    def _write(self, path: Path, results: Mapping[str, dict], missing: Mapping[str, str]) -> None:
+        if not is_main_process():
+            return
+        scores = {name: result['metrics']['score'] for name, result in results.items()}
+        content = {'suite': self.suite, 'average': average(scores), 'sets': results, 'missing': list(missing)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Moved into place, so that an interrupted write loses nothing.
+        part = path.with_suffix('.part')
+        part.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+        part.replace(path)
+
+
+def _read(path: Path) -> dict[str, dict]:
+    return json.loads(path.read_text(encoding='utf-8'))['sets'] if path.is_file() else {}
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _hash_weights(model: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
+        # As bytes, because NumPy has no bfloat16.
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _of_main_process(value: Any) -> Any:
+    return _of_all_processes(value)[0]
+
+
+def _of_all_processes(value: Any) -> list:
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values

@@ -1,0 +1,175 @@
+"""k-nearest-neighbour classification on frozen features. Ours, because mmpretrain has no k-NN metric."""
+
+from collections.abc import Sequence, Sized
+from typing import Any, cast
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from mmmaskclip.registry import METRICS
+
+from .frozen_features import build_train_loader, check_size, gather_in_order, pooled_features
+
+
+@METRICS.register_module()
+class KNNClassification(BaseMetric):
+    """Weighted k-NN accuracy on the frozen image tower (DINO's eval_knn.py; Wu et al. 2018): each of the k most similar
+    training images votes for its class with ``exp(cosine similarity / temperature)``.
+
+    Features are those before the projection, pooled as the model pools (class token or mean of the patch tokens), and
+    L2-normalized. Reported in percent: ``top1`` and, with more than 5 classes, ``top5``.
+
+    The training features are computed anew for each evaluation, because the model has changed: a pass over the training
+    split without gradients. They stay on the model's device: N x C float32.
+
+    Args:
+        train_dataloader: Config of a loader of the training split, with the transforms of the test split: ``dataset``
+            (samples with ``image`` and ``label``), ``batch_size`` and, if wanted, ``num_workers``; no sampler.
+        k: Neighbours. Defaults to 20, DINO's best.
+        temperature: Defaults to 0.07, DINO's.
+        collect_device: How results travel between processes, see ``RetrievalRecall``.
+        prefix: Prefix of the metric names; the loop sets the task's name.
+    """
+
+    default_prefix = 'knn'
+
+    def __init__(
+        self,
+        train_dataloader: dict,
+        k: int = 20,
+        temperature: float = 0.07,
+        collect_device: str = 'gpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.train_dataloader = train_dataloader
+        self.k = k
+        self.temperature = temperature
+        self.model: Any = None
+        self.train_features: Any = None
+        self._loader: DataLoader | None = None
+
+    @torch.no_grad()
+    def prepare(self, model: nn.Module) -> None:
+        """Computes the features of the training split.
+
+        Args:
+            model: See ``pooled_features``; in evaluation mode.
+
+        Raises:
+            ValueError: If there are fewer than k training samples, or their labels are not one class each.
+        """
+        if self._loader is None:
+            self._loader = build_train_loader(self.train_dataloader)
+        total = len(cast(Sized, self._loader.dataset))
+        if total < self.k:
+            raise ValueError(f'k={self.k} neighbours of {total} training samples: lower k, or check the training split')
+        self.model = model
+        features, labels = [], []
+        batch: dict = {}
+        for batch in self._loader:
+            features.append(self._features(batch))
+            labels.append(_class_labels(batch).to(features[-1].device))
+        self.train_features = gather_in_order(torch.cat(features), total)
+        self.train_labels = gather_in_order(torch.cat(labels), total)
+        self.num_classes = int(self.train_labels.max()) + 1
+        self.train_size = tuple(batch['image'].shape[-2:])
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Ranks the right class of each sample of one batch.
+
+        Args:
+            data_batch: ``image`` uint8 (B, 3, H, W), ``label`` (B,) and, if there is, ``key``.
+            data_samples: Not used: they hold projected embeddings.
+
+        Raises:
+            RuntimeError: If ``prepare`` was not called.
+            ValueError: If a label does not occur in the training split, or images are of another size than there.
+        """
+        if self.model is None:
+            raise RuntimeError('KNNClassification.prepare(model) must be called before a batch is processed')
+        check_size(data_batch, self.train_size)
+        labels = _class_labels(data_batch)
+        for index, label in enumerate(labels.tolist()):
+            if not 0 <= label < self.num_classes:
+                key = data_batch['key'][index] if 'key' in data_batch else index
+                raise ValueError(
+                    f'sample {key!r} has label {label}, but the training split has the classes 0 to '
+                    f'{self.num_classes - 1}: train_dataloader does not belong to this test split'
+                )
+        votes = knn_votes(self._features(data_batch), self.train_features, self.train_labels, self.k, self.temperature)
+        labels = labels.to(votes.device)
+        own = votes.gather(1, labels[:, None])
+        before = torch.arange(votes.shape[1], device=votes.device) < labels[:, None]
+        ranks = ((votes > own) | ((votes == own) & before)).sum(1)
+        self.results.extend(ranks.tolist())
+
+    def evaluate(self, size: int) -> dict:
+        """BaseMetric's, and then lets go of the training features: training needs the memory, on every process."""
+        metrics = super().evaluate(size)
+        self.model = self.train_features = None
+        return metrics
+
+    def compute_metrics(self, results: list[int]) -> dict[str, float]:
+        """Accuracies in percent over all samples.
+
+        Args:
+            results: For each sample the rank (0 = first) that its class got.
+
+        Returns:
+            ``top1``, and ``top5`` with more than 5 classes.
+        """
+        ranks = np.array(results)
+        metrics = {'top1': 100 * float((ranks < 1).mean())}
+        if self.num_classes > 5:
+            metrics['top5'] = 100 * float((ranks < 5).mean())
+        return metrics
+
+    def _features(self, batch: dict) -> Tensor:
+        return F.normalize(pooled_features(self.model, batch), dim=-1)
+
+
+def knn_votes(
+    features: Tensor, train_features: Tensor, train_labels: Tensor, k: int, temperature: float, block: int = 65536
+) -> Tensor:
+    """Votes of the k nearest training samples; of equally near ones, those with the lower index count.
+
+    Args:
+        features: (B, C), L2-normalized.
+        train_features: (N, C), L2-normalized; N >= k.
+        train_labels: int64 (N,).
+        k: Neighbours.
+        temperature: Of the weights ``exp(similarity / temperature)``.
+        block: How many training samples are held in float64 at once.
+
+    Returns:
+        float32 (B, highest label + 1).
+    """
+    # float64 rounded to float32: neighbours then depend neither on the batch nor on the kernel.
+    queries = features.double()
+    scores = torch.cat([(queries @ part.double().T).float() for part in train_features.split(block)], dim=1)
+    nearest = scores.topk(k, dim=1)
+    # Which of several equal scores topk takes is not defined; the few rows where it had a choice are sorted.
+    choice = (scores >= nearest.values[:, -1:]).sum(1) > k
+    indices = nearest.indices
+    indices[choice] = scores[choice].sort(dim=1, descending=True, stable=True).indices[:, :k]
+    # Relative to the nearest, which changes no order and keeps a small temperature from overflowing.
+    weights = ((scores.gather(1, indices) - nearest.values[:, :1]).double() / temperature).exp()
+    votes = weights.new_zeros(len(features), int(train_labels.max()) + 1)
+    return votes.scatter_add(1, train_labels[indices], weights).float()
+
+
+def _class_labels(batch: dict) -> Tensor:
+    if 'label' not in batch:
+        raise ValueError(f'k-NN needs a label for each image, the data set gives {sorted(batch)}: set its label_key')
+    labels = batch['label']
+    if labels.ndim != 1:
+        raise ValueError(
+            f'k-NN needs one class for each image, got labels of shape {tuple(labels.shape[1:])}: this data set has '
+            'several classes per image'
+        )
+    return labels.long()

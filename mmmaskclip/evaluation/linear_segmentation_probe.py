@@ -1,0 +1,235 @@
+"""Linear segmentation on frozen patch tokens. Ours: mmseg trains a head in a run of its own, not in a metric."""
+
+import math
+from collections.abc import Sequence, Sized
+from typing import Any, cast
+
+import numpy as np
+import torch
+from mmengine.dist import broadcast
+from mmengine.evaluator import BaseMetric
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from mmmaskclip.registry import METRICS
+
+from .frozen_features import build_train_loader, check_size, gather_in_order, patch_features
+
+
+@METRICS.register_module()
+class LinearSegmentationProbe(BaseMetric):
+    """mIoU of a linear classifier of the frozen image tower's patch tokens.
+
+    As in DINOv2's linear segmentation a token is standardized and classified by one linear layer, and the logits are
+    upsampled to the mask. Its training is ours, small enough for a validation: tokens are computed once, without
+    augmentation, and a token's target is the share of each class among its pixels, so that nothing is upsampled. From
+    zero, with fixed batches: the same model gives the same result. Numbers compare between models under this probe,
+    not with DINOv2's 40,000 iterations.
+
+    Reported in percent: ``mIoU``, ``mAcc`` and ``aAcc`` as mmseg's ``IoUMetric`` defines them. Tokens and targets of
+    the whole training split stay on the model's device meanwhile, as float16: 110 MB for CamVid's 367 images at 224
+    with patch 16 and 768 channels.
+
+    Args:
+        train_dataloader: Config of a loader of the training split, with the transforms of the test split (the whole
+            image in one size, no crop): ``dataset`` (samples with ``image`` and ``mask``), ``batch_size`` and, if
+            wanted, ``num_workers``; no sampler.
+        num_classes: Classes are the mask values 0 to ``num_classes - 1``.
+        ignore_index: Mask value that counts neither as right nor as wrong. Defaults to 255.
+        steps: Steps of AdamW, its learning rate falling to 0 by a cosine. Defaults to 1000.
+        batch_size: Tokens per step. Defaults to 4096.
+        lr: Learning rate of the first step. Defaults to 0.01.
+        weight_decay: Defaults to 1e-4, DINOv2's.
+        collect_device: How results travel between processes, see ``RetrievalRecall``.
+        prefix: Prefix of the metric names; the loop sets the task's name.
+    """
+
+    default_prefix = 'linear_segmentation'
+
+    def __init__(
+        self,
+        train_dataloader: dict,
+        num_classes: int,
+        ignore_index: int = 255,
+        steps: int = 1000,
+        batch_size: int = 4096,
+        lr: float = 0.01,
+        weight_decay: float = 1e-4,
+        collect_device: str = 'gpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.train_dataloader = train_dataloader
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.budget: dict[str, Any] = dict(steps=steps, batch_size=batch_size, lr=lr, weight_decay=weight_decay)
+        self.model: nn.Module | None = None
+        self.head: Tensor | None = None
+        self._loader: DataLoader | None = None
+
+    def prepare(self, model: nn.Module) -> None:
+        """Trains the classifier on the training split.
+
+        Args:
+            model: See ``patch_features``; in evaluation mode. It is not changed.
+
+        Raises:
+            ValueError: If images differ in size, or a mask holds a value that is not that of a class.
+        """
+        if self._loader is None:
+            self._loader = build_train_loader(self.train_dataloader)
+        self.model = model
+        tokens, shares = [], []
+        batch: dict = {}
+        for batch in self._loader:
+            features = patch_features(model, batch)
+            tokens.append(features.flatten(1, 2).half())
+            if tokens[-1].shape[1:] != tokens[0].shape[1:]:
+                raise ValueError(
+                    f'training images with {tokens[0].shape[1]} and with {tokens[-1].shape[1]} patches: give '
+                    'torchvision/Resize a height and a width'
+                )
+            masks = self._masks(batch)
+            shares.append(class_shares(masks, features.shape[1:3], self.num_classes).to(features.device).half())
+        self.train_size = tuple(batch['image'].shape[-2:])
+        total = len(cast(Sized, self._loader.dataset))
+        self.head = fit_linear_head(
+            gather_in_order(torch.cat(tokens), total).flatten(0, 1),
+            gather_in_order(torch.cat(shares), total).flatten(0, 1),
+            **self.budget,
+        )
+        # Every process has trained on the same; this removes what their machines may have rounded differently.
+        broadcast(self.head)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Counts the pixels of one batch.
+
+        Args:
+            data_batch: ``image`` uint8 (B, 3, h, w), ``mask`` uint8 (B, H, W) and, if there is, ``key``.
+            data_samples: Not used: they hold projected embeddings.
+
+        Raises:
+            RuntimeError: If ``prepare`` was not called.
+            ValueError: If a mask holds a value that is not that of a class, or images are of another size than those of
+                the training split.
+        """
+        # Here, not at the top: importing mmseg takes seconds that runs without segmentation need not wait for.
+        from mmseg.evaluation import IoUMetric
+
+        if self.model is None or self.head is None:
+            raise RuntimeError('LinearSegmentationProbe.prepare(model) must be called before a batch is processed')
+        check_size(data_batch, self.train_size)
+        masks = self._masks(data_batch)
+        tokens = patch_features(self.model, data_batch)
+        # The bias takes the tokens' mean away again: in bfloat16 little of the difference would be left.
+        with torch.autocast(tokens.device.type, enabled=False):
+            logits = F.linear(tokens, self.head[:, :-1], self.head[:, -1]).permute(0, 3, 1, 2)
+        for sample, mask in zip(logits, masks, strict=True):
+            predicted = F.interpolate(sample[None], size=mask.shape, mode='bilinear', align_corners=False)[0].argmax(0)
+            # `_masks` has marked what is ignored.
+            areas = IoUMetric.intersect_and_union(predicted.cpu(), mask, self.num_classes, self.num_classes)
+            self.results.append(torch.stack(areas).numpy())
+
+    def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
+        """IoU and accuracies in percent over all samples.
+
+        Args:
+            results: For each sample (4, K): pixels of intersection, union, prediction and ground truth per class.
+
+        Returns:
+            ``mIoU``, ``mAcc`` and ``aAcc``; a class that neither occurs nor is predicted is left out of the means.
+        """
+        from mmseg.evaluation import IoUMetric
+
+        areas = torch.from_numpy(np.stack(results).sum(axis=0, dtype=np.float64))
+        found = IoUMetric.total_area_to_metrics(*areas)
+        return {
+            'mIoU': 100 * float(np.nanmean(found['IoU'])),
+            'mAcc': 100 * float(np.nanmean(found['Acc'])),
+            'aAcc': 100 * float(found['aAcc']),
+        }
+
+    def _masks(self, batch: dict) -> Tensor:
+        """int64 (B, H, W), ``num_classes`` where a pixel is ignored."""
+        if 'mask' not in batch:
+            raise ValueError(f'the probe needs a mask for each image, the data set gives {sorted(batch)}')
+        masks = batch['mask'].cpu().long()
+        ignored = masks == self.ignore_index
+        unknown = (masks >= self.num_classes) & ~ignored
+        if unknown.any():
+            index = int(unknown.flatten(1).any(1).nonzero()[0])
+            key = batch['key'][index] if 'key' in batch else index
+            raise ValueError(
+                f'the mask of sample {key!r} holds the value {int(masks[unknown][0])}, but there are '
+                f'{self.num_classes} classes and {self.ignore_index} is ignored: correct num_classes or ignore_index'
+            )
+        return masks.masked_fill(ignored, self.num_classes)
+
+
+def class_shares(masks: Tensor, grid: Sequence[int], num_classes: int) -> Tensor:
+    """The share of each class among the pixels of each patch.
+
+    Args:
+        masks: int64 (B, H, W), values 0 to K; the last stands for pixels that do not count.
+        grid: Rows h and columns w of the patches, which cover the mask whatever its size.
+        num_classes: K.
+
+    Returns:
+        float32 (B, h * w, K). A patch's shares add up to less than 1 by what does not count.
+    """
+    batch, height, width = masks.shape
+    rows, columns = grid
+    down = torch.arange(height) * rows // height
+    across = torch.arange(width) * columns // width
+    patch = down[:, None] * columns + across + torch.arange(batch)[:, None, None] * rows * columns
+    bins = batch * rows * columns * (num_classes + 1)
+    counts = torch.bincount((patch * (num_classes + 1) + masks).flatten(), minlength=bins)
+    counts = counts.view(batch, rows * columns, num_classes + 1)
+    return counts[..., :-1] / counts.sum(-1, keepdim=True).clamp(min=1)
+
+
+def fit_linear_head(
+    tokens: Tensor, shares: Tensor, steps: int, batch_size: int, lr: float, weight_decay: float
+) -> Tensor:
+    """Fits a linear classifier of standardized tokens by AdamW on the cross entropy with soft targets.
+
+    Args:
+        tokens: (N, C).
+        shares: (N, K), see ``class_shares``; a token weighs as much as its shares add up to.
+        steps: Steps, the learning rate falling to 0 by a cosine.
+        batch_size: Tokens per step, drawn with replacement, the same in every call.
+        lr: First learning rate.
+        weight_decay: Of the weights of the standardized tokens.
+
+    Returns:
+        float32 (K, C + 1): weights of the tokens as they are, and the bias.
+
+    Raises:
+        ValueError: If no pixel of the training masks counts.
+    """
+    seen = shares.sum(1) > 0
+    if not seen.any():
+        raise ValueError('no pixel of the training masks is of a class: all are ignored; check ignore_index')
+    tokens, shares = tokens[seen], shares[seen]
+    mean, std = tokens.float().mean(0), tokens.float().std(0, correction=0).clamp(min=1e-6)
+    weight = torch.zeros(shares.shape[1], tokens.shape[1], device=tokens.device, requires_grad=True)
+    bias = torch.zeros(shares.shape[1], device=tokens.device, requires_grad=True)
+    groups = [dict(params=[weight], weight_decay=weight_decay), dict(params=[bias], weight_decay=0.0)]
+    optimizer = torch.optim.AdamW(groups, lr=lr)
+    generator = torch.Generator().manual_seed(0)
+    # Evaluation runs without gradients and perhaps in bfloat16, which would lose the small last steps.
+    with torch.enable_grad(), torch.autocast(tokens.device.type, enabled=False):
+        for step in range(steps):
+            optimizer.param_groups[0]['lr'] = optimizer.param_groups[1]['lr'] = (
+                lr * (1 + math.cos(math.pi * step / steps)) / 2
+            )
+            chosen = torch.randint(len(tokens), (batch_size,), generator=generator).to(tokens.device)
+            inputs, targets = (tokens[chosen].float() - mean) / std, shares[chosen].float()
+            log_probabilities = F.linear(inputs, weight, bias).log_softmax(1)
+            loss = -(targets * log_probabilities).sum() / targets.sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    weight = weight.detach() / std
+    return torch.cat((weight, (bias.detach() - weight @ mean)[:, None]), dim=1)

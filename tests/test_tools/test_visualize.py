@@ -1,0 +1,130 @@
+"""The two tools that draw pictures, as a user runs them and from inside."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mmmaskclip.apis import ImageTextInferencer
+from mmmaskclip.datasets.prompts import load_prompts
+from mmmaskclip.registry import MODELS
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory, tiny_model_cfg):
+    """A folder with the config and weights of a tiny model, two images of different sizes, and a mask."""
+    folder = tmp_path_factory.mktemp('files')
+    model = tiny_model_cfg()
+    model['text_encoder']['vocab_size'] = 49408
+    Config(dict(model=model)).dump(folder / 'tiny.py')
+    torch.manual_seed(0)
+    torch.save({'state_dict': MODELS.build(model).state_dict()}, folder / 'weights.pth')
+    random = np.random.default_rng(0)
+    for name, size in (('a', (24, 43)), ('b', (57, 30))):
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f'{name}.png')
+        Image.fromarray(np.full(size, 255, np.uint8)).save(folder / f'mask_{name}.png')
+    return folder
+
+
+@pytest.fixture
+def draw(files, monkeypatch):
+    """A function that runs a tool on both images inside this process and gives what it would draw."""
+
+    def run(name, *arguments):
+        drawn = []
+        tool = runpy.run_path(str(TOOLS / f'visualize_{name}.py'))
+        function = {'similarity': 'draw_similarity_maps', 'segmentation': 'draw_segmentations'}[name]
+        monkeypatch.setitem(tool['main'].__globals__, function, lambda *given: drawn.append(given))
+        images = [str(files / 'a.png'), str(files / 'b.png')]
+        tool['main']([*images, '--config', str(files / 'tiny.py'), *map(str, arguments)])
+        return drawn[0]
+
+    return run
+
+
+@pytest.fixture
+def model(files):
+    return ImageTextInferencer(files / 'tiny.py', files / 'weights.pth')
+
+
+def test_similarity_tool_draws_every_image_under_every_checkpoint(files, draw, model):
+    rows, words, out, scale = draw(
+        'similarity',
+        *('--words', 'cat', 'dog', '--captions', 'a cat', 'a dog', '--checkpoints', files / 'weights.pth', 'none'),
+        *('--size', 40, '--mode', 'sliding', '--read-out', 'value', '--scale', 'map', '--out', 'maps.png'),
+    )
+    assert (words, out, scale) == (['cat', 'dog'], 'maps.png', 'map')
+    assert [row.title.split()[-1] for row in rows] == ['weights', 'none', 'weights', 'none']
+    assert [row.caption for row in rows] == ['a cat', 'a cat', 'a dog', 'a dog']
+    assert [row.maps.shape for row in rows] == [(3, 24, 43)] * 2 + [(3, 57, 30)] * 2
+    assert (rows[2].image == np.asarray(Image.open(files / 'b.png'))).all()
+    expected = model.similarity_maps(files / 'b.png', ['cat', 'dog', 'a dog'], 40, 'sliding', 'value')
+    np.testing.assert_allclose(rows[2].maps, expected.cpu().numpy(), atol=1e-6)
+    assert not np.allclose(rows[2].maps, rows[3].maps)
+
+
+def test_similarity_tool_can_show_what_the_global_embedding_sees(files, draw):
+    rows = draw('similarity', '--words', 'cat', '--captions', 'pets', '--crop', '--checkpoints', 'none')[0]
+    assert [row.caption for row in rows] == ['pets', 'pets']
+    assert (rows[1].image == np.asarray(Image.open(files / 'b.png'))[14:44]).all()
+    assert [row.title for row in rows] == ['', '']
+
+
+def test_segmentation_tool_draws_labels_of_every_model_beside_the_truth(files, draw, model):
+    rows, titles, classes, out, colours = draw(
+        'segmentation',
+        *('--classes', 'cat,kitten', 'dog', 'sky', '--checkpoints', files / 'weights.pth', 'none'),
+        *('--masks', files / 'mask_a.png', files / 'mask_b.png', '--names', 'A', 'B', '--out', 'classes.png'),
+    )
+    assert (titles, classes, out, colours) == (['truth', 'A', 'B'], ['cat', 'dog', 'sky'], 'classes.png', None)
+    assert [row.labels.shape for row in rows] == [(3, 24, 43), (3, 57, 30)]
+    assert (rows[0].labels[0] == 255).all()
+    expected = model.segment(files / 'a.png', [['cat', 'kitten'], 'dog', 'sky'], load_prompts('imagenet_7').templates)
+    assert (rows[0].labels[1] == expected.cpu().numpy()).all()
+
+
+def test_mask_that_belongs_to_another_image_is_named(files, draw):
+    masks = ('--masks', files / 'mask_b.png', files / 'mask_a.png')
+    with pytest.raises(ValueError, match=r'mask_b.png: L of size \(30, 57\) is no label map of .* size \(43, 24\)'):
+        draw('segmentation', '--classes', 'cat', 'dog', '--checkpoints', 'none', *masks)
+
+
+def test_segmentation_tool_takes_classes_of_a_prompt_file_or_of_mmseg(draw):
+    assert draw('segmentation', '--classes', 'scenes', '--checkpoints', 'none')[2][0] == 'red circle'
+    _, _, classes, _, colours = draw('segmentation', '--classes', 'mmseg:ADE', '--crop', '--checkpoints', 'none')
+    assert (len(classes), classes[0], colours[0]) == (150, 'wall', (120, 120, 120))
+
+
+@pytest.mark.parametrize(
+    ('name', 'arguments', 'message'),
+    [
+        ('similarity', ['--words', 'x', '--checkpoints', *['none'] * 2, '--names', 'A'], '1 names for 2 checkpoints'),
+        ('similarity', ['--words', 'x', '--checkpoints', 'none', '--captions', *'abc'], '3 captions for 2 images'),
+        ('similarity', ['--words', 'x', '--checkpoints', 'none', '--config', *'abc'], '3 configs for 1 checkpoints'),
+        ('segmentation', ['--classes', 'x', '--checkpoints', 'none', '--masks', 'a.png'], '1 masks for 2 images'),
+    ],
+)
+def test_numbers_that_do_not_fit_are_an_error(draw, capsys, name, arguments, message):
+    with pytest.raises(SystemExit):
+        draw(name, *arguments)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('name', 'what'), [('similarity', ['--words', 'cat', 'dog']), ('segmentation', ['--classes', 'cat', 'dog'])]
+)
+def test_tool_writes_a_picture(run_tool, files, tmp_path, name, what):
+    out = tmp_path / 'new' / 'picture.png'
+    done = run_tool(
+        *(sys.executable, TOOLS / f'visualize_{name}.py', files / 'a.png', files / 'b.png', *what, '--out', out),
+        *('--config', files / 'tiny.py', '--checkpoints', files / 'weights.pth', 'none'),
+    )
+    assert f'wrote {out}' in done.stdout
+    assert Image.open(out).size[0] > 400

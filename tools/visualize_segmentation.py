@@ -1,0 +1,93 @@
+"""Draws zero-shot segmentations over images, with a legend: one row per image, one column per checkpoint.
+
+    python tools/visualize_segmentation.py a.jpg b.jpg --classes sky road car person \\
+        --config configs/maskclip/vitt16_flickr8k.py \\
+        --checkpoints work_dirs/maskclip/vitt16_flickr8k/epoch_10.pth --size 224 --mode sliding --out classes.png
+"""
+
+import argparse
+
+import numpy as np
+from PIL import Image
+from torchvision.transforms.v2 import functional as TF
+
+from mmmaskclip.evaluation.class_embeddings import ClassPrompts
+from mmmaskclip.visualization import SegmentationRow, draw_segmentations
+from mmmaskclip.visualization.compared_models import (
+    add_model_arguments,
+    check_model_arguments,
+    load_models,
+    open_images,
+)
+from mmmaskclip.visualization.segmentation_overlay import Colour
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_arguments(parser)
+    parser.add_argument(
+        '--classes',
+        nargs='+',
+        required=True,
+        help='names, with commas between synonyms; or one prompt file that has classes; or mmseg:ADE, mmseg:VOC, ..., '
+        'with the names and colours that mmseg has for this dataset',
+    )
+    parser.add_argument('--templates', help="prompt file with templates [the classes' own, or imagenet_7]")
+    parser.add_argument('--masks', nargs='+', help='for each image a label map, drawn as a column of its own')
+    parser.add_argument('--out', default='segmentation.png', help='picture to write [segmentation.png]')
+    args = parser.parse_args(argv)
+    check_model_arguments(parser, args)
+    if args.masks and len(args.masks) != len(args.images):
+        parser.error(f'{len(args.masks)} masks for {len(args.images)} images: give one for each')
+    return args
+
+
+def read_classes(given: list[str], templates: str | None) -> tuple[ClassPrompts, list[Colour] | None]:
+    """The classes with their templates, and their colours where a dataset of mmseg fixes them."""
+    if len(given) > 1:
+        return ClassPrompts([name.split(',') for name in given], templates or 'imagenet_7'), None
+    if not given[0].startswith('mmseg:'):
+        return ClassPrompts(given[0], templates), None
+    # Here, not at the top: it takes seconds.
+    from mmseg.utils import get_classes, get_palette
+
+    dataset = given[0].removeprefix('mmseg:').lower()
+    return ClassPrompts(get_classes(dataset), templates or 'imagenet_7'), [tuple(rgb) for rgb in get_palette(dataset)]
+
+
+def read_mask(path: str, image: Image.Image, crop: bool) -> np.ndarray:
+    """A label map (H, W), cropped as the image is."""
+    mask = Image.open(path)
+    mask = TF.center_crop(mask, min(mask.size)) if crop else mask
+    if mask.size != image.size or len(mask.getbands()) != 1:
+        raise ValueError(f'{path}: {mask.mode} of size {mask.size} is no label map of an image of size {image.size}')
+    return np.asarray(mask)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    prompts, colours = read_classes(args.classes, args.templates)
+    images = open_images(args.images, args.crop)
+    titles, columns = [], []
+    if args.masks:
+        titles.append('truth')
+        columns.append([read_mask(path, image, args.crop) for path, image in zip(args.masks, images, strict=True)])
+    for name, model in load_models(args):
+        titles.append(name or 'prediction')
+        columns.append(
+            [
+                model.segment(image, prompts.classes, prompts.templates, args.size, args.mode, args.read_out)
+                .cpu()
+                .numpy()
+                for image in images
+            ]
+        )
+    rows = [
+        SegmentationRow(np.asarray(image), np.stack(labels)) for image, *labels in zip(images, *columns, strict=True)
+    ]
+    draw_segmentations(rows, titles, [names[0] for names in prompts.classes], args.out, colours)
+    print(f'wrote {args.out}')
+
+
+if __name__ == '__main__':
+    main()
