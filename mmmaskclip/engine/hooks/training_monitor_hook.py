@@ -78,6 +78,15 @@ class TrainingMonitorHook(RuntimeInfoHook):
             self._flush(runner)
             self._reset()
 
+    def before_val(self, runner: Runner) -> None:
+        """Stop the clock: validation can come between two iterations of an interval."""
+        self._val_begin = time.perf_counter()
+
+    def after_val(self, runner: Runner) -> None:
+        """Let the clock go on."""
+        if hasattr(self, '_begin'):  # it has none where only validation runs
+            self._begin += time.perf_counter() - self._val_begin
+
     def _reset(self) -> None:
         self._values: dict[str, list[Tensor]] = defaultdict(list)
         self._iterations = self._images = self._new_skipped = 0

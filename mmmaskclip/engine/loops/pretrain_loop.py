@@ -32,6 +32,9 @@ class PretrainLoop(EpochBasedTrainLoop):
         runner: The runner.
         dataloader: Dataloader or its config.
         max_epochs: Epochs to train.
+        val_interval_iters: Also validate after every that many iterations; an epoch of 20 million pairs takes hours.
+            Set ``default_hooks.logger.log_metric_by_epoch=False`` too, or all of an epoch stand at one step of the
+            log. None by default.
         **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
 
     Attributes:
@@ -39,10 +42,17 @@ class PretrainLoop(EpochBasedTrainLoop):
 
     Raises:
         ValueError: If the dataset is smaller than one global batch, incomplete batches are kept, or neither dataset
-            nor sampler has ``begin_epoch``.
+            nor sampler has ``begin_epoch``; in :meth:`run`, if there is an interval but nothing to validate.
     """
 
-    def __init__(self, runner: Runner, dataloader: DataLoader | dict, max_epochs: int, **kwargs) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        max_epochs: int,
+        val_interval_iters: int | None = None,
+        **kwargs,
+    ) -> None:
         if isinstance(dataloader, dict):
             dataloader = copy.deepcopy(dataloader)
             dataloader.setdefault('drop_last', True)
@@ -52,10 +62,16 @@ class PretrainLoop(EpochBasedTrainLoop):
             dataloader.setdefault('sampler', None)
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         self.data_wait = 0.0
+        self._val_interval_iters = val_interval_iters
         self._check_dataloader()
 
     def run(self) -> nn.Module:
         """Check the data, then train; returns the trained model."""
+        if self._val_interval_iters and self.runner.val_loop is None:
+            raise ValueError(
+                f'train_cfg.val_interval_iters={self._val_interval_iters}, but the config has no val_dataloader, '
+                'val_evaluator and val_cfg: give them, or leave the interval out.'
+            )
         self._preflight()
         return super().run()
 
@@ -69,6 +85,9 @@ class PretrainLoop(EpochBasedTrainLoop):
         for batch in self._timed_batches(start_batch):
             self.run_iter(done, batch)
             done += 1
+            if self._val_interval_iters and self._iter % self._val_interval_iters == 0:
+                self.runner.val_loop.run()
+                self.runner.model.train()
         if done != len(self.dataloader):
             raise RuntimeError(
                 f'{self._dataset_name} announced {len(self.dataloader)} batches per epoch, but epoch {self._epoch} '

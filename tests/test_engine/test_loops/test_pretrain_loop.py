@@ -1,4 +1,5 @@
 import copy
+import json
 import logging
 import multiprocessing
 import types
@@ -11,6 +12,18 @@ from mmmaskclip.engine import PretrainLoop, ResumableSampler
 MAP_STYLE = {
     'train_dataloader.dataset': {'type': 'TinyPairs'},
     'train_dataloader.sampler': {'type': 'DefaultSampler', 'shuffle': True},
+}
+
+VALIDATION = {
+    'val_dataloader': {
+        'batch_size': 3,
+        'num_workers': 0,
+        'dataset': {'type': 'TinyPairs', 'size': 7},
+        'sampler': {'type': 'DefaultSampler', 'shuffle': False},
+        'collate_fn': {'type': 'mmmaskclip.tiny_collate'},
+    },
+    'val_evaluator': {'type': 'TinyMetric'},
+    'val_cfg': {'type': 'EvaluationLoop'},
 }
 
 
@@ -128,3 +141,21 @@ def test_seed_of_the_run_is_that_of_every_rank(monkeypatch):
     loop._runner = types.SimpleNamespace(seed=7 + 3, _randomness_cfg={'diff_rank_seed': True})  # as Runner has it on 3
     monkeypatch.setattr('mmmaskclip.engine.loops.pretrain_loop.get_rank', lambda: 3)
     assert loop._seed == 7
+
+
+def test_validation_between_iterations_changes_nothing_else(tiny_runner, tmp_path):
+    plain = trained_state(tiny_runner())
+    options = {'train_cfg.val_interval_iters': 3, 'train_cfg.val_begin': 99}
+    runner = tiny_runner(**options, **VALIDATION, **{'default_hooks.logger.log_metric_by_epoch': False})
+    validated = trained_state(runner)
+    torch.testing.assert_close(validated['parameters'], plain['parameters'], rtol=0, atol=0)
+    assert validated['seen'] == plain['seen']
+    assert runner.model.training
+    log = next((tmp_path / 'run').glob(f'{runner.timestamp}/vis_data/scalars.json')).read_text()
+    steps = [row['step'] for row in map(json.loads, log.splitlines()) if 'tiny/count' in row]
+    assert steps == [3, 6, 9, 12, 15]
+
+
+def test_interval_without_anything_to_validate(tiny_runner):
+    with pytest.raises(ValueError, match='val_interval_iters=3, but the config has no val_dataloader'):
+        tiny_runner(**{'train_cfg.val_interval_iters': 3}).train()
