@@ -71,7 +71,9 @@ test_dataloader = dict(
     a=dict(dataset=dict(transforms=[
         dict(type='torchvision/Resize', size=224), dict(type='torchvision/CenterCrop', size=224),
         dict(type='torchvision/Pad', padding=1)])),
-    b=dict(dataset=dict(type='B', size=7)))
+    b=dict(dataset=dict(type='B', size=7, views=dict(image=[dict(type='torchvision/Resize', size=224)]))))
+test_evaluator = dict(
+    a=[dict(type='Probe', train_dataloader=dict(dataset=dict(transforms=[dict(type='torchvision/Resize', size=224)])))])
 """
 
 
@@ -85,6 +87,8 @@ def test_model_of_another_config_with_its_image_size(tmp_path, img_size, expecte
     assert 'left_over' not in cfg.model
     assert [step.get('size') for step in cfg.test_dataloader.a.dataset.transforms] == [expected, expected, None]
     assert cfg.test_dataloader.b.dataset.size == 7
+    assert cfg.test_dataloader.b.dataset.views.image[0].size == expected
+    assert cfg.test_evaluator.a[0].train_dataloader.dataset.transforms[0].size == expected
 
 
 def test_metrics_of_the_model_of_another_config(evaluate, tmp_path):
