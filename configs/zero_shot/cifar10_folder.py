@@ -3,8 +3,8 @@
 tar xf test.tar -C data/zero_shot/cifar10_folder
 python tools/test.py configs/zero_shot/cifar10_folder.py CHECKPOINT --model CONFIG
 
-For quick comparisons; not comparable with published results. Measured on 2026-11-22 with the ViT-Ti/16 of Flickr8k: CLIP
-16.5 %, MaskCLIP v1 18.9 %; more in docs/results.md.
+For quick comparisons; not comparable with published results. Measured on 2026-11-22 with the ViT-Ti/16 of Flickr8k:
+CLIP 16.5 %, MaskCLIP v1 18.9 %; more in docs/results.md.
 """
 
 _base_ = './cifar10.py'
