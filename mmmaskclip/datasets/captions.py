@@ -43,13 +43,26 @@ class CaptionReader:
         Raises:
             BadSample: ``missing_caption`` (no key is there), ``empty_caption`` or ``broken_json``.
         """
-        found = [value for key in self.keys for value in self._values(key, files)]
-        texts = [' '.join(value.split()) for value in found if isinstance(value, str)]
-        captions = list(dict.fromkeys(text for text in texts if text))
+        found = self._found(files)
+        captions = list(dict.fromkeys(text for text in map(_one_line, found) if text))
         if not captions:
-            if not found:
-                raise BadSample('missing_caption', f'no {" or ".join(self.keys)} among {", ".join(sorted(files))}')
             raise BadSample('empty_caption', f'{found[0]!r}')
+        return captions
+
+    def every(self, files: Mapping[str, bytes]) -> list[str]:
+        """Get all captions as they are, repetitions too: in retrieval each of them is a query of its own.
+
+        Args:
+            files: Extension to content.
+
+        Raises:
+            BadSample: As for a call, and ``empty_caption`` if any of them is blank.
+        """
+        found = self._found(files)
+        captions = [_one_line(value) for value in found]
+        if '' in captions:
+            number = captions.index('')
+            raise BadSample('empty_caption', f'caption {number + 1} of {len(found)} is {found[number]!r}')
         return captions
 
     def missing(self, files: Mapping[str, bytes]) -> str | None:
@@ -59,6 +72,12 @@ class CaptionReader:
         except BadSample as bad:
             return bad.detail if bad.cause == 'missing_caption' else None
         return None
+
+    def _found(self, files: Mapping[str, bytes]) -> list[Any]:
+        found = [value for key in self.keys for value in self._values(key, files)]
+        if not found:
+            raise BadSample('missing_caption', f'no {" or ".join(self.keys)} among {", ".join(sorted(files))}')
+        return found
 
     @staticmethod
     def _values(key: str, files: Mapping[str, bytes]) -> list[Any]:
@@ -75,6 +94,10 @@ class CaptionReader:
         if not isinstance(values, dict) or field not in values:
             return []
         return values[field] if isinstance(values[field], list) else [values[field]]
+
+
+def _one_line(value: Any) -> str:
+    return ' '.join(value.split()) if isinstance(value, str) else ''
 
 
 def choose_caption(captions: Sequence[str], seed: int) -> str:

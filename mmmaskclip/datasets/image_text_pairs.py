@@ -124,16 +124,20 @@ class ImageTextPairs(Dataset):
         )
 
     def _train_sample(self, index: int, seed: int) -> dict[str, Any]:
-        captions = self._table.captions(index)
-        if not captions:
-            raise BadSample('missing_caption', f'no caption for it in {os.path.basename(self.ann_file)}')
+        captions = self._captions(index)
         image = self._image(index)
         (tokens,) = tokenize([choose_caption(captions, seed)], self._context_length)
         return {**self._views(image, seed), 'tokens': tokens, 'seed': seed, 'key': self._table.paths[index]}
 
     def _test_sample(self, index: int) -> dict[str, Any]:
-        tokens = tokenize(self._table.captions(index), self._context_length)
+        tokens = tokenize(self._captions(index), self._context_length)
         return {**self._views(self._image(index), 0), 'tokens': tokens, 'key': self._table.paths[index]}
+
+    def _captions(self, index: int) -> list[str]:
+        captions = self._table.captions(index)
+        if not captions:
+            raise BadSample('missing_caption', f'no caption for it in {os.path.basename(self.ann_file)}')
+        return captions
 
     def _image(self, index: int) -> Any:
         path = os.path.join(self.data_root, self._table.paths[index])

@@ -32,7 +32,7 @@ class IndexedShards(Dataset):
         transforms: Deterministic transforms of the image, as in one view of
             :class:`~mmmaskclip.datasets.transforms.views.ImageViews`.
         caption_key: Where captions are, see :class:`~mmmaskclip.datasets.captions.CaptionReader`; all of them are
-            given. Default: none are read.
+            given, repetitions too, and a blank one is an error. Default: none are read.
         label_key: Extension of a file with the class as a number, or as a name out of ``classes``; e.g. ``'cls'``.
             ``'npy'``: an array with 0 or 1 for each class, as CLIP_benchmark stores several labels.
         mask_key: Extension of a mask, an 8-bit image of class numbers, e.g. ``'mask.png'``. It is given in its own
@@ -79,7 +79,7 @@ class IndexedShards(Dataset):
         try:
             sample: dict[str, Any] = self._views(decode_image(self._image(files), self._max_pixels), 0)
             if self._captions is not None:
-                sample['tokens'] = tokenize(self._captions(files), self._context_length)
+                sample['tokens'] = tokenize(self._captions.every(files), self._context_length)
             if self._label_key is not None:
                 sample['label'] = self._label(files[self._label_key])
             if self._mask_key is not None:

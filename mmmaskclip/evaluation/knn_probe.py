@@ -36,6 +36,7 @@ class KNNClassification(BaseMetric):
     """
 
     default_prefix = 'knn'
+    needs_predictions = False
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class KNNClassification(BaseMetric):
 
         Args:
             data_batch: ``image`` uint8 (B, 3, H, W), ``label`` (B,) and, if there is, ``key``.
-            data_samples: Not used: they hold projected embeddings.
+            data_samples: Not used: they would hold projected embeddings.
 
         Raises:
             RuntimeError: If ``prepare`` was not called.

@@ -46,6 +46,7 @@ class LinearSegmentationProbe(BaseMetric):
     """
 
     default_prefix = 'linear_segmentation'
+    needs_predictions = False
 
     def __init__(
         self,
@@ -107,7 +108,7 @@ class LinearSegmentationProbe(BaseMetric):
 
         Args:
             data_batch: ``image`` uint8 (B, 3, h, w), ``mask`` uint8 (B, H, W) and, if there is, ``key``.
-            data_samples: Not used: they hold projected embeddings.
+            data_samples: Not used: they would hold projected embeddings.
 
         Raises:
             RuntimeError: If ``prepare`` was not called.

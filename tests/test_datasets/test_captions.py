@@ -34,6 +34,16 @@ def test_bad_captions(files, cause):
     assert caught.value.cause == cause
 
 
+def test_evaluation_takes_every_caption_as_it_is_and_no_blank_one():
+    reader = CaptionReader('json:captions')
+    assert reader.every({'json': b'{"captions": ["a  cat", "b", "a cat"]}'}) == ['a cat', 'b', 'a cat']
+    for blank in ('" "', 'null', '3'):
+        with pytest.raises(BadSample, match='empty_caption: caption 2 of 3 is'):
+            reader.every({'json': b'{"captions": ["a", %s, "b"]}' % blank.encode()})
+    with pytest.raises(BadSample, match='missing_caption'):
+        reader.every({'json': b'{"captions": []}'})
+
+
 def test_bytes_that_are_no_utf8_are_replaced():
     assert CaptionReader('txt')({'txt': b'caf\xe9'}) == ['caf\ufffd']
 

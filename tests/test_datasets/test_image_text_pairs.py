@@ -123,6 +123,13 @@ def test_missing_captions_never_become_text(build):
     assert Counter(record['cause'] for record in dataset[0]['skipped']) == {'missing_caption': 5}
 
 
+def test_an_image_without_caption_cannot_be_evaluated(build):
+    dataset = build('a.csv', 'filepath,caption\n0.jpg,a cat\n1.jpg,\n', views={'image': []}, test_mode=True)
+    assert len(dataset[0]['tokens']) == 1
+    with pytest.raises(ValueError, match=r'1.jpg of .*a.csv cannot be evaluated: missing_caption: no caption for it'):
+        dataset[1]
+
+
 def test_bad_lines_are_reported_with_the_first_image(build):
     dataset = build('a.jsonl', '{"filepath": "0.jpg", "caption": "x"}\n{"filepa\n{"caption": "y"}\n')
     assert [(record['cause'], record['detail'][:6]) for record in dataset[0]['skipped']] == [

@@ -78,6 +78,17 @@ def test_nothing_is_skipped(tmp_path, tools, shards):
         IndexedShards('pipe:cat x.tar', RESIZE)
 
 
+def test_an_empty_caption_is_an_error_and_a_repeated_one_stays(tmp_path, tools):
+    samples = {
+        '0': {**tools.good(0), 'json': b'{"captions": ["a cat", "a cat"]}'},
+        '1': {**tools.good(1), 'json': b'{"captions": ["a dog", " "]}'},
+    }
+    dataset = IndexedShards(tools.write_tar(tmp_path / 'a.tar', samples), RESIZE, 'json:captions')
+    assert len(dataset[0]['tokens']) == 2
+    with pytest.raises(ValueError, match=r"a.tar/1 cannot be evaluated: empty_caption: caption 2 of 2 is ' '"):
+        dataset[1]
+
+
 def test_flickr8k_dev(data_root):
     crop = [{'type': 'torchvision/CenterCrop', 'size': 112}]
     dataset = IndexedShards(str(data_root / 'flickr8k/dev-00000.tar'), crop, 'json:captions')

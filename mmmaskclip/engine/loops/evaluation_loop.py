@@ -37,7 +37,8 @@ class EvaluationLoop(BaseLoop):
     ``retrieval/image_to_text_R@1``: the task's name is the prefix of a metric that sets none. One dataloader and one
     evaluator, as mmengine has it, work too.
 
-    A metric that has ``prepare(model)`` gets the bare model before its task starts. On several processes the samples
+    A metric that has ``prepare(model)`` gets the bare model before its task starts. Where no metric of a task has use for
+    the model's predictions (``needs_predictions = False``, the probes), they are not made: no image is encoded twice. On several processes the samples
     are split between them and the result is that of one process: mmengine puts the results back into order and drops
     the samples that a sampler added to fill the last batch.
 
@@ -122,9 +123,10 @@ class EvaluationLoop(BaseLoop):
             if hasattr(metric, 'prepare'):
                 metric.prepare(bare)
         step = model.test_step if mode == 'test' else model.val_step
+        needs_predictions = any(getattr(metric, 'needs_predictions', True) for metric in evaluator.metrics)
         # Numbered over all tasks, so that progress and remaining time are those of the whole evaluation.
         for batch_idx, data_batch in enumerate(loader, done):
             self.runner.call_hook(f'before_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch)
-            outputs = step(data_batch)
+            outputs = step(data_batch) if needs_predictions else []
             evaluator.process(data_samples=outputs, data_batch=data_batch)
             self.runner.call_hook(f'after_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)

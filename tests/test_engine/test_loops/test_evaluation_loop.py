@@ -199,6 +199,27 @@ def test_metric_of_a_task_gets_the_datasets_metainfo(tmp_path):
     assert runner.val() == {'names/count': 2}
 
 
+@pytest.mark.parametrize('needs', [[False], [False, True]])
+def test_predictions_are_made_only_for_metrics_that_use_them(tmp_path, needs):
+    class Counts(BaseMetric):
+        def __init__(self, needs_predictions):
+            super().__init__(prefix=f'needs_{needs_predictions}')
+            self.needs_predictions = needs_predictions
+
+        def process(self, data_batch, data_samples):
+            self.results.append((len(data_batch['key']), len(data_samples)))
+
+        def compute_metrics(self, results):
+            return dict(zip(('images', 'predictions'), map(sum, zip(*results, strict=True)), strict=True))
+
+    metrics = [Counts(needed) for needed in needs]
+    runner = make_runner(tmp_path, tasks=dict(dataloader=dict(a=loader(3)), evaluator=dict(a=metrics)))
+    found = runner.val()
+    assert found['needs_False/images'] == 3
+    assert found['needs_False/predictions'] == (3 if any(needs) else 0)
+    assert len(runner.model.grad_enabled) == (2 if any(needs) else 0)
+
+
 def test_tasks_without_partner_are_named(tmp_path):
     runner = make_runner(tmp_path, tasks=dict(evaluator=dict(retrieval=RetrievalRecall())))
     with pytest.raises(ValueError, match=r"\['retrieval', 'classification', 'dense'\], evaluators of \['retrieval'\]"):
