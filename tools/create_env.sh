@@ -31,11 +31,14 @@ dependencies=$("$python" -c "
 import runpy, sys
 bounds = runpy.run_path('mmmaskclip/utils/dependencies.py')
 print(*bounds['RUNTIME'], *(bounds['EXTRAS'][sys.argv[1]] if sys.argv[1] else ()))" "${2:-}")
+references=$("$python" -c "
+import runpy, sys
+print(*runpy.run_path('mmmaskclip/utils/dependencies.py')['REFERENCES'] if sys.argv[1] == 'tests' else ())" "${2:-}")
 
 install() {
     # Unquoted: one argument per dependency; none has a space.
     "$@" -c requirements/constraints.txt setuptools wheel $dependencies &&
-        "$@" --no-deps --no-build-isolation -e .
+        "$@" --no-deps --no-build-isolation $references -e .
 }
 
 with_uv() {

@@ -47,6 +47,7 @@ RUNTIME = (
     Dependency('webdataset', '>=0.2.100', 'older ones have not been tried'),
     Dependency('braceexpand', '>=0.1.7', 'older ones have not been tried; webdataset needs it too'),
     Dependency('tensorboard', '>=2.18', 'the first that works with NumPy 2'),
+    Dependency('scikit-learn', '>=1.4.2', 'the first that works with NumPy 2'),
     Dependency('matplotlib', '>=3.9', 'the first that is built for NumPy 2'),
     Dependency('packaging', '>=21', 'this check'),
 )
@@ -61,6 +62,10 @@ TESTS = (
     Dependency('mypy', '>=1.8', 'type checks'),
     Dependency('pre-commit', '>=3', 'hooks'),
 )
+
+# Installed into the test environment without its own dependencies: transformers, which nothing here needs, would change
+# what mmpretrain registers.
+REFERENCES = (Dependency('clip-benchmark', '==1.6.2', 'the reference for metrics, in the version that was compared'),)
 
 EXTRAS = {'det': DETECTION, 'tests': TESTS}
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from clip_benchmark.metrics import zeroshot_retrieval as clip_benchmark
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -101,33 +102,23 @@ def test_image_without_text_is_an_error():
         retrieval_ranks(torch.eye(3), torch.eye(3)[[0, 2]], torch.tensor([0, 2]))
 
 
-def clip_benchmark_recalls(images, texts, owner, k):
-    """CLIP_benchmark's recalls, its ``recall_at_k`` and the way it is used in metrics/zeroshot_retrieval.py (MIT), in
-    one batch; copied, because its package requires transformers and pycocoevalcap, which nothing else needs here."""
-
-    def recall_at_k(scores, positive_pairs):
-        topk_indices = torch.topk(scores, k, dim=1)[1]
-        nb_positive = positive_pairs.sum(dim=1)
-        topk_indices_onehot = torch.nn.functional.one_hot(topk_indices, num_classes=scores.shape[1])
-        nb_true_positive = (topk_indices_onehot * positive_pairs.view(len(scores), 1, -1)).sum(dim=(1, 2))
-        return nb_true_positive / nb_positive
-
-    scores = texts @ images.t()
-    positive_pairs = torch.zeros_like(scores, dtype=torch.bool)
-    positive_pairs[torch.arange(len(scores)), owner] = True
-    return {
-        f'image_to_text_R@{k}': 100 * (recall_at_k(scores.T, positive_pairs.T) > 0).float().mean().item(),
-        f'text_to_image_R@{k}': 100 * (recall_at_k(scores, positive_pairs) > 0).float().mean().item(),
-    }
-
-
 def test_equals_clip_benchmark():
     images, texts, owner = random_embeddings(50, 5)
     metric = RetrievalRecall(topk=(1, 5, 10), block=64)
     metric.process(None, samples(images, texts, owner))
-    expected = {}
-    for k in metric.topk:
-        expected |= clip_benchmark_recalls(*map(torch.from_numpy, (images, texts, owner)), k)
+
+    class Model:
+        encode_image = encode_text = staticmethod(lambda embeds: embeds)
+
+    # A batch as its loader gives it: images, and for each image the list of its texts; "tokenized" they are embeddings.
+    data = [(torch.from_numpy(images), [list(texts[owner == index]) for index in range(50)])]
+    recalls = clip_benchmark.evaluate(
+        Model, data, lambda texts: torch.tensor(np.stack(texts)), 'cpu', amp=False, recall_k_list=metric.topk
+    )
+    names = {'image_retrieval_recall': 'text_to_image_R', 'text_retrieval_recall': 'image_to_text_R'}
+    expected = {
+        f'{names[name]}@{k}': 100 * value for (name, k), value in ((n.split('@'), v) for n, v in recalls.items())
+    }
     assert metric.compute_metrics(metric.results) == pytest.approx(expected, rel=1e-5)
     assert 0 < min(expected.values()) < max(expected.values()) < 100
 

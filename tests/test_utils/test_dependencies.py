@@ -4,13 +4,13 @@ import sys
 import pytest
 
 from mmmaskclip.utils import dependencies
-from mmmaskclip.utils.dependencies import DETECTION, EXTRAS, RUNTIME, check_dependencies
+from mmmaskclip.utils.dependencies import DETECTION, EXTRAS, REFERENCES, RUNTIME, check_dependencies
 
 GOOD = {
     'torch': '2.11.0+cu130', 'torchvision': '0.26.0', 'onedl-mmengine': '0.10.12', 'onedl-mmcv': '2.3.6',
     'onedl-mmpretrain': '1.3.6', 'onedl-mmsegmentation': '1.4.2', 'numpy': '2.2.6', 'pillow': '11.0', 'ftfy': '6.3',
     'regex': '2024.5.15', 'webdataset': '1.0.2', 'braceexpand': '0.1.7', 'tensorboard': '2.20.0',
-    'matplotlib': '3.10.0', 'packaging': '25.0',
+    'scikit-learn': '1.7.2', 'matplotlib': '3.10.0', 'packaging': '25.0',
 }  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def test_a_fork_beside_its_original_is_refused_with_the_way_out(installed, fork,
 
 
 def test_every_bound_has_a_reason_and_extras_include_detection():
-    assert all(dependency.reason and dependency.versions for dependency in (*RUNTIME, *EXTRAS['tests']))
+    assert all(dependency.reason and dependency.versions for dependency in (*RUNTIME, *EXTRAS['tests'], *REFERENCES))
     assert set(DETECTION) <= set(EXTRAS['tests'])
 
 
