@@ -26,10 +26,13 @@ from mmmaskclip.utils.setup_env import register_all_modules
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / 'configs'
 FLICKR8K = Path(os.environ.get('MMMASKCLIP_DATA', ROOT.parent / 'shared/data')) / 'flickr8k'
-# Those that only evaluate have tests of their own.
+# Those that only evaluate, or train on top of a pretrained tower, have tests of their own.
 EVALUATION = {'foreign', 'probes', 'retrieval', 'zero_shot', 'zero_shot_seg'}
+DOWNSTREAM = {'linear_probe', 'finetune', 'upernet', 'mask_rcnn', 'ov_mask_rcnn'}
 RUNS = sorted(
-    path for path in CONFIGS.rglob('*.py') if not {'_base_', *EVALUATION} & set(path.relative_to(CONFIGS).parts)
+    path
+    for path in CONFIGS.rglob('*.py')
+    if not {'_base_', *EVALUATION, *DOWNSTREAM} & set(path.relative_to(CONFIGS).parts)
 )
 # Those that train on our datasets; DeiT has mmpretrain's.
 PRETRAINING = [path for path in RUNS if path.parent.name != 'deit']
