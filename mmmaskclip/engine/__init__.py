@@ -1,12 +1,13 @@
 from .hooks import BadSamplesHook, ModelStepHook, SourceCountsHook, TrainingMonitorHook
 from .log_processor import PretrainLogProcessor
 from .loops import EvaluationLoop, PretrainLoop, SuiteLoop, ZeroShotSegmentationLoop
-from .optimizers import PretrainOptimWrapper, PretrainOptimWrapperConstructor
+from .optimizers import LayerDecayOptimWrapperConstructor, PretrainOptimWrapper, PretrainOptimWrapperConstructor
 from .samplers import ResumableSampler
 
 __all__ = [
     'BadSamplesHook',
     'EvaluationLoop',
+    'LayerDecayOptimWrapperConstructor',
     'ModelStepHook',
     'PretrainLogProcessor',
     'PretrainLoop',

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import gc
+import logging
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
 
@@ -35,6 +37,10 @@ def setup_processes(cfg: Config) -> None:
     ``cfg.model_wrapper_cfg`` gets defaults: no buffer broadcasts (a ViT has no buffers that change), no search for
     unused parameters (it walks the whole graph each step) unless ``cfg.find_unused_parameters`` says so.
 
+    Without GPUs ``SyncBN`` in ``cfg.model`` becomes ``BN``, which the log tells: torch has it for GPUs only. Each
+    process then normalizes with its own part of the batch, and takes over the running statistics of process 0 at every
+    step.
+
     Args:
         cfg: Config with ``launcher``; changed in place. With launcher ``'none'`` nothing happens.
 
@@ -58,7 +64,30 @@ def setup_processes(cfg: Config) -> None:
         timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800)
         torch.distributed.init_process_group('gloo', timeout=datetime.timedelta(seconds=timeout))
         wrapper['device_ids'] = None
+        if _replace_sync_bn(cfg.get('model')) + bool(cfg.pop('sync_bn', None)):
+            # Else every process would evaluate with statistics of its own, and process 0's would be saved.
+            wrapper['broadcast_buffers'] = True
+            print_log(
+                'SyncBN works on GPUs only: BN takes its place, and every process normalizes with its own part of the '
+                'batch.',
+                logger='current',
+                level=logging.WARNING,
+            )
     cfg.model_wrapper_cfg = {**wrapper, **cfg.get('model_wrapper_cfg', {})}
+
+
+def _replace_sync_bn(node: object) -> int:
+    """Replace the type SyncBN everywhere in a config, in place, and count it."""
+    if isinstance(node, list | tuple):
+        return sum(map(_replace_sync_bn, node))
+    if not isinstance(node, dict):
+        return 0
+    count = sum(map(_replace_sync_bn, node.values()))
+    kind = node.get('type')
+    if isinstance(kind, str) and kind.split('.')[-1] == 'SyncBN':
+        node['type'] = kind.removesuffix('SyncBN') + 'BN'
+        count += 1
+    return count
 
 
 def leave_processes() -> None:

@@ -55,3 +55,25 @@ def test_with_gpus_the_runner_makes_the_group_and_the_config_wins(groups, monkey
 def test_slurm_without_gpus_is_refused(groups):
     with pytest.raises(RuntimeError, match='launcher slurm needs a GPU'):
         setup_processes(Config({'launcher': 'slurm'}))
+
+
+NORMS = {'backbone': {'norm_cfg': {'type': 'LN'}}, 'heads': [{'norm_cfg': {'type': 'SyncBN', 'requires_grad': True}}]}
+
+
+def test_without_gpus_sync_bn_becomes_bn_everywhere(groups):
+    cfg = Config({'launcher': 'pytorch', 'model': {**NORMS, 'neck': {'norm_cfg': {'type': 'mmpretrain.SyncBN'}}}})
+    setup_processes(cfg)
+    assert cfg.model.heads[0].norm_cfg == {'type': 'BN', 'requires_grad': True}
+    assert cfg.model.neck.norm_cfg.type == 'mmpretrain.BN'
+    assert cfg.model.backbone.norm_cfg.type == 'LN'
+    assert cfg.model_wrapper_cfg.broadcast_buffers
+
+
+def test_sync_bn_stays_with_gpus_and_nothing_is_broadcast_without_it(groups, monkeypatch):
+    cfg = Config({'launcher': 'pytorch', 'model': {'backbone': NORMS['backbone']}})
+    setup_processes(cfg)
+    assert not cfg.model_wrapper_cfg.broadcast_buffers
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    cfg = Config({'launcher': 'pytorch', 'model': NORMS})
+    setup_processes(cfg)
+    assert cfg.model.heads[0].norm_cfg.type == 'SyncBN'

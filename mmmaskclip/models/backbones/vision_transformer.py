@@ -4,11 +4,14 @@ import re
 from dataclasses import dataclass
 
 import torch
+from mmengine.model import PretrainedInit
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
+from mmmaskclip.models.backbones.windows import make_windowed
 from mmmaskclip.registry import MODELS
+from mmmaskclip.utils.image_tower_weights import fit_positions, load_image_tower, square_grid
 
 ARCHITECTURES = {
     'Ti': dict(embed_dims=192, num_layers=12, num_heads=3, feedforward_channels=768),
@@ -16,6 +19,9 @@ ARCHITECTURES = {
     'B': dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
     'L': dict(embed_dims=1024, num_layers=24, num_heads=16, feedforward_channels=4096),
 }
+
+# Keys of a Pretrained init_cfg that say nothing about how to load here.
+_NOT_OF_LOADING = ('type', 'map_location')
 
 
 @dataclass(frozen=True)
@@ -56,13 +62,23 @@ class CLIPVisionTransformer(VisionTransformer):
         quick_gelu: Use ``x * sigmoid(1.702 x)``, as OpenAI's weights do, in place of GELU. Defaults to False.
         num_registers: Number of learned tokens beside the class token, which take up global information that would
             else sit in background patches (Darcet et al. 2024, who use 4). They are in no output. Defaults to 0.
+        window_size: Side, in patches, of the windows in which the blocks attend in ``forward`` (not in pretraining's
+            :meth:`encode`), so that large images fit; 14 is what a tower of 16-pixel patches saw at 224 pixels. See
+            :func:`~mmmaskclip.models.backbones.windows.attend_in_windows`. Defaults to None: no windows.
+        global_blocks: Indices of the blocks that attend over the whole image all the same. Defaults to the last of
+            every quarter, e.g. 2, 5, 8 and 11 of 12 (Li et al. 2022, ViTDet, section 3).
         **kwargs: Arguments of :class:`mmpretrain.models.VisionTransformer`: ``img_size``, ``pre_norm``, ``norm_cfg``,
             ``drop_path_rate``, ``out_type``, ``out_indices`` and so on. OpenAI's and OpenCLIP's weights need
-            ``pre_norm=True`` and ``norm_cfg=dict(type='LN', eps=1e-5)``.
+            ``pre_norm=True`` and ``norm_cfg=dict(type='LN', eps=1e-5)``. ``init_cfg=dict(type='Pretrained',
+            checkpoint=PATH, prefix='image_encoder.')`` loads the tower of a pretraining checkpoint, see
+            :func:`~mmmaskclip.utils.image_tower_weights.load_image_tower`; the keys are its arguments.
 
     Raises:
-        ValueError: If ``arch`` is no known name, or if the patch size is missing or said twice.
+        ValueError: If ``arch`` is no known name, the patch size is missing or said twice, ``global_blocks`` are given
+            without ``window_size``, or registers or windows are wanted of a tower without a class token.
     """
+
+    init_cfg: dict | list[dict] | None
 
     def __init__(
         self,
@@ -70,6 +86,8 @@ class CLIPVisionTransformer(VisionTransformer):
         patch_size: int | None = None,
         quick_gelu: bool = False,
         num_registers: int = 0,
+        window_size: int | None = None,
+        global_blocks: tuple[int, ...] | None = None,
         **kwargs,
     ):
         if isinstance(arch, str):
@@ -87,7 +105,13 @@ class CLIPVisionTransformer(VisionTransformer):
         if quick_gelu:
             # The scope is needed: mmseg and mmdet would look up a QuickGELU of their own, or none.
             kwargs['layer_cfgs'] = dict(act_cfg=dict(type='mmpretrain.QuickGELU'), **kwargs.get('layer_cfgs', {}))
+        if global_blocks is not None and window_size is None:
+            raise ValueError(f'global_blocks={global_blocks} without window_size: every block is global then')
+        if not kwargs.get('with_cls_token', True) and (num_registers or window_size):
+            raise ValueError('with_cls_token=False allows neither registers nor windows: leave them out')
         super().__init__(arch=dict(arch), patch_size=patch_size, **kwargs)
+        self.window_size = window_size
+        self.windowed = make_windowed(self.layers, window_size, global_blocks) if window_size is not None else set()
         self.num_registers = num_registers
         if num_registers:
             # Random from the start: a checkpoint without registers would leave zeros, which stay equal to each other.
@@ -95,11 +119,27 @@ class CLIPVisionTransformer(VisionTransformer):
             self.registers = nn.Parameter(registers, requires_grad=self.frozen_stages <= 0)
 
     def init_weights(self) -> None:
-        """Initialize as MAE and MoCo v3 do: Xavier for q, k, v each, MLP and patch embedding; normal(0.02) tokens."""
+        """Load the checkpoint of ``init_cfg``, or initialize as MAE and MoCo v3 do.
+
+        That is Xavier for q, k, v each, MLP and patch embedding, and normal(0.02) for tokens. What a checkpoint lacks
+        is initialized so, too.
+        """
+        init_cfg = self.init_cfg
+        configs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
+        pretrained = [cfg for cfg in configs if cfg['type'] in ('Pretrained', PretrainedInit)]
+        # mmengine's loading runs the code in a file, and where nothing fits it goes on with a warning.
+        self.init_cfg = [cfg for cfg in configs if cfg not in pretrained]
         super().init_weights()
-        if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
-            return
-        nn.init.normal_(self.cls_token, std=0.02)
+        self.init_cfg = init_cfg
+        self._init_randomly()
+        for cfg in pretrained:
+            settings = {'prefix': None, **cfg}
+            path = settings.pop('checkpoint')
+            load_image_tower(self, path, **{key: settings[key] for key in settings if key not in _NOT_OF_LOADING})
+
+    def _init_randomly(self) -> None:
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=0.02)
         projection = self.patch_embed.projection
         nn.init.xavier_uniform_(projection.weight.view(projection.weight.shape[0], -1))
         if projection.bias is not None:
@@ -109,6 +149,16 @@ class CLIPVisionTransformer(VisionTransformer):
                 nn.init.xavier_uniform_(weight)
             nn.init.zeros_(layer.attn.qkv.bias)
             nn.init.zeros_(layer.attn.proj.bias)
+
+    def _prepare_pos_embed(self, state_dict: dict[str, Tensor], prefix: str, *args, **kwargs) -> None:
+        """Fit the positions of a state dict to this tower; mmpretrain calls it when one is loaded by other ways."""
+        positions = state_dict.get(f'{prefix}pos_embed')
+        if positions is None or positions.shape == self.pos_embed.shape:
+            return
+        has_cls = f'{prefix}cls_token' in state_dict
+        # Another number of patches that is no square is left to torch, which names the shapes.
+        if grid := square_grid(positions.shape[1] - has_cls):
+            state_dict[f'{prefix}pos_embed'] = fit_positions(self, positions, has_cls, grid)
 
     def train(self, mode: bool = True) -> 'CLIPVisionTransformer':
         """Set the mode and return the tower, as every module of torch does; mmpretrain's backbones return None."""
@@ -161,13 +211,14 @@ class CLIPVisionTransformer(VisionTransformer):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """mmpretrain's forward on (B, 3, H, W): outputs of the blocks ``out_indices``, in the form ``out_type``."""
-        if not self.num_registers:
+        if not self.num_registers and not self.windowed:
             return super().forward(x)
         tokens, grid = self.embed(x)
         x = self._prepare(tokens)
         outputs = []
         for index, layer in enumerate(self.layers):
-            x = layer(x)
+            # By position: mmengine's activation checkpointing passes on nothing else.
+            x = layer(x, grid, self.window_size) if index in self.windowed else layer(x)
             if index == len(self.layers) - 1 and self.final_norm:
                 x = self.ln1(x)
             if index in self.out_indices:
