@@ -28,6 +28,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--out', metavar='FILE.json', help='also write the metrics to this file')
     parser.add_argument('--amp', action='store_true', help='run the towers in bfloat16')
+    parser.add_argument(
+        '--show-dir', metavar='DIR', help='also draw the predictions on the images, with mmseg, mmdet or mmpretrain'
+    )
     return parser.parse_args(argv)
 
 
@@ -78,6 +81,49 @@ def _set_image_size(node: object, size: int | list[int]) -> None:
             _set_image_size(value, size)
 
 
+# By scope: the hook that draws, what makes it draw every image, and a visualizer that can.
+_DRAWING: dict[str, tuple[str, dict, str]] = {
+    'mmseg': ('mmseg.SegVisualizationHook', dict(draw=True), 'mmseg.SegLocalVisualizer'),
+    'mmdet': ('mmdet.DetVisualizationHook', dict(draw=True), 'mmdet.DetLocalVisualizer'),
+    'mmpretrain': ('mmpretrain.VisualizationHook', dict(enable=True, interval=1), 'mmpretrain.UniversalVisualizer'),
+}
+
+
+def draw_predictions(cfg: Config, folder: str) -> None:
+    """Let a test draw its predictions on every image, with the hook and the visualizer of the config's toolbox.
+
+    mmdet and mmpretrain write into the folder itself, mmseg, by its visualizer, into ``vis_data/vis_image`` there, with
+    the labels left of the prediction. Hook and visualizer keep what else the config says of them. Of several processes
+    only the first draws, so only its share of the images: the toolboxes' visualizers do nothing elsewhere.
+
+    Args:
+        cfg: Config of one of mmseg, mmdet and mmpretrain, told by its ``default_scope``; changed in place.
+        folder: Where to draw; made if need be.
+
+    Raises:
+        ValueError: If it is of no such toolbox.
+    """
+    scope = cfg.get('default_scope')
+    if scope not in _DRAWING:
+        raise ValueError(
+            f'--show-dir draws with mmseg, mmdet or mmpretrain, but the config has default_scope={scope!r}. '
+            'tools/visualize_segmentation.py draws the predictions of image-text models.'
+        )
+    hook_type, switches, visualizer_type = _DRAWING[scope]
+    # The absolute path: mmdet puts a relative one below the work dir, once more for every batch.
+    path = str(Path(folder).resolve())
+    targets = {'mmseg': {}, 'mmdet': dict(test_out_dir=path), 'mmpretrain': dict(out_dir=path)}
+    hook = {**cfg.get('default_hooks', {}).get('visualization', {}), 'type': hook_type, **switches, **targets[scope]}
+    cfg.default_hooks = {**cfg.get('default_hooks', {}), 'visualization': hook}
+    visualizer = cfg.get('visualizer') or {}
+    if visualizer.get('type', '').split('.')[-1] != visualizer_type.split('.')[-1]:
+        visualizer = {**visualizer, 'type': visualizer_type}
+    if scope == 'mmseg':
+        # Nothing but its backend writes files; others would copy each picture.
+        visualizer = {**visualizer, 'save_dir': path, 'vis_backends': [dict(type='LocalVisBackend')]}
+    cfg.visualizer = visualizer
+
+
 def evaluate(cfg: Config, checkpoint: str, amp: bool = False) -> dict[str, float]:
     """Run the test tasks of a config.
 
@@ -110,6 +156,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         use_model(cfg, args.model)
     if cfg.get('model') is None:
         raise ValueError(f'{args.config} has no model: say with --model CONFIG which one the checkpoint is of.')
+    if args.show_dir:
+        draw_predictions(cfg, args.show_dir)
     cfg.load_from, cfg.resume = None, False
     metrics = evaluate(cfg, args.checkpoint, args.amp)
     if is_main_process():
