@@ -1,0 +1,77 @@
+"""COCO's AP for classes with and without boxes in training. Not imported with ``mmmaskclip.evaluation``: mmdet is
+slow to import.
+
+A config's ``custom_imports`` names it after ``mmmaskclip.models.detectors``, which provides mmdet's operators.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmdet.evaluation import CocoMetric
+
+from mmmaskclip.registry import METRICS
+
+
+@METRICS.register_module()
+class OpenVocabularyCocoMetric(CocoMetric):
+    """mmdet's ``CocoMetric``, and AP and AP50 of the base and of the novel classes alone.
+
+    The detector chooses among all classes in every case (the "generalized" setting of OVR-CNN, Zareian et al., CVPR
+    2021, whose figure is AP50). Reported in [0, 1], for boxes as for masks (``segm``): mmdet's ``bbox_mAP``,
+    ``bbox_mAP_50``, ... of all classes, and ``base_bbox_mAP``, ``base_bbox_mAP_50``, ``novel_bbox_mAP``,
+    ``novel_bbox_mAP_50``. A group without any detection has 0, one without any object -1, as in COCO's tools.
+
+    Args:
+        novel: Names of the novel classes; the other ones of the data set are base.
+        metric: ``'bbox'``, ``'segm'`` or a list of both. Defaults to both.
+        **kwargs: As ``mmdet.CocoMetric``.
+
+    Raises:
+        ValueError: For another ``metric``; when computed, if a novel class is not one of the data set's.
+    """
+
+    def __init__(self, novel: Sequence[str], metric: str | Sequence[str] = ('bbox', 'segm'), **kwargs: Any) -> None:
+        metrics = [metric] if isinstance(metric, str) else list(metric)
+        if other := sorted(set(metrics) - {'bbox', 'segm'}):
+            raise ValueError(f"metric={other}: base and novel classes are told apart for 'bbox' and 'segm' only")
+        super().__init__(metric=metrics, **kwargs)
+        self.novel = frozenset(novel)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """AP of all classes, the base and the novel ones.
+
+        Args:
+            results: Pairs of ground truth and prediction, one per image, as ``process`` made them.
+        """
+        classes = self.dataset_meta['classes']
+        if unknown := sorted(self.novel - set(classes)):
+            raise ValueError(
+                f"novel names {unknown}, which are not among the data set's classes: correct one of the two"
+            )
+        metrics = dict(super().compute_metrics(results))
+        if self.format_only:
+            return metrics
+        # What mmdet's method reads; the file with the results stays that of all classes.
+        settings = ('cat_ids', 'metric_items', 'outfile_prefix', 'classwise')
+        saved = {name: getattr(self, name) for name in settings}
+        self.__dict__.update(metric_items=['mAP', 'mAP_50'], outfile_prefix=None, classwise=False)
+        for group in ('base', 'novel'):
+            labels = [label for label, name in enumerate(classes) if (name in self.novel) == (group == 'novel')]
+            metrics.update({f'{group}_{kind}_{item}': 0.0 for kind in self.metrics for item in self.metric_items})
+            self.cat_ids = [saved['cat_ids'][label] for label in labels]
+            if labels:
+                of_group = super().compute_metrics([(gt, _only(pred, labels)) for gt, pred in results])
+                metrics.update({f'{group}_{name}': value for name, value in of_group.items()})
+        self.__dict__.update(saved)
+        return metrics
+
+
+def _only(prediction: dict, labels: Sequence[int]) -> dict:
+    """The detections of some classes, numbered as in ``labels``: for mmdet a label counts the categories evaluated."""
+    kept = np.flatnonzero(np.isin(prediction['labels'], labels))
+    chosen = {name: prediction[name][kept] for name in ('bboxes', 'scores', 'mask_scores') if name in prediction}
+    chosen['labels'] = np.searchsorted(labels, prediction['labels'][kept])
+    if 'masks' in prediction:
+        chosen['masks'] = [prediction['masks'][index] for index in kept]
+    return {'img_id': prediction['img_id'], **chosen}
