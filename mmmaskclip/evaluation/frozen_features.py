@@ -1,7 +1,7 @@
 """Features of the frozen image tower, before any projection: what probes measure."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Sequence, Sized
+from typing import Any, Literal, cast
 
 import torch
 from mmengine.dist import all_gather
@@ -13,22 +13,55 @@ from mmmaskclip.registry import DATASETS
 
 from ..datasets.collate import collate_image_text
 
+Pool = Literal['mean', 'cls']
+
 
 @torch.no_grad()
-def pooled_features(model: nn.Module, batch: dict) -> Tensor:
-    """One feature per image, pooled as the model's own image projection pools.
+def pooled_features(model: nn.Module, batch: dict, pool: Pool | None = None) -> Tensor:
+    """One feature per image, pooled as the model's own image projection pools unless said otherwise.
 
     Args:
         model: Has ``data_preprocessor``, ``image_encoder`` and ``image_projection``, as ``ImageTextPretrainer``. Where
             the projection is None, patch tokens are averaged.
         batch: As the collate function gives it, with ``image`` uint8 (B, 3, H, W).
+        pool: ``'mean'`` of the patch tokens or ``'cls'`` token. Defaults to None, what the image projection does.
 
     Returns:
         (B, C) float32, C the width of the tower.
     """
-    features = model.image_encoder.features(_images(model, batch))
-    pool = getattr(model.image_projection, 'pool', 'mean')
+    images = _images(model, batch)
+    features = cast(Any, model.image_encoder).features(images)
+    pool = pool or getattr(model.image_projection, 'pool', 'mean')
     return (features.cls if pool == 'cls' else features.patches.mean(1)).float()
+
+
+def labelled_features(
+    model: nn.Module, loader: DataLoader, pool: Pool | None = None
+) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """Features and labels of a probe's whole training split, in its order and on every process.
+
+    Args:
+        model: See :func:`pooled_features`; in evaluation mode.
+        loader: Of :func:`build_train_loader`; its samples have ``image`` and ``label``.
+        pool: See :func:`pooled_features`.
+
+    Returns:
+        Features (N, C) float32 and labels int64 (N,) or (N, K), both on the model's device, and the images' height and
+        width.
+
+    Raises:
+        ValueError: If samples have no label.
+    """
+    features, labels = [], []
+    batch: dict = {}
+    for batch in loader:
+        if 'label' not in batch:
+            raise ValueError(f'a probe needs labels, the data set gives {sorted(batch)}: set its label_key')
+        features.append(pooled_features(model, batch, pool))
+        labels.append(batch['label'].long().to(features[-1].device))
+    total = len(cast(Sized, loader.dataset))
+    size = tuple(batch['image'].shape[-2:])
+    return gather_in_order(torch.cat(features), total), gather_in_order(torch.cat(labels), total), size
 
 
 @torch.no_grad()

@@ -1,0 +1,37 @@
+"""Few-shot on CIFAR-10 as JPEG files: logistic regression on 1, 5, 10, 20 and 50 images per class, three draws each.
+
+tar xf train.tar -C data/zero_shot/cifar10_folder; tar xf test.tar -C data/zero_shot/cifar10_folder
+python tools/test.py configs/probes/cifar10_few_shot.py CHECKPOINT --model CONFIG
+
+Reports few_shot/5_shot/top1, the mean over the seeds, few_shot/5_shot/top1_std and so on, on all 5,000 test images.
+ELEVATER takes 5, 20 and 50 shots with the seeds 0, 1, 2. For another set of the suites: pets_logistic.py, with
+test_evaluator.pets.shots="[1,5,10,20,50]". Not run.
+"""
+
+_base_ = '../zero_shot/_base_/task.py'
+
+cifar10 = dict(**_base_.images, classes='cifar10', num_classes=10, num_samples=5000)
+train_folder = _base_.data_root + '/cifar10_folder/train'
+test_folder = _base_.data_root + '/cifar10_folder/test'
+
+test_dataloader = dict(
+    few_shot=dict(
+        **_base_.loader,
+        dataset=dict(**cifar10, source=dict(type='torchvision/ImageFolder', root=test_folder), folder=test_folder),
+    )
+)
+test_evaluator = dict(
+    few_shot=dict(
+        type='LogisticRegressionProbe',
+        train_dataloader=dict(
+            batch_size=256,
+            num_workers=4,
+            dataset=dict(
+                **cifar10, source=dict(type='torchvision/ImageFolder', root=train_folder), folder=train_folder
+            ),
+        ),
+        metric='top1',
+        shots=[1, 5, 10, 20, 50],
+        seeds=[0, 1, 2],
+    )
+)

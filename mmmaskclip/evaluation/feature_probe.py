@@ -1,0 +1,180 @@
+"""What the classification probes share: features of one pass, a linear classifier of them, the suites' metrics."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import broadcast, is_main_process
+from mmengine.evaluator import BaseMetric
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from .frozen_features import Pool, build_train_loader, check_size, labelled_features, pooled_features
+from .zero_shot_classification import Score, ZeroShotClassification
+
+
+class FeatureProbe(BaseMetric):
+    """A metric that fits linear classifiers on features of the frozen image tower, computed once, without augmentation.
+
+    The features are those before the projection, (N, C) float32, and stay on the model's device only while classifiers
+    are fitted. On several processes each computes its share of them; one fits.
+
+    Args:
+        train_dataloader: Config of a loader of the training split, with the transforms of the test split: ``dataset``
+            (samples with ``image`` and ``label``), ``batch_size`` and, if wanted, ``num_workers``; no sampler.
+        metric: What ``score`` is, see ``ZeroShotClassification``. Defaults to ``'top1'``.
+        pool: ``'mean'`` of the patch tokens or ``'cls'`` token. Defaults to None, what the model's projection does.
+        collect_device: How results travel between processes, see ``RetrievalRecall``.
+        prefix: Prefix of the metric names; the loop sets the task's name.
+    """
+
+    needs_predictions = False
+
+    def __init__(
+        self,
+        train_dataloader: dict,
+        metric: Score = 'top1',
+        pool: Pool | None = None,
+        collect_device: str = 'gpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if pool not in (None, 'mean', 'cls'):
+            raise ValueError(f"pool={pool!r}: choose 'mean' or 'cls', or leave it out for what the projection does")
+        self.train_dataloader = train_dataloader
+        self.metric: Score = metric
+        self.pool: Pool | None = pool
+        self.model: nn.Module | None = None
+        self.heads: Tensor | None = None
+        self._loader: DataLoader | None = None
+
+    @property
+    def num_heads(self) -> int:
+        """How many classifiers are fitted."""
+        return 1
+
+    @abstractmethod
+    def fit(self, features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+        """Fits the classifiers.
+
+        Args:
+            features: (N, C) float32.
+            labels: int64 (N,), or (N, K) of 0 and 1 for ``metric='map11'``.
+            num_classes: K.
+
+        Returns:
+            float32 (``num_heads``, K, C + 1): weights and bias of each.
+        """
+
+    @torch.no_grad()
+    def prepare(self, model: nn.Module) -> None:
+        """Computes the features of the training split and fits on them.
+
+        Args:
+            model: See ``pooled_features``; in evaluation mode. It is not changed.
+
+        Raises:
+            ValueError: If labels are missing, are not one class each (several for ``map11``), or the metric does not go
+                with the number of classes.
+        """
+        if self._loader is None:
+            self._loader = build_train_loader(self.train_dataloader)
+        features, labels, self.train_size = labelled_features(model, self._loader, self.pool)
+        self._check_kind(labels)
+        self.num_classes = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
+        names = [str(number) for number in range(self.num_classes)]
+        # Its table of metrics, its checks of them and its arithmetic; its prompts have no part in this.
+        self.scorer = ZeroShotClassification(names, templates=['{}'], metric=self.metric)
+        self.model = model
+        self.heads = features.new_empty(self.num_heads, self.num_classes, features.shape[1] + 1)
+        if is_main_process():
+            self.heads.copy_(self.fit(features, labels, self.num_classes))
+        broadcast(self.heads)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Classifies one batch.
+
+        Args:
+            data_batch: ``image`` uint8 (B, 3, H, W), ``label`` (B,) or (B, K) for ``map11`` and, if there is, ``key``.
+            data_samples: Not used: they would hold projected embeddings.
+
+        Raises:
+            RuntimeError: If ``prepare`` was not called.
+            ValueError: If a label is none of the training split's, or images are of another size than there.
+        """
+        if self.model is None or self.heads is None:
+            raise RuntimeError(f'{type(self).__name__}.prepare(model) must be called before a batch is processed')
+        check_size(data_batch, self.train_size)
+        labels = self._labels(data_batch)
+        features = pooled_features(self.model, data_batch, self.pool)
+        heads = self.heads.flatten(0, 1).double()
+        # float64 rounded to float32: the order then depends neither on the batch nor on the kernel; ties go to the
+        # lower class.
+        with torch.autocast(features.device.type, enabled=False):
+            exact = F.linear(features.double(), heads[:, :-1], heads[:, -1]).unflatten(1, (self.num_heads, -1))
+        scores = exact.float()
+        if self.metric == 'map11':
+            self.results.extend(zip(labels.numpy(), scores.cpu().numpy(), strict=True))
+            return
+        own_class = labels.to(scores.device)[:, None, None]
+        own = scores.gather(2, own_class.expand(-1, self.num_heads, 1))
+        before = torch.arange(self.num_classes, device=scores.device) < own_class
+        columns = [labels.tolist(), ((scores > own) | ((scores == own) & before)).sum(2).tolist()]
+        if self.metric == 'roc_auc':
+            columns.append((exact[..., 1] - exact[..., 0]).float().tolist())
+        self.results.extend(zip(*columns, strict=True))
+
+    def evaluate(self, size: int) -> dict:
+        """BaseMetric's, and then lets go of the model and the classifiers."""
+        metrics = super().evaluate(size)
+        self.model = self.heads = None
+        return metrics
+
+    def scores(self, results: list[tuple]) -> list[dict[str, float]]:
+        """The suites' metrics in percent, of each classifier.
+
+        Args:
+            results: For each sample its label and, per classifier, the rank that it got (and, for ``roc_auc``, how much
+                closer it is to class 1); for ``map11`` its labels (K,) and logits (``num_heads``, K).
+
+        Returns:
+            See ``ZeroShotClassification``.
+        """
+        return [
+            self.scorer.compute_metrics([(label, *(column[head] for column in columns)) for label, *columns in results])
+            for head in range(self.num_heads)
+        ]
+
+    def _check_kind(self, labels: Tensor) -> None:
+        kind = '0 or 1 for each class' if self.metric == 'map11' else 'one class'
+        if labels.ndim != (2 if self.metric == 'map11' else 1):
+            raise ValueError(
+                f'metric={self.metric!r} needs {kind} per image, got labels of shape {tuple(labels.shape[1:])}: '
+                "'map11' is for several classes per image, the other metrics for one"
+            )
+
+    def _labels(self, batch: dict) -> Tensor:
+        """The labels of a test batch on the CPU, all of them classes of the training split."""
+        if 'label' not in batch:
+            raise ValueError(f'a probe needs labels, the data set gives {sorted(batch)}: set its label_key')
+        labels = batch['label'].cpu().long()
+        self._check_kind(labels)
+        if labels.ndim == 2:
+            if labels.shape[1] != self.num_classes:
+                raise ValueError(f'test samples have {labels.shape[1]} classes, training samples {self.num_classes}')
+            return labels
+        for index in ((labels < 0) | (labels >= self.num_classes)).nonzero().flatten().tolist():
+            key = batch['key'][index] if 'key' in batch else index
+            raise ValueError(
+                f'sample {key!r} has label {int(labels[index])}, but the training split has the classes 0 to '
+                f'{self.num_classes - 1}: train_dataloader does not belong to this test split'
+            )
+        return labels
+
+
+def seeded_permutation(length: int, seed: int) -> np.ndarray:
+    """The numbers 0 to ``length - 1`` in the order that mmengine's ``DefaultSampler`` would shuffle them into."""
+    return torch.randperm(length, generator=torch.Generator().manual_seed(seed)).numpy()

@@ -1,0 +1,224 @@
+"""Logistic regression on frozen features, with all training images or a few per class."""
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from torch import Tensor
+
+from mmmaskclip.registry import METRICS
+
+from .feature_probe import FeatureProbe, seeded_permutation
+from .frozen_features import Pool
+from .zero_shot_classification import Score, average_precision_11
+
+# Of CLIP's example in its README: what stands where nothing can be held out to search on.
+FIXED_C = 0.316
+
+
+@METRICS.register_module()
+class LogisticRegressionProbe(FeatureProbe):
+    """Logistic regression by L-BFGS on the frozen tower's features (CLIP, appendix A.3), at full data or few-shot.
+
+    ``C``, the inverse of scikit-learn's L2 penalty, is searched as CLIP does: on a part of the training images that is
+    held out, by halving the steps around the best of 1e-6, 1e-4, .., 1e6 until there are 8 per decade; then all
+    training images are fitted with it. CLIP takes a set's own validation split where there is one, this always a part
+    of the training split, drawn by class with a fixed seed. Where no class has two images (1 shot), C is 0.316, that
+    of CLIP's README. Sets with several classes per image (``metric='map11'``) get one binary classifier per class.
+
+    Few-shot: of each class ``shots`` images are drawn by seed, those of 5 shots among those of 10 of the same seed; a
+    class with fewer gives all that it has, and the log says so. ELEVATER takes 5, 20 and 50 with the seeds 0, 1, 2; the
+    draws are not theirs.
+
+    Reported in percent, as ``ZeroShotClassification`` does: ``top1``, ``top5``, ``mean_per_class``, ``score`` and so
+    on. Few-shot: ``5_shot/top1`` is the mean over the seeds, ``5_shot/top1_std`` the sample standard deviation (with
+    more than one seed); with one number of shots, ``score`` is its mean, so that it can be the metric of a suite.
+
+    Args:
+        train_dataloader: See ``FeatureProbe``.
+        metric: What ``score`` is, see ``ZeroShotClassification``. Defaults to ``'top1'``.
+        shots: Training images per class, one number or several. Defaults to None: all.
+        seeds: Draws for each number of shots. Defaults to (0, 1, 2).
+        held_out: Share of each class's training images to search C on, at least one. Defaults to 0.2.
+        max_iter: Of L-BFGS. Defaults to 1000, CLIP's.
+        pool: See ``FeatureProbe``.
+        collect_device: How results travel between processes, see ``RetrievalRecall``.
+        prefix: Prefix of the metric names; the loop sets the task's name.
+
+    Raises:
+        ValueError: If shots or seeds are empty, shots are below 1, ``held_out`` is not between 0 and 1, or few-shot is
+            asked for with several classes per image.
+    """
+
+    default_prefix = 'logistic'
+
+    def __init__(
+        self,
+        train_dataloader: dict,
+        metric: Score = 'top1',
+        shots: int | Sequence[int] | None = None,
+        seeds: Sequence[int] = (0, 1, 2),
+        held_out: float = 0.2,
+        max_iter: int = 1000,
+        pool: Pool | None = None,
+        collect_device: str = 'gpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(train_dataloader, metric, pool, collect_device, prefix)
+        self.shots = (shots,) if isinstance(shots, int) else None if shots is None else tuple(shots)
+        self.seeds = tuple(seeds)
+        if self.shots is not None and (not self.shots or min(self.shots) < 1 or not self.seeds):
+            raise ValueError(f'shots={shots!r} with seeds={seeds!r}: few-shot needs at least 1 shot and one seed')
+        if self.shots is not None and metric == 'map11':
+            raise ValueError(
+                "shots with metric='map11': an image of several classes is no shot of one; leave shots out"
+            )
+        if not 0 < held_out < 1:
+            raise ValueError(f'held_out={held_out} must be between 0 and 1: a share of the training images')
+        self.held_out, self.max_iter = held_out, max_iter
+
+    @property
+    def num_heads(self) -> int:
+        return 1 if self.shots is None else len(self.shots) * len(self.seeds)
+
+    def fit(self, features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+        """Searches C and fits, once for all images or once for each draw."""
+        inputs, targets = features.cpu().double().numpy(), labels.cpu().numpy()
+        if self.shots is None:
+            draws = [('all images', np.arange(len(targets)))]
+        else:
+            draws = [
+                (f'{shots} shots, seed {seed}', draw_shots(targets, shots, seed))
+                for shots in self.shots
+                for seed in self.seeds
+            ]
+        heads = []
+        for name, chosen in draws:
+            c, head = fit_logistic(inputs[chosen], targets[chosen], num_classes, self.held_out, self.max_iter)
+            print_log(f'Logistic regression on {name} ({len(chosen)}): C = {c:.4g}', logger='current')
+            heads.append(torch.from_numpy(head))
+        return torch.stack(heads).float()
+
+    def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
+        """Metrics in percent, see the class."""
+        scores = self.scores(results)
+        if self.shots is None:
+            return scores[0]
+        metrics = {}
+        for number, shots in enumerate(self.shots):
+            of_seeds = scores[number * len(self.seeds) : (number + 1) * len(self.seeds)]
+            for name in of_seeds[0]:
+                values = [score[name] for score in of_seeds]
+                metrics[f'{shots}_shot/{name}'] = float(np.mean(values))
+                if len(values) > 1:
+                    metrics[f'{shots}_shot/{name}_std'] = float(np.std(values, ddof=1))
+        if len(self.shots) == 1:
+            metrics['score'] = metrics[f'{self.shots[0]}_shot/score']
+        return metrics
+
+
+def draw_shots(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
+    """Indices of ``shots`` samples of each class of labels (N,), in ascending order; all where a class has fewer."""
+    chosen = []
+    for label in np.unique(labels):
+        of_class = np.flatnonzero(labels == label)
+        if len(of_class) < shots:
+            print_log(f'{shots} shots: class {label} has only {len(of_class)} images, all of them are taken', 'current')
+        chosen.append(of_class[seeded_permutation(len(of_class), seed)[:shots]])
+    return np.sort(np.concatenate(chosen))
+
+
+def fit_logistic(
+    features: np.ndarray, labels: np.ndarray, num_classes: int, held_out: float, max_iter: int
+) -> tuple[float, np.ndarray]:
+    """Searches C on a part of the samples and fits all of them with it.
+
+    Args:
+        features: float64 (N, C).
+        labels: int64 (N,), or (N, K) of 0 and 1.
+        num_classes: K.
+        held_out: Share of the samples, of each class where they have one, to search on.
+        max_iter: Of L-BFGS.
+
+    Returns:
+        C, and float64 (K, C + 1): weights and bias. Of one class each, one that does not occur has a bias of minus
+        infinity.
+    """
+    held = _held_out(labels, held_out)
+    c = FIXED_C
+    if held.any():
+
+        def score(candidate: float) -> float:
+            head = _regress(features[~held], labels[~held], num_classes, candidate, max_iter)
+            logits = features[held] @ head[:, :-1].T + head[:, -1]
+            if labels.ndim == 1:
+                return float((logits.argmax(1) == labels[held]).mean())
+            present = np.flatnonzero(labels[held].any(0))
+            return float(np.mean([average_precision_11(logits[:, k], labels[held][:, k]) for k in present]))
+
+        c = search_regularization(score)
+    return c, _regress(features, labels, num_classes, c, max_iter)
+
+
+def search_regularization(score: Callable[[float], float]) -> float:
+    """C by CLIP's search (appendix A.3): the best of 1e-6, 1e-4, .., 1e6, then of its neighbours at half the distance,
+    and so on to an eighth of a decade; of equal ones the smallest.
+
+    Args:
+        score: Function of C; higher is better.
+    """
+    found = {exponent: score(10.0**exponent) for exponent in map(float, range(-6, 7, 2))}
+
+    def best() -> float:
+        return max(sorted(found), key=found.__getitem__)
+
+    for step in (1.0, 0.5, 0.25, 0.125):
+        center = best()
+        for exponent in (center - step, center + step):
+            if -6 <= exponent <= 6:
+                found[exponent] = score(10.0**exponent)
+    return 10.0 ** best()
+
+
+def _held_out(labels: np.ndarray, share: float) -> np.ndarray:
+    """Which samples C is searched on, bool (N,): of each class at least one and never all."""
+    held = np.zeros(len(labels), dtype=bool)
+    groups = [np.arange(len(labels))]
+    if labels.ndim == 1:
+        groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    for group in groups:
+        if len(group) > 1:
+            number = min(max(1, round(share * len(group))), len(group) - 1)
+            held[group[seeded_permutation(len(group), 0)[:number]]] = True
+    return held
+
+
+def _regress(features: np.ndarray, labels: np.ndarray, num_classes: int, c: float, max_iter: int) -> np.ndarray:
+    """Weights and bias (K, C + 1) by scikit-learn."""
+    # Here, not at the top: importing it takes a second that other runs need not wait for.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    head = np.zeros((num_classes, features.shape[1] + 1))
+    if labels.ndim == 1:
+        # What no sample shows is never predicted.
+        head[np.setdiff1d(np.arange(num_classes), labels), -1] = -np.inf
+    for index, column in enumerate([labels] if labels.ndim == 1 else labels.T):
+        classes = np.unique(column)
+        if len(classes) == 1:
+            continue  # nothing to tell apart
+        with warnings.catch_warnings():
+            # With a weak penalty it may go on for long; CLIP, too, stops after max_iter.
+            warnings.simplefilter('ignore', ConvergenceWarning)
+            fitted = LogisticRegression(C=c, max_iter=max_iter).fit(features, column)
+        rows = np.column_stack((fitted.coef_, fitted.intercept_))
+        if labels.ndim == 2:
+            head[index] = rows[0]
+        elif len(classes) == 2:
+            # scikit-learn gives one row for two classes: how much the second is ahead of the first.
+            head[classes] = np.stack((np.zeros_like(rows[0]), rows[0]))
+        else:
+            head[classes] = rows
+    return head

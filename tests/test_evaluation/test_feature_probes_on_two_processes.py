@@ -1,0 +1,91 @@
+"""Linear and logistic probe in the evaluation loop: two processes give the metrics of one, with uneven tails."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+from mmmaskclip.datasets.collate import collate_image_text
+from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
+from mmmaskclip.utils.setup_env import leave_processes, register_all_modules, setup_processes
+
+
+class Samples(Dataset):
+    """Random images of few grey levels; the label follows from the grey, or its bits where there are several."""
+
+    def __init__(self, num_samples, seed, several):
+        self.num_samples, self.seed, self.several = num_samples, seed, several
+
+    def __len__(self):
+        return self.num_samples
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(1000 * self.seed + index)
+        grey = torch.randint(6, (4, 4), generator=generator)
+        image = (grey * 40).repeat_interleave(8, 0).repeat_interleave(8, 1).expand(3, 32, 32)
+        value = int(grey.sum()) % 6
+        label = torch.tensor([value % 2, value // 2 % 2, value // 4]) if self.several else value
+        return {'image': image.to(torch.uint8), 'label': label, 'key': f'{index}'}
+
+
+def make_runner(model_cfg, work_dir, launcher='none'):
+    def test(several=False):
+        return dict(
+            dataset=Samples(17, 1, several),
+            batch_size=2,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=collate_image_text,
+        )
+
+    def train(several=False):
+        return dict(dataset=Samples(35, 0, several), batch_size=4)
+
+    cfg = Config(dict(launcher=launcher))
+    setup_processes(cfg)
+    logistic = dict(type='LogisticRegressionProbe', max_iter=50)
+    return Runner(
+        model=model_cfg,
+        work_dir=str(work_dir),
+        default_scope='mmmaskclip',
+        launcher=launcher,
+        randomness=dict(seed=0),
+        val_dataloader=dict(linear=test(), few_shot=test(), several=test(True)),
+        val_evaluator=dict(
+            linear=dict(type='LinearClassificationProbe', train_dataloader=train(), batch_size=16),
+            few_shot=dict(**logistic, train_dataloader=train(), shots=[1, 3], seeds=[0, 1]),
+            several=dict(**logistic, train_dataloader=train(True), metric='map11'),
+        ),
+        val_cfg=dict(type=EvaluationLoop),
+        cfg=cfg,
+    )
+
+
+def test_two_processes_give_the_metrics_of_one(tmp_path, tiny_model_cfg):
+    (tmp_path / 'model.json').write_text(json.dumps(tiny_model_cfg()))
+    register_all_modules()
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', __file__]
+    subprocess.run([*command, str(tmp_path)], check=True, timeout=300)
+    expected = make_runner(tiny_model_cfg(), tmp_path / 'one').val()
+    assert {'linear/top1', 'few_shot/1_shot/top1_std', 'few_shot/3_shot/top1', 'several/map11'} < set(expected)
+    assert 0 < expected['linear/top1'] < 100
+    for rank in range(2):
+        assert json.loads((tmp_path / f'{rank}.json').read_text()) == pytest.approx(expected)
+
+
+def evaluate_as_one_of_two(folder: Path) -> None:
+    torch.set_num_threads(1)
+    register_all_modules()
+    metrics = make_runner(json.loads((folder / 'model.json').read_text()), folder / 'two', 'pytorch').val()
+    (folder / f'{os.environ["RANK"]}.json').write_text(json.dumps(metrics))
+
+
+if __name__ == '__main__':
+    evaluate_as_one_of_two(Path(sys.argv[1]))
+    leave_processes()
