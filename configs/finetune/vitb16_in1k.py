@@ -28,7 +28,7 @@ model = dict(
         out_type='featmap',
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/maskclip/vitb16_laion20m/iter_122000.pth',
+            checkpoint='work_dirs/maskclip/vitb16_laion20m/iter_122050.pth',
             prefix='image_encoder.',
         ),
     ),

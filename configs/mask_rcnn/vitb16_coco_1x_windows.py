@@ -3,9 +3,9 @@
 tools/dist_train.sh configs/mask_rcnn/vitb16_coco_1x_windows.py 8 \
     --cfg-options model.backbone.init_cfg.checkpoint=PATH
 
-For GPUs with 32 GB: what it saves, and what it costs, is in docs/downstream.md. Windows and their blocks are those of
-ViTDet (Li et al. 2022); 14 x 14 patches are the image of the pretraining. Not in the paper; here: not run at full
-scale.
+It saves time, not memory: what it saves, and what it costs, is in docs/downstream.md. Windows and their blocks are
+those of ViTDet (Li et al. 2022); 14 x 14 patches are the image of the pretraining. Not in the paper; here: not run at
+full scale.
 """
 
 _base_ = './vitb16_coco_1x.py'

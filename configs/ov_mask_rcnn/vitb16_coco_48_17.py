@@ -54,7 +54,7 @@ model = dict(
                 text=dict(
                     encoder=dict(type='mmmaskclip.CLIPTextTransformer', width=512, num_layers=12, num_heads=8),
                     projection=dict(type='mmmaskclip.TextProjectionHead', in_channels=512, embed_dims=512),
-                    checkpoint='work_dirs/maskclip/vitb16_laion20m/iter_122000.pth',
+                    checkpoint='work_dirs/maskclip/vitb16_laion20m/iter_122050.pth',
                     templates='imagenet_7',
                 ),
             ),

@@ -22,7 +22,7 @@ model = dict(
         final_norm=False,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/maskclip/vitb16_laion20m/iter_122000.pth',
+            checkpoint='work_dirs/maskclip/vitb16_laion20m/iter_122050.pth',
             prefix='image_encoder.',
         ),
     ),
