@@ -55,6 +55,12 @@ LAYOUTS = {
         81,
         (0, 80, 255),
     ),
+    'coco_object81_maskclip': (
+        ('coco_stuff164k/images/val2017', 'coco_stuff164k/annotations/val2017', '.jpg', '_instanceTrainIds.png'),
+        None,
+        80,
+        (1, 80, 0),
+    ),
     'cityscapes19': (
         (
             'cityscapes/leftImg8bit/val/ulm',
@@ -141,8 +147,19 @@ def test_missing_folder_and_wrong_split_are_named(in_data_folder, tmp_path, tiny
     with pytest.raises(FileNotFoundError, match=r"There is no data set in 'data/ade/ADEChallengeData2016'.*evaluation"):
         Runner.from_cfg(cfg).test()
     write_layout(in_data_folder, ADE)
-    with pytest.raises(ValueError, match=r"'segmentation' has 2 images, but must have 2000"):
+    with pytest.raises(ValueError, match=r"'segmentation' has 2 images, but must have 2000: check"):
         Runner.from_cfg(cfg).test()
+
+
+@pytest.mark.parametrize('name', ['context59', 'context59_tcl', 'context60'])
+def test_both_numbers_of_contexts_images_are_allowed(name, in_data_folder, tmp_path, tiny_model_cfg):
+    write_layout(in_data_folder, LAYOUTS[name])
+    cfg = read_config(name, tmp_path / 'work', tiny_model_cfg)
+    assert tuple(cfg.test_cfg.num_images) == (5104, 5105)
+    with pytest.raises(ValueError, match='has 2 images, but must have 5104 or 5105: check'):
+        Runner.from_cfg(cfg).test_loop  # noqa: B018 - built by being asked for
+    cfg.test_cfg.num_images = (2, 3)
+    assert Runner.from_cfg(cfg).test_loop.segmentor
 
 
 def test_class_list_of_the_wrong_length_is_refused(in_data_folder, tmp_path, tiny_model_cfg):
@@ -170,9 +187,50 @@ def test_protocols_are_the_papers():
         **dict.fromkeys(LAYOUTS, tcl),
         'ade20k_maskclip': ((2048, 512), *maskclip),
         'coco_stuff171': ((2048, 512), *maskclip),
+        'coco_object81_maskclip': ((2048, 512), *maskclip),
         'context59': ((2048, 480), *maskclip),
         'camvid': ((2048, 256), (112, 112), (56, 56), 'scenes_85'),
     }
+
+
+# TCL takes the names of mmseg's data sets (segmentation/evaluation/builder.py); here some of those that Zhou et al.,
+# whose evaluation MaskCLIP's paper follows, say in another way.
+TCLS = {
+    'voc20': ('aeroplane', 'diningtable', 'pottedplant', 'tvmonitor'),
+    'voc21': ('background', 'aeroplane', 'diningtable', 'pottedplant', 'tvmonitor'),
+    'context59_tcl': ('aeroplane', 'pottedplant', 'tvmonitor'),
+    'context60': ('background', 'aeroplane', 'pottedplant', 'tvmonitor'),
+    'coco_stuff171_tcl': ('ceiling-tile', 'water-other', 'window-blind', 'grass'),
+}
+ZHOUS = {'context59': 'airplane', 'coco_stuff171': 'tile ceiling'}
+
+
+def test_class_names_are_the_protocols(tmp_path):
+    given = {name: Config.fromfile(CONFIGS / f'{name}.py') for name in LAYOUTS}
+    names = {name: cfg.test_cfg.segmentor.get('classes') for name, cfg in given.items()}
+    assert {name for name, classes in names.items() if classes} == ZHOUS.keys()
+    for name, one in ZHOUS.items():
+        assert (one,) in load_prompts(names[name]).classes
+    register_all_modules()
+    for name, some in TCLS.items():
+        dataset = given[name].test_dataloader.segmentation.dataset
+        dataset.update(lazy_init=True, data_root=str(tmp_path), _scope_='mmmaskclip')
+        if 'ann_file' in dataset:
+            (tmp_path / dataset.ann_file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / dataset.ann_file).touch()
+        (tmp_path / dataset.data_prefix.img_path).mkdir(parents=True, exist_ok=True)
+        assert set(some) <= set(DATASETS.build(dataset).metainfo['classes'])
+
+
+def test_docs_say_of_every_config_what_it_reads():
+    lines = (CONFIGS.parents[1] / 'docs/evaluation.md').read_text(encoding='utf-8').splitlines()
+    for name in LAYOUTS:
+        cfg = Config.fromfile(CONFIGS / f'{name}.py')
+        numbers = cfg.test_cfg.num_images
+        numbers = ' or '.join(map(str, numbers)) if isinstance(numbers, (list, tuple)) else str(numbers)
+        (row,) = (line for line in lines if f'`{name}`' in line and f' | {numbers} | ' in line)
+        assert str(LAYOUTS[name][2]) in row.split(' | ')[1].split(', ')
+        assert name.startswith(('camvid', 'coco_object81')) or cfg.test_dataloader.segmentation.dataset.data_root in row
 
 
 def test_templates():

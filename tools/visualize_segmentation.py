@@ -6,18 +6,20 @@
 """
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
+from mmmaskclip.datasets.prompts import load_prompts
 from mmmaskclip.evaluation.class_embeddings import ClassPrompts
 from mmmaskclip.visualization import SegmentationRow, draw_segmentations
 from mmmaskclip.visualization.compared_models import (
     add_model_arguments,
     check_model_arguments,
+    check_texts,
     load_models,
-    open_images,
 )
 from mmmaskclip.visualization.segmentation_overlay import Colour
 
@@ -36,9 +38,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--masks', nargs='+', help='for each image a label map, drawn as a column of its own')
     parser.add_argument('--out', default='segmentation.png', help='picture to write [segmentation.png]')
     args = parser.parse_args(argv)
-    check_model_arguments(parser, args)
+    check_texts(parser, '--classes', args.classes)
     if args.masks and len(args.masks) != len(args.images):
         parser.error(f'{len(args.masks)} masks for {len(args.images)} images: give one for each')
+    check_model_arguments(parser, args)
+    try:
+        args.prompts, args.colours = read_classes(args.classes, args.templates)
+        args.truth = [
+            read_mask(path, image, args.crop) for path, image in zip(args.masks or (), args.pictures, strict=False)
+        ]
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     return args
 
 
@@ -47,7 +57,7 @@ def read_classes(given: list[str], templates: str | None) -> tuple[ClassPrompts,
     if len(given) > 1:
         return ClassPrompts([name.split(',') for name in given], templates or 'imagenet_7'), None
     if not given[0].startswith('mmseg:'):
-        return ClassPrompts(given[0], templates), None
+        return _read_prompt_file(given[0], templates), None
     # Here, not at the top: it takes seconds.
     from mmseg.utils import get_classes, get_palette
 
@@ -55,9 +65,28 @@ def read_classes(given: list[str], templates: str | None) -> tuple[ClassPrompts,
     return ClassPrompts(get_classes(dataset), templates or 'imagenet_7'), [tuple(rgb) for rgb in get_palette(dataset)]
 
 
+def _read_prompt_file(name: str, templates: str | None) -> ClassPrompts:
+    try:
+        found = load_prompts(name)
+    except FileNotFoundError as error:
+        if name.endswith('.json'):
+            raise
+        raise ValueError(
+            f'--classes {name}: one class is not enough; give two or more names, or a prompt file ({error})'
+        ) from error
+    return ClassPrompts(name, templates or (name if found.templates else 'imagenet_7'))
+
+
 def read_mask(path: str, image: Image.Image, crop: bool) -> np.ndarray:
     """A label map (H, W), cropped as the image is."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'there is no mask {path}')
+    # Not as an image: the numbers are classes, whatever their depth.
     mask = Image.open(path)
+    try:
+        mask.load()
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f'{path}: damaged ({error})') from error
     mask = TF.center_crop(mask, min(mask.size)) if crop else mask
     if mask.size != image.size or len(mask.getbands()) != 1:
         raise ValueError(f'{path}: {mask.mode} of size {mask.size} is no label map of an image of size {image.size}')
@@ -66,12 +95,11 @@ def read_mask(path: str, image: Image.Image, crop: bool) -> np.ndarray:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    prompts, colours = read_classes(args.classes, args.templates)
-    images = open_images(args.images, args.crop)
+    prompts, images = args.prompts, args.pictures
     titles, columns = [], []
     if args.masks:
         titles.append('truth')
-        columns.append([read_mask(path, image, args.crop) for path, image in zip(args.masks, images, strict=True)])
+        columns.append(args.truth)
     for name, model in load_models(args):
         titles.append(name or 'prediction')
         columns.append(
@@ -85,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     rows = [
         SegmentationRow(np.asarray(image), np.stack(labels)) for image, *labels in zip(images, *columns, strict=True)
     ]
-    draw_segmentations(rows, titles, [names[0] for names in prompts.classes], args.out, colours)
+    draw_segmentations(rows, titles, [names[0] for names in prompts.classes], args.out, args.colours)
     print(f'wrote {args.out}')
 
 

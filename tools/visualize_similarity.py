@@ -16,8 +16,8 @@ from mmmaskclip.visualization import SimilarityRow, draw_similarity_maps
 from mmmaskclip.visualization.compared_models import (
     add_model_arguments,
     check_model_arguments,
+    check_texts,
     load_models,
-    open_images,
 )
 
 
@@ -34,20 +34,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--out', default='similarity.png', help='picture to write [similarity.png]')
     args = parser.parse_args(argv)
-    check_model_arguments(parser, args)
+    check_texts(parser, '--words', args.words)
+    check_texts(parser, '--captions', args.captions)
     if args.captions and len(args.captions) not in (1, len(args.images)):
         parser.error(f'{len(args.captions)} captions for {len(args.images)} images: give one, or one for each')
+    check_model_arguments(parser, args)
     return args
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    images = open_images(args.images, args.crop)
     captions = args.captions or [None]
-    captions = captions * (len(images) if len(captions) == 1 else 1)
+    captions = captions * (len(args.pictures) if len(captions) == 1 else 1)
     rows: list[tuple[int, SimilarityRow]] = []
     for name, model in load_models(args):
-        for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        for index, (image, caption) in enumerate(zip(args.pictures, captions, strict=True)):
             texts = [*args.words, *([caption] if caption else [])]
             maps = model.similarity_maps(image, texts, args.size, args.mode, args.read_out).cpu().numpy()
             rows.append((index, SimilarityRow(name, np.asarray(image), maps, caption)))

@@ -3,7 +3,7 @@
 python tools/test.py configs/zero_shot_seg/coco_object81.py CKPT --model CONFIG_OF_CKPT
 
 Layout of TCL: data/coco_stuff164k/images/val2017 and annotations/val2017/*_instanceTrainIds.png, by TCL's
-convert_dataset/convert_coco.py.
+convert_dataset/convert_coco_object.py.
 """
 
 _base_ = './_base_/tcl.py'
@@ -18,5 +18,5 @@ test_dataloader = dict(
         )
     )
 )
-# TCL's threshold without PAMR. TCL learns the scale of its probabilities; that of this softmax is SCLIP's.
-test_cfg = dict(num_images=5000, segmentor=dict(background_threshold=0.5, logit_scale=50.0))
+# TCL's threshold without PAMR, on the probabilities of the part of TCL that is not trained (ZeroShotSegHead).
+test_cfg = dict(num_images=5000, segmentor=dict(background_threshold=0.5))

@@ -17,4 +17,4 @@ test_dataloader = dict(
         )
     )
 )
-test_cfg = dict(num_images=5000, segmentor=dict(classes='coco_stuff171'))
+test_cfg = dict(num_images=5000)

@@ -1,4 +1,4 @@
-"""Pascal Context, 59 classes, the validation images, under MaskCLIP's protocol.
+"""Pascal Context, 59 classes, 5,104 or 5,105 validation images, under MaskCLIP's protocol.
 
 python tools/test.py configs/zero_shot_seg/context59.py CKPT --model CONFIG_OF_CKPT
 
@@ -25,4 +25,5 @@ test_dataloader = dict(
         )
     )
 )
-test_cfg = dict(segmentor=dict(classes='context59'))
+# 5,105 in the paper (Mottaghi et al. 2014); mmseg's converter writes 5,104 (open-mmlab/mmsegmentation#394).
+test_cfg = dict(num_images=(5104, 5105), segmentor=dict(classes='context59'))

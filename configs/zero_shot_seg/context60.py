@@ -1,4 +1,4 @@
-"""Pascal Context, 59 classes and background, the validation images, under TCL's protocol.
+"""Pascal Context, 59 classes and background, 5,104 or 5,105 validation images, under TCL's protocol.
 
 python tools/test.py configs/zero_shot_seg/context60.py CKPT --model CONFIG_OF_CKPT
 
@@ -18,5 +18,6 @@ test_dataloader = dict(
         )
     )
 )
-# TCL's threshold without PAMR. TCL learns the scale of its probabilities; that of this softmax is SCLIP's.
-test_cfg = dict(segmentor=dict(classes='context59', background_threshold=0.5))
+# TCL's threshold without PAMR, on the probabilities of the part of TCL that is not trained (ZeroShotSegHead).
+# 5,105 in the paper (Mottaghi et al. 2014); mmseg's converter writes 5,104 (open-mmlab/mmsegmentation#394).
+test_cfg = dict(num_images=(5104, 5105), segmentor=dict(background_threshold=0.5))

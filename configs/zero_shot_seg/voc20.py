@@ -42,4 +42,4 @@ test_dataloader = dict(
         )
     )
 )
-test_cfg = dict(num_images=1449, segmentor=dict(classes='voc20'))
+test_cfg = dict(num_images=1449)

@@ -17,5 +17,5 @@ test_dataloader = dict(
         )
     )
 )
-# TCL's threshold without PAMR. TCL learns the scale of its probabilities; that of this softmax is SCLIP's.
-test_cfg = dict(num_images=1449, segmentor=dict(classes='voc20', background_threshold=0.5))
+# TCL's threshold without PAMR, on the probabilities of the part of TCL that is not trained (ZeroShotSegHead).
+test_cfg = dict(num_images=1449, segmentor=dict(background_threshold=0.5))

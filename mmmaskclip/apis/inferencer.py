@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
@@ -16,7 +14,7 @@ from mmmaskclip.evaluation import encode_classes, encode_texts
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.checkpoint import load_weights
 
-ImageLike = str | PathLike | Image.Image
+from .images import ImageLike, open_image
 
 
 class ImageTextInferencer:
@@ -142,7 +140,7 @@ class ImageTextInferencer:
             (T, H, W), upsampled (bilinear) to the image's own size.
 
         Raises:
-            ValueError: If ``mode`` or ``read_out`` is unknown.
+            ValueError: If ``mode`` or ``read_out`` is unknown, or ``size`` is not positive.
         """
         pixels = _pixels(image)
         maps = self._maps(pixels, self.embed_texts(texts), size, mode, read_out)
@@ -172,13 +170,15 @@ class ImageTextInferencer:
             int64 (H, W), class indices, at the image's own size.
 
         Raises:
-            ValueError: If ``mode`` or ``read_out`` is unknown, or there is no class or no template.
+            ValueError: If ``mode`` or ``read_out`` is unknown, ``size`` is not positive, or there is no class or no
+                template.
         """
         pixels = _pixels(image)
         maps = self._maps(pixels, encode_classes(self.model, classes, templates), size, mode, read_out)
         best = maps.new_full(pixels.shape[1:], -torch.inf)
         labels = torch.zeros_like(best, dtype=torch.long)
-        # One class after the other: 150 maps of a photo's full size need gigabytes.
+        # One class after the other: 150 maps of a photo's full size need gigabytes. Those that sliding windows add up
+        # are of the size at which the model sees the image, mostly far smaller.
         for index in range(len(maps)):
             scores = _upsampled(maps[index : index + 1], pixels.shape[1:])[0]
             labels[scores > best] = index
@@ -189,8 +189,10 @@ class ImageTextInferencer:
         """Similarities of an image's patches, or of its pixels as the model sees it, with texts (T, D): (T, h, w)."""
         if mode not in ('interpolate', 'sliding'):
             raise ValueError(f"mode={mode!r}: choose 'interpolate' or 'sliding'")
+        if size is not None and size < 1:
+            raise ValueError(f'size={size}: give the shorter side in pixels, at least 1, or None')
         # Whole patches: the tower would pad the rest, and the maps would be shifted against the image.
-        scale = (size or self.image_size) / (min(pixels.shape[1:]) * self.patch_size)
+        scale = (self.image_size if size is None else size) / (min(pixels.shape[1:]) * self.patch_size)
         seen = [max(1, round(side * scale)) * self.patch_size for side in pixels.shape[1:]]
         image = self._normalized(TF.resize(pixels, seen)[None])
         if mode == 'interpolate' or max(seen) <= self.image_size:
@@ -218,11 +220,7 @@ class ImageTextInferencer:
 
 def _pixels(image: ImageLike) -> Tensor:
     """An image as uint8 (3, H, W), turned as its camera says."""
-    if not isinstance(image, Image.Image):
-        if not Path(image).is_file():
-            raise FileNotFoundError(f'there is no image {image}')
-        image = Image.open(image)
-    return TF.pil_to_tensor(ImageOps.exif_transpose(image).convert('RGB'))
+    return TF.pil_to_tensor(open_image(image))
 
 
 def _upsampled(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -34,12 +34,14 @@ class CamVidDataset(BaseSegDataset):
 class COCOObjectDataset(BaseSegDataset):
     """The 80 things of COCO and the background, id 0, as GroupViT and TCL evaluate on it.
 
-    The masks come from the instance annotations, by TCL's ``convert_dataset/convert_coco.py``:
+    The masks are the things of COCO-Stuff's masks, by TCL's ``convert_dataset/convert_coco_object.py``:
     ``annotations/val2017/NAME_instanceTrainIds.png``.
 
     Args:
         img_suffix: Ending of the images. Defaults to ``'.jpg'``.
         seg_map_suffix: Ending of the masks. Defaults to ``'_instanceTrainIds.png'``.
+        background: Whether the background is a class. If not, it is ignored, and the things are 0 to 79. Defaults to
+            True.
         **kwargs: Arguments of ``mmseg.BaseSegDataset``.
     """
 
@@ -49,5 +51,13 @@ class COCOObjectDataset(BaseSegDataset):
         palette=[[0, 0, 0], *COCOStuffDataset.METAINFO['palette'][:80]],
     )
 
-    def __init__(self, img_suffix: str = '.jpg', seg_map_suffix: str = '_instanceTrainIds.png', **kwargs) -> None:
+    def __init__(
+        self,
+        img_suffix: str = '.jpg',
+        seg_map_suffix: str = '_instanceTrainIds.png',
+        background: bool = True,
+        **kwargs,
+    ) -> None:
+        if not background:
+            kwargs['metainfo'] = {'classes': self.METAINFO['classes'][1:], **(kwargs.get('metainfo') or {})}
         super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)

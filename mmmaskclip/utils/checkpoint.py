@@ -47,18 +47,53 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
 
     Args:
         path: A checkpoint of mmengine's Runner (its ``state_dict`` is taken), a file with only a state dict, a
-            ``.safetensors`` file or a TorchScript archive.
+            ``.safetensors`` file, a TorchScript archive, or the index (``.index.json``) of a checkpoint in several
+            files beside it.
 
     Returns:
         Tensors by name, without a leading ``module.``.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file, or one that the index names is not there.
         ImportError: If it is a ``.safetensors`` file and that package is missing.
-        ValueError: If the file is damaged, holds objects that are not allowed, or no state dict.
+        IsADirectoryError: If it is a folder; the message lists the checkpoints in it.
+        ValueError: If the file is damaged, holds objects that are not allowed, no state dict, or one part of several.
     """
+    if os.path.isdir(path):
+        found = sorted(file.name for file in Path(path).iterdir() if file.name.endswith(_ENDINGS))
+        raise IsADirectoryError(
+            f'{os.fspath(path)!r} is a folder'
+            f'{": give the file in it, " + " or ".join(found) if found else " without any checkpoint"}.'
+        )
     if not os.path.isfile(path):
         raise FileNotFoundError(f'There is no checkpoint {os.fspath(path)!r}.')
+    if os.fspath(path).endswith('.index.json'):
+        return _read_parts(Path(path))
+    if (part := re.search(r'-\d{5}-of-(\d{5})\.\w+$', os.fspath(path))) and int(part[1]) > 1:
+        raise ValueError(
+            f'{os.fspath(path)!r} is one of {int(part[1])} parts: give the index file beside them, '
+            f'{os.fspath(path)[: part.start()]}{Path(path).suffix}.index.json.'
+        )
+    return _read_file(path)
+
+
+# Of files in a folder that may be meant.
+_ENDINGS = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors', '.index.json')
+
+
+def _read_parts(index: Path) -> dict[str, Tensor]:
+    """The tensors of all files that Hugging Face's index of a large checkpoint names."""
+    parts = _read_json(index).get('weight_map')
+    if not isinstance(parts, dict) or not parts:
+        raise ValueError(f'{str(index)!r} has no weight_map, which would say where the weights are.')
+    # Names only: an index from elsewhere does not choose folders.
+    files = [index.with_name(Path(name).name) for name in sorted(set(parts.values()))]
+    if absent := [file.name for file in files if not file.is_file()]:
+        raise FileNotFoundError(f'{str(index)!r} names {", ".join(absent)}, not found beside it; get all {len(files)}.')
+    return {name: value for file in files for name, value in _read_file(file).items()}
+
+
+def _read_file(path: str | os.PathLike) -> dict[str, Tensor]:
     try:
         checkpoint = _read(path)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
@@ -66,13 +101,19 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
         reason = (
             f'refers to {foreign[1]}, which could run code, so it is not loaded; save it again with only tensors'
             if foreign
-            else f'is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})'
+            else f'is damaged or no checkpoint ({_first_line(error)})'
         )
         raise ValueError(f'{os.fspath(path)!r} {reason}.') from error
     state_dict = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else None
     if not state_dict or not all(isinstance(value, Tensor) for value in state_dict.values()):
         raise ValueError(f'{os.fspath(path)!r} holds no state dict of tensors.')
     return {re.sub(r'^module\.', '', name): value for name, value in state_dict.items()}
+
+
+def _first_line(error: Exception) -> str:
+    # Of these torch says first of all how to load the file without protection.
+    hidden = isinstance(error, pickle.UnpicklingError) or not str(error)
+    return type(error).__name__ if hidden else str(error).splitlines()[0]
 
 
 def _read(path: str | os.PathLike) -> Any:
@@ -103,8 +144,9 @@ def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
         path: See :func:`read_state_dict`, whose errors also apply.
 
     Raises:
-        ValueError: If names or shapes differ; the message lists them. If the file is of another CLIP, also where its
-            model cannot be built here, or where it is known to need QuickGELU and ``model`` has GELU, or the reverse.
+        ValueError: If names or shapes differ; the message lists them. Positions of another image size are such: they
+            are not resized. If the file is of another CLIP, also where its model cannot be built here, or where the
+            file, or a config beside it, tells another activation (QuickGELU or GELU), mean or std than ``model`` has.
     """
     state_dict = read_state_dict(path)
     remedy = 'Use the config the checkpoint was trained with.'
@@ -112,24 +154,39 @@ def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
         if any(name.startswith(prefixes) for name in state_dict):
             remedy = 'Use the config in configs/foreign for these weights.'
             _check_activation(model, state_dict, path, remedy)
+            _check_normalization(model, state_dict, path, remedy)
             try:
                 state_dict = convert(state_dict)
             except KeyError as error:
                 raise ValueError(f'{os.fspath(path)!r} cannot be loaded: {error.args[0]}.') from error
             break
-    try:
+    own = model.state_dict()
+    differing = [_difference(model, name, own[name], state_dict[name]) for name in own if name in state_dict]
+    if shapes := [difference for difference in differing if difference]:
+        # Not loaded: mmpretrain's towers would resize their positions without an error.
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+    else:
         missing, unexpected = model.load_state_dict(state_dict, strict=False)
-        problems = [
-            f'{len(names)} {what}: {", ".join(names[:5])}{", ..." if len(names) > 5 else ""}'
-            for what, names in (('missing', missing), ('not in the model', unexpected))
-            if names
-        ]
-    except RuntimeError as error:
-        problems = [line.strip() for line in str(error).splitlines()[1:6]]
+    problems = [
+        f'{len(names)} {what}: {", ".join(names[:5])}{", ..." if len(names) > 5 else ""}'
+        for what, names in (('missing', missing), ('not in the model', unexpected), ('of another shape', shapes))
+        if names
+    ]
     if problems:
         raise ValueError(
             f'{os.fspath(path)!r} does not fit {type(model).__name__} as configured. {"; ".join(problems)}. {remedy}'
         )
+
+
+def _difference(model: nn.Module, name: str, own: Tensor, given: Tensor) -> str:
+    """How the shape of a tensor in a file differs from the model's; empty if it does not."""
+    if own.shape == given.shape or (own.ndim == 0 and given.shape == (1,)):  # The second one torch takes, too.
+        return ''
+    size = getattr(model.get_submodule(name.rpartition('.')[0]), 'img_size', None)
+    if not name.endswith('pos_embed') or size is None or own.ndim != 3 or own.shape[::2] != given.shape[::2]:
+        return f'size mismatch for {name}: {tuple(given.shape)} in the file, {tuple(own.shape)} in the model'
+    return f'{name} has {given.shape[1]} positions, but img_size={tuple(size)} needs {own.shape[1]}'
 
 
 # Names that begin so are theirs; none of ours does.
@@ -140,16 +197,57 @@ _FOREIGN = (
 
 
 def _check_activation(model: nn.Module, state_dict: dict[str, Tensor], path: str | os.PathLike, remedy: str) -> None:
-    """Compare the activation where the file, or Hugging Face's config beside it, tells it: shapes do not show it."""
-    beside = Path(path).with_name('config.json')
+    """Compare the activation where the file, or the config beside it, tells it: shapes do not show it."""
     if 'input_resolution' in state_dict:  # A buffer that only OpenAI's own models have.
         wanted = 'quick_gelu'
-    elif beside.is_file() and any(name.startswith('vision_model.') for name in state_dict):
+    elif any(name.startswith('vision_model.') for name in state_dict):
+        settings = _read_beside(path, 'config.json')
+        if settings is None:
+            return
         # Hugging Face writes down only what differs from its defaults, of which quick_gelu is one.
-        settings = json.loads(beside.read_text(encoding='utf-8')).get('vision_config', {})
-        wanted = settings.get('hidden_act', 'quick_gelu')
+        wanted = (settings.get('vision_config') or {}).get('hidden_act', 'quick_gelu')
     else:
-        return
+        settings = _read_beside(path, 'open_clip_config.json')
+        if settings is None:
+            return
+        wanted = 'quick_gelu' if (settings.get('model_cfg') or {}).get('quick_gelu', False) else 'gelu'
     found = 'quick_gelu' if any(type(part).__name__ == 'QuickGELU' for part in model.modules()) else 'gelu'
     if found != wanted:
         raise ValueError(f'{os.fspath(path)!r} is of a model with {wanted}, but the config builds {found}. {remedy}')
+
+
+def _check_normalization(model: nn.Module, state_dict: dict[str, Tensor], path: str | os.PathLike, remedy: str) -> None:
+    """Compare mean and std of the images with those that the config beside the file tells."""
+    if any(name.startswith('vision_model.') for name in state_dict):
+        source, prefix = 'preprocessor_config.json', 'image_'
+        settings = _read_beside(path, source) or {}
+    else:
+        source, prefix = 'open_clip_config.json', ''
+        settings = (_read_beside(path, source) or {}).get('preprocess_cfg') or {}
+    for kind in ('mean', 'std'):
+        wanted, own = settings.get(prefix + kind), getattr(getattr(model, 'data_preprocessor', None), kind, None)
+        if wanted is None or not isinstance(own, Tensor):
+            continue
+        # Theirs are of pixels from 0 to 1, ours from 0 to 255; a tenth of a grey level is rounding.
+        expected, found = [255 * value for value in wanted], own.flatten().tolist()
+        if len(expected) != len(found) or any(abs(a - b) > 0.1 for a, b in zip(expected, found, strict=True)):
+            values = [', '.join(f'{value:.2f}' for value in numbers) for numbers in (expected, found)]
+            raise ValueError(
+                f'{os.fspath(path)!r} is of a model with {kind} [{values[0]}] ({source} beside it, times 255), but the '
+                f"config's data_preprocessor has [{values[1]}]. {remedy}"
+            )
+
+
+def _read_beside(path: str | os.PathLike, name: str) -> dict | None:
+    file = Path(path).with_name(name)
+    return _read_json(file) if file.is_file() else None
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{str(path)!r} is damaged or no JSON file ({error}).') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{str(path)!r} holds no JSON object.')
+    return content

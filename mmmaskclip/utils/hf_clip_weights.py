@@ -42,18 +42,21 @@ def convert_hf_clip(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         State dict for ``ImageTextPretrainer``.
 
     Raises:
-        KeyError: If a name is not part of such a model, or a layer lacks one of query, key and value.
+        KeyError: If a name is not part of such a model, or a layer lacks some of query, key and value.
     """
     converted = {}
     for name, value in state_dict.items():
         # Buffers of older versions.
         if name.endswith('.position_ids'):
             continue
-        first = re.fullmatch(r'(.+\.self_attn\.)q_proj(\.\w+)', name)
-        if first:
-            value = torch.cat([state_dict[f'{first[1]}{part}_proj{first[2]}'] for part in 'qkv'])
-        elif re.search(r'\.self_attn\.[kv]_proj\.', name):
-            continue
+        joined = re.fullmatch(r'(.+\.self_attn\.)([qkv])_proj(\.\w+)', name)
+        if joined:
+            parts = [f'{joined[1]}{part}_proj{joined[3]}' for part in 'qkv']
+            if missing := [part for part in parts if part not in state_dict]:
+                raise KeyError(f'{", ".join(missing)} missing, while there is {name}: the file is not complete')
+            if joined[2] != 'q':
+                continue
+            value = torch.cat([state_dict[part] for part in parts])
         elif name == 'vision_model.embeddings.class_embedding':
             value = value.view(1, 1, -1)
         elif name == 'vision_model.embeddings.position_embedding.weight':

@@ -4,10 +4,12 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
 from mmmaskclip.apis import ImageTextInferencer
+from mmmaskclip.apis.images import open_image
 from mmmaskclip.models.read_outs import READ_OUTS
 
 
@@ -34,12 +36,34 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_model_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Ends the program with a message where the numbers of configs, checkpoints and names do not fit."""
+    """Ends the program with a message where something would fail only after models ran.
+
+    That is: numbers of configs, checkpoints and names that do not fit, missing files, images that cannot be opened, a
+    size that is not positive, and an ending of ``args.out`` that names no format.
+    """
     count = len(args.checkpoints)
     if len(args.config) not in (1, count):
         parser.error(f'{len(args.config)} configs for {count} checkpoints: give one, or one for each')
     if args.names and len(args.names) != count:
         parser.error(f'{len(args.names)} names for {count} checkpoints: give one for each')
+    for path in (*args.config, *(path for path in args.checkpoints if path != 'none')):
+        if not Path(path).exists():
+            parser.error(f'there is no file {path}')
+    if args.size is not None and args.size < 1:
+        parser.error(f'--size {args.size}: give the shorter side in pixels, at least 1')
+    formats = FigureCanvasAgg.get_supported_filetypes()
+    if Path(args.out).suffix.removeprefix('.').lower() not in formats:
+        parser.error(f'--out {args.out}: its ending names no format; choose one of {", ".join(sorted(formats))}')
+    try:
+        args.pictures = open_images(args.images, args.crop)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+
+
+def check_texts(parser: argparse.ArgumentParser, option: str, texts: Sequence[str] | None) -> None:
+    """Ends the program with a message where a text is empty: it has an embedding, but no meaning."""
+    if any(not text.strip() for text in texts or ()):
+        parser.error(f'{option}: a text is empty')
 
 
 def load_models(args: argparse.Namespace) -> Iterator[tuple[str, ImageTextInferencer]]:
@@ -69,6 +93,9 @@ def open_images(paths: Sequence[str], crop: bool = False) -> list[Image.Image]:
 
     Returns:
         RGB images, turned as their camera says.
+
+    Raises:
+        FileNotFoundError, ValueError: See :func:`mmmaskclip.apis.images.open_image`.
     """
-    images = [ImageOps.exif_transpose(Image.open(path)).convert('RGB') for path in paths]
+    images = [open_image(path) for path in paths]
     return [TF.center_crop(image, min(image.size)) for image in images] if crop else images

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
 from mmmaskclip.apis import ImageTextInferencer
+from mmmaskclip.apis.images import open_image
 from mmmaskclip.datasets.transforms.tokenize import pad_tokens, tokenize
 from mmmaskclip.registry import MODELS
 
@@ -202,3 +203,32 @@ def test_weights_from_a_checkpoint(inferencer, images, tmp_path):
 def test_missing_image_is_named(inferencer):
     with pytest.raises(FileNotFoundError, match='there is no image nowhere.jpg'):
         inferencer.embed_images(['nowhere.jpg'])
+
+
+def test_deep_and_broken_images_are_named(inferencer, tmp_path):
+    deep = Image.fromarray(np.full((8, 8), 40000, np.uint16))
+    deep.save(tmp_path / 'deep.png')
+    (tmp_path / 'broken.jpg').write_bytes(b'<html>not found</html>')
+    with pytest.raises(ValueError, match=r'deep\.png: unsupported_mode: PNG of mode I;16, 16 bit'):
+        inferencer.embed_images([tmp_path / 'deep.png'])
+    with pytest.raises(ValueError, match=r'broken\.jpg: not_an_image'):
+        inferencer.similarity_maps(tmp_path / 'broken.jpg', ['cat'])
+    for image in (deep, Image.fromarray(np.full((8, 8), 0.5, np.float32))):
+        with pytest.raises(ValueError, match=f'an image of mode {image.mode} has no fixed range'):
+            inferencer.embed_images([image])
+
+
+def test_images_are_turned_as_their_camera_says(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[274] = 6
+    for name in ('a.png', 'a.tiff', 'a.webp'):
+        Image.fromarray(pixels).save(tmp_path / name, exif=exif, lossless=True)
+        assert (np.asarray(open_image(tmp_path / name)) == np.rot90(pixels, -1)).all(), name
+        assert (np.asarray(open_image(Image.open(tmp_path / name))) == np.rot90(pixels, -1)).all(), name
+
+
+@pytest.mark.parametrize('size', [0, -5])
+def test_size_must_be_positive(inferencer, images, size):
+    with pytest.raises(ValueError, match=f'size={size}: give the shorter side in pixels'):
+        inferencer.similarity_maps(images[0], ['cat'], size)

@@ -46,7 +46,7 @@ def make_segmentor(model, **kwargs):
 def make_head(threshold=None):
     projection = nn.Linear(6, 4, bias=False)
     embeds = F.normalize(torch.randn(3, 4), dim=-1)
-    return ZeroShotSegHead(projection, embeds, background_threshold=threshold, logit_scale=10.0)
+    return ZeroShotSegHead(projection, embeds, threshold)
 
 
 def numpy_cosines(head, features):
@@ -65,13 +65,24 @@ def test_head_gives_cosines():
 def test_background_is_where_no_class_is_probable():
     head, features = make_head(0.6), torch.randn(2, 6, 3, 5)
     found = head((features,)).detach().numpy()
-    exp = np.exp(10 * numpy_cosines(head, features))
-    probabilities = exp / exp.sum(1, keepdims=True)
+    # TCL's, models/tcl/tcl.py.
+    probabilities = 1 / (1 + np.exp(-10 * (numpy_cosines(head, features) - 0.25)))
     np.testing.assert_allclose(found[:, 1:], probabilities, atol=1e-5)
     expected = np.where(probabilities.max(1) > 0.6, probabilities.argmax(1) + 1, 0)
     assert (found.argmax(1) == expected).all()
     assert 0 < (expected == 0).mean() < 1
     assert head.num_classes == head.out_channels == 4
+
+
+def test_number_of_classes_does_not_make_background():
+    # A CLIP's cosines: 0.3 with what is there, 0.2 with all else, of which there is much.
+    embeds = torch.zeros(60, 64)
+    embeds[:, 0], embeds[0, 0] = 0.2, 0.3
+    embeds[torch.arange(60), torch.arange(1, 61)] = (1 - embeds[:, 0] ** 2).sqrt()
+    head = ZeroShotSegHead(nn.Identity(), embeds, background_threshold=0.5)
+    assert head((torch.eye(64)[0].view(1, 64, 1, 1),)).argmax(1).item() == 1
+    steep = ZeroShotSegHead(nn.Identity(), embeds, 0.5, probability_scale=40.0, probability_offset=0.31)
+    assert steep((torch.eye(64)[0].view(1, 64, 1, 1),)).argmax(1).item() == 0
 
 
 @pytest.mark.parametrize('threshold', [0.0, 1.0, 40.0])

@@ -37,13 +37,12 @@ def files(tmp_path_factory, tiny_model_cfg):
 def draw(files, monkeypatch):
     """A function that runs a tool on both images inside this process and gives what it would draw."""
 
-    def run(name, *arguments):
+    def run(name, *arguments, images=(files / 'a.png', files / 'b.png')):
         drawn = []
         tool = runpy.run_path(str(TOOLS / f'visualize_{name}.py'))
         function = {'similarity': 'draw_similarity_maps', 'segmentation': 'draw_segmentations'}[name]
         monkeypatch.setitem(tool['main'].__globals__, function, lambda *given: drawn.append(given))
-        images = [str(files / 'a.png'), str(files / 'b.png')]
-        tool['main']([*images, '--config', str(files / 'tiny.py'), *map(str, arguments)])
+        tool['main']([*map(str, images), '--config', str(files / 'tiny.py'), *map(str, arguments)])
         return drawn[0]
 
     return run
@@ -90,10 +89,21 @@ def test_segmentation_tool_draws_labels_of_every_model_beside_the_truth(files, d
     assert (rows[0].labels[1] == expected.cpu().numpy()).all()
 
 
-def test_mask_that_belongs_to_another_image_is_named(files, draw):
+def test_mask_that_belongs_to_another_image_is_named(files, draw, capsys):
     masks = ('--masks', files / 'mask_b.png', files / 'mask_a.png')
-    with pytest.raises(ValueError, match=r'mask_b.png: L of size \(30, 57\) is no label map of .* size \(43, 24\)'):
+    with pytest.raises(SystemExit):
         draw('segmentation', '--classes', 'cat', 'dog', '--checkpoints', 'none', *masks)
+    assert 'mask_b.png: L of size (30, 57) is no label map of an image of size (43, 24)' in capsys.readouterr().err
+
+
+def test_prompt_file_without_templates_takes_imagenets(draw, monkeypatch):
+    given = []
+    monkeypatch.setattr(ImageTextInferencer, 'segment', lambda self, *rest: (given.append(rest), torch.zeros(1))[1])
+    classes = draw('segmentation', '--classes', 'voc20', '--checkpoints', 'none')[2]
+    assert (len(classes), classes[0]) == (20, 'airplane')
+    assert given[0][2] == load_prompts('imagenet_7').templates
+    draw('segmentation', '--classes', 'scenes', '--checkpoints', 'none')
+    assert given[-1][2] == load_prompts('scenes').templates
 
 
 def test_segmentation_tool_takes_classes_of_a_prompt_file_or_of_mmseg(draw):
@@ -109,12 +119,47 @@ def test_segmentation_tool_takes_classes_of_a_prompt_file_or_of_mmseg(draw):
         ('similarity', ['--words', 'x', '--checkpoints', 'none', '--captions', *'abc'], '3 captions for 2 images'),
         ('similarity', ['--words', 'x', '--checkpoints', 'none', '--config', *'abc'], '3 configs for 1 checkpoints'),
         ('segmentation', ['--classes', 'x', '--checkpoints', 'none', '--masks', 'a.png'], '1 masks for 2 images'),
+        (
+            'segmentation',
+            ['--classes', 'dog', '--checkpoints', 'none'],
+            'one class is not enough; give two or more names',
+        ),
+        ('segmentation', ['--classes', 'a.json', '--checkpoints', 'none'], 'no prompt file a.json'),
+        ('segmentation', ['--classes', 'cat', '', '--checkpoints', 'none'], '--classes: a text is empty'),
+        ('similarity', ['--words', 'x', '--checkpoints', 'none', '--captions', ''], '--captions: a text is empty'),
+        ('similarity', ['--words', 'x', ' ', '--checkpoints', 'none'], '--words: a text is empty'),
+        ('similarity', ['--words', 'x', '--checkpoints', 'none', '--size', '0'], '--size 0: give the shorter side'),
+        ('segmentation', ['--classes', *'xy', '--checkpoints', 'none', '--size', '-5'], '--size -5: give the shorter'),
+        ('similarity', ['--words', 'x', '--checkpoints', 'none', '--out', 'a.xyz'], '--out a.xyz: its ending names no'),
+        ('segmentation', ['--classes', *'xy', '--checkpoints', 'none', '--out', 'a'], '--out a: its ending names no'),
+        ('similarity', ['--words', 'x', '--checkpoints', 'none', 'gone.pth'], 'there is no file gone.pth'),
     ],
 )
-def test_numbers_that_do_not_fit_are_an_error(draw, capsys, name, arguments, message):
+def test_what_does_not_fit_is_an_error_before_models_run(draw, capsys, monkeypatch, name, arguments, message):
+    monkeypatch.setattr(ImageTextInferencer, '__init__', None)
     with pytest.raises(SystemExit):
         draw(name, *arguments)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('kind', ['image', 'mask'])
+@pytest.mark.parametrize(('file', 'message'), [('gone', 'there is no '), ('broken', 'broken.png')])
+def test_files_that_cannot_be_read_are_named(files, draw, capsys, tmp_path, kind, file, message):
+    path = tmp_path / f'{file}.png'
+    if file == 'broken':
+        path.write_bytes((files / f'{"mask_" if kind == "mask" else ""}a.png').read_bytes()[:60])
+    images = [path if kind == 'image' else files / 'a.png', files / 'b.png']
+    masks = [path if kind == 'mask' else files / 'mask_a.png', files / 'mask_b.png']
+    with pytest.raises(SystemExit):
+        draw('segmentation', '--classes', *'xy', '--checkpoints', 'none', '--masks', *masks, images=images)
+    assert message in capsys.readouterr().err
+
+
+def test_deep_image_is_refused_not_drawn_white(draw, capsys, tmp_path):
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / 'deep.png')
+    with pytest.raises(SystemExit):
+        draw('similarity', '--words', 'x', '--checkpoints', 'none', images=[tmp_path / 'deep.png'])
+    assert 'deep.png: unsupported_mode' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 
@@ -7,6 +8,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
+from mmmaskclip.registry import MODELS
 from mmmaskclip.utils import checkpoint
 from mmmaskclip.utils.checkpoint import load_weights, read_state_dict
 
@@ -69,6 +71,66 @@ def test_missing_files_and_files_without_weights_are_named(tmp_path):
     torch.save({'state_dict': {}}, tmp_path / 'empty.pth')
     with pytest.raises(ValueError, match='holds no state dict'):
         read_state_dict(tmp_path / 'empty.pth')
+
+
+def test_reason_does_not_advise_to_load_without_protection(tmp_path):
+    path = tmp_path / 'a.pth'
+    path.write_text('{"metadata": {}, "weight_map": {}}' + ' ' * 100)
+    with pytest.raises(ValueError, match=r'a\.pth.* is damaged or no checkpoint') as error:
+        read_state_dict(path)
+    assert 'weights_only' not in str(error.value)
+
+
+def test_folder_is_not_a_checkpoint(tmp_path):
+    with pytest.raises(IsADirectoryError, match='is a folder without any checkpoint'):
+        read_state_dict(tmp_path)
+    for name in ('model.safetensors', 'config.json', 'pytorch_model.bin'):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        IsADirectoryError, match=r'is a folder: give the file in it, model\.safetensors or pytorch_model\.bin\.'
+    ):
+        read_state_dict(tmp_path)
+
+
+def test_parts_of_a_checkpoint_are_read_by_their_index(tmp_path):
+    parts = {
+        f'pytorch_model-0000{part}-of-00002.bin': {name: torch.full((2,), part)} for part, name in ((1, 'a'), (2, 'b'))
+    }
+    index = tmp_path / 'pytorch_model.bin.index.json'
+    index.write_text(
+        json.dumps({'metadata': {}, 'weight_map': {next(iter(part)): name for name, part in parts.items()}})
+    )
+    with pytest.raises(FileNotFoundError, match=r'names pytorch_model-00001-of-00002\.bin, .*get all 2'):
+        read_state_dict(index)
+    for name, part in parts.items():
+        torch.save(part, tmp_path / name)
+    state = read_state_dict(index)
+    assert {name: value.tolist() for name, value in state.items()} == {'a': [1, 1], 'b': [2, 2]}
+    with pytest.raises(ValueError, match=r'is one of 2 parts: give the index file .*pytorch_model\.bin\.index\.json'):
+        read_state_dict(tmp_path / 'pytorch_model-00002-of-00002.bin')
+    for content, message in (('{', 'is damaged or no JSON'), ('{}', 'has no weight_map'), ('[]', 'no JSON object')):
+        index.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            read_state_dict(index)
+
+
+def test_positions_of_another_image_size_are_refused(tmp_path, tiny_model_cfg):
+    cfg = tiny_model_cfg()
+    torch.save(MODELS.build(cfg).state_dict(), tmp_path / 'a.pth')
+    cfg['image_encoder']['img_size'] = 48
+    message = r'image_encoder\.pos_embed has 17 positions, but img_size=\(48, 48\) needs 37'
+    with pytest.raises(ValueError, match=message):
+        load_weights(MODELS.build(cfg), tmp_path / 'a.pth')
+
+
+def test_shapes_and_names_are_told_together(tmp_path):
+    torch.save({'0.weight': torch.ones(3, 2), 'more': torch.ones(1)}, tmp_path / 'a.pth')
+    message = (
+        r'2 missing: 0\.bias, 1\.weight; 1 not in the model: more; 1 of another shape: '
+        r'size mismatch for 0\.weight: \(3, 2\) in the file, \(3, 4\) in the model'
+    )
+    with pytest.raises(ValueError, match=message):
+        load_weights(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1, bias=False)), tmp_path / 'a.pth')
 
 
 def test_shapes_and_names_must_fit(tmp_path):

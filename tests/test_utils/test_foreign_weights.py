@@ -269,8 +269,12 @@ def test_hf_layer_without_its_keys_is_named():
     state = as_hf(theirs().state_dict())
     name = 'text_model.encoder.layers.1.self_attn.k_proj.bias'
     del state[name]
-    with pytest.raises(KeyError, match=re.escape(name)):
+    with pytest.raises(KeyError, match=re.escape(name) + ' missing, while there is'):
         convert_hf_clip(state)
+    for part in 'qv':
+        del state[name.replace('k_proj', f'{part}_proj')]
+    ours_name = 'text_encoder.layers.1.attn.qkv.bias'
+    assert ours_name not in convert_hf_clip(state)
 
 
 def test_wrong_activation_is_refused_where_the_file_tells_it(tmp_path):
@@ -283,6 +287,46 @@ def test_wrong_activation_is_refused_where_the_file_tells_it(tmp_path):
         ({'vision_config': {}}, 'quick_gelu', 'gelu'),
     ):
         (tmp_path / 'config.json').write_text(json.dumps(content))
+        load_weights(ours(quick_gelu=wanted == 'quick_gelu'), path)
+        with pytest.raises(ValueError, match=f'is of a model with {wanted}, but the config builds {other}'):
+            load_weights(ours(quick_gelu=other == 'quick_gelu'), path)
+
+
+def settings_of(form, mean, std, quick_gelu=True):
+    """Name and content of the file that tells them, as the two projects publish it."""
+    if form.startswith('hf'):
+        return 'preprocessor_config.json', {'image_mean': mean, 'image_std': std, 'do_resize': True}
+    preprocess = {'mean': mean, 'std': std}
+    return 'open_clip_config.json', {'model_cfg': {'quick_gelu': quick_gelu}, 'preprocess_cfg': preprocess}
+
+
+@pytest.mark.parametrize('form', ['hf_bin', 'open_safetensors'])
+def test_wrong_mean_and_std_are_refused_where_a_config_tells_them(tmp_path, form):
+    path = save(theirs(), form, tmp_path)
+    # OpenAI's, and those of all towers that were trained on pixels from -1 to 1.
+    clips, half = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]), [0.5, 0.5, 0.5]
+    name, content = settings_of(form, *clips)
+    (tmp_path / name).write_text(json.dumps(content))
+    load_weights(ours(), path)
+    for mean, std, kind, values in (
+        (half, clips[1], 'mean', (r'127\.50, 127\.50, 127\.50', r'122\.77, 116\.75, 104\.09')),
+        (clips[0], half, 'std', (r'127\.50, 127\.50, 127\.50', r'68\.50, 66\.63, 70\.32')),
+    ):
+        (tmp_path / name).write_text(json.dumps(settings_of(form, mean, std)[1]))
+        with pytest.raises(ValueError, match=rf'model with {kind} \[{values[0]}\].*{name}.*has \[{values[1]}\]'):
+            load_weights(ours(), path)
+    (tmp_path / name).write_text('{')
+    with pytest.raises(ValueError, match=f'{name}.* is damaged'):
+        load_weights(ours(), path)
+
+
+def test_wrong_activation_is_refused_where_open_clips_config_tells_it(tmp_path):
+    path = save(theirs(), 'open_bin', tmp_path)
+    for content, wanted, other in (
+        ({'model_cfg': {'quick_gelu': True}}, 'quick_gelu', 'gelu'),
+        ({'model_cfg': {}}, 'gelu', 'quick_gelu'),
+    ):
+        (tmp_path / 'open_clip_config.json').write_text(json.dumps(content))
         load_weights(ours(quick_gelu=wanted == 'quick_gelu'), path)
         with pytest.raises(ValueError, match=f'is of a model with {wanted}, but the config builds {other}'):
             load_weights(ours(quick_gelu=other == 'quick_gelu'), path)

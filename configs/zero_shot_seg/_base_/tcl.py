@@ -1,5 +1,5 @@
 # The protocol of TCL (Cha et al. 2023), which SILC and TIPS use: shorter side 448, windows of 448 every 224 px, TCL's
-# nine templates. Positions are interpolated where the model was trained at another size.
+# nine templates, and mmseg's own class names. Positions are interpolated where the model was trained at another size.
 _base_ = './maskclip.py'
 
 pipeline = [

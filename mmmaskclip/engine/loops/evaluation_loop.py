@@ -37,10 +37,10 @@ class EvaluationLoop(BaseLoop):
     ``retrieval/image_to_text_R@1``: the task's name is the prefix of a metric that sets none. One dataloader and one
     evaluator, as mmengine has it, work too.
 
-    A metric that has ``prepare(model)`` gets the bare model before its task starts. Where no metric of a task has use for
-    the model's predictions (``needs_predictions = False``, the probes), they are not made: no image is encoded twice. On several processes the samples
-    are split between them and the result is that of one process: mmengine puts the results back into order and drops
-    the samples that a sampler added to fill the last batch.
+    A metric that has ``prepare(model)`` gets the bare model before its task starts. Where no metric of a task has use
+    for the model's predictions (``needs_predictions = False``, the probes), they are not made: no image is encoded
+    twice. On several processes the samples are split between them and the result is that of one process: mmengine puts
+    the results back into order and drops the samples that a sampler added to fill the last batch.
 
     Args:
         runner: The runner.

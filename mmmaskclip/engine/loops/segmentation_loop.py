@@ -1,6 +1,6 @@
 """Zero-shot segmentation of mmseg's data sets by a pretrained model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +25,8 @@ class ZeroShotSegmentationLoop(EvaluationLoop):
         evaluator: As for :class:`EvaluationLoop`, with metrics of mmseg.
         segmentor: Arguments of :class:`mmmaskclip.models.segmentors.ZeroShotSegmentor` without ``pretrainer``;
             ``classes`` defaults to the data set's own.
-        num_images: How many images each data set must have. Defaults to any number above 0.
+        num_images: How many images each data set must have, or the numbers that are allowed. Defaults to any number
+            above 0.
 
     Raises:
         FileNotFoundError: If the ``data_root`` of a data set does not exist.
@@ -34,7 +35,12 @@ class ZeroShotSegmentationLoop(EvaluationLoop):
     """
 
     def __init__(
-        self, runner: Any, dataloader: Any, evaluator: Any, segmentor: dict, num_images: int | None = None
+        self,
+        runner: Any,
+        dataloader: Any,
+        evaluator: Any,
+        segmentor: dict,
+        num_images: int | Sequence[int] | None = None,
     ) -> None:
         for loader in [dataloader] if 'dataset' in dataloader else dataloader.values():
             root = isinstance(loader, Mapping) and loader['dataset'].get('data_root')
@@ -45,13 +51,15 @@ class ZeroShotSegmentationLoop(EvaluationLoop):
                 )
         super().__init__(runner, dataloader, evaluator)
         self.segmentor = dict(segmentor)
+        allowed = [num_images] if isinstance(num_images, int) else list(num_images or ())
         for task, loader in self.dataloaders.items():
             dataset: Any = loader.dataset
             found = len(dataset)
-            if found == 0 or num_images not in (None, found):
+            if found == 0 or (allowed and found not in allowed):
                 raise ValueError(
-                    f'The data set of task {task!r} has {found} images, but must have {num_images or "some"}: check '
-                    f'its split and folders (data_root={dataset.data_root!r}), or set test_cfg.num_images.'
+                    f'The data set of task {task!r} has {found} images, but must have '
+                    f'{" or ".join(map(str, allowed)) or "some"}: check its split and folders '
+                    f'(data_root={dataset.data_root!r}), or set test_cfg.num_images.'
                 )
 
     def _run_task(self, task: str, loader: DataLoader, mode: str, done: int) -> None:

@@ -15,17 +15,19 @@ class ZeroShotSegHead(BaseDecodeHead):
     """Cosine similarity of every place's projected features with the embeddings of class names.
 
     Without ``background_threshold`` the logits are these cosines (MaskCLIP v1, section 4; Zhou et al. 2022). With it
-    they are probabilities, the softmax of ``logit_scale`` times the cosines, and the first channel, the background, is
-    the threshold itself: a pixel for which no class is more probable is background (the TCL protocol; the softmax and
-    its scale are SCLIP's, whose models as ours have no learned mask probabilities).
+    they are probabilities of each class for itself, ``sigmoid(probability_scale * (cosine - probability_offset))``, and
+    the first channel, the background, is the threshold itself: a pixel for which no class is more probable is
+    background. That is TCL (Cha et al. 2023): the background in ``segmentation/evaluation/tcl_seg.py``, and the
+    sigmoid, with these constants, in ``kp_branch`` of ``models/tcl/tcl.py``, the part of its masks that is not trained.
+    Its other part, ``Sim2Mask``, is such a sigmoid with a learned scale and offset, which other models lack.
 
     Args:
         projection: Layer from tower width C to the shared embedding D, on the last dimension; the pretraining's
             ``image_projection.projection``.
         class_embeds: (K, D), L2-normalized, one per class, without background.
         background_threshold: Probability in (0, 1) that the best class must exceed. None: there is no background.
-        logit_scale: Inverse temperature of the probabilities; without a threshold it has no effect. Defaults to 40
-            (SCLIP).
+        probability_scale: How steep the probabilities are; without a threshold it has no effect. Defaults to 10 (TCL).
+        probability_offset: The cosine whose probability is 0.5. Defaults to 0.25 (TCL).
 
     Raises:
         ValueError: If the threshold is not in (0, 1), or there are fewer than two classes.
@@ -36,7 +38,8 @@ class ZeroShotSegHead(BaseDecodeHead):
         projection: nn.Module,
         class_embeds: Tensor,
         background_threshold: float | None = None,
-        logit_scale: float = 40.0,
+        probability_scale: float = 10.0,
+        probability_offset: float = 0.25,
     ) -> None:
         if background_threshold is not None and not 0 < background_threshold < 1:
             raise ValueError(
@@ -60,7 +63,8 @@ class ZeroShotSegHead(BaseDecodeHead):
         del self.conv_seg
         self.projection = projection
         self.background_threshold = background_threshold
-        self.logit_scale = logit_scale
+        self.probability_scale = probability_scale
+        self.probability_offset = probability_offset
         # Not saved: they follow from the text tower and the class names.
         self.register_buffer('class_embeds', class_embeds.float(), persistent=False)
 
@@ -74,5 +78,5 @@ class ZeroShotSegHead(BaseDecodeHead):
         cosines = torch.einsum('bhwd,kd->bkhw', F.normalize(embeds, dim=-1), self.class_embeds)
         if self.background_threshold is None:
             return cosines
-        probabilities = (self.logit_scale * cosines).softmax(1)
+        probabilities = (self.probability_scale * (cosines - self.probability_offset)).sigmoid()
         return F.pad(probabilities, (0, 0, 0, 0, 1, 0), value=self.background_threshold)

@@ -30,7 +30,8 @@ class ZeroShotSegmentor(EncoderDecoder):
         read_out: ``'patch'`` or ``'value'``, see :func:`mmmaskclip.models.read_outs.dense_features`. Defaults to
             ``'patch'``.
         background_threshold: See :class:`ZeroShotSegHead`. Defaults to None.
-        logit_scale: See :class:`ZeroShotSegHead`. Defaults to 40.
+        probability_scale: See :class:`ZeroShotSegHead`. Defaults to 10.
+        probability_offset: See :class:`ZeroShotSegHead`. Defaults to 0.25.
         test_cfg: ``dict(mode='whole')`` or ``dict(mode='slide', crop_size=(H, W), stride=(h, w))`` in pixels. Defaults
             to ``dict(mode='whole')``.
 
@@ -45,7 +46,8 @@ class ZeroShotSegmentor(EncoderDecoder):
         templates: str | Sequence[str] = 'scenes_85',
         read_out: str = 'patch',
         background_threshold: float | None = None,
-        logit_scale: float = 40.0,
+        probability_scale: float = 10.0,
+        probability_offset: float = 0.25,
         test_cfg: dict | None = None,
     ) -> None:
         if read_out not in READ_OUTS:
@@ -60,7 +62,11 @@ class ZeroShotSegmentor(EncoderDecoder):
         prompts = ClassPrompts(classes, templates)
         prompts.classes = _foreground(prompts.classes, background_threshold)
         self.decode_head = ZeroShotSegHead(
-            pretrainer.image_projection.projection, prompts.encode(pretrainer), background_threshold, logit_scale
+            pretrainer.image_projection.projection,
+            prompts.encode(pretrainer),
+            background_threshold,
+            probability_scale,
+            probability_offset,
         )
         self.align_corners = self.decode_head.align_corners
         self.num_classes = self.out_channels = self.decode_head.num_classes
