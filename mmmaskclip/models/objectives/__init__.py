@@ -1,4 +1,4 @@
-from .base import Objective
+from .base import ComparingObjective, Objective
 from .image_contrast import ImageContrast
 from .image_text_contrast import ImageTextContrast
 from .local_to_global_distillation import LocalToGlobalDistillation
@@ -8,6 +8,7 @@ from .pixel_reconstruction import PixelReconstruction
 from .visual_token_prediction import VisualTokenPrediction
 
 __all__ = [
+    'ComparingObjective',
     'ImageContrast',
     'ImageTextContrast',
     'LocalToGlobalDistillation',

@@ -22,6 +22,9 @@ class Objective(BaseModule):
     needs_teacher = False
     #: Whether it also needs the teacher's embedding, hence an EMA copy of the image projection.
     needs_teacher_embedding = False
+    #: Whether each of its losses is a mean over samples of what each sample gives on its own, so that the mean over
+    #: micro-batches is that of the batch. One that compares samples is a :class:`ComparingObjective` instead.
+    per_sample = False
 
     def __init__(self, weight: float | dict = 1.0, init_cfg: dict | None = None):
         super().__init__(init_cfg)
@@ -38,3 +41,21 @@ class Objective(BaseModule):
     def logged(self) -> dict[str, float | Tensor]:
         """Values to log beside the losses, by name; tensors are 0-dim and are not read before the log interval."""
         return {}
+
+
+class ComparingObjective(Objective):
+    """An objective that compares the samples of a batch, in two parts: what each gives, and the comparison.
+
+    The first part can be computed in micro-batches, the second looks at the whole batch.
+    """
+
+    @abstractmethod
+    def embed(self, views: Views) -> dict[str, Tensor]:
+        """What the comparison needs, by name: tensors with one row per sample, (B, ...), small ones."""
+
+    @abstractmethod
+    def compare(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses, as :meth:`forward` returns them, of the rows of all samples of this process."""
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        return self.compare(self.embed(views))

@@ -11,11 +11,11 @@ from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.distributed import gather_rows
 
-from .base import Objective
+from .base import ComparingObjective
 
 
 @MODELS.register_module()
-class ImageContrast(Objective):
+class ImageContrast(ComparingObjective):
     """SimCLR between two augmented views of each image, through the image tower (Mu et al. 2022, SLIP, section 3).
 
     Both views go through the tower in one pass, and through the head in one pass, so that its batch norm sees both,
@@ -59,12 +59,17 @@ class ImageContrast(Objective):
         self.gather_with_grad = gather_with_grad
         self.pool = pool
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
+    def embed(self, views: Views) -> dict[str, Tensor]:
+        """The normalized output of the head for both views, ``first`` and ``second``, (B, D) each."""
         views.encode_together(self.views)
         pooled = torch.cat([self._pooled(views, view) for view in self.views])
         # mmpretrain's necks take and return a tuple with one entry per stage of a backbone.
         (embeddings,) = self.head((pooled,))
         first, second = F.normalize(embeddings.float(), dim=-1).chunk(2)
+        return dict(first=first, second=second)
+
+    def compare(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        first, second = rows['first'], rows['second']
         gathered = gather_rows(torch.cat((first, second), dim=1), self.gather_with_grad)
         first_row = dist.get_rank() * len(first) if dist.is_initialized() else 0
         loss = self.loss(first, second, *gathered.chunk(2, dim=1), first_row)

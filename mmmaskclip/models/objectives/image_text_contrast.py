@@ -12,11 +12,11 @@ from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.distributed import gather_rows
 
-from .base import Objective
+from .base import ComparingObjective
 
 
 @MODELS.register_module()
-class ImageTextContrast(Objective):
+class ImageTextContrast(ComparingObjective):
     """Contrast every image with all captions of the global batch, and every caption with all images.
 
     Args:
@@ -56,24 +56,27 @@ class ImageTextContrast(Objective):
         # The logarithm is learned, as in CLIP: the scale stays positive and its step is relative.
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / init_temperature)))
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
+    def embed(self, views: Views) -> dict[str, Tensor]:
+        """``text`` and the image views by name, (B, D) each, and ``label`` (B,) if the loss needs it."""
         views.encode_together(self.images)
-        images, text = [views.image_embedding(image) for image in self.images], views.text_embedding()
+        rows = {f'image:{image}': views.image_embedding(image) for image in self.images}
+        rows['text'] = views.text_embedding()
+        if getattr(self.loss, 'needs_labels', False):
+            rows['label'] = views.labels()
+        return rows
+
+    def compare(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        images, text = [rows[f'image:{image}'] for image in self.images], rows['text']
         # Both towers in one collective.
         gathered = gather_rows(torch.cat((*images, text), dim=1), self.gather_with_grad)
         *all_images, all_text = gathered.split(text.shape[1], dim=1)
         first_row = dist.get_rank() * len(text) if dist.is_initialized() else 0
-        labels = self._labels(views) if getattr(self.loss, 'needs_labels', False) else ()
+        labels = (rows['label'], gather_rows(rows['label'], with_grad=False)) if 'label' in rows else ()
         losses = [
             self.loss(image, text, all_image, all_text, self.logit_scale.exp(), first_row, *labels)
             for image, all_image in zip(images, all_images, strict=True)
         ]
         return {'loss': self.weight(self.progress) * torch.stack(losses).mean()}
-
-    @staticmethod
-    def _labels(views: Views) -> tuple[Tensor, Tensor]:
-        labels = views.labels()
-        return labels, gather_rows(labels, with_grad=False)
 
     def logits(self, image: Tensor, text: Tensor) -> Tensor:
         """Similarities over temperature (R, K), float32, of normalized embeddings (R, D) and (K, D)."""

@@ -35,6 +35,7 @@ class LocalToGlobalDistillation(Objective):
         ValueError: If there is no global or no local view.
     """
 
+    per_sample = True
     needs_teacher = True
     needs_teacher_embedding = True
 

@@ -70,6 +70,8 @@ class MaskedLanguageModeling(Objective):
         ValueError: If ``mask_ratio`` is not in (0, 1].
     """
 
+    per_sample = True
+
     def __init__(self, decoder: dict, mask_ratio: float = 0.2, weight: float | dict = 0.05):
         super().__init__(weight)
         if not 0 < mask_ratio <= 1:

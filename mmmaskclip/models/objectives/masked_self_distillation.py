@@ -54,6 +54,8 @@ class MaskedSelfDistillation(Objective):
             another number of patches than the images have, or the target has another width than the prediction.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         decoder: dict,

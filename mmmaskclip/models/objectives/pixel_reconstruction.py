@@ -34,6 +34,8 @@ class PixelReconstruction(Objective):
             for another number of patches than the images have.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         decoder: dict,

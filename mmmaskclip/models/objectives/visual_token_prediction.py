@@ -34,6 +34,8 @@ class VisualTokenPrediction(Objective):
         ValueError: If the tokenizer has another vocabulary.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         tokenizer: dict,

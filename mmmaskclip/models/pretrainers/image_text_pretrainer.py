@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmmaskclip.models.backbones import ImageFeatures
 from mmmaskclip.models.objectives import Objective
+from mmmaskclip.models.pretrainers.micro_batches import check_micro_batches, losses_in_micro_batches
 from mmmaskclip.models.read_outs import dense_features, image_share
 from mmmaskclip.models.teacher import MomentumCopy, follow
 from mmmaskclip.models.views import Views
@@ -31,6 +32,13 @@ class ImageTextPretrainer(BaseModel):
         teacher_momentum: Momentum of all EMA copies per optimizer step: a number, or a ramp over the run. Defaults to
             0.999 rising linearly to 0.9999 (MaskCLIP supplement, section B).
         data_preprocessor: Config of the preprocessor, with the images' mean and std.
+        micro_batch_size: Samples of each process that are computed at a time, for a batch that does not fit into
+            memory: losses and gradients are those of the whole batch, at the price of one more forward pass, see
+            :func:`~mmmaskclip.models.pretrainers.micro_batches.losses_in_micro_batches`. Unlike with the optimizer
+            wrapper's ``accumulative_counts``, the whole batch is contrasted. Defaults to None: all at once.
+
+    Raises:
+        ValueError: If an objective, or a batch norm, cannot be computed in micro-batches.
     """
 
     def __init__(
@@ -42,6 +50,7 @@ class ImageTextPretrainer(BaseModel):
         objectives: dict[str, dict | None],
         teacher_momentum: float | dict = dict(begin=0.999, end=0.9999),  # noqa: B006 (read only)
         data_preprocessor: dict | None = None,
+        micro_batch_size: int | None = None,
         init_cfg: dict | None = None,
     ):
         # Built here, because mmengine would look it up in the root registry when no default scope is set.
@@ -59,6 +68,9 @@ class ImageTextPretrainer(BaseModel):
             self.teacher = MomentumCopy(self.image_encoder)
         if any(objective.needs_teacher_embedding for objective in self.objectives.values()):
             self.teacher_projection = MomentumCopy(self.image_projection)
+        self.micro_batch_size = micro_batch_size
+        if micro_batch_size is not None:
+            check_micro_batches(self, micro_batch_size)
 
     @cached_property
     def momentum_copies(self) -> tuple[MomentumCopy, ...]:
@@ -107,11 +119,8 @@ class ImageTextPretrainer(BaseModel):
             ValueError: If ``mode`` is unknown.
         """
         if mode == 'loss':
-            views = Views(self, batch)
             return {
-                f'{name}_{key}': value
-                for name, objective in self.objectives.items()
-                for key, value in objective(views).items()
+                f'{name}_{key}': value for name, losses in self._losses(batch).items() for key, value in losses.items()
             }
         if mode == 'predict':
             return self.predict(batch)
@@ -121,6 +130,13 @@ class ImageTextPretrainer(BaseModel):
                 'text_embed': self.encode_text(batch['tokens']),
             }
         raise ValueError(f"mode={mode!r}: choose 'loss', 'predict' or 'tensor'")
+
+    def _losses(self, batch: dict) -> dict[str, dict[str, Tensor]]:
+        """Losses by name by objective."""
+        if self.micro_batch_size is not None:
+            return losses_in_micro_batches(self, batch, self.micro_batch_size)
+        views = Views(self, batch)
+        return {name: objective(views) for name, objective in self.objectives.items()}
 
     def predict(self, batch: dict) -> list[dict]:
         """Embeddings for evaluation, one dict per image.

@@ -1,0 +1,53 @@
+"""Trade a second forward pass of some modules for the memory of their activations."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from mmengine.logging import print_log
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[str]) -> None:
+    """Keep the inputs of these modules in place of their activations, which the backward pass computes again.
+
+    Dropped paths are the same in both passes, and so are the gradients. mmengine's function of this name uses torch's
+    reentrant checkpoint, with which DDP raises ("Expected to mark a variable ready only once") when a module runs twice
+    in a step, as the image tower does for the masked pass; torch advises against it.
+
+    Args:
+        model: The model, not wrapped.
+        modules: Names of modules whose ``forward`` runs in training. A list of modules stands for each of them:
+            ``['image_encoder.layers', 'text_encoder.layers']`` are all blocks of both towers.
+
+    Raises:
+        ValueError: If the model has no such module, or the module is a part of our models that is not run by its
+            ``forward``, so that nothing would be saved.
+    """
+    for name in [modules] if isinstance(modules, str) else modules:
+        module = _find(model, name)
+        parts = list(module) if isinstance(module, nn.ModuleList | nn.Sequential) else [module]
+        if not isinstance(module, nn.ModuleList) and hasattr(module, 'encode'):
+            raise ValueError(
+                f'activation_checkpointing: {name!r} ({type(module).__name__}) is run in parts in pretraining, so that '
+                f"nothing would be saved: name its blocks, '{name}.layers'"
+            )
+        for part in parts:
+            part.forward = partial(_checkpointed, part.forward)
+        print_log(f'Activation checkpointing: {name} ({len(parts)} modules).', 'current')
+
+
+def _find(model: nn.Module, name: str) -> nn.Module:
+    names = [known for known, _ in model.named_modules()]
+    if name not in names:
+        nearest = difflib.get_close_matches(name, names, 1)
+        hint = f'; did you mean {nearest[0]!r}?' if nearest else ''
+        raise ValueError(f'activation_checkpointing: {type(model).__name__} has no module {name!r}{hint}')
+    return model.get_submodule(name)
+
+
+def _checkpointed(forward: Callable, *args, **kwargs):
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
