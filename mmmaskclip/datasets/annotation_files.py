@@ -42,18 +42,26 @@ class CaptionTable:
     Args:
         pairs: Path of an image and one of its captions, or None where the caption is missing. Rows of the same image
             are put together; images keep the order of their first row.
+
+    Attributes:
+        blank (set[int]): Images with a caption that is there but empty, which :meth:`captions` leaves out.
     """
 
     def __init__(self, pairs: Iterable[tuple[str, str | None]]) -> None:
         numbers: dict[str, int] = {}
         owners = array('q')
+        self.blank: set[int] = set()
 
         def captions() -> Iterator[str]:
             for path, caption in pairs:
                 number = numbers.setdefault(path, len(numbers))
-                if caption is not None and caption.strip():
+                if caption is None:
+                    continue
+                if caption.strip():
                     owners.append(number)
                     yield caption
+                else:
+                    self.blank.add(number)
 
         self._captions = StringColumn(captions())
         self.paths = StringColumn(numbers)
@@ -145,11 +153,11 @@ def _read_jsonl(path: str, image_key: str, keys: list[str], bad: list[BadSample]
             if not isinstance(row, dict) or not isinstance(row.get(image_key), str):
                 bad.append(BadSample('missing_image', f'line {number} has no field {image_key!r}'))
                 continue
-            values = [row.get(key) for key in keys]
-            flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
-            # json's NaN and numbers are no captions; str() would make some of them.
-            for caption in flat or [None]:
-                yield row[image_key], caption if isinstance(caption, str) else None
+            yield row[image_key], None
+            for value in map(row.get, keys):
+                for item in value if isinstance(value, list) else [] if value is None else [value]:
+                    # json's NaN, null and numbers are no captions; str() would make some of them.
+                    yield row[image_key], item if isinstance(item, str) else ''
 
 
 def _read_coco(path: str) -> Iterator[tuple[str, str | None]]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmmaskclip.datasets.prompts import as_classes, load_prompts
+from mmmaskclip.datasets.prompts import as_classes, check_templates, load_prompts
 from mmmaskclip.datasets.transforms.tokenize import pad_tokens, tokenize
 
 
@@ -45,11 +45,12 @@ def encode_classes(
         (C, D), L2-normalized, float32, on the model's device.
 
     Raises:
-        ValueError: If there is no class or no template.
+        ValueError: If there is no class or no template, or a template without one ``{}``.
     """
     classes = as_classes(classes)
     if not classes or not templates:
         raise ValueError(f'zero-shot needs classes and templates; got {len(classes)} and {len(templates)}')
+    check_templates(templates)
     prompts = [[template.format(name) for template in templates for name in names] for names in classes]
     embeds = encode_texts(model, [prompt for of_class in prompts for prompt in of_class], batch_size).float()
     means = [of_class.mean(0) for of_class in embeds.split([len(of_class) for of_class in prompts])]
@@ -65,7 +66,7 @@ class ClassPrompts:
             ``classes``.
 
     Raises:
-        ValueError: If a file named has no classes, or no templates are given nor in the classes' file.
+        ValueError: If there are no classes or no templates, or a template has not exactly one ``{}``.
     """
 
     def __init__(self, classes: str | Sequence[str | Sequence[str]], templates: str | Sequence[str] | None) -> None:
@@ -77,7 +78,9 @@ class ClassPrompts:
         self.templates = load_prompts(templates).templates if isinstance(templates, str) else tuple(templates)
         for kind, found, given in (('classes', self.classes, classes), ('templates', self.templates, templates)):
             if not found:
-                raise ValueError(f'the prompt file {given!r} has no {kind}; name another one for `{kind}`')
+                what = f'the prompt file {given!r} has no {kind}' if isinstance(given, str) else f'{kind} are empty'
+                raise ValueError(f'{what}; name a prompt file or give a list for `{kind}`')
+        check_templates(self.templates)
 
     def encode(self, model: nn.Module) -> Tensor:
         """The class embeddings (C, D) under a model, see ``encode_classes``."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from .finite import check_finite
 from .frozen_features import Pool, build_train_loader, check_size, labelled_features, pooled_features
 from .zero_shot_classification import Score, ZeroShotClassification
 
@@ -115,6 +116,7 @@ class FeatureProbe(BaseMetric):
         # lower class.
         with torch.autocast(features.device.type, enabled=False):
             exact = F.linear(features.double(), heads[:, :-1], heads[:, -1]).unflatten(1, (self.num_heads, -1))
+        check_finite(exact, data_batch.get('key', range(len(exact))))
         scores = exact.float()
         if self.metric == 'map11':
             self.results.extend(zip(labels.numpy(), scores.cpu().numpy(), strict=True))

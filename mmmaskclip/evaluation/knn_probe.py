@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from mmmaskclip.registry import METRICS
 
+from .finite import check_finite
 from .frozen_features import build_train_loader, check_size, gather_in_order, pooled_features
 
 
@@ -131,7 +132,9 @@ class KNNClassification(BaseMetric):
         return metrics
 
     def _features(self, batch: dict) -> Tensor:
-        return F.normalize(pooled_features(self.model, batch), dim=-1)
+        features = F.normalize(pooled_features(self.model, batch), dim=-1)
+        check_finite(features, batch.get('key', range(len(features))))
+        return features
 
 
 def knn_votes(

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from mmmaskclip.registry import METRICS
 
+from .finite import check_finite
 from .frozen_features import build_train_loader, check_size, gather_in_order, patch_features
 
 
@@ -85,6 +86,7 @@ class LinearSegmentationProbe(BaseMetric):
         batch: dict = {}
         for batch in self._loader:
             features = patch_features(model, batch)
+            check_finite(features, batch.get('key', range(len(features))))
             tokens.append(features.flatten(1, 2).half())
             if tokens[-1].shape[1:] != tokens[0].shape[1:]:
                 raise ValueError(
@@ -123,6 +125,7 @@ class LinearSegmentationProbe(BaseMetric):
         check_size(data_batch, self.train_size)
         masks = self._masks(data_batch)
         tokens = patch_features(self.model, data_batch)
+        check_finite(tokens, data_batch.get('key', range(len(tokens))))
         # The bias takes the tokens' mean away again: in bfloat16 little of the difference would be left.
         with torch.autocast(tokens.device.type, enabled=False):
             logits = F.linear(tokens, self.head[:, :-1], self.head[:, -1]).permute(0, 3, 1, 2)

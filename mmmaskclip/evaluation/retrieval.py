@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mmmaskclip.registry import METRICS
 
+from .finite import check_finite
+
 
 def retrieval_ranks(
     image_embeds: Tensor, text_embeds: Tensor, image_of_text: Tensor, block: int = 4096
@@ -34,8 +36,10 @@ def retrieval_ranks(
         text's image among all images.
 
     Raises:
-        ValueError: If an image has no text, so that no rank exists.
+        ValueError: If an image has no text, so that no rank exists, or an embedding is not finite.
     """
+    check_finite(image_embeds, range(len(image_embeds)))
+    check_finite(text_embeds, range(len(text_embeds)))
     num_images, num_texts = len(image_embeds), len(text_embeds)
     without = (torch.bincount(image_of_text, minlength=num_images) == 0).nonzero().flatten()
     if len(without):
@@ -115,9 +119,14 @@ class RetrievalRecall(BaseMetric):
             data_samples: For each sample ``image_embed`` (D,) and ``text_embeds`` (n, D), L2-normalized.
 
         Raises:
-            ValueError: If a sample has no captions, or fewer than ``captions_per_image``.
+            ValueError: If a sample has no captions, or fewer than ``captions_per_image``, or embeddings that are not
+                finite.
         """
         captions = [self._captions(sample) for sample in data_samples]
+        keys = [sample.get('key') for sample in data_samples]
+        owners = [key for key, embeds in zip(keys, captions, strict=True) for _ in embeds]
+        check_finite(torch.stack([sample['image_embed'] for sample in data_samples]), keys)
+        check_finite(torch.cat(captions), owners)
         # One transfer each for the whole batch; numpy, because a pickled slice of a tensor carries the whole tensor.
         images = torch.stack([sample['image_embed'] for sample in data_samples]).float().cpu().numpy()
         texts = torch.cat(captions).float().cpu().numpy()

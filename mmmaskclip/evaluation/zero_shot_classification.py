@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmmaskclip.registry import METRICS
 
 from .class_embeddings import ClassPrompts
+from .finite import check_finite
 
 Score = Literal['top1', 'mean_per_class', 'mean_top1_top5', 'roc_auc', 'map11']
 
@@ -112,7 +113,12 @@ class ZeroShotClassification(BaseMetric):
 
         Args:
             model: Has ``encode_text``; in evaluation mode.
+
+        Raises:
+            ValueError: If the data set names its classes (the loop tells the metric), and they are of another number or
+                in another order than those of this metric.
         """
+        self._check_classes()
         self.class_embeds = self.prompts.encode(model)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -125,7 +131,7 @@ class ZeroShotClassification(BaseMetric):
 
         Raises:
             RuntimeError: If ``prepare`` was not called.
-            ValueError: If a label does not fit the classes.
+            ValueError: If a label does not fit the classes, or similarities are not finite.
         """
         if self.class_embeds is None:
             raise RuntimeError('ZeroShotClassification.prepare(model) must be called before a batch is processed')
@@ -134,6 +140,7 @@ class ZeroShotClassification(BaseMetric):
         # float64 rounded to float32: the order then depends neither on the batch nor on the kernel; ties go to the
         # lower index.
         exact = images.double() @ self.class_embeds.double().T
+        check_finite(exact, [sample.get('key') for sample in data_samples])
         if self.metric == 'map11':
             # The logarithm, because small probabilities would all round to 0; its order is the same.
             logs = (100 * exact).log_softmax(-1).float().cpu()
@@ -148,6 +155,24 @@ class ZeroShotClassification(BaseMetric):
         if self.metric == 'roc_auc':
             columns.append((exact[:, 1] - exact[:, 0]).float().tolist())
         self.results.extend(zip(*columns, strict=True))
+
+    def _check_classes(self) -> None:
+        named = (self.dataset_meta or {}).get('classes')
+        if named is None:
+            return
+        own = [names[0] for names in self.prompts.classes]
+        if len(named) != len(own):
+            raise ValueError(
+                f'the data set has {len(named)} classes ({", ".join(map(str, named[:3]))}, ...), this metric has '
+                f'{len(own)} ({", ".join(own[:3])}, ...): give both the same class list'
+            )
+        # Only where they are the same names: data sets often have others for the same classes.
+        if sorted(map(str, named)) == sorted(own) and list(map(str, named)) != own:
+            index = next(index for index, name in enumerate(own) if str(named[index]) != name)
+            raise ValueError(
+                f'class {index} is {named[index]!r} in the data set and {own[index]!r} in this metric: give both their '
+                'classes in the same order'
+            )
 
     def _labels(self, samples: Sequence[dict], num_classes: int) -> Tensor:
         """The labels of a batch, (B,), or (B, C) of 0 and 1 for ``map11``; on the CPU."""

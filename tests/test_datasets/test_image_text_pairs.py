@@ -124,9 +124,35 @@ def test_missing_captions_never_become_text(build):
 
 
 def test_an_image_without_caption_cannot_be_evaluated(build):
-    dataset = build('a.csv', 'filepath,caption\n0.jpg,a cat\n1.jpg,\n', views={'image': []}, test_mode=True)
+    lines = '{"filepath": "0.jpg", "caption": "a cat"}\n{"filepath": "1.jpg"}\n'
+    dataset = build('a.jsonl', lines, views={'image': []}, test_mode=True)
     assert len(dataset[0]['tokens']) == 1
-    with pytest.raises(ValueError, match=r'1.jpg of .*a.csv cannot be evaluated: missing_caption: no caption for it'):
+    with pytest.raises(ValueError, match=r'1.jpg of .*a.jsonl cannot be evaluated: missing_caption: no caption for it'):
+        dataset[1]
+
+
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        ('a.csv', 'filepath,caption\n0.jpg,a cat\n1.jpg,a dog\n1.jpg, \n1.jpg,a cow\n'),
+        ('a.jsonl', '{"filepath": "0.jpg", "caption": "a"}\n{"filepath": "1.jpg", "caption": ["a", null, "b"]}\n'),
+        (
+            'a.json',
+            json.dumps(
+                {
+                    'images': [
+                        {'split': 'test', 'filename': '0.jpg', 'sentences': [{'raw': 'a'}]},
+                        {'split': 'test', 'filename': '1.jpg', 'sentences': [{'raw': 'a'}, {'raw': ''}]},
+                    ]
+                }
+            ),
+        ),
+    ],
+)
+def test_an_empty_caption_cannot_be_evaluated(build, name, text):
+    dataset = build(name, text, views={'image': []}, test_mode=True)
+    assert len(dataset[0]['tokens']) == 1
+    with pytest.raises(ValueError, match=r'1.jpg of .* cannot be evaluated: empty_caption: one of its captions'):
         dataset[1]
 
 

@@ -128,3 +128,11 @@ def test_errors_name_what_is_wrong(model):
         KNNClassification(dict(dataset=several, sampler=dict(type='DefaultSampler')), k=2).prepare(model)
     with pytest.raises(ValueError, match=r"\['image'\]: set its label_key"):
         metric.process({'image': batch_of(Coloured(2))['image']}, None)
+
+
+def test_nan_is_not_the_best_answer(model):
+    metric = KNNClassification(dict(dataset=Coloured(12), batch_size=4), k=2)
+    metric.prepare(model)
+    torch.nn.init.constant_(model.image_encoder.ln1.weight, torch.nan)
+    with pytest.raises(ValueError, match="what the model gives for sample 'image 0' is not finite"):
+        metric.process(batch_of(Coloured(2)), None)

@@ -196,3 +196,11 @@ def test_errors_name_what_is_wrong(model):
         probe(Coloured(12), metric='roc_auc', epochs=1, warmup_epochs=0).prepare(model)
     with pytest.raises(ValueError, match='has no sampler'):
         LinearClassificationProbe(dict(dataset=Coloured(4), sampler=dict(type='DefaultSampler'))).prepare(model)
+
+
+def test_nan_is_not_the_best_answer(model):
+    metric = probe(Coloured(12), epochs=1, warmup_epochs=0)
+    metric.prepare(model)
+    torch.nn.init.constant_(model.image_encoder.ln1.weight, torch.nan)
+    with pytest.raises(ValueError, match="what the model gives for sample 'image 0' is not finite"):
+        metric.process(batch_of(Coloured(2)), None)

@@ -135,3 +135,10 @@ def test_errors_name_what_is_wrong(model):
         fit_linear_head(torch.ones(3, 2), torch.zeros(3, 2), 1, 1, 0.1, 0.0)
     with pytest.raises(AttributeError, match='Linear has no image_encoder'):
         make_metric().prepare(torch.nn.Linear(1, 1))
+
+
+def test_nan_is_not_the_best_answer(model):
+    metric = make_metric()
+    torch.nn.init.constant_(model.image_encoder.ln1.weight, torch.nan)
+    with pytest.raises(ValueError, match="what the model gives for sample 'image 0' is not finite"):
+        metric.prepare(model)

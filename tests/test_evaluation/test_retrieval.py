@@ -102,6 +102,17 @@ def test_image_without_text_is_an_error():
         retrieval_ranks(torch.eye(3), torch.eye(3)[[0, 2]], torch.tensor([0, 2]))
 
 
+def test_nan_is_not_the_best_answer():
+    images, texts, owner = random_embeddings(4, 2)
+    for part, sample in ((images, 2), (texts, 5)):
+        part[sample] = np.nan
+        with pytest.raises(ValueError, match='for sample 2 is not finite'):
+            RetrievalRecall().process(None, samples(images, texts, owner))
+        with pytest.raises(ValueError, match=f'for sample {sample} is not finite'):
+            retrieval_ranks(*map(torch.from_numpy, (images, texts, owner)))
+        part[sample] = 0
+
+
 def test_equals_clip_benchmark():
     images, texts, owner = random_embeddings(50, 5)
     metric = RetrievalRecall(topk=(1, 5, 10), block=64)
@@ -138,8 +149,8 @@ class LargestTensor(TorchDispatchMode):
 def test_no_tensor_is_larger_than_the_embeddings_or_a_block():
     images, texts, owner = map(torch.from_numpy, random_embeddings(600, 2, dim=4))
     with LargestTensor() as seen:
-        retrieval_ranks(images, texts, owner, block=64)
-    assert seen.largest == 64 * 64  # 600 x 1200 scores, 1200 x 4 embeddings.
+        retrieval_ranks(images, texts, owner, block=128)
+    assert seen.largest == 128 * 128  # 600 x 1200 scores, 1200 x 4 embeddings.
 
 
 def test_first_captions_of_each_image():

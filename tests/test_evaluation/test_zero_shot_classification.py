@@ -95,6 +95,39 @@ def test_accuracies_equal_reference(model, metric):
     assert len({0, 100, *expected.values(), halfway}) == 6
 
 
+@pytest.mark.parametrize('template', ['a photo', '{} {}', 'a {x}', 'a {} {x}'])
+def test_templates_take_the_name_in_one_place(model, template):
+    for build in (lambda: ZeroShotClassification(NAMES, [template]), lambda: encode_classes(model, NAMES, [template])):
+        with pytest.raises(ValueError, match='needs exactly one {} where the class name goes'):
+            build()
+    with pytest.raises(ValueError, match='templates are empty; name a prompt file or give a list'):
+        ZeroShotClassification(NAMES, [])
+
+
+def test_classes_are_those_of_the_data_set(model):
+    metric = ZeroShotClassification(NAMES, ['a {}'])
+    metric.dataset_meta = {'classes': ('cat', 'dog')}
+    with pytest.raises(
+        ValueError, match=r'data set has 2 classes \(cat, dog, \.\.\.\), this metric has 7 \(cat, dog, car'
+    ):
+        metric.prepare(model)
+    metric.dataset_meta = {'classes': (*NAMES[:5], 'sun', 'sea')}
+    with pytest.raises(ValueError, match="class 5 is 'sun' in the data set and 'sea' in this metric"):
+        metric.prepare(model)
+    # Other names for the same classes are common.
+    metric.dataset_meta = {'classes': tuple('abcdefg')}
+    metric.prepare(model)
+
+
+def test_nan_is_not_the_best_answer(model):
+    metric = ZeroShotClassification(NAMES, ['a {}'])
+    metric.prepare(model)
+    image = metric.class_embeds[0]
+    good, bad = ({'image_embed': x, 'label': 0, 'key': key} for x, key in ((image, 'a'), (image / 0 * 0, 'b')))
+    with pytest.raises(ValueError, match=r"sample 'b' is not finite \(1 of 2 samples"):
+        metric.process(None, [good, bad])
+
+
 def test_the_whole_evaluation_equals_clip_benchmarks(model, monkeypatch):
     labels, templates = np.random.default_rng(0).choice(7, 60), ['a {}', 'the {}']
     metric = ZeroShotClassification(NAMES, templates)

@@ -58,9 +58,7 @@ def load_prompts(name: str | Path) -> PromptSet:
         raise FileNotFoundError(f'no prompt file {path}; give the path of a .json file or one of: {known}')
     content = json.loads(path.read_text(encoding='utf-8'))
     templates = tuple(_entries(content.get('templates', ()), str(path)))
-    for template in templates:
-        if template.count('{}') != 1:
-            raise ValueError(f'{path}: template {template!r} needs exactly one {{}} where the class name goes')
+    check_templates(templates, str(path))
     classes = as_classes(_entries(content.get('classes', ()), str(path)), str(path))
     return PromptSet(path.stem, content['source'], templates, classes)
 
@@ -101,6 +99,21 @@ def _mmseg_templates(name: str) -> Sequence | None:
         return get_predefined_templates(name)
     except ValueError:
         return None
+
+
+def check_templates(templates: Sequence[str], where: str = 'templates') -> None:
+    """Checks that a class name goes into each template, in one place.
+
+    Args:
+        templates: Sentences with one ``{}``.
+        where: What to call the list in an error.
+
+    Raises:
+        ValueError: If one has not exactly one ``{}``, or other braces.
+    """
+    for template in templates:
+        if template.count('{}') != 1 or set('{}') & set(template.replace('{}', '')):
+            raise ValueError(f'{where}: template {template!r} needs exactly one {{}} where the class name goes')
 
 
 def as_classes(classes: Sequence[str | Sequence[str]], where: str = 'classes') -> tuple[tuple[str, ...], ...]:

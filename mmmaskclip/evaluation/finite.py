@@ -1,0 +1,24 @@
+"""NaN in a metric: it compares false with everything, so that a broken model would be first in every ranking."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def check_finite(values: Tensor, keys: Sequence) -> None:
+    """Refuses what a model gave for a batch if any of it is NaN or infinite.
+
+    Args:
+        values: (B, ...), features or similarities.
+        keys: B names of the samples, for the message.
+
+    Raises:
+        ValueError: If it is; names the first sample.
+    """
+    good = values.isfinite().flatten(1).all(1)
+    if not good.all():
+        index = int((~good).nonzero()[0])
+        raise ValueError(
+            f'what the model gives for sample {keys[index]!r} is not finite ({int((~good).sum())} of {len(good)} '
+            'samples of this batch): the weights hold NaN or infinity, or the precision is too low for this model'
+        )
