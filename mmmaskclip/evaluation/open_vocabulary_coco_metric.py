@@ -56,14 +56,16 @@ class OpenVocabularyCocoMetric(CocoMetric):
         settings = ('cat_ids', 'metric_items', 'outfile_prefix', 'classwise')
         saved = {name: getattr(self, name) for name in settings}
         self.__dict__.update(metric_items=['mAP', 'mAP_50'], outfile_prefix=None, classwise=False)
-        for group in ('base', 'novel'):
-            labels = [label for label, name in enumerate(classes) if (name in self.novel) == (group == 'novel')]
-            metrics.update({f'{group}_{kind}_{item}': 0.0 for kind in self.metrics for item in self.metric_items})
-            self.cat_ids = [saved['cat_ids'][label] for label in labels]
-            if labels:
-                of_group = super().compute_metrics([(gt, _only(pred, labels)) for gt, pred in results])
-                metrics.update({f'{group}_{name}': value for name, value in of_group.items()})
-        self.__dict__.update(saved)
+        try:
+            for group in ('base', 'novel'):
+                labels = [label for label, name in enumerate(classes) if (name in self.novel) == (group == 'novel')]
+                metrics.update({f'{group}_{kind}_{item}': 0.0 for kind in self.metrics for item in self.metric_items})
+                self.cat_ids = [saved['cat_ids'][label] for label in labels]
+                if labels:
+                    of_group = super().compute_metrics([(gt, _only(pred, labels)) for gt, pred in results])
+                    metrics.update({f'{group}_{name}': value for name, value in of_group.items()})
+        finally:
+            self.__dict__.update(saved)
         return metrics
 
 

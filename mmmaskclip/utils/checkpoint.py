@@ -133,6 +133,33 @@ def _read(path: str | os.PathLike) -> Any:
         return torch.load(path, map_location='cpu', weights_only=True)
 
 
+def translate_weights(model: nn.Module, state_dict: dict[str, Tensor], path: str | os.PathLike) -> dict[str, Tensor]:
+    """Weights of another CLIP by our names.
+
+    Args:
+        model: What they are for: its activation, mean and std are compared with what the file, or a config beside it,
+            tells.
+        state_dict: What :func:`read_state_dict` gave.
+        path: Where it was read, for the configs beside it and for messages.
+
+    Returns:
+        The translation, or ``state_dict`` itself where it is not of another CLIP.
+
+    Raises:
+        ValueError: If it is of a CLIP that cannot be built here, or activation, mean or std differ.
+    """
+    for prefixes, convert in _FOREIGN:
+        if any(name.startswith(prefixes) for name in state_dict):
+            remedy = 'See configs/foreign for the settings of these weights.'
+            _check_activation(model, state_dict, path, remedy)
+            _check_normalization(model, state_dict, path, remedy)
+            try:
+                return convert(state_dict)
+            except KeyError as error:
+                raise ValueError(f'{os.fspath(path)!r} cannot be loaded: {error.args[0]}.') from error
+    return state_dict
+
+
 def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
     """Load all weights of ``model`` from a checkpoint; nothing may be missing, left over or of another shape.
 
@@ -148,18 +175,13 @@ def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
             are not resized. If the file is of another CLIP, also where its model cannot be built here, or where the
             file, or a config beside it, tells another activation (QuickGELU or GELU), mean or std than ``model`` has.
     """
-    state_dict = read_state_dict(path)
-    remedy = 'Use the config the checkpoint was trained with.'
-    for prefixes, convert in _FOREIGN:
-        if any(name.startswith(prefixes) for name in state_dict):
-            remedy = 'Use the config in configs/foreign for these weights.'
-            _check_activation(model, state_dict, path, remedy)
-            _check_normalization(model, state_dict, path, remedy)
-            try:
-                state_dict = convert(state_dict)
-            except KeyError as error:
-                raise ValueError(f'{os.fspath(path)!r} cannot be loaded: {error.args[0]}.') from error
-            break
+    read = read_state_dict(path)
+    state_dict = translate_weights(model, read, path)
+    remedy = (
+        'Use the config the checkpoint was trained with.'
+        if state_dict is read
+        else 'Use the config in configs/foreign for these weights.'
+    )
     own = model.state_dict()
     differing = [_difference(model, name, own[name], state_dict[name]) for name in own if name in state_dict]
     if shapes := [difference for difference in differing if difference]:

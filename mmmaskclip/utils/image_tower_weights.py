@@ -14,7 +14,10 @@ from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
-from mmmaskclip.utils.checkpoint import _FOREIGN, _check_activation, read_state_dict
+from mmmaskclip.utils.checkpoint import read_state_dict, translate_weights
+
+# Without these a tower is not the file's; the rest are norms, positions and tokens that towers have or have not.
+_CORE = ('layers.', 'patch_embed.', 'pre_norm.')
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,24 @@ def load_image_tower(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, nothing in it is of the tower, a shape differs, or the grid is not told.
+        ValueError: If the file is damaged, nothing in it is of the tower, part of its blocks or patch embedding is
+            missing, a shape differs, or the grid is not told.
     """
-    everything = _read_translated(tower, path)
+    everything = translate_weights(tower, read_state_dict(path), path)
     prefix = f'{prefix.removesuffix(".")}.' if prefix else ''
     state_dict = {name.removeprefix(prefix): value for name, value in everything.items() if name.startswith(prefix)}
     own = tower.state_dict()
     loaded = tuple(name for name in own if name in state_dict)
     if not loaded:
         raise ValueError(_nothing_loads(tower, path, prefix, everything, own))
+    # A file of another family can share a name or two, and one of a shallower tower all but some blocks.
+    absent = [name for name in own if name not in state_dict and name.startswith(_CORE)]
+    if absent:
+        raise ValueError(
+            f'{os.fspath(path)!r} has only {len(loaded)} of the {len(own)} tensors of {type(tower).__name__}: '
+            f'{_some(absent, 3)} are missing and would stay random. Give the backbone the arch of the file, or set '
+            'init_cfg.prefix to where the tower is.'
+        )
     resized = None
     if 'pos_embed' in loaded:
         grid = _source_grid(state_dict, tower.patch_resolution, grid, path)
@@ -119,19 +131,6 @@ def square_grid(num_patches: int) -> tuple[int, int] | None:
     """The square grid (rows, columns) of a number of patches, or None."""
     side = math.isqrt(num_patches)
     return (side, side) if side * side == num_patches else None
-
-
-def _read_translated(tower: VisionTransformer, path: str | os.PathLike) -> dict[str, Tensor]:
-    """Weights by our names, from our checkpoints and those of other CLIPs."""
-    state_dict = read_state_dict(path)
-    for prefixes, convert in _FOREIGN:
-        if any(name.startswith(prefixes) for name in state_dict):
-            _check_activation(tower, state_dict, path, "See configs/foreign for the image encoder's settings.")
-            try:
-                return convert(state_dict)
-            except KeyError as error:
-                raise ValueError(f'{os.fspath(path)!r} cannot be loaded: {error.args[0]}.') from error
-    return state_dict
 
 
 def _source_grid(

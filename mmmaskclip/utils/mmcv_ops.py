@@ -90,11 +90,12 @@ def nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -
     import torch
     import torchvision
 
+    # torchvision has no half precision on CPUs and no bfloat16, in which an offset of 1 would also be rounded away.
+    bboxes = _full_precision(bboxes)
     if offset:
         # Widths and overlaps with mmcv's offset are those of boxes that are wider and higher by it.
         bboxes = torch.cat([bboxes[:, :2], bboxes[:, 2:] + offset], dim=1)
-    # torchvision has no half precision on CPUs and no bfloat16.
-    return torchvision.ops.nms(_full_precision(bboxes), _full_precision(scores), iou_threshold)
+    return torchvision.ops.nms(bboxes, _full_precision(scores), iou_threshold)
 
 
 def roi_align_forward(

@@ -102,6 +102,18 @@ def test_the_classes_are_embedded_by_the_pretrainings_text_tower(pretrainer, che
     assert torch.equal(other.class_embeds, model.class_embeds)
 
 
+def test_other_names_than_the_checkpoints_are_embedded_anew(pretrainer, checkpoint):
+    trained = classifier(checkpoint)
+    trained.init_weights()
+    names = ('dog', 'cat', 'horse')
+    other = TextClassifier(6, 4, names, text_config(checkpoint))
+    other.load_state_dict(trained.state_dict())
+    torch.testing.assert_close(other.class_embeds, encode_classes(pretrainer, names, TEMPLATES))
+    assert torch.equal(other.projection.weight, trained.projection.weight)
+    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+        TextClassifier(6, 4, names, text_config('nowhere.pth')).load_state_dict(trained.state_dict())
+
+
 def test_wrong_checkpoints_and_names_are_errors(checkpoint, tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere.pth'):
         classifier('nowhere.pth').init_weights()

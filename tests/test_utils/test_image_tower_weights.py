@@ -100,6 +100,29 @@ def test_another_architecture_is_an_error_that_shows_shapes(checkpoint):
         load_image_tower(wide, checkpoint)
 
 
+@pytest.mark.parametrize(
+    'renamed',
+    [
+        lambda name: name.replace('layers.', 'blocks.'),  # timm and MAE: class token and positions have our names
+        lambda name: None if name.startswith('layers.1.') else name,  # one block less
+    ],
+)
+def test_a_part_of_a_tower_is_an_error(source, tmp_path, renamed):
+    state_dict = {renamed(name): value for name, value in source.state_dict().items() if renamed(name)}
+    torch.save(state_dict, tmp_path / 'other.pth')
+    with pytest.raises(
+        ValueError, match=r"other.pth' has only \d+ of the \d+ tensors .* layers\.\d.* would stay random"
+    ):
+        loaded(str(tmp_path / 'other.pth'), prefix=None)
+
+
+@pytest.mark.parametrize('type', ['mmengine.Pretrained', 'PretrainedInit'])
+def test_a_scope_does_not_lead_past_the_loading(source, checkpoint, type):
+    tower = build(init_cfg=dict(type=type, checkpoint=checkpoint, prefix='image_encoder.'))
+    tower.init_weights()
+    assert torch.equal(tower.layers[0].attn.qkv.weight, source.layers[0].attn.qkv.weight)
+
+
 @pytest.mark.parametrize('img_size', [48, (40, 72)])
 def test_another_image_size_resizes_positions(source, checkpoint, log, img_size):
     tower = loaded(checkpoint, img_size=img_size)

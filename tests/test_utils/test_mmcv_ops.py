@@ -103,9 +103,14 @@ def test_batched_nms_is_per_class(split):
 def test_nms_of_other_precisions(dtype):
     """Of half-precision boxes it is that of the same numbers in single precision."""
     boxes, scores = torch.from_numpy(_boxes(40)).to(dtype), torch.rand(40).to(dtype)
-    assert torch.equal(
-        mmcv_ops.nms(boxes, scores, 0.3, offset=1), mmcv_ops.nms(boxes.float(), scores.float(), 0.3, offset=1)
-    )
+    # Two pixels apart near 1000, where bfloat16 has steps of 4: one more pixel is not lost.
+    corner = torch.tensor([[1000, 1000, 1004, 1004], [1000, 1000, 1004, 1012]]).to(dtype)
+    for some, their in ((boxes, scores), (corner, scores[:2])):
+        for threshold in (0.3, 0.37):
+            assert torch.equal(
+                mmcv_ops.nms(some, their, threshold, offset=1),
+                mmcv_ops.nms(some.float(), their.float(), threshold, offset=1),
+            )
 
 
 def _axis_weights(start: float, length: float, bins: int, size: int, ratio: int) -> np.ndarray:

@@ -74,13 +74,18 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
 
     def _keep_tokens(self, model: nn.Module) -> None:
         """No decay for the backbone's tokens and positions, and for scalars, which mmpretrain does not call flat."""
+        custom = self.paramwise_cfg.get('custom_keys', {})
         keys = {
-            name: {'decay_mult': 0.0}
+            # With what the longest of the user's own keys says, which this one is in the way of.
+            name: {
+                **custom.get(max((key for key in custom if key in name), key=len, default=''), {}),
+                'decay_mult': 0.0,
+            }
             for name, param in model.named_parameters()
             if param.ndim == 0 or (name.startswith('backbone.') and re.fullmatch(_TOKENS, name.split('.')[-1]))
         }
         # Whole names, which are longer than any part of them: the longest key wins.
-        self.paramwise_cfg['custom_keys'] = {**self.paramwise_cfg.get('custom_keys', {}), **keys}
+        self.paramwise_cfg['custom_keys'] = {**custom, **keys}
 
     def _merge(self, separate: list[dict]) -> list[dict]:
         """One group for equal settings: hundreds of groups are hundreds of small optimizer kernels in each step."""

@@ -21,6 +21,7 @@ ARCHITECTURES = {
 }
 
 # Keys of a Pretrained init_cfg that say nothing about how to load here.
+_PRETRAINED = ('Pretrained', 'PretrainedInit')
 _NOT_OF_LOADING = ('type', 'map_location')
 
 
@@ -126,7 +127,10 @@ class CLIPVisionTransformer(VisionTransformer):
         """
         init_cfg = self.init_cfg
         configs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
-        pretrained = [cfg for cfg in configs if cfg['type'] in ('Pretrained', PretrainedInit)]
+        # With or without a scope, which mmengine would look up.
+        pretrained = [
+            cfg for cfg in configs if cfg['type'] is PretrainedInit or str(cfg['type']).split('.')[-1] in _PRETRAINED
+        ]
         # mmengine's loading runs the code in a file, and where nothing fits it goes on with a warning.
         self.init_cfg = [cfg for cfg in configs if cfg not in pretrained]
         super().init_weights()
@@ -163,6 +167,10 @@ class CLIPVisionTransformer(VisionTransformer):
     def train(self, mode: bool = True) -> 'CLIPVisionTransformer':
         """Set the mode and return the tower, as every module of torch does; mmpretrain's backbones return None."""
         super().train(mode)
+        if mode and self.frozen_stages > 0:
+            # Drop path and dropout would make the features of a frozen tower random.
+            for frozen in (self.patch_embed, self.drop_after_pos, self.pre_norm, *self.layers[: self.frozen_stages]):
+                frozen.eval()
         return self
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:

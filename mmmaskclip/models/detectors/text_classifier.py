@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Sequence
+from hashlib import sha256
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmmaskclip.evaluation.class_embeddings import ClassPrompts
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.image_tower_weights import _read_translated
+from mmmaskclip.utils.checkpoint import read_state_dict, translate_weights
 
 
 class _TextTower(nn.Module):
@@ -33,7 +37,8 @@ class TextClassifier(nn.Module):
     2022, section 3.3) the last class, the background, has a learned embedding, and the softmax of the training is over
     the base classes and the background: the scores of novel classes are minus infinity then. In evaluation all classes
     compete. The embeddings are made once, by ``init_weights``, from the frozen text tower of a pretraining checkpoint,
-    and are part of the detector's own checkpoints: to test one, the text tower is not needed.
+    and are part of the detector's own checkpoints: to test one, the text tower is not needed. With other class names or
+    templates than the checkpoint's they are made anew when it is loaded, and the text tower is needed.
 
     Args:
         in_features: Width of a box's feature; set by the head.
@@ -50,6 +55,7 @@ class TextClassifier(nn.Module):
     """
 
     class_embeds: Tensor
+    vocabulary: Tensor
     is_novel: Tensor
 
     def __init__(
@@ -76,6 +82,9 @@ class TextClassifier(nn.Module):
         self.projection = nn.Linear(in_features, embed_dims)
         self.background = nn.Parameter(torch.randn(1, embed_dims) * embed_dims**-0.5)
         self.register_buffer('class_embeds', torch.zeros(len(names), embed_dims))
+        said = json.dumps([self.prompts.classes, self.prompts.templates]).encode()
+        # Saved beside the embeddings, to tell whose they are.
+        self.register_buffer('vocabulary', torch.tensor(list(sha256(said).digest()), dtype=torch.uint8))
         is_novel = [name in set(novel) for name in names]
         # Not saved: it follows from the config.
         self.register_buffer('is_novel', torch.tensor([*is_novel, False]), persistent=False)
@@ -92,7 +101,7 @@ class TextClassifier(nn.Module):
         checkpoint = self.text['checkpoint']
         weights = {
             name: value
-            for name, value in _read_translated(tower, checkpoint).items()
+            for name, value in translate_weights(tower, read_state_dict(checkpoint), checkpoint).items()
             if name.startswith(('text_encoder.', 'text_projection.'))
         }
         if not weights:
@@ -106,6 +115,20 @@ class TextClassifier(nn.Module):
                 'config it was trained with.'
             ) from error
         self.class_embeds.copy_(self.prompts.encode(tower))
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        """Embed the class names anew where the checkpoint's are others."""
+        saved = state_dict.get(f'{prefix}vocabulary')
+        if saved is not None and not torch.equal(saved.cpu(), self.vocabulary.cpu()):
+            print_log(
+                'The checkpoint was trained with other class names or templates: embedding those of the config with '
+                f'{self.text["checkpoint"]!r}.',
+                logger='current',
+                level=logging.WARNING,
+            )
+            self.init_weights()
+            state_dict |= {f'{prefix}vocabulary': self.vocabulary, f'{prefix}class_embeds': self.class_embeds}
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def forward(self, features: Tensor) -> Tensor:
         """Scores (N, K) in float32, before the softmax, of the features (N, C) of boxes; in training -inf if novel."""

@@ -232,6 +232,10 @@ def test_custom_keys_and_scalars():
     assert found['head.weight'] == (pytest.approx(1e-2), DECAY)
     assert found['temperature'] == (LR, 0)
     assert found['backbone.pos_embed'][1] == 0
+    # A key for the whole backbone reaches its tokens too.
+    slow = settings(model, custom_keys={'backbone': dict(lr_mult=0.1)})
+    for name in ('backbone.pos_embed', 'backbone.cls_token'):
+        assert slow[name] == (pytest.approx(0.1 * found[name][0]), 0)
 
 
 def test_wrong_settings_are_named():

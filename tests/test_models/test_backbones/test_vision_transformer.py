@@ -144,3 +144,13 @@ def test_a_tower_without_registers_loads_into_one_with_them_but_for_the_register
     assert not CLIPVisionTransformer(
         TINY, patch_size=8, img_size=32, num_registers=3, frozen_stages=1
     ).registers.requires_grad
+
+
+def test_a_frozen_tower_has_the_same_features_in_training():
+    tiny = dict(embed_dims=32, num_layers=3, num_heads=2, feedforward_channels=64)
+    tower = CLIPVisionTransformer(tiny, patch_size=8, img_size=32, frozen_stages=3, drop_path_rate=0.9, drop_rate=0.5)
+    images = torch.randn(4, 3, 32, 32)
+    tower.train()
+    assert torch.equal(tower.features(images).patches, tower.features(images).patches)
+    thawed = CLIPVisionTransformer(tiny, patch_size=8, img_size=32, drop_path_rate=0.9).train()
+    assert not torch.equal(thawed.features(images).patches, thawed.features(images).patches)
