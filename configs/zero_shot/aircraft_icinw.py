@@ -10,6 +10,7 @@ _base_ = './aircraft.py'
 test_dataloader = dict(
     aircraft=dict(
         dataset=dict(
+            transforms=_base_.bicubic,
             classes='aircraft_icinw',
         )
     )

@@ -2,7 +2,8 @@
 
 python tools/test.py configs/zero_shot/caltech101.py CHECKPOINT --model CONFIG
 
-30 images of each class are for training. SLIP drew them itself (VISSL's script); this is mmpretrain's draw. Not run.
+30 images of each class are for training. SLIP drew them itself (VISSL's script), and so
+did CLIP, whose draw ICinW has; this is mmpretrain's: as many images, but others. Not run.
 """
 
 _base_ = './_base_/task.py'

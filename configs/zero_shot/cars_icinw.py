@@ -10,6 +10,7 @@ _base_ = './cars.py'
 test_dataloader = dict(
     cars=dict(
         dataset=dict(
+            transforms=_base_.bicubic,
             classes='cars_icinw',
         )
     )

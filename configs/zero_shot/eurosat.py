@@ -2,7 +2,7 @@
 
 python tools/test.py configs/zero_shot/eurosat.py CHECKPOINT --model CONFIG
 
-The split is that of VISSL's script, which SLIP names. Not run.
+The split is that of VISSL's script, which SLIP names; CLIP_benchmark's export is another one, of 5,400 images. Not run.
 """
 
 _base_ = './_base_/task.py'
@@ -14,7 +14,6 @@ test_dataloader = dict(
             **_base_.images,
             source=dict(type='torchvision/EuroSAT', root=_base_.data_root),
             folder=_base_.data_root + '/eurosat',
-            shards=_base_.data_root + '/wds_vtab-eurosat/test/*.tar',
             classes='eurosat',
             num_samples=5000,
             num_classes=10,

@@ -2,7 +2,7 @@
 
 python tools/test.py configs/zero_shot/fer2013_icinw.py CHECKPOINT --model CONFIG
 
-Not run.
+CLIP_benchmark's export holds the public test images too, 7,178. Not run.
 """
 
 _base_ = './fer2013.py'
@@ -10,11 +10,17 @@ _base_ = './fer2013.py'
 test_dataloader = dict(
     fer2013=dict(
         dataset=dict(
+            transforms=_base_.bicubic,
             source=dict(_delete_=True, type='torchvision/ImageFolder', root=_base_.data_root + '/fer2013_icinw/test'),
             folder=_base_.data_root + '/fer2013_icinw/test',
+            shards=None,
             num_samples=3589,
             label_order=None,
-            get='One folder per class, of the private test images.',
+            folders=['angry', 'disgusted', 'fearful', 'happy', 'neutral', 'sad', 'surprised'],
+            get=(
+                'One folder per class, of the private test images: angry, disgusted, fearful, happy, neutral, sad, '
+                'surprised.'
+            ),
             classes='fer2013_icinw',
         )
     )

@@ -18,6 +18,7 @@ test_dataloader = dict(
             classes='hateful_memes',
             num_samples=500,
             num_classes=2,
+            folders=['0', '1'],
             get='Sort the images of dev.jsonl into the folders 0 and 1 by their label.',
         ),
     )

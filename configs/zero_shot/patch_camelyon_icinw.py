@@ -10,6 +10,7 @@ _base_ = './patch_camelyon.py'
 test_dataloader = dict(
     patch_camelyon=dict(
         dataset=dict(
+            transforms=_base_.bicubic,
             source=dict(split='test'),
             shards=_base_.data_root + '/wds_vtab-pcam/test/*.tar',
         )

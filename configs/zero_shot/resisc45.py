@@ -2,7 +2,7 @@
 
 python tools/test.py configs/zero_shot/resisc45.py CHECKPOINT --model CONFIG
 
-A fifth of the set, as VISSL's script draws it. Not run.
+A fifth of the set, as VISSL's script draws it; CLIP_benchmark's export is VTAB's, as many images, but others. Not run.
 """
 
 _base_ = './_base_/task.py'
@@ -18,7 +18,7 @@ test_dataloader = dict(
             classes='resisc45',
             num_samples=6300,
             num_classes=45,
-            get='One folder per class.',
+            get="NWPU-RESISC45, sorted by VISSL's create_resisc45_data_files.py: one folder per class.",
         ),
     )
 )

@@ -2,7 +2,8 @@
 
 python tools/test.py configs/zero_shot/sun397.py CHECKPOINT --model CONFIG
 
-SLIP drew a test split of its own (VISSL's script); this is the partition of CLIP's paper. Not run.
+SLIP drew a test split of its own (VISSL's script); this is the partition of CLIP's paper. CLIP_benchmark's export is
+all 108,754 images. Not run.
 """
 
 _base_ = './_base_/task.py'
@@ -14,7 +15,6 @@ test_dataloader = dict(
             **_base_.images,
             source=dict(type='mmpretrain.SUN397', data_root=_base_.data_root + '/sun397', split='test'),
             folder=_base_.data_root + '/sun397',
-            shards=_base_.data_root + '/wds_sun397/test/*.tar',
             classes='sun397',
             num_samples=19850,
             num_classes=397,

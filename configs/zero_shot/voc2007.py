@@ -11,7 +11,8 @@ test_dataloader = dict(
     voc2007=dict(
         **_base_.loader,
         dataset=dict(
-            **_base_.images,
+            type='LabelledImages',
+            transforms=_base_.bicubic,
             source=dict(type='mmpretrain.VOC', data_root=_base_.data_root + '/VOCdevkit/VOC2007', split='test'),
             folder=_base_.data_root + '/VOCdevkit/VOC2007',
             shards=_base_.data_root + '/wds_voc2007_multilabel/test/*.tar',

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision.datasets
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -52,15 +53,17 @@ class LabelledImages(Dataset):
         shards_label_order: The same for the shards.
         per_class: Take only the images ``[first, last)`` of each class, for a split that is defined so (EuroSAT).
         label_key: Extension of the label in the shards: ``'cls'``, or ``'npy'`` with several labels.
+        folders: Names that the source must give the classes, in the order of ``classes``; for an ``ImageFolder`` whose
+            folders have other names than the classes.
         get: How to get the set, for the error where it is missing.
 
     Attributes:
         metainfo (dict): ``classes``, a tuple of each class's first name.
 
     Raises:
-        MissingImages: If there are neither the folder nor the shards.
-        ValueError: If counts differ from the protocol, the class list has another length, or the classes' names
-            contradict their order.
+        MissingImages: If there are neither the folder, with anything in it, nor the shards.
+        ValueError: If counts differ from the protocol, the class list has another length, the classes' names
+            contradict their order or ``folders``, samples have no labels, or, later, an image cannot be read.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class LabelledImages(Dataset):
         shards_label_order: Sequence[int] | None = None,
         per_class: tuple[int, int] | None = None,
         label_key: str = 'cls',
+        folders: Sequence[str] | None = None,
         get: str = '',
     ) -> None:
         self._name = Path(folder).name
@@ -88,6 +92,9 @@ class LabelledImages(Dataset):
         self._indices = np.arange(len(self._labels))
         from_shards = isinstance(self._images, _Shards)
         order = shards_label_order if from_shards else label_order
+        if folders is not None and not from_shards:
+            self._check_folders(folders)
+            order = range(num_classes)
         self._renumber(order or _order(self._images.classes, names, self.where, from_shards))
         if per_class is not None and not from_shards:
             self._keep(per_class)
@@ -108,6 +115,14 @@ class LabelledImages(Dataset):
             'label': int(label) if label.ndim == 0 else torch.from_numpy(label.copy()),
             'key': f'{self._name}/{self._indices[index]}',
         }
+
+    def _check_folders(self, folders: Sequence[str]) -> None:
+        found, wanted = list(self._images.classes), list(folders)
+        if found != wanted:
+            raise ValueError(
+                f'{self.where} has the classes {found[:10]}, but the protocol of {self._name} {wanted[:10]}: name and '
+                'sort the folders so'
+            )
 
     def _renumber(self, order: Sequence[int]) -> None:
         """Gives every label its place in ``order``; several labels are columns."""
@@ -151,8 +166,8 @@ class _Source:
         classes: Names of the classes in the order of the labels; empty where unknown.
     """
 
-    def __init__(self, dataset: Any, where: str, transforms: list[Any]) -> None:
-        self.where = where
+    def __init__(self, dataset: Any, where: str, transforms: list[Any], get: str = '') -> None:
+        self.where, self._get = where, get
         self._dataset = dataset
         self._views = ImageViews({'image': transforms})
         self._is_mmpretrain = hasattr(dataset, 'get_data_info')
@@ -163,7 +178,11 @@ class _Source:
     def labels(self) -> np.ndarray:
         """Labels (N,), or 0 and 1 of every class (N, C) where a sample has several; int64."""
         if not self._is_mmpretrain:
-            return np.array(self._of_torchvision(), dtype=np.int64)
+            given = self._of_torchvision()
+            # torchvision takes Kaggle's test.csv of FER2013, which has none, for the test split.
+            if any(label is None for label in given):
+                raise ValueError(f'{self.where} holds samples without labels. {self._get}'.strip())
+            return np.array(given, dtype=np.int64)
         infos = [self._dataset.get_data_info(index) for index in range(len(self._dataset))]
         if not infos or np.ndim(infos[0]['gt_label']) == 0:
             return np.array([info['gt_label'] for info in infos], dtype=np.int64)
@@ -174,6 +193,8 @@ class _Source:
         return labels
 
     def _of_torchvision(self) -> Sequence[int]:
+        if isinstance(self._dataset, torchvision.datasets.PCAM):
+            return _labels_of_pcam(self._dataset)
         for name in _LABEL_ATTRIBUTES:
             if getattr(self._dataset, name, None) is not None:
                 return getattr(self._dataset, name)
@@ -185,13 +206,22 @@ class _Source:
     def image(self, index: int) -> Tensor:
         """The transformed image (3, H, W), uint8."""
         if not self._is_mmpretrain:
-            return self._views(self._dataset[index][0].convert('RGB'), 0)['image']
+            return self._views(self._image_of_torchvision(index), 0)['image']
         path = self._dataset.get_data_info(index)['img_path']
         try:
             return self._views(decode_image(Path(path).read_bytes(), DEFAULT_MAX_PIXELS), 0)['image']
         except BadSample as bad:
             # A missing sample would change the metric without a word.
             raise ValueError(f'{path} cannot be evaluated: {bad}') from bad
+
+    def _image_of_torchvision(self, index: int) -> Image.Image:
+        try:
+            return self._dataset[index][0].convert('RGB')
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
+            key = f'{Path(self.where).name}/{index}'
+            raise ValueError(f'{key} of {self.where} cannot be evaluated: {error}') from error
 
 
 class _Shards(_Source):
@@ -214,16 +244,18 @@ class _Shards(_Source):
 def _open(
     source: Mapping[str, Any], folder: str, shards: str | None, transforms: list[Any], label_key: str, get: str
 ) -> _Source:
-    if Path(folder).is_dir():
+    # An empty folder is what a download leaves that has not begun.
+    if Path(folder).is_dir() and any(Path(folder).iterdir()):
         try:
-            return _Source(_build(source), folder, transforms)
+            return _Source(_build(source), folder, transforms, get)
         except (RuntimeError, OSError) as error:
             # torchvision says "Dataset not found or corrupted" and no more.
             raise ValueError(f'{folder} is not as {source["type"]} reads it: {error} {get}'.strip()) from error
     if shards and glob.glob(shards):
         return _Shards(shards, transforms, label_key)
     other = f' nor shards {shards}' if shards else ''
-    raise MissingImages(f'There is no folder {folder}{other}. {get}'.strip())
+    what = 'There is nothing in the folder' if Path(folder).is_dir() else 'There is no folder'
+    raise MissingImages(f'{what} {folder}{other}. {get}'.strip())
 
 
 def _build(source: Mapping[str, Any]) -> Any:
@@ -234,6 +266,13 @@ def _build(source: Mapping[str, Any]) -> Any:
     if cls is None:
         raise ValueError(f'torchvision has no dataset {kind.removeprefix("torchvision/")!r}')
     return cls(**{name: value for name, value in source.items() if name != 'type'})
+
+
+def _labels_of_pcam(dataset: Any) -> list[int]:
+    """Of torchvision's PCAM, which gives a label only with its image."""
+    name = dataset._FILES[dataset._split]['targets'][0]
+    with dataset.h5py.File(dataset._base_folder / name) as file:
+        return file['y'][:].reshape(-1).tolist()
 
 
 def _order(found: Sequence[str], wanted: Sequence[Sequence[str]], where: str, names_must_match: bool) -> list[int]:
@@ -249,6 +288,12 @@ def _order(found: Sequence[str], wanted: Sequence[Sequence[str]], where: str, na
         raise ValueError(
             f'{where}: its classes are not those of the prompts: {"; ".join(wrong[:3])}. Give other classes, or set '
             'label_order (shards_label_order for shards).'
+        )
+    numbers = [int(name) for name in found if name.isdecimal()]
+    if not matched and len(numbers) == len(found) and numbers != sorted(numbers):
+        raise ValueError(
+            f'{where}: its classes are numbers, sorted as text: {", ".join(found[:4])}, ...; pad them with zeros to '
+            'one length, or set label_order'
         )
     return []
 

@@ -54,9 +54,11 @@ def folders(root: Path, names: Sequence[str], order: Sequence[int], per_class: i
             save(root / name / f'{index:04d}.jpg', label)
 
 
-def _sorted_folders(path: str, names: Callable | None = None) -> Callable:
+def _sorted_folders(path: str, names: Callable | Sequence[str] | None = None) -> Callable:
     def write(root, classes):
-        found = names(classes) if names else [f'{index:04d}' for index in range(len(classes))]
+        found = (
+            names(classes) if callable(names) else names if names else [f'{index:04d}' for index in range(len(classes))]
+        )
         folders(root / path, found, range(len(classes)))
 
     return write
@@ -202,9 +204,13 @@ def _stl10(root, classes):
     (base / 'class_names.txt').write_text('\n'.join(synonyms[0] for synonyms in classes))
 
 
+EUROSAT = ['AnnualCrop', 'Forest', 'HerbaceousVegetation', 'Highway', 'Industrial', 'Pasture', 'PermanentCrop']
+EUROSAT += ['Residential', 'River', 'SeaLake']
+KITTI = ['above_20', 'below_20', 'below_8', 'no_vehicle']
+
+
 def _eurosat(root, classes):
-    names = ['AnnualCrop', 'Forest', 'HerbaceousVegetation', 'Highway', 'Industrial', 'Pasture', 'PermanentCrop']
-    names += ['Residential', 'River', 'SeaLake']
+    names = EUROSAT
     # Images that are not of the split have the colour of no class.
     folders(root / 'eurosat/2750', names, [900] * len(names), 4)
     for label, name in enumerate(names):
@@ -219,10 +225,6 @@ def _gtsrb(root, classes):
             save(root / f'gtsrb/GTSRB/Final_Test/Images/{label:02d}{index}.ppm', label)
             lines.append(f'{label:02d}{index}.ppm;1;1;1;1;1;1;{label}')
     (root / 'gtsrb/GT-final_test.csv').write_text('\n'.join(lines))
-
-
-def _kitti(root, classes):
-    folders(root / 'kitti_distance/val', ['above_20', 'below_20', 'below_8', 'no_vehicle'], range(4))
 
 
 def _clevr(root, classes):
@@ -288,19 +290,20 @@ WRITERS: dict[str, Callable[[Path, Sequence[Sequence[str]]], None]] = {
     'eurosat': _eurosat,
     'resisc45': _sorted_folders('resisc45/test', _names),
     'gtsrb': _gtsrb,
-    'kitti_distance': _kitti,
+    'kitti_distance': _sorted_folders('kitti_distance/val', KITTI),
     'country211': _sorted_folders('country211/test'),
     'ucf101_frames': _sorted_folders('ucf101_frames/val'),
     'kinetics700_frames': _sorted_folders('kinetics700_frames/val_images'),
     'clevr_counts': _clevr,
-    'hateful_memes': _sorted_folders('hateful_memes/dev'),
+    'hateful_memes': _sorted_folders('hateful_memes/dev', '01'),
     'rendered_sst2': _sst2,
     'imagenet': _sorted_folders('imagenet/val'),
     'imagenet_80': _sorted_folders('imagenet/val'),
     'voc2007': _voc2007,
     'cifar10_folder': _sorted_folders('cifar10_folder/test', _names),
-    'fer2013_icinw': _sorted_folders('fer2013_icinw/test'),
-    'kitti_distance_icinw': _sorted_folders('kitti_distance_icinw/test'),
+    'eurosat_icinw': _sorted_folders('eurosat_icinw/test', EUROSAT),
+    'fer2013_icinw': _sorted_folders('fer2013_icinw/test', _names),
+    'kitti_distance_icinw': _sorted_folders('kitti_distance_icinw/test', KITTI),
     'resisc45_icinw': _sorted_folders('resisc45_icinw/test', _names),
 }
 

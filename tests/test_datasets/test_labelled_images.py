@@ -4,6 +4,7 @@ import importlib.util
 import io
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_public_layout(name, tmp_path, monkeypatch):
     classes = load_prompts(cfg.classes).classes
     base = name if name in layouts.WRITERS else name.removesuffix('_icinw')
     layouts.write(base, tmp_path, classes)
-    if 'per_class' in cfg:
+    if cfg.get('per_class'):
         assert cfg.per_class == (1000, 1500)
         cfg.per_class = (1, 3)
     samples = 20 if base == 'voc2007' else layouts.PER_CLASS * cfg.num_classes
@@ -74,6 +75,133 @@ def test_public_layout(name, tmp_path, monkeypatch):
         label = sample['label']
         assert (label[found] == 1 and 1 <= label.sum() <= 2) if base == 'voc2007' else label == found
     assert len({dataset[index]['key'] for index in range(min(samples, 40))}) == min(samples, 40)
+
+
+# CLIP_benchmark's exports of these are other splits, and of the last one there is none.
+NO_SHARDS = {
+    'eurosat',
+    'eurosat_icinw',
+    'sun397',
+    'kitti_distance',
+    'fer2013_icinw',
+    'resisc45_icinw',
+    'cifar10_folder',
+}
+
+
+@pytest.mark.parametrize('name', sorted(set(SETS) - NO_SHARDS))
+def test_shards_alone(name, tmp_path, monkeypatch):
+    cfg, _ = config_of(name, tmp_path, monkeypatch)
+    names = [synonyms[0] for synonyms in load_prompts(cfg.classes).classes]
+    # A class with another's name cannot be told by it.
+    order = list(range(len(names)))[:: -1 if len(set(names)) == len(names) else 1]
+    labels = cfg.get('shards_label_order') or [order.index(place) for place in range(len(names))]
+    path = Path(cfg.shards)
+    path.parent.mkdir(parents=True)
+    if not cfg.get('shards_label_order'):
+        (path.parent.parent / 'classnames.txt').write_text('\n'.join(names[place] for place in order))
+    with webdataset.TarWriter(str(path.parent / '0.tar')) as writer:
+        for shown, label in enumerate(labels):
+            image = io.BytesIO()
+            Image.fromarray(layouts.pixels(shown)).save(image, 'png')
+            several = np.eye(len(names), dtype=np.float32)[label]
+            value = several if cfg.get('label_key') == 'npy' else label
+            writer.write({'__key__': f's{shown:07d}', 'png': image.getvalue(), cfg.get('label_key', 'cls'): value})
+    cfg.num_samples = len(names)
+    dataset = DATASETS.build(cfg)
+    assert len(dataset) == len(names)
+    for sample in (dataset[index] for index in range(0, len(names), max(1, len(names) // 50))):
+        found = layouts.number(sample['image'].numpy())
+        assert int(np.argmax(sample['label'])) == found if cfg.get('label_key') else sample['label'] == found
+
+
+@pytest.mark.parametrize('name', sorted(NO_SHARDS))
+def test_shards_of_another_split_are_not_read(name, tmp_path, monkeypatch):
+    cfg, _ = config_of(name, tmp_path, monkeypatch)
+    assert cfg.get('shards') is None
+    with pytest.raises(MissingImages, match=r'There is no folder [^,]*\. '):
+        DATASETS.build(cfg)
+
+
+def test_order_of_kittis_shards_is_vtabs(tmp_path, monkeypatch):
+    cfg, _ = config_of('kitti_distance_icinw', tmp_path, monkeypatch)
+    # VTAB (task_adaptation/data/kitti.py) counts distances up: below 8 m, below 20 m, farther, no vehicle.
+    vtab = ['on my left or right side', 'nearby', 'in the distance', 'no car']
+    names = [synonyms[0] for synonyms in load_prompts(cfg.classes).classes]
+    assert all(vtab[label] in name for name, label in zip(names, cfg.shards_label_order, strict=True))
+
+
+# From the sources: SLIP's dataset_catalog.json and the counts of VISSL's scripts, ELEVATER's vision_datasets.json, and
+# the test splits that the sets themselves publish. Samples, classes, metric.
+PROTOCOLS = {
+    'food101': (25250, 101, 'top1'),
+    'cifar10': (10000, 10, 'top1'),
+    'cifar100': (10000, 100, 'top1'),
+    'cub200': (5794, 200, 'top1'),
+    'sun397': (19850, 397, 'top1'),
+    'cars': (8041, 196, 'top1'),
+    'aircraft': (3333, 100, 'mean_per_class'),
+    'dtd': (1880, 47, 'top1'),
+    'pets': (3669, 37, 'mean_per_class'),
+    'caltech101': (6084, 102, 'mean_per_class'),
+    'flowers': (6149, 102, 'mean_per_class'),
+    'mnist': (10000, 10, 'top1'),
+    'fer2013': (7178, 7, 'top1'),
+    'stl10': (8000, 10, 'top1'),
+    'eurosat': (5000, 10, 'top1'),
+    'resisc45': (6300, 45, 'top1'),
+    'gtsrb': (12630, 43, 'top1'),
+    'kitti_distance': (1496, 4, 'top1'),
+    'country211': (21100, 211, 'top1'),
+    'patch_camelyon': (32768, 2, 'top1'),
+    'ucf101_frames': (3783, 101, 'top1'),
+    'kinetics700_frames': (None, 700, 'mean_top1_top5'),
+    'clevr_counts': (15000, 8, 'top1'),
+    'hateful_memes': (500, 2, 'roc_auc'),
+    'rendered_sst2': (1821, 2, 'top1'),
+    'imagenet': (50000, 1000, 'top1'),
+    'imagenet_80': (50000, 1000, 'top1'),
+    'voc2007': (4952, 20, 'map11'),
+    'aircraft_icinw': (3333, 100, 'mean_per_class'),
+    'cars_icinw': (8041, 196, 'top1'),
+    'eurosat_icinw': (5000, 10, 'top1'),
+    'fer2013_icinw': (3589, 7, 'top1'),
+    'kitti_distance_icinw': (711, 4, 'top1'),
+    'patch_camelyon_icinw': (32768, 2, 'top1'),
+    'resisc45_icinw': (25200, 45, 'top1'),
+    'cifar10_folder': (5000, 10, 'top1'),
+}
+METRICS = {
+    'top1': 'top-1',
+    'mean_per_class': 'mean per class',
+    'mean_top1_top5': '(top-1 + top-5) / 2',
+    'roc_auc': 'ROC AUC',
+    'map11': '11-point mAP',
+}
+
+
+def test_every_config_is_of_its_protocol(tmp_path, monkeypatch):
+    found = {}
+    for name in SETS:
+        dataset, metric = config_of(name, tmp_path, monkeypatch)
+        found[name] = (dataset.get('num_samples'), dataset.num_classes, metric.metric)
+    assert found == PROTOCOLS
+
+
+def test_documentation_is_of_the_configs(tmp_path, monkeypatch):
+    lines = (CONFIGS.parents[1] / 'docs/evaluation.md').read_text(encoding='utf-8').splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith('| set | SLIP-26'))
+    rows = {}
+    for line in lines[start + 2 : lines.index('', start)]:
+        name, *cells = (cell.strip() for cell in line.strip('|').split('|'))
+        rows[name] = cells[2:]
+    assert set(rows) == set(PROTOCOLS) - {'imagenet_80', 'cifar10_folder'}
+    for name, row in rows.items():
+        cfg, metric = config_of(name, tmp_path, monkeypatch)
+        shards = f'`{Path(cfg.shards).parts[-3]}`' if cfg.get('shards') else ''
+        place = f'`{cfg.source.type}` at `{Path(cfg.folder).relative_to(tmp_path)}`'
+        samples = str(cfg.get('num_samples') or '—')
+        assert row == [METRICS[metric.metric], samples, str(cfg.num_classes), place, shards, cfg['get']]
 
 
 @pytest.mark.parametrize('name', SETS)
@@ -145,6 +273,72 @@ def test_class_too_many_is_named(tmp_path):
         LabelledImages(**cfg)
 
 
+def test_folders_of_other_names_are_held_against_the_list(tmp_path):
+    cfg = folder(tmp_path, names=())
+    for label in range(3):
+        layouts.save(tmp_path / f'set/{label}/0.png', label)
+    wrong = {**cfg, 'folders': ['0', '1', '3']}
+    with pytest.raises(
+        ValueError, match=r"has the classes \['0', '1', '2'\], but the protocol of set \['0', '1', '3'\]"
+    ):
+        LabelledImages(**wrong)
+    labels = [sample['label'] for sample in LabelledImages(**cfg, folders=['0', '1', '2'])]
+    assert labels == [0, 1, 2]
+
+
+def test_numbers_as_folders_must_be_padded(tmp_path):
+    for index in range(12):
+        layouts.save(tmp_path / f'set/{index}/0.png', 0)
+        layouts.save(tmp_path / f'padded/{index:02d}/0.png', 0)
+    cfg = {**folder(tmp_path, names=()), 'num_classes': 12, 'classes': [f'class {letter}' for letter in 'abcdefghijkl']}
+    with pytest.raises(ValueError, match='its classes are numbers, sorted as text: 0, 1, 10, 11, ...; pad them'):
+        LabelledImages(**cfg)
+    cfg['source'] = dict(type='torchvision/ImageFolder', root=str(tmp_path / 'padded'))
+    assert len(LabelledImages(**cfg)) == 12
+
+
+def test_file_without_labels_is_named(tmp_path, monkeypatch):
+    cfg, _ = config_of('fer2013', tmp_path, monkeypatch)
+    (tmp_path / 'fer2013').mkdir()
+    (tmp_path / 'fer2013/test.csv').write_text('pixels\n' + f'{" ".join(["0"] * 48 * 48)}\n')
+    with pytest.raises(ValueError, match=r'fer2013 holds samples without labels\. Put fer2013\.csv or icml_face_data'):
+        DATASETS.build(cfg)
+
+
+def test_damaged_image_is_named(tmp_path):
+    dataset = LabelledImages(**folder(tmp_path))
+    (tmp_path / 'set/dog/1.png').write_bytes(b'no image')
+    with pytest.raises(ValueError, match=r'set/3 of .*set cannot be evaluated: .*dog/1\.png'):
+        dataset[3]
+
+
+def test_empty_folder_is_a_missing_one(tmp_path):
+    (tmp_path / 'set').mkdir()
+    with pytest.raises(MissingImages, match=r'There is nothing in the folder .*set\. Ask for it\.'):
+        LabelledImages(**folder(tmp_path, names=()))
+
+
+def test_labels_of_pcam_need_no_image(tmp_path, monkeypatch):
+    class File(dict):
+        """What torchvision uses of h5py.File; the file is not there, so nothing but labels may be asked for."""
+
+        def __init__(self, path):
+            assert path.name.endswith('_y.h5')
+            super().__init__(y=np.array([1, 0, 1]).reshape(3, 1, 1, 1))
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda *_: None  # noqa: E731
+
+    monkeypatch.setitem(sys.modules, 'h5py', SimpleNamespace(File=File))
+    cfg, _ = config_of('patch_camelyon', tmp_path, monkeypatch)
+    (tmp_path / 'pcam').mkdir()
+    for kind in 'xy':
+        (tmp_path / f'pcam/camelyonpatch_level_2_split_valid_{kind}.h5').touch()
+    monkeypatch.setattr(torchvision.datasets.PCAM, '__len__', lambda _: 3)
+    cfg.num_samples = 3
+    assert DATASETS.build(cfg)._labels.tolist() == [1, 0, 1]
+
+
 def test_missing_folder_says_how_to_get_it(tmp_path):
     cfg = folder(tmp_path)
     with pytest.raises(MissingImages, match=r'no folder .*nowhere nor shards .*\*\.tar\. Ask for it\.'):
@@ -154,6 +348,7 @@ def test_missing_folder_says_how_to_get_it(tmp_path):
 
 def test_damaged_copy_is_no_missing_one(tmp_path):
     (tmp_path / 'cifar-10-batches-py').mkdir()
+    (tmp_path / 'cifar-10-batches-py/readme.html').touch()
     cfg = {**folder(tmp_path), 'source': dict(type='torchvision/CIFAR10', root=str(tmp_path), train=False)}
     with pytest.raises(ValueError, match='is not as torchvision/CIFAR10 reads it'):
         LabelledImages(**{**cfg, 'folder': str(tmp_path / 'cifar-10-batches-py')})
@@ -213,6 +408,7 @@ def test_mapped_to_batches_of_workers(tmp_path):
 def test_package_that_a_layout_needs_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'h5py', None)
     (tmp_path / 'pcam').mkdir()
+    (tmp_path / 'pcam/camelyonpatch_level_2_split_valid_x.h5').touch()
     cfg, _ = config_of('patch_camelyon', tmp_path, monkeypatch)
     with pytest.raises(ValueError, match='pcam is not as torchvision/PCAM reads it: h5py is not found'):
         DATASETS.build(cfg)

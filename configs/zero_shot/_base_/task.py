@@ -11,6 +11,11 @@ loader = dict(
 )
 # SLIP's eval_zeroshot.py: bilinear, 224 px; tools/test.py sets the size to the model's.
 transforms = [dict(type='torchvision/Resize', size=224), dict(type='torchvision/CenterCrop', size=224)]
+# ELEVATER's feature.py.
+bicubic = [
+    dict(type='torchvision/Resize', size=224, interpolation='bicubic'),
+    dict(type='torchvision/CenterCrop', size=224),
+]
 images = dict(type='LabelledImages', transforms=transforms)
 
 test_cfg = dict(type='EvaluationLoop')

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,19 +22,24 @@ from .suite_table import Published, average, format_suite
 
 @LOOPS.register_module()
 class SuiteLoop(EvaluationLoop):
-    """Evaluates a checkpoint on every set of a suite that is present; serves as ``test_cfg``.
+    """Evaluates a checkpoint on every set of a suite that is present; serves as ``val_cfg`` and as ``test_cfg``.
 
     Sets are built one at a time, when they are evaluated. A set whose images are missing (its dataset raises
     ``MissingImages``) is named and left out; any other error, such as a wrong number of samples, ends the run. After
     each set the results are written to ``WORK_DIR/SUITE_HASH.json``, HASH of the weights; a set that stands there with
-    the same fingerprint is not evaluated again. A fingerprint is made of the weights, the model's config, class names,
-    templates, the configs of dataset and metric, the number of samples and the precision. At the end comes a table,
-    with the average of the sets' ``score`` beside what papers report.
+    the same fingerprint is not evaluated again, even if its images are gone, and nothing is removed from the file. A
+    fingerprint is made of the weights, the model's config, class names, templates, the configs of dataset and metric,
+    the number of samples and the precision. At the end comes a table, with the average of the sets' ``score`` beside
+    what papers report.
+
+    The suite is one evaluation: hooks are called before its first and after its last set, so that weights that a hook
+    swaps in (an average, say) are those that are hashed.
 
     Args:
         runner: The runner.
         dataloader: Config of each set's dataloader, by name.
-        evaluator: Config of each set's metric, by name; a metric with ``score``, such as ``ZeroShotClassification``.
+        evaluator: Config of each set's metric, by name; a metric with ``score``, such as ``ZeroShotClassification`` or
+            ``LogisticRegressionProbe``.
         suite: Name of the suite, for the table and the file.
         published: Averages that papers report: for each a dict with ``name``, ``average``, ``source``, and ``without``,
             the sets of the suite that it leaves out.
@@ -71,6 +76,17 @@ class SuiteLoop(EvaluationLoop):
             MissingImages: If no set is present.
             ValueError: If a set's metric gives no ``score``.
         """
+        mode, was_training = self.mode, self.runner.model.training
+        self.runner.call_hook(f'before_{mode}')
+        self.runner.call_hook(f'before_{mode}_epoch')
+        self.runner.model.eval()
+        metrics = self._run_sets()
+        self.runner.call_hook(f'after_{mode}_epoch', metrics=metrics)
+        self.runner.call_hook(f'after_{mode}')
+        self.runner.model.train(was_training)
+        return metrics
+
+    def _run_sets(self) -> dict[str, float]:
         model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
         weights = _hash_weights(model)
         path = Path(self.runner.work_dir, f'{self.suite}_{weights[:12]}.json')
@@ -80,22 +96,25 @@ class SuiteLoop(EvaluationLoop):
         missing: dict[str, str] = {}
         for number, name in enumerate(self.configs, 1):
             reason = self._build(name)
-            if reason:
-                missing[name] = reason
-                continue
-            fingerprint = self._fingerprint(name, weights)
-            if known.get(name, {}).get('fingerprint') == fingerprint:
-                print_log(f'{name} ({number} of {len(self.configs)}) is done already: see {path}', logger='current')
+            fingerprint, earlier = self._fingerprint(name, weights), known.get(name, {}).get('fingerprint', {})
+            label = f'{name} ({number} of {len(self.configs)})'
+            if fingerprint.items() <= earlier.items():
+                done = 'was done earlier, its images are gone' if reason else 'is done already'
+                print_log(f'{label} {done}: see {path}', logger='current')
                 results[name] = known[name]
+            elif reason:
+                missing[name] = reason
             else:
+                loader = self.dataloaders[name]
+                size = f'{len(cast(Sized, loader.dataset))} samples, {len(loader)} batches'
+                print_log(f'Evaluating {label}: {size}', logger='current')
                 results[name] = {'metrics': self._evaluate(name), 'fingerprint': fingerprint}
-                # What is not reached yet stays in the file for the next call.
-                self._write(path, {**known, **results}, missing)
+                self._write(path, known, results, missing)
         self._release()
         if not results:
             listed = '\n  '.join(missing.values())
             raise MissingImages(f'None of the {len(missing)} sets of {self.suite} is present:\n  {listed}')
-        self._write(path, results, missing)
+        self._write(path, known, results, missing)
         scores = {name: result['metrics']['score'] for name, result in results.items()}
         print_log(format_suite(self.suite, list(self.configs), scores, missing, self.published), logger='current')
         metrics = {f'{name}/{key}': value for name, found in results.items() for key, value in found['metrics'].items()}
@@ -112,8 +131,11 @@ class SuiteLoop(EvaluationLoop):
             reason = f'{name}: {error}'
         # Another machine may lack what this one has; all must take the same way.
         reason = next(filter(None, _of_all_processes(reason)), '')
+        if reason:
+            self.dataloaders.clear()
+        # Without images too: it holds a part of the fingerprint.
+        self.evaluators[name] = self._build_evaluator(self.runner, name, evaluator)
         if not reason:
-            self.evaluators[name] = self._build_evaluator(self.runner, name, evaluator)
             self.evaluators[name].dataset_meta = getattr(self.dataloaders[name].dataset, 'metainfo', None)
         return reason
 
@@ -122,34 +144,45 @@ class SuiteLoop(EvaluationLoop):
         self.evaluators.clear()
 
     def _evaluate(self, name: str) -> dict[str, float]:
-        prefix = f'{name}/'
-        found = {key.removeprefix(prefix): float(value) for key, value in EvaluationLoop.run(self).items()}
+        loader = self.dataloaders[name]
+        self._run_task(name, loader, self.mode, 0)
+        metrics = self.evaluators[name].evaluate(len(cast(Sized, loader.dataset)))
+        found = {key.removeprefix(f'{name}/'): float(value) for key, value in metrics.items()}
         if 'score' not in found:
             raise ValueError(f'the metric of {name} gives {sorted(found)} and no score; a suite averages scores')
         return found
 
     def _fingerprint(self, name: str, weights: str) -> dict[str, Any]:
-        (dataloader, metric), prompts = self.configs[name], self.evaluators[name].metrics[0].prompts
+        """What the result depends on; without the number of samples where the images are missing."""
+        dataloader, metric = self.configs[name]
         dataset, device = dataloader['dataset'], next(self.runner.model.parameters()).device.type
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-        return {
+        fingerprint: dict[str, Any] = {
             'weights': weights,
             'model': _hash(self.runner.cfg.get('model')),
-            'classes': _hash(prompts.classes),
-            'templates': _hash(prompts.templates),
             'transforms': _hash(dataset.get('transforms')),
             'dataset': _hash(dataset),
             'metric': _hash(metric),
-            'num_samples': len(cast(Any, self.dataloaders[name].dataset)),
-            'num_classes': len(prompts.classes),
             'precision': str(precision),
         }
+        # Probes have none. The names alone would not notice another content of a file.
+        for prompts in filter(None, (getattr(one, 'prompts', None) for one in self.evaluators[name].metrics)):
+            fingerprint['classes'] = _hash(prompts.classes)
+            fingerprint['templates'] = _hash(prompts.templates)
+            fingerprint['num_classes'] = len(prompts.classes)
+        if name in self.dataloaders:
+            fingerprint['num_samples'] = len(cast(Sized, self.dataloaders[name].dataset))
+        return fingerprint
 
-    def _write(self, path: Path, results: Mapping[str, dict], missing: Mapping[str, str]) -> None:
+    def _write(
+        self, path: Path, known: Mapping[str, dict], results: Mapping[str, dict], missing: Mapping[str, str]
+    ) -> None:
         if not is_main_process():
             return
         scores = {name: result['metrics']['score'] for name, result in results.items()}
-        content = {'suite': self.suite, 'average': average(scores), 'sets': results, 'missing': list(missing)}
+        # What this call did not reach, or found missing, stays for another one; it has no part in the average.
+        sets = {**known, **results}
+        content = {'suite': self.suite, 'average': average(scores), 'sets': sets, 'missing': list(missing)}
         path.parent.mkdir(parents=True, exist_ok=True)
         # Moved into place, so that an interrupted write loses nothing.
         part = path.with_suffix('.part')

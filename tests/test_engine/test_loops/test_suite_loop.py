@@ -1,7 +1,9 @@
 """A suite on tiny folders of images: what is missing, what is done already, two processes."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +11,21 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from PIL import Image
 from torch.nn import functional as F
+from torch.utils.data import Dataset
 
+from mmmaskclip.apis import ImageTextInferencer
+from mmmaskclip.cli.test import evaluate, use_model
+from mmmaskclip.datasets.collate import collate_image_text
 from mmmaskclip.datasets.labelled_images import MissingImages
 from mmmaskclip.engine.loops.suite_loop import SuiteLoop
 from mmmaskclip.engine.loops.suite_table import Published, format_suite
+from mmmaskclip.evaluation import ZeroShotClassification
+from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.setup_env import leave_processes, register_all_modules
 
 CONFIGS = Path(__file__).parents[3] / 'configs/zero_shot'
@@ -37,6 +46,16 @@ class TinyModel(BaseModel):
     def forward(self, image, label, key, mode='tensor'):
         embeds = F.normalize(image.float().mean((2, 3)) - 128, dim=-1)
         return [{'key': k, 'image_embed': x, 'label': y} for k, x, y in zip(key, embeds, label, strict=True)]
+
+
+class Recorder(Hook):
+    """Keeps what each validation found."""
+
+    def __init__(self):
+        self.found = []
+
+    def after_val_epoch(self, runner, metrics=None):
+        self.found.append(metrics)
 
 
 def write(folder, counts=(3, 4, 2), seed=0):
@@ -69,6 +88,7 @@ def task(folder, name, num_samples, templates):
     return loader, dict(type='ZeroShotClassification', classes=CLASSES, templates=templates)
 
 
+ORDERED = dict(sampler=dict(type='DefaultSampler', shuffle=False), collate_fn=collate_image_text)
 SETS = {'first': 9, 'absent': 9, 'second': 7}
 
 
@@ -178,6 +198,165 @@ def test_only_what_changed_is_evaluated_again(sets, tmp_path, evaluated):
     assert len(list(tmp_path.glob('tiny_*.json'))) == 2
 
 
+def test_results_outlive_their_images(sets, tmp_path, evaluated):
+    before = make_runner(sets, tmp_path).test()
+    done = result(tmp_path)
+    evaluated.clear()
+    (sets / 'first').rename(tmp_path / 'gone')
+    again = make_runner(sets, tmp_path)
+    assert again.test() == before
+    assert (result(tmp_path), evaluated) == (done, [])
+    assert 'first (1 of 3) was done earlier, its images are gone' in log(again)
+
+    # Under other templates it is missing; what was found under the old ones stays in the file.
+    scores = make_runner(sets, tmp_path, templates=('the {}',)).test()
+    assert scores['tiny/average'] == scores['second/score']
+    found = result(tmp_path)
+    assert found['sets']['first'] == done['sets']['first']
+    assert (found['missing'], found['average']) == (['first', 'absent'], scores['tiny/average'])
+
+
+def test_weights_that_a_hook_swaps_in_are_those_of_the_result(sets, tmp_path, evaluated):
+    class Swap(Hook):
+        def __init__(self, seed):
+            self.seed, self.swaps = seed, []
+
+        def before_test_epoch(self, runner):
+            weight = runner.model.words.weight
+            self.swaps.append(weight.data.clone())
+            torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(self.seed))
+
+        def after_test_epoch(self, runner, metrics=None):
+            runner.model.words.weight.data.copy_(self.swaps[-1])
+
+    found = {}
+    for seed in (1, 2):
+        swap = Swap(seed)
+        found[seed] = make_runner(sets, tmp_path / 'work', custom_hooks=[swap]).test()
+        assert len(swap.swaps) == 1
+    assert evaluated == ['first', 'second'] * 2
+    assert len(list((tmp_path / 'work').glob('tiny_*.json'))) == 2
+    assert found[2] == make_runner(sets, tmp_path / 'alone', custom_hooks=[Swap(2)]).test()
+
+
+def test_suite_of_a_probe(sets, tmp_path, evaluated, tiny_model_cfg):
+    register_all_modules()
+    model = MODELS.build(tiny_model_cfg())
+    metrics = []
+    for _ in range(2):
+        runner = make_runner(sets, tmp_path / 'work', {'first': 9}, model=model)
+        dataset = runner._test_dataloader['first']['dataset']
+        dataset['transforms'] = [dict(type='torchvision/Resize', size=32)]
+        train = dict(dataset=dataset, batch_size=3)
+        runner._test_evaluator['first'] = dict(type='LogisticRegressionProbe', train_dataloader=train, shots=1)
+        metrics.append(runner.test())
+    assert evaluated == ['first']
+    assert metrics[0] == metrics[1]
+    fingerprint = result(tmp_path / 'work')['sets']['first']['fingerprint']
+    assert 'templates' not in fingerprint
+    assert fingerprint['num_samples'] == 9
+    assert 0 <= metrics[0]['first/score'] <= 100
+
+
+class Pairs(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        image = torch.full((3, 32, 32), 50 * index, dtype=torch.uint8)
+        return {'image': image, 'tokens': torch.tensor([49406, index + 1, 49407]), 'key': str(index)}
+
+
+class Greys(Pairs):
+    def __getitem__(self, index):
+        image = torch.full((3, 32, 32), 50 * index, dtype=torch.uint8)
+        return {'image': image, 'label': index % 2, 'mask': image[0] // 100, 'key': str(index)}
+
+
+@pytest.mark.parametrize('tasks', ['probes', 'suite'])
+def test_validates_while_training(tasks, sets, tmp_path, tiny_model_cfg):
+    register_all_modules()
+    if tasks == 'suite':
+        loader, metric = task(sets, 'first', 9, ('a {}',))
+        loader['dataset']['transforms'] = [dict(type='torchvision/Resize', size=32)]
+        validation = dict(
+            val_dataloader={'first': loader},
+            val_evaluator={'first': metric},
+            val_cfg=dict(type=SuiteLoop, suite='tiny'),
+        )
+        expected = {'tiny/average', 'first/score', 'first/top1'}
+    else:
+        train, test = dict(dataset=Greys(), batch_size=2), dict(dataset=Greys(), batch_size=3, **ORDERED)
+        segmentation = dict(type='LinearSegmentationProbe', train_dataloader=train, num_classes=2, steps=2)
+        validation = dict(
+            val_dataloader=dict(knn=test, linear=dict(test)),
+            val_evaluator=dict(knn=dict(type='KNNClassification', train_dataloader=train, k=2), linear=segmentation),
+            val_cfg=dict(type='EvaluationLoop'),
+        )
+        expected = {'knn/top1', 'linear/mIoU'}
+    model = tiny_model_cfg()
+    model['text_encoder']['vocab_size'] = 49408
+    runner = Runner(
+        model=model,
+        work_dir=str(tmp_path / 'work'),
+        experiment_name=f'{tmp_path.name}_{tasks}',
+        default_scope='mmmaskclip',
+        train_dataloader=dict(dataset=Pairs(), batch_size=2, **ORDERED),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=2, val_interval=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        custom_hooks=[Recorder()],
+        **validation,
+    )
+    runner.train()
+    assert runner.model.training
+    first, second = next(hook.found for hook in runner.hooks if isinstance(hook, Recorder))
+    assert expected <= set(first)
+    assert first.keys() == second.keys()
+    # Each has the weights of its iteration.
+    assert len(list((tmp_path / 'work').glob('tiny_*.json'))) == (2 if tasks == 'suite' else 0)
+
+
+def test_documented_lines_put_a_suite_into_a_training_config(tmp_path, monkeypatch):
+    root = CONFIGS.parents[1]
+    monkeypatch.chdir(root)
+    blocks = re.findall(r'```python\n(.*?)```', (root / 'docs/evaluation.md').read_text(encoding='utf-8'), re.DOTALL)
+    (lines,) = [block for block in blocks if 'suite_icinw20.py' in block]
+    config = tmp_path / 'config.py'
+    config.write_text(f'_base_ = {str(root / "configs/maskclip/vitt16_flickr8k.py")!r}\n{lines}')
+    cfg = Config.fromfile(config)
+    suite = Config.fromfile('configs/zero_shot/suite_icinw20.py')
+    assert (cfg.val_dataloader, cfg.val_evaluator) == (suite.test_dataloader, suite.test_evaluator)
+    assert (cfg.val_cfg.type, cfg.val_cfg.suite) == ('SuiteLoop', 'suite_icinw20')
+
+
+def test_from_python_as_in_the_suite(sets, tmp_path, tiny_model_cfg):
+    register_all_modules()
+    torch.manual_seed(3)
+    model_cfg = tiny_model_cfg()
+    model_cfg['text_encoder']['vocab_size'] = 49408
+    clip = ImageTextInferencer(MODELS.build(model_cfg), device='cpu')
+    torch.save(clip.model.state_dict(), tmp_path / 'weights.pth')
+
+    loader, metric = task(sets, 'first', 9, ('a {}',))
+    loader['dataset']['transforms'] = [dict(type='torchvision/Resize', size=8)]
+    (tmp_path / 'model.py').write_text(f'model = {model_cfg!r}')
+    tests = dict(test_dataloader=dict(first=loader), test_evaluator=dict(first=metric), default_scope='mmmaskclip')
+    cfg = Config({**tests, 'test_cfg': dict(type='EvaluationLoop')})
+    cfg.test_dataloader.first.collate_fn = dict(type='mmmaskclip.collate_image_text')
+    use_model(cfg, str(tmp_path / 'model.py'))
+    cfg.work_dir, cfg.launcher = str(tmp_path / 'work'), 'none'
+    expected = evaluate(cfg, str(tmp_path / 'weights.pth'))
+
+    metric = ZeroShotClassification(CLASSES, ['a {}'], prefix='first')
+    metric.prepare(clip.model)
+    for label, name in enumerate(CLASSES):
+        paths = sorted((sets / 'first' / name).iterdir())
+        samples = zip(clip.embed_images(paths), [label] * len(paths), map(str, paths), strict=True)
+        metric.process(None, [dict(image_embed=embed, label=label, key=key) for embed, label, key in samples])
+    assert metric.evaluate(size=9) == expected
+    assert 0 < expected['first/score'] < 100
+
+
 def test_new_content_of_a_prompt_file_is_noticed(sets, tmp_path, evaluated):
     path = tmp_path / 'prompts.json'
     for template in ('a {}', 'the {}'):
@@ -231,20 +410,62 @@ def test_table():
         Published.of(dict(name='A', average=40.0, source='paper', without=['z']), 'abc')
 
 
-@pytest.mark.parametrize(('name', 'count'), [('suite_slip26', 26), ('suite_icinw20', 20)])
-def test_suites_of_the_papers(name, count):
+# SLIP's eval_zeroshot.py, in its order.
+SLIP26 = (
+    'food101 cifar10 cifar100 cub200 sun397 cars aircraft dtd pets caltech101 flowers mnist fer2013 stl10 eurosat '
+    'resisc45 gtsrb kitti_distance country211 patch_camelyon ucf101_frames kinetics700_frames clevr_counts '
+    'hateful_memes rendered_sst2 imagenet'
+)
+# ELEVATER's resources/datasets, by name.
+ICINW20 = (
+    'caltech101 cifar10 cifar100 country211 dtd eurosat fer2013 aircraft flowers food101 gtsrb hateful_memes '
+    'kitti_distance mnist pets patch_camelyon rendered_sst2 resisc45 cars voc2007'
+)
+
+
+@pytest.mark.parametrize(('name', 'sets'), [('suite_slip26', SLIP26), ('suite_icinw20', ICINW20)])
+def test_suites_of_the_papers(name, sets):
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
-    assert cfg.test_dataloader.keys() == cfg.test_evaluator.keys()
-    assert len(cfg.test_dataloader) == count
-    for row in cfg.test_cfg.get('published', ()):
-        assert len(Published.of(row, cfg.test_dataloader).sets) in (25, 26)
+    assert list(cfg.test_dataloader) == list(cfg.test_evaluator) == sets.split()
+    published = [Published.of(row, cfg.test_dataloader) for row in cfg.test_cfg.published]
+    if name == 'suite_slip26':
+        assert {len(row.sets) for row in published} == {25, 26}
+    else:
+        assert [(row.average, len(row.sets)) for row in published] == [(43.2, 20), (44.0, 20)]
     assert not {'Config', '_task', '_files'} & set(cfg)
     # Only what a Runner reads and what the sets share.
     scores = [metric.metric for metric in cfg.test_evaluator.values()]
     per_class = {key for key, metric in cfg.test_evaluator.items() if metric.metric == 'mean_per_class'}
     assert per_class == {'aircraft', 'pets', 'caltech101', 'flowers'}
     assert cfg.test_evaluator.hateful_memes.metric == 'roc_auc'
-    assert scores.count('top1') == count - 6
+    assert scores.count('top1') == len(scores) - 6
+
+
+def test_splits_and_names_of_icinw():
+    cfg = Config.fromfile(CONFIGS / 'suite_icinw20.py')
+    datasets = {name: loader.dataset for name, loader in cfg.test_dataloader.items()}
+    samples = {name: datasets[name].num_samples for name in ('fer2013', 'kitti_distance', 'resisc45', 'eurosat')}
+    assert samples == {'fer2013': 3589, 'kitti_distance': 711, 'resisc45': 25200, 'eurosat': 5000}
+    assert 'eurosat_icinw' in datasets['eurosat'].folder
+    assert datasets['patch_camelyon'].source.split == 'test'
+    assert {name for name, dataset in datasets.items() if dataset.classes != name} == {'aircraft', 'cars', 'fer2013'}
+
+
+def resizing(cfg):
+    (found,) = {str(loader.dataset.transforms) for loader in cfg.test_dataloader.values()}
+    return ast.literal_eval(found)
+
+
+def test_each_suite_resizes_as_its_toolkit():
+    crop = dict(type='torchvision/CenterCrop', size=224)
+    slip, icinw = (Config.fromfile(CONFIGS / f'suite_{name}.py') for name in ('slip26', 'icinw20'))
+    assert resizing(slip) == [dict(type='torchvision/Resize', size=224), crop]
+    bicubic = [dict(type='torchvision/Resize', size=224, interpolation='bicubic'), crop]
+    assert resizing(icinw) == bicubic
+    for path in [*CONFIGS.glob('*_icinw.py'), CONFIGS / 'voc2007.py']:
+        assert resizing(Config.fromfile(path)) == bicubic
+    use_model(icinw, str(CONFIGS.parent / 'foreign/openai_vitl14_336.py'))
+    assert [step['size'] for step in resizing(icinw)] == [336, 336]
 
 
 def test_two_processes_give_the_metrics_of_one(sets, tmp_path):
