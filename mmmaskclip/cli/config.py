@@ -48,13 +48,19 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         FileNotFoundError: If there is no such config; names similar ones.
         KeyError: If an option sets a key that nothing reads; names the nearest.
+        ConfigMistake: If a key, the type of a part or of a value is wrong, see
+            :func:`~mmmaskclip.cli.config_check.check_config`.
     """
     if not osp.isfile(args.config):
         raise FileNotFoundError(f'There is no config {args.config!r}.{_similar_files(args.config)}')
-    cfg = Config.fromfile(args.config)
+    # yapf, which would format its text for logs and checkpoints, takes seconds each time, for some configs minutes.
+    cfg = Config.fromfile(args.config, format_python_code=False)
     for key in args.cfg_options:
         _check_option(cfg, key)
     cfg.merge_from_dict(args.cfg_options)
+    from mmmaskclip.cli.config_check import check_config  # torch and the parts' packages, which --help does not need
+
+    check_config(cfg)
     cfg.launcher = args.launcher
     # With its folder, because methods name their configs alike: clip/vitb16_x.py, maskclip/vitb16_x.py.
     path = Path(args.config).resolve()

@@ -5,17 +5,27 @@ resumed run reads what the interrupted one would have read. Samples are raw byte
 an image can be decoded.
 """
 
+import logging
 import random
+import tarfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, count
 from typing import Protocol
 
-from webdataset.tariterators import tarfile_samples
+from mmengine.logging import print_log
+from webdataset.gopen import Pipe, gopen, set_options
+from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from .sampling import BadSample, describe, stable_hash
-from .shard_index import is_indexable, shard_name
+from .shard_index import is_indexable, is_local, shard_name
 from .tar_files import read_span, walk_samples
+
+# Waits between the attempts to read a shard that is not a local file: 1 s, 2 s, 4 s ... Half a minute in all is longer
+# than a server's hiccup and short against what a cluster waits for. Samples that arrive start the count anew.
+RETRIES = 5
+FIRST_WAIT = 1.0
 
 
 @dataclass
@@ -138,6 +148,10 @@ class SequentialSource:
     The stream reads whole shards, in turn, over and over; where there are fewer shards than streams, it shares its
     shard with others and keeps every k-th sample.
 
+    A shard that is not a local file is read again where it fails, after a wait that doubles each time
+    (:data:`FIRST_WAIT`, :data:`RETRIES`), and goes on after the samples it has given already. ``events`` has a record
+    ``retried_shard`` of each attempt, and one of the damage where the last failed; the rest of the shard is left out.
+
     Args:
         shards: Anything that ``webdataset.gopen`` opens.
         order: The shards' order in this epoch.
@@ -164,7 +178,8 @@ class SequentialSource:
                 yield sample if wanted(ordinal) else None
                 ordinal += 1
             if ordinal == before:
-                found = '; '.join(f'{event["shard"]}: {event["detail"]}' for event in self.events[num_events:][:5])
+                final = [event for event in self.events[num_events:] if event['cause'] != 'retried_shard']
+                found = '; '.join(f'{event["shard"]}: {event["detail"]}' for event in final[:5])
                 raise RuntimeError(
                     f'no sample in {_some(self.names())}: {found or "fewer samples than streams that share it"}. '
                     'Check the urls, make more shards, or use fewer workers.'
@@ -173,28 +188,46 @@ class SequentialSource:
     def one_lap(self, lap: int = 0) -> Iterator[RawSample]:
         for shard in self._mine:
             url = self._shards[shard]
-            samples = _samples(url)
-            index = -1
+            read = 0  # samples of the shard so far, over all attempts
+            failures = 0  # attempts in a row without a new sample
             while True:
+                before = read
                 try:
-                    found = next(samples, None)
+                    for index, (key, files) in enumerate(_samples(url)):
+                        if index < read:
+                            continue  # of an earlier attempt
+                        read = index + 1
+                        if index % self._stride == self._offset % self._stride:
+                            yield RawSample(shard, index, key, files, lap=lap)
+                    break
                 except MemoryError:
                     raise
-                except BadSample as bad:
-                    located = BadSample(bad.cause, f'after {index + 1} samples: {bad.detail}')
-                    self.events.append(located.record('', shard_name(url)))
-                    break
                 except Exception as problem:  # whatever a pipe, curl, tarfile or a decompressor may raise
-                    cause = 'broken_tar' if index >= 0 else 'unreadable_shard'
-                    located = BadSample(cause, f'after {index + 1} samples: {describe(problem)}')
-                    self.events.append(located.record('', shard_name(url)))
+                    located = _located(problem, read)
+                failures = 1 if read > before else failures + 1
+                final = is_local(url) or failures > RETRIES
+                # Local files do not get better; what a server gives up on is skipped, and counted, like damage.
+                cause = located.cause if final else 'retried_shard'
+                self.events.append(BadSample(cause, located.detail).record('', shard_name(url)))
+                if final:
                     break
-                if found is None:
-                    break
-                index += 1
-                if index % self._stride == self._offset % self._stride:
-                    key, files = found
-                    yield RawSample(shard, index, key, files, lap=lap)
+                _wait(url, failures, located)
+
+
+def _located(problem: Exception, read: int) -> BadSample:
+    if isinstance(problem, BadSample):
+        return BadSample(problem.cause, f'after {read} samples: {problem.detail}')
+    return BadSample('broken_tar' if read else 'unreadable_shard', f'after {read} samples: {describe(problem)}')
+
+
+def _wait(url: str, failures: int, problem: BadSample) -> None:
+    seconds = FIRST_WAIT * 2 ** (failures - 1)
+    print_log(
+        f'{shard_name(url)}: {problem.detail}. Attempt {failures + 1} of {RETRIES + 1} in {seconds:g} s.',
+        logger='current',
+        level=logging.WARNING,
+    )
+    time.sleep(seconds)
 
 
 def _samples(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -204,8 +237,34 @@ def _samples(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
             for entry in walk_samples(file):
                 yield entry.key, {name: read_span(file, span) for name, span in entry.spans.items()}
     else:
-        for found in tarfile_samples([{'url': url}]):
-            yield found['__key__'], {name: data for name, data in found.items() if not name.startswith('__')}
+        yield from _stream_samples(url)
+
+
+def _stream_samples(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    stream = gopen(url)
+    command = isinstance(stream, Pipe)
+    # Else a read raises as soon as the command has failed, and how much of its output is lost depends on timing.
+    set_options(stream, ignore_errors=True)
+    held = None
+    try:
+        for found in group_by_keys(tar_file_expander([{'url': url, 'stream': stream}])):
+            if held is not None:
+                yield held
+            held = found['__key__'], {name: data for name, data in found.items() if not name.startswith('__')}
+    except tarfile.TarError as problem:
+        status = stream.proc.poll() if command else None
+        if status:
+            raise OSError(f'exit status {status} of the command, {describe(problem)}') from problem
+        raise
+    # A connection that breaks between two files looks like the end of the tar file; only the exit status of what reads
+    # it tells, and the last sample may then lack files.
+    while stream.read(1 << 20):
+        pass
+    stream.close()
+    if command and stream.status not in stream.ignore_status:
+        raise OSError(f'exit status {stream.status} of the command')
+    if held is not None:
+        yield held
 
 
 class ShuffledReader:

@@ -5,7 +5,7 @@ import pytest
 from mmmaskclip.cli.config import add_config_arguments, load_config
 
 CONFIG = """
-model = dict(type='A', parts=[dict(type='B', depth=3)])
+model = dict(parts=[dict(depth=3)])
 train_dataloader = dict(batch_size=2)
 work_dir = {work_dir!r}
 """

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mmmaskclip.datasets import ImageTextShards, collate_image_text, image_text_shards
+from mmmaskclip.datasets import ImageTextShards, collate_image_text, image_text_shards, shard_streams
 from mmmaskclip.datasets.shard_streams import permuted_shards
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.registry import DATASETS
@@ -246,7 +246,8 @@ def test_nothing_good_is_an_error_not_a_hang(tmp_path, tools, run):
             run(url, num_samples=num_samples)
 
 
-def test_streams_that_find_no_shard_raise(tmp_path, build):
+def test_streams_that_find_no_shard_raise(tmp_path, build, monkeypatch):
+    monkeypatch.setattr(shard_streams, 'FIRST_WAIT', 0)
     dataset = build('pipe:cat {a,b}.tar', num_samples=100)
     assert dataset.shards == ['pipe:cat a.tar', 'pipe:cat b.tar']
     dataset.begin_epoch(0, 0, 4)

@@ -1,0 +1,146 @@
+"""What a registered class or function takes: its arguments, through ``**kwargs`` of base classes, and their types."""
+
+from __future__ import annotations
+
+import collections.abc
+import enum
+import inspect
+import re
+import types
+import typing
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+_NUMBERS = (int, float, complex)
+_SCALARS = (bool, int, float, str)
+
+
+@dataclass
+class Argument:
+    """One argument: its annotation (``inspect.Parameter.empty`` without one) and its default."""
+
+    annotation: Any
+    default: Any
+
+
+@dataclass
+class Arguments:
+    """All arguments of a part, by name.
+
+    Attributes:
+        arguments: The named ones.
+        complete: False where further keys may be read, by a ``**kwargs`` that is not just passed to a base class.
+    """
+
+    arguments: dict[str, Argument]
+    complete: bool
+
+
+@cache
+def arguments_of(part: Any) -> Arguments | None:
+    """Find the arguments of a class or function, or of the class in a ``partial(factory, cls)``; None if unknown."""
+    while isinstance(part, partial):
+        part = next((value for value in part.args if inspect.isclass(value)), part.func)
+    functions = [part]
+    if inspect.isclass(part):
+        functions = [vars(cls)['__init__'] for cls in part.__mro__ if '__init__' in vars(cls) and cls is not object]
+    arguments: dict[str, Argument] = {}
+    for function in functions:
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError):
+            return None
+        hints = _hints(function)
+        rest = None
+        for parameter in parameters:
+            if parameter.kind is parameter.VAR_KEYWORD:
+                rest = parameter.name
+            elif parameter.kind is not parameter.VAR_POSITIONAL and parameter.name != 'self':
+                annotation = hints.get(parameter.name, parameter.empty)
+                arguments.setdefault(parameter.name, Argument(annotation, parameter.default))
+        if rest is None:
+            return Arguments(arguments, complete=True)
+        if not _only_passed_on(function, rest):
+            # What the base classes take is still the best guess of what was meant.
+            return Arguments({**_of_bases(functions, function), **arguments}, complete=False)
+    return Arguments(arguments, complete=False)
+
+
+def wrong_type(value: Any, argument: Argument) -> str | None:
+    """Say what an argument takes, if a value of a config is certainly not that; None if it may be.
+
+    Dicts stand for the objects that are built from them, lists for tuples, integers for floats; without an annotation
+    only text in place of a number is refused.
+    """
+    default = argument.default
+    if value is default or (value is None and default in (None, inspect.Parameter.empty)):
+        return None
+    if argument.annotation is inspect.Parameter.empty:
+        wrong = isinstance(value, str) and isinstance(default, _NUMBERS)
+        return f'a {type(default).__name__}' if wrong else None
+    members = _members(argument.annotation)
+    # Beside numbers, as in lr: float | Tensor, text stands for nothing but the name of an enum.
+    named = members is not None and any(member is str or issubclass(member, enum.Enum) for member in members)
+    text_for_number = isinstance(value, str) and members and {int, float} & {*members} and not named
+    if members is None or (not text_for_number and any(_fits(value, member) for member in members)):
+        return None
+    return ' or '.join('None' if member is type(None) else member.__name__ for member in members)
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # names that exist for type checkers only
+        return {}
+
+
+def _of_bases(functions: list[Any], function: Any) -> dict[str, Argument]:
+    found: dict[str, Argument] = {}
+    for base in functions[functions.index(function) + 1 :]:
+        for parameter in inspect.signature(base).parameters.values():
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and parameter.name != 'self':
+                found.setdefault(parameter.name, Argument(parameter.empty, parameter.default))
+    return found
+
+
+def _only_passed_on(function: Any, rest: str) -> bool:
+    """Whether ``**kwargs`` goes to the base class's ``__init__`` and nowhere else."""
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):
+        return False
+    body = re.sub(r'"""[\s\S]*?"""|#.*', '', source)
+    passed = re.search(rf'super\([^)]*\)\s*\.__init__\([^#]*?\*\*{rest}\b', body)
+    return passed is not None and len(re.findall(rf'\b{rest}\b', body)) == 2
+
+
+def _members(annotation: Any) -> list[type] | None:
+    """The classes of a (union) annotation, or None where it says something that this cannot judge."""
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        parts = [_members(part) for part in typing.get_args(annotation)]
+        return None if None in parts else [cls for part in parts if part for cls in part]
+    origin = typing.get_origin(annotation)
+    if origin is typing.Literal:
+        return list({type(value) for value in typing.get_args(annotation)})
+    cls = origin or annotation
+    return [cls] if inspect.isclass(cls) and cls is not object else None
+
+
+def _fits(value: Any, cls: type) -> bool:
+    if not isinstance(value, (*_SCALARS, dict, list, tuple)) and value is not None:
+        return True  # an object made in the config; its own class may be anything
+    if cls is bool or cls is type(None) or cls is str:
+        return isinstance(value, cls)
+    if cls is int:
+        return isinstance(value, int)  # True too: OpenMMLab annotates some switches so
+    if cls is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if cls in (list, tuple, set, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection):
+        return isinstance(value, (list, tuple))
+    if cls in (dict, collections.abc.Mapping):
+        return isinstance(value, (dict, list, tuple))  # several parts where one is annotated are common
+    if isinstance(value, cls):
+        return True
+    # Another class is built from a dict, or, like a Path or an enum, from text.
+    return isinstance(value, (dict, list, tuple, str))

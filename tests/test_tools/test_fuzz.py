@@ -1,0 +1,38 @@
+import importlib.util
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def fuzz():
+    spec = importlib.util.spec_from_file_location('fuzz', ROOT / 'tools/analysis_tools/fuzz.py')
+    module = importlib.util.module_from_spec(spec)
+    sys.modules['fuzz'] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules['fuzz']
+
+
+def test_thirty_two_cases_end_in_an_error_or_a_skip(fuzz):
+    found = fuzz.main(['--cases', '32', '--seed', '100'])
+    assert sum(found.values()) == 32
+    assert {outcome for _, outcome in found} <= {'ok', 'skip', 'error'}
+
+
+def test_other_ends_are_told_and_fail(fuzz, monkeypatch, capsys):
+    monkeypatch.setattr(fuzz, 'CASES', [lambda folder, draw: {}['lost']])
+    with pytest.raises(SystemExit):
+        fuzz.main(['--cases', '1'])
+    assert "KeyError: 'lost'" in capsys.readouterr().out
+
+
+def test_a_case_is_a_function_of_its_seed(fuzz):
+    data = bytes(range(200))
+    damaged = [fuzz.damage(data, random.Random(seed)) for seed in range(20)]
+    assert damaged == [fuzz.damage(data, random.Random(seed)) for seed in range(20)]
+    assert sum(item != data for item in damaged) > 15
