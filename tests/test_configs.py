@@ -12,11 +12,11 @@ import pytest
 import torch
 import webdataset
 from mmengine.config import Config
-from mmengine.runner import Runner
 from mmpretrain.models import MAEPretrainDecoder
 from PIL import Image
 
 from mmmaskclip.datasets import ImageTextShards
+from mmmaskclip.engine import ReliableRunner
 from mmmaskclip.models.backbones import CLIPVisionTransformer
 from mmmaskclip.models.backbones.vision_transformer import ARCHITECTURES
 from mmmaskclip.models.necks import MaskedTokenDecoder
@@ -232,7 +232,7 @@ def test_trains_three_steps_on_real_pairs(path, tmp_path, quiet_config, monkeypa
     cfg.default_hooks.logger.interval = 1
     cfg.default_hooks.checkpoint.update(interval=-1, save_last=False)
     cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]
-    runner = Runner.from_cfg(cfg)
+    runner = ReliableRunner.from_cfg(cfg)
     runner.train()
     assert runner.iter == 3
     scalars = next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()
@@ -262,7 +262,7 @@ def test_deit_trains_three_steps(tmp_path, quiet_config):
     cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
     cfg.param_scheduler = []
     cfg.default_hooks.checkpoint.update(interval=-1, save_last=False)
-    runner = Runner.from_cfg(cfg)
+    runner = ReliableRunner.from_cfg(cfg)
     before = runner.model.backbone.patch_embed.projection.weight.clone()
     runner.train()
     assert runner.iter == 3

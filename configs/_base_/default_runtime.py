@@ -10,11 +10,13 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, ignore_last=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # By iterations: an epoch of 20 million pairs takes hours. The older one remains if a save is interrupted.
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=2),
+    # By iterations: an epoch of 20 million pairs takes hours.
+    checkpoint=dict(type='ReliableCheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    preemption=dict(type='PreemptionHook'),
+    watchdog=dict(type='WatchdogHook'),
 )
-custom_hooks = [dict(type='ModelStepHook'), dict(type='BadSamplesHook')]
+custom_hooks = [dict(type='ModelStepHook'), dict(type='NonFiniteHook'), dict(type='BadSamplesHook')]
 
 log_processor = dict(type='PretrainLogProcessor')
 log_level = 'INFO'

@@ -10,9 +10,10 @@ default_hooks = dict(
     timer=dict(type='mmengine.IterTimerHook'),
     logger=dict(type='mmengine.LoggerHook', interval=50),
     param_scheduler=dict(type='mmengine.ParamSchedulerHook'),
-    # The older one remains if a save is interrupted.
-    checkpoint=dict(type='mmengine.CheckpointHook', max_keep_ckpts=2),
+    checkpoint=dict(type='mmmaskclip.ReliableCheckpointHook', max_keep_ckpts=2),
     sampler_seed=dict(type='mmengine.DistSamplerSeedHook'),
+    preemption=dict(type='mmmaskclip.PreemptionHook'),
+    watchdog=dict(type='mmmaskclip.WatchdogHook'),
 )
 
 log_level = 'INFO'

@@ -15,5 +15,5 @@ _base_ = [
 
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(type='CheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=2),
+    checkpoint=dict(type='ReliableCheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=2),
 )

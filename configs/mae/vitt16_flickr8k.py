@@ -46,6 +46,6 @@ model = dict(
     ),
 )
 # It has no text tower, hence neither schedules of ours nor zero-shot evaluation.
-custom_hooks = [dict(type='BadSamplesHook')]
+custom_hooks = [dict(type='NonFiniteHook'), dict(type='BadSamplesHook')]
 val_cfg = val_dataloader = val_evaluator = None
 test_cfg = test_dataloader = test_evaluator = None

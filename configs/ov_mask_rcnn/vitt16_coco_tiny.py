@@ -70,10 +70,10 @@ val_evaluator = dict(
 test_evaluator = val_evaluator
 
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
-train_cfg = dict(max_epochs=60, val_interval=20)
+train_cfg = dict(max_epochs=40, val_interval=20)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=50),
-    dict(type='MultiStepLR', by_epoch=True, begin=0, end=60, milestones=[40, 55], gamma=0.1),
+    dict(type='MultiStepLR', by_epoch=True, begin=0, end=40, milestones=[27, 36], gamma=0.1),
 ]
 
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(by_epoch=True, interval=20))

@@ -39,4 +39,9 @@ train_dataloader = dict(
         ),
     ),
 )
-custom_hooks = [dict(type='ModelStepHook'), dict(type='BadSamplesHook'), dict(type='SourceCountsHook')]
+custom_hooks = [
+    dict(type='ModelStepHook'),
+    dict(type='NonFiniteHook'),
+    dict(type='BadSamplesHook'),
+    dict(type='SourceCountsHook'),
+]

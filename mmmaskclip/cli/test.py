@@ -11,7 +11,6 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
 
 from mmmaskclip.cli.config import add_config_arguments, load_config
 from mmmaskclip.utils.checkpoint import load_weights
@@ -135,8 +134,11 @@ def evaluate(cfg: Config, checkpoint: str, amp: bool = False) -> dict[str, float
     Returns:
         The metrics by name.
     """
+    # Here, because it imports every toolbox, which neither --help nor a mistake in the config should wait for.
+    from mmmaskclip.engine import ReliableRunner
+
     setup_processes(cfg)
-    runner = Runner.from_cfg(cfg)
+    runner = ReliableRunner.from_cfg(cfg)
     if checkpoint == 'none':
         runner._init_model_weights()  # as train() does before its first step, the broadcast included
     else:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 from mmmaskclip.cli.config import add_config_arguments, load_config
+from mmmaskclip.cli.config_check import check_paths
+from mmmaskclip.utils.checkpoint_files import newest_verified, verify_checkpoint
 from mmmaskclip.utils.setup_env import leave_processes, setup_processes
 
 
@@ -23,7 +23,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from a checkpoint; without a value (or with "auto") from the newest in the work dir',
+        help='go on from a checkpoint; without a value (or with "auto") from the newest in the work dir that is whole',
     )
     parser.add_argument(
         '--amp',
@@ -51,46 +51,37 @@ def set_resume(cfg: Config, resume: str) -> str:
     """Point the run at the checkpoint to resume.
 
     mmengine's own search trusts the file ``last_checkpoint`` alone and starts from scratch, without a word, where that
-    is gone; this one then takes the newest checkpoint there is.
+    is gone.
 
     Args:
         cfg: The config; ``load_from`` and ``resume`` are changed.
-        resume: Path of a checkpoint, or ``'auto'`` for the newest in ``cfg.work_dir``.
+        resume: Path of a checkpoint, or ``'auto'`` for the newest in ``cfg.work_dir`` that is whole, see
+            :func:`~mmmaskclip.utils.checkpoint_files.newest_verified`.
 
     Returns:
-        What to tell the user.
+        What to tell the user; names the checkpoints that are damaged.
 
     Raises:
         FileNotFoundError: If a path was given and there is no such file.
+        ValueError: If that file is damaged, or all checkpoints in the work directory are.
     """
     if resume != 'auto':
         if not Path(resume).is_file():
             raise FileNotFoundError(f'--resume {resume}: there is no such checkpoint.')
+        if problem := verify_checkpoint(resume):
+            raise ValueError(f'--resume {resume}: it is damaged, {problem}. Take --resume auto, or an earlier one.')
         cfg.load_from, cfg.resume = resume, True
         return f'--resume: going on from {resume}.'
-    newest = find_newest_checkpoint(cfg.work_dir)
+    newest, damaged = newest_verified(cfg.work_dir)
+    told = ' '.join(f'DAMAGED, not used: {path} ({problem}).' for path, problem in damaged)
+    if newest is None and damaged:
+        raise ValueError(
+            f'--resume auto: every checkpoint in {cfg.work_dir} is damaged. {told} Remove them to start from scratch.'
+        )
     cfg.load_from, cfg.resume = newest, newest is not None
     if newest is None:
         return f'--resume auto: NO CHECKPOINT in {cfg.work_dir}. TRAINING STARTS FROM SCRATCH.'
-    return f'--resume auto: going on from {newest}.'
-
-
-def find_newest_checkpoint(work_dir: str) -> str | None:
-    """The checkpoint that ``last_checkpoint`` names, or else the one with the highest iteration or epoch, or None."""
-    last = Path(work_dir, 'last_checkpoint')
-    if last.is_file():
-        named = Path(last.read_text().strip())
-        # By its name too, so that a work dir may be moved.
-        for path in (named, Path(work_dir, named.name)):
-            if path.is_file():
-                return str(path)
-    numbered = [
-        (int(match[1]), path) for path in Path(work_dir).glob('*.pth') if (match := _NUMBERED.fullmatch(path.name))
-    ]
-    return str(max(numbered)[1]) if numbered else None
-
-
-_NUMBERED = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
+    return f'--resume auto: going on from {newest}.' + (f' {told}' if told else '')
 
 
 def train(cfg: Config, message: str | None = None) -> None:
@@ -100,8 +91,11 @@ def train(cfg: Config, message: str | None = None) -> None:
         cfg: A config with ``launcher`` and ``work_dir``.
         message: What to write into the log first, as a warning. Defaults to nothing.
     """
+    # Here, because it imports every toolbox, which neither --help nor a mistake in the config should wait for.
+    from mmmaskclip.engine import ReliableRunner
+
     setup_processes(cfg)
-    runner = Runner.from_cfg(cfg)
+    runner = ReliableRunner.from_cfg(cfg)
     if message:
         runner.logger.warning(message)
     runner.train()
@@ -116,8 +110,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     resumed = None
     if args.resume or (cfg.get('resume') and not cfg.get('load_from')):
         resumed = set_resume(cfg, args.resume or 'auto')
-    train(cfg, resumed)
+    check_paths(cfg)
+    code: str | int | None = None
+    try:
+        train(cfg, resumed)
+    except SystemExit as stopped:  # saved after a signal; past this block nothing refers to the Runner any more
+        code = stopped.code
     leave_processes()
+    if code:
+        raise SystemExit(code)
 
 
 if __name__ == '__main__':

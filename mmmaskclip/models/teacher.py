@@ -5,7 +5,7 @@ from copy import deepcopy
 from functools import cached_property
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class MomentumCopy(nn.Module):
@@ -18,6 +18,11 @@ class MomentumCopy(nn.Module):
 
     Args:
         source: The module to copy and follow. It is not registered as a child.
+
+    Attributes:
+        step_taken (Tensor | None): 0-dim float tensor, 1 or 0, on the parameters' device: the copy follows only if it
+            holds 1, for an optimizer step of which only the device knows whether it was skipped. None by default: the
+            copy follows.
     """
 
     def __init__(self, source: nn.Module):
@@ -25,6 +30,7 @@ class MomentumCopy(nn.Module):
         self.module = deepcopy(source).requires_grad_(False).eval()
         # In a tuple, because an attribute that is a module would be registered and saved a second time.
         self._source = (source,)
+        self.step_taken: Tensor | None = None
         self.register_load_state_dict_pre_hook(_copy_source_if_absent)
 
     def train(self, mode: bool = True) -> 'MomentumCopy':
@@ -59,9 +65,14 @@ def _copy_source_if_absent(copy: MomentumCopy, state_dict: dict, prefix: str, *_
 def follow(copies: Iterable[MomentumCopy], momentum: float) -> None:
     """Move all copies towards their sources: copy = momentum * copy + (1 - momentum) * source.
 
-    One fused call for all parameters of all copies.
+    One fused call for all parameters of all copies. A copy whose ``step_taken`` holds 0 stays, bit for bit.
     """
-    pairs = [pair for copy in copies for pair in copy.parameter_pairs]
+    pairs: list[tuple[nn.Parameter, nn.Parameter]] = []
+    weights: list[Tensor] = []
+    for copy in copies:
+        pairs += copy.parameter_pairs
+        if copy.step_taken is not None:
+            weights += [copy.step_taken * (1 - momentum)] * len(copy.parameter_pairs)
     if pairs:
         followers, sources = zip(*pairs, strict=True)
-        torch._foreach_lerp_(followers, sources, 1 - momentum)
+        torch._foreach_lerp_(followers, sources, weights or 1 - momentum)

@@ -19,6 +19,12 @@ from mmmaskclip.utils.hf_clip_weights import convert_hf_clip
 from mmmaskclip.utils.open_clip_weights import convert_open_clip
 from mmmaskclip.utils.torchscript_weights import is_torchscript, read_torchscript
 
+# What torch's reader raises on a damaged file; it follows the file's instructions, whatever they have become.
+DAMAGE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError, AttributeError,
+    zipfile.BadZipFile,
+)  # fmt: skip
+
 
 class _Inert:
     """Stands in for objects of a checkpoint that are neither tensors nor plain data, such as mmengine's log history."""
@@ -96,7 +102,7 @@ def _read_parts(index: Path) -> dict[str, Tensor]:
 def _read_file(path: str | os.PathLike) -> dict[str, Tensor]:
     try:
         checkpoint = _read(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         foreign = re.search(r'GLOBAL (\S+)', str(error))
         reason = (
             f'refers to {foreign[1]}, which could run code, so it is not loaded; save it again with only tensors'

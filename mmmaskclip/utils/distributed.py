@@ -28,3 +28,30 @@ def gather_rows(rows: Tensor, with_grad: bool = True) -> Tensor:
     gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
     dist.all_gather(gathered, rows.detach().contiguous())
     return torch.cat(gathered)
+
+
+_host_groups: dict[dist.ProcessGroup, dist.ProcessGroup] = {}
+
+
+def any_rank(flag: bool) -> bool:
+    """Tell every process whether the flag is set on any of them.
+
+    Collective. It goes through the hosts, over a gloo group made in the first call, so that no GPU is waited for and
+    none of its queues is filled.
+
+    Args:
+        flag: This process's.
+
+    Returns:
+        The same on every process.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return flag
+    world = dist.group.WORLD
+    # By the world's group, because a program may leave it and make another.
+    if world not in _host_groups:
+        _host_groups.clear()
+        _host_groups[world] = dist.new_group(backend='gloo')
+    value = torch.tensor(int(flag))
+    dist.all_reduce(value, op=dist.ReduceOp.MAX, group=_host_groups[world])
+    return bool(value)

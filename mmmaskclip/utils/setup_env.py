@@ -73,7 +73,10 @@ def setup_processes(cfg: Config) -> None:
                 logger='current',
                 level=logging.WARNING,
             )
-    cfg.model_wrapper_cfg = {**wrapper, **cfg.get('model_wrapper_cfg', {})}
+    given = cfg.get('model_wrapper_cfg', {})
+    # These are DDP's arguments, and no other wrapper's.
+    is_ddp = given.get('type', wrapper['type']).split('.')[-1] == wrapper['type']
+    cfg.model_wrapper_cfg = {**wrapper, **given} if is_ddp else given
 
 
 def _replace_sync_bn(node: object) -> int:

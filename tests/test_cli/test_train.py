@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmmaskclip.cli.train import find_newest_checkpoint, main, parse_args, set_precision, set_resume
+from mmmaskclip.cli.train import main, parse_args, set_precision, set_resume
+from mmmaskclip.utils.checkpoint_files import write_checkpoint
 
 TINY = Path(__file__).parents[1] / 'tiny/tiny.py'
 
@@ -42,18 +43,18 @@ def test_resume_with_nothing_to_resume_says_so_loudly(train, tmp_path):
     assert f'NO CHECKPOINT in {tmp_path}/run. TRAINING STARTS FROM SCRATCH' in log
 
 
-def test_newest_checkpoint(tmp_path):
-    def touch(*names):
-        for name in names:
-            (tmp_path / name).touch()
-
-    assert find_newest_checkpoint(str(tmp_path)) is None
-    touch('iter_9.pth', 'iter_10.pth', 'best_retrieval_iter_99.pth')
-    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_10.pth')
-    (tmp_path / 'last_checkpoint').write_text('/moved/from/here/iter_9.pth')
-    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_9.pth')
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_11.pth'))  # deleted since
-    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_10.pth')
+def test_damaged_checkpoints_are_not_resumed(tmp_path):
+    cfg = Config({'work_dir': str(tmp_path)})
+    write_checkpoint(tmp_path / 'iter_9.pth', {'meta': {}})
+    (tmp_path / 'iter_10.pth').write_bytes(b'half')
+    told = set_resume(cfg, 'auto')
+    assert told.startswith(f'--resume auto: going on from {tmp_path}/iter_9.pth. DAMAGED, not used: {tmp_path}/iter_10')
+    assert (cfg.load_from, cfg.resume) == (str(tmp_path / 'iter_9.pth'), True)
+    with pytest.raises(ValueError, match=r'iter_10\.pth: it is damaged, File is not a zip file'):
+        set_resume(cfg, str(tmp_path / 'iter_10.pth'))
+    (tmp_path / 'iter_9.pth').write_bytes(b'half')
+    with pytest.raises(ValueError, match=r'every checkpoint in .* is damaged.*iter_10\.pth.*iter_9\.pth.*Remove them'):
+        set_resume(cfg, 'auto')
 
 
 def test_resume_from_a_path_that_is_not_there_is_an_error(tmp_path):

@@ -13,10 +13,10 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
 
 from mmmaskclip.cli import test as cli_test
 from mmmaskclip.cli import train as cli_train
+from mmmaskclip.engine import ReliableRunner
 from mmmaskclip.models.backbones.vision_transformer import ARCHITECTURES
 from mmmaskclip.registry import METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from mmmaskclip.utils.setup_env import register_all_modules
@@ -265,7 +265,7 @@ def train_as_one_of_two(folder: Path) -> None:
     cfg = Config.fromfile(folder / 'config.json')
     cfg.update(launcher='pytorch', work_dir=str(folder / 'run'))
     setup_processes(cfg)
-    runner = Runner.from_cfg(cfg)
+    runner = ReliableRunner.from_cfg(cfg)
     runner.train()
     torch.save(runner.model.module.state_dict(), folder / f'{os.environ["RANK"]}.pth')
 

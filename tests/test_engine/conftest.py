@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from mmengine.runner import Runner
+
+from mmmaskclip.engine import ReliableRunner
 
 TINY = Path(__file__).parents[1] / 'tiny'
 
@@ -22,6 +23,6 @@ def tiny_runner(tmp_path, monkeypatch):
         cfg.experiment_name = f'{tmp_path.name}-{next(numbers)}'
         cfg.visualizer.vis_backends = [{'type': 'LocalVisBackend'}]
         cfg.merge_from_dict(options)
-        return Runner.from_cfg(cfg)
+        return ReliableRunner.from_cfg(cfg)
 
     return build

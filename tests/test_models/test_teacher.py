@@ -40,3 +40,22 @@ def test_checkpoint_without_teacher_starts_it_from_the_student(tiny_model_cfg, d
     assert all(torch.equal(*pair) for copy in model.momentum_copies for pair in copy.parameter_pairs)
     model.load_state_dict(state)
     assert not any(torch.equal(*pair) for copy in model.momentum_copies for pair in copy.parameter_pairs)
+
+
+def test_a_copy_stays_bit_for_bit_after_a_step_that_only_the_device_knows_was_skipped():
+    sources = [nn.Linear(3, 2), nn.Linear(2, 2)]
+    copies = [MomentumCopy(source) for source in sources]
+    plain = [MomentumCopy(source) for source in sources]
+    start = [copy.module.weight.clone() for copy in copies]
+    with torch.no_grad():
+        for source in sources:
+            source.weight.add_(1)
+    for copy in copies:
+        copy.step_taken = torch.tensor(0.0)
+    follow(copies, 0.9)
+    assert all(torch.equal(copy.module.weight, weight) for copy, weight in zip(copies, start, strict=True))
+    for copy in copies:
+        copy.step_taken = torch.tensor(1.0)
+    follow(copies, 0.9)
+    follow(plain, 0.9)
+    assert all(torch.equal(copy.module.weight, other.module.weight) for copy, other in zip(copies, plain, strict=True))

@@ -25,12 +25,14 @@ class TrainingMonitorHook(RuntimeInfoHook):
     0's values. Here losses and gradient norm stay on the device until the interval of the run's ``LoggerHook`` (or the
     epoch) ends; then one reduction over the ranks and one read give, for the interval,
 
-    * each loss and ``grad_norm`` (steps that were taken), averaged over iterations and ranks,
+    * each loss and ``grad_norm``, averaged over the iterations and ranks where it is finite (NaN if it is nowhere),
     * the last value of what ``model.logged()`` returns (temperature, teacher momentum, ...),
     * ``images_per_second`` of all ranks together and ``step_time`` (seconds), checkpoints included, validation not,
     * ``data_share``: the share of time the loop waited for data,
     * ``memory`` (MB): peak of this rank's GPU memory, or of its process's resident memory on a CPU,
-    * ``skipped``: bad samples met so far, of all ranks, kept over a resume.
+    * ``skipped``: bad samples met so far, of all ranks, kept over a resume,
+    * ``skipped_steps``: optimizer steps left out so far because a loss or the gradient was not finite, kept too; one
+      may be missing where the host learns it a step later.
 
     Set it in place of the base class: ``default_hooks = dict(runtime_info=dict(type='TrainingMonitorHook'))``.
     """
@@ -45,7 +47,7 @@ class TrainingMonitorHook(RuntimeInfoHook):
         self._interval = loggers[0].interval if loggers else 1
         skipped = runner.message_hub.log_scalars.get('train/skipped')
         self._skipped = 0 if skipped is None else int(skipped.current())
-        self._steps_seen = runner.optim_wrapper.steps_taken
+        self._steps_tried = runner.optim_wrapper.steps_tried
         self._model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self._reset()
 
@@ -67,8 +69,8 @@ class TrainingMonitorHook(RuntimeInfoHook):
         """
         for name, value in (outputs or {}).items():
             self._values[name].append(value.detach())
-        if runner.optim_wrapper.steps_taken != self._steps_seen:
-            self._steps_seen = runner.optim_wrapper.steps_taken
+        if runner.optim_wrapper.steps_tried != self._steps_tried:
+            self._steps_tried = runner.optim_wrapper.steps_tried
             self._values['grad_norm'].append(runner.optim_wrapper.grad_norm)
         self._iterations += 1
         self._images += len(data_batch['key'])
@@ -98,17 +100,17 @@ class TrainingMonitorHook(RuntimeInfoHook):
         # A model of another toolbox has only its losses to log.
         for name, value in getattr(self._model, 'logged', dict)().items():
             self._values[name] = [torch.as_tensor(value, device=device)]
-        sums = torch.stack([torch.stack(values).sum().double() for values in self._values.values()])
+        sums_and_counts = torch.stack([_sum_and_count(values) for values in self._values.values()], dim=1)
         # Reading the sums is the one wait for the device; the clock is read after it, when the work is done.
-        sums = sums.cpu()
+        sums_and_counts = sums_and_counts.cpu()
         elapsed = time.perf_counter() - self._begin
-        counts = [len(values) for values in self._values.values()]
-        host = torch.tensor([*counts, self._images, self._new_skipped, self._waited, elapsed], dtype=torch.float64)
-        total = torch.cat([sums, host])
+        host = torch.tensor([self._images, self._new_skipped, self._waited, elapsed], dtype=torch.float64)
+        total = torch.cat([sums_and_counts.flatten(), host])
         all_reduce(total)
         images, skipped, waited, elapsed = total[-4:].tolist()
         self._skipped += int(skipped)
-        means = total[: len(sums)] / total[len(sums) : -4]
+        sums, counts = total[:-4].view(2, -1)
+        means = sums / counts
         scalars: dict[str, float] = dict(zip(self._values, means.tolist(), strict=True))
         scalars.update(
             images_per_second=images / (elapsed / get_world_size()),
@@ -116,9 +118,17 @@ class TrainingMonitorHook(RuntimeInfoHook):
             data_share=waited / elapsed,
             memory=_peak_memory_mb(device),
             skipped=self._skipped,
+            skipped_steps=runner.optim_wrapper.steps_skipped,
         )
         for name, value in scalars.items():
             runner.message_hub.update_scalar(f'train/{name}', value)
+
+
+def _sum_and_count(values: list[Tensor]) -> Tensor:
+    """Sum and number (2,) of the finite ones: a single NaN would hide all others of its interval."""
+    stacked = torch.stack(values).double()
+    finite = stacked.isfinite()
+    return torch.stack([stacked.where(finite, 0.0).sum(), finite.sum()])
 
 
 def _peak_memory_mb(device: torch.device) -> int:

@@ -41,6 +41,8 @@ class PretrainOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Build the optimizer over the trainable parameters of ``model`` (wrapped or not) and its wrapper."""
         groups = self.param_groups(getattr(model, 'module', model))
         optimizer = OPTIMIZERS.build({**self.optimizer_cfg, 'params': groups})
+        if hasattr(model, 'prepare_optimizer'):
+            model.prepare_optimizer(optimizer)
         return OPTIM_WRAPPERS.build(self.optim_wrapper_cfg, default_args={'optimizer': optimizer})
 
     def param_groups(self, model: nn.Module) -> list[dict]:

@@ -14,11 +14,18 @@ from mmmaskclip.registry import DATA_SAMPLERS
 class ResumableSampler(DefaultSampler):
     """mmengine's ``DefaultSampler`` that skips the indices a resumed run has used up, without loading them.
 
-    Takes the same arguments. :class:`PretrainLoop` calls :meth:`begin_epoch` before each epoch and so sets the seed,
-    which the Runner leaves to chance when ranks are seeded differently (``randomness.diff_rank_seed``).
+    Takes the same arguments, but ``round_up`` does not matter: the base class repeats samples until all ranks have the
+    same number, or gives some ranks one more; here the rest that is not enough for all ranks is left out of the epoch,
+    so that none is seen twice in it. :class:`PretrainLoop` calls :meth:`begin_epoch` before each epoch and so sets the
+    seed, which the Runner leaves to chance when ranks are seeded differently (``randomness.diff_rank_seed``).
     """
 
     _start = 0
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.num_samples = len(self.dataset) // self.world_size
+        self.total_size = self.num_samples * self.world_size
 
     def begin_epoch(self, epoch: int, seed: int, batch_size: int, start_batch: int = 0) -> None:
         """Choose the order of the next iteration.

@@ -98,7 +98,14 @@ def _flush_of_one_rank(rank, store, queue):
     hook._reset()
     hook._values['loss'] = [torch.tensor(1.0 + rank), torch.tensor(3.0 + rank)]
     hook._iterations, hook._images, hook._new_skipped = 2, 8, rank + 1
-    hook._flush(types.SimpleNamespace(message_hub=types.SimpleNamespace(update_scalar=logged.__setitem__)))
+    # One value is finite on one rank only.
+    hook._values['grad_norm'] = [torch.tensor(4.0 if rank else float('nan'))]
+    hook._flush(
+        types.SimpleNamespace(
+            message_hub=types.SimpleNamespace(update_scalar=logged.__setitem__),
+            optim_wrapper=types.SimpleNamespace(steps_skipped=5),
+        )
+    )
     queue.put((rank, {name: value for name, value in logged.items() if name != 'train/memory'}))
     torch.distributed.destroy_process_group()
 
@@ -119,5 +126,7 @@ def test_ranks_log_their_common_mean_and_their_summed_counts(tmp_path):
     assert logged[0] == logged[1]
     assert logged[0]['train/loss'] == pytest.approx(2.5)
     assert logged[0]['train/temperature'] == pytest.approx(0.07)
+    assert logged[0]['train/grad_norm'] == pytest.approx(4.0)
     assert logged[0]['train/skipped'] == 13
+    assert logged[0]['train/skipped_steps'] == 5
     assert logged[0]['train/images_per_second'] * logged[0]['train/step_time'] == pytest.approx(8)  # images per step

@@ -1,8 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmmaskclip.engine import PretrainOptimWrapper
+from mmmaskclip.engine.optimizers import pretrain_optim_wrapper
 
 
 def build(precision='fp32', lr=0.1, **kwargs):
@@ -104,3 +108,90 @@ def test_unknown_settings_are_refused():
         build('half')
     with pytest.raises(ValueError, match='clip_grad'):
         build(clip_grad={'type': 'value', 'clip_value': 1.0})
+
+
+class _HostReads(TorchDispatchMode):
+    """Counts how often a value is brought to the host, for which a GPU would have to be waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default)
+        return func(*args, **kwargs or {})
+
+
+@pytest.fixture
+def skip_on_device(monkeypatch):
+    """As with a fused optimizer on a GPU."""
+    monkeypatch.setattr(pretrain_optim_wrapper, '_can_skip_on_device', lambda optimizer: True)
+
+
+def test_only_fused_optimizers_on_a_gpu_skip_on_the_device():
+    model, wrapper = build()
+    assert not wrapper._deferred
+    fake = SimpleNamespace(is_cuda=True)
+    optimizer = SimpleNamespace(param_groups=[{'params': [fake]}], _step_supports_amp_scaling=True)
+    assert pretrain_optim_wrapper._can_skip_on_device(optimizer)
+    assert not pretrain_optim_wrapper._can_skip_on_device(torch.optim.SGD(model.parameters()))
+    fake.full_tensor = None
+    assert not pretrain_optim_wrapper._can_skip_on_device(optimizer)
+
+
+@pytest.mark.parametrize('clip_grad', [None, {'max_norm': 0.01}])
+def test_a_step_that_is_skipped_on_the_device_reads_nothing(skip_on_device, clip_grad):
+    model, wrapper = build(clip_grad=clip_grad)
+    before = model.weight.clone()
+    with _HostReads() as reads:
+        train_step(model, wrapper, scale=float('nan'))
+    assert reads.count == 0
+    assert torch.equal(model.weight, before)
+    assert wrapper.step_taken.item() == 0
+    assert wrapper.steps_taken == 1
+    skips = []
+    wrapper.on_skip = skips.append
+    train_step(model, wrapper)
+    assert skips == [True]
+    assert wrapper.steps_taken == wrapper.steps_skipped == 1
+    assert wrapper.step_taken.item() == 1
+    wrapper.settle()
+    assert wrapper.step_taken is True
+    assert not torch.equal(model.weight, before)
+
+
+def test_a_saved_state_knows_of_the_skipped_step(skip_on_device):
+    model, wrapper = build()
+    train_step(model, wrapper, scale=float('nan'))
+    state = wrapper.state_dict()
+    assert (state['steps_taken'], state['steps_skipped']) == (0, 1)
+    _, resumed = build()
+    resumed.load_state_dict(state)
+    assert (resumed.steps_taken, resumed.steps_skipped) == (0, 1)
+    del state['steps_skipped']  # of an older checkpoint
+    resumed.load_state_dict(state)
+    assert resumed.steps_skipped == 0
+
+
+def test_an_optimizer_without_a_flag_is_not_called_for_a_skipped_step():
+    model = nn.Linear(3, 2)
+    wrapper = PretrainOptimWrapper(torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9))
+    before = model.weight.clone()
+    train_step(model, wrapper, scale=float('inf'))
+    assert torch.equal(model.weight, before)
+    assert wrapper.step_taken is False
+    assert not wrapper.optimizer.state
+    train_step(model, wrapper)
+    assert wrapper.step_taken is True
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'fp16'])
+def test_a_loss_that_is_not_finite_skips_although_its_gradient_is(precision):
+    model, wrapper = build(precision, accumulative_counts=2)
+    before = model.weight.clone()
+    for extra in (float('nan'), 0.0, 0.0, 0.0):
+        wrapper.update_params(model(torch.ones(4, 3)).square().mean() + extra)
+        if wrapper.steps_tried == 1:
+            assert torch.equal(model.weight, before)
+    assert (wrapper.steps_taken, wrapper.steps_skipped) == (1, 1)
+    assert not torch.equal(model.weight, before)

@@ -1,3 +1,4 @@
+import mmengine.dataset.sampler
 import pytest
 
 from mmmaskclip.engine import ResumableSampler
@@ -33,3 +34,14 @@ def test_length_stays_that_of_a_whole_epoch():
 def test_takes_the_arguments_of_default_sampler(shuffle):
     sampler = ResumableSampler(range(6), shuffle=shuffle, round_up=True)
     assert (order(sampler, epoch=0) == list(range(6))) is not shuffle
+
+
+@pytest.mark.parametrize('round_up', [True, False])
+def test_no_rank_repeats_a_sample_or_has_one_more(monkeypatch, round_up):
+    ranks = []
+    for rank in range(4):
+        monkeypatch.setattr(mmengine.dataset.sampler, 'get_dist_info', lambda rank=rank: (rank, 4))
+        sampler = ResumableSampler(range(11), seed=0, round_up=round_up)
+        ranks.append(order(sampler, epoch=0))
+        assert len(sampler) == len(ranks[-1]) == 2
+    assert len({index for indices in ranks for index in indices}) == 8

@@ -1,0 +1,343 @@
+"""When checkpoints are saved, which are kept, and what happens if the disk is full."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections import deque
+from functools import partial
+from typing import Any
+
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from mmmaskclip.engine.runner import ReliableRunner, raise_everywhere
+from mmmaskclip.registry import HOOKS
+from mmmaskclip.utils.checkpoint_files import (
+    BackgroundWriter,
+    remove_checkpoint,
+    remove_remains,
+    write_checkpoint,
+    write_last_checkpoint,
+)
+from mmmaskclip.utils.distributed import any_rank
+
+# No space, no quota, too large for the limit of the process.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Iterations between two looks at the clock where several processes must agree on it.
+_CLOCK_INTERVAL = 20
+
+
+@HOOKS.register_module()
+class ReliableCheckpointHook(CheckpointHook):
+    """mmengine's checkpoint hook that never has fewer whole checkpoints than before, for a :class:`ReliableRunner`.
+
+    An old checkpoint is removed when the new one is on the disk, the former best one too. Between two optimizer steps,
+    where ``accumulative_counts`` iterations make a step, a checkpoint would lose gradients: one that falls due there is
+    saved at the step.
+
+    If the disk is full, training goes on, with an error in the log, and the checkpoint is tried again after
+    ``retry_interval`` iterations; by epochs, after the next epoch. Only at the end of the run it is an error.
+
+    Args:
+        *args: Of mmengine's ``CheckpointHook``.
+        interval_minutes: Also save when so many minutes have passed since the last checkpoint. With ``by_epoch=False``
+            only. Defaults to None, never.
+        keep_every: Checkpoints whose iteration (by epochs: epoch) is a multiple of it are not counted for
+            ``max_keep_ckpts`` and never removed. Defaults to None, none.
+        async_save: Write in a thread: a step waits only until the state is copied to the memory of the host, and for
+            the checkpoint before, if that is still being written. Errors of the thread are raised, on all ranks, by the
+            next save or the end of training. Defaults to False.
+        retry_interval: Iterations after which a checkpoint is tried again that did not fit on the disk.
+        **kwargs: Of mmengine's ``CheckpointHook``.
+
+    Raises:
+        TypeError: In ``before_train``, if the runner is not a :class:`ReliableRunner`.
+        ValueError: If ``interval_minutes`` is given with ``by_epoch=True``: an epoch ends when it ends.
+    """
+
+    last_ckpt: str | None
+
+    def __init__(
+        self,
+        *args,
+        interval_minutes: float | None = None,
+        keep_every: int | None = None,
+        async_save: bool = False,
+        retry_interval: int = 100,
+        **kwargs,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if interval_minutes is not None and self.by_epoch:
+            raise ValueError(
+                f'interval_minutes={interval_minutes} with by_epoch=True: an epoch does not end by the clock. Set '
+                'by_epoch=False, with interval in iterations.'
+            )
+        self.interval_minutes = interval_minutes
+        self.keep_every = keep_every
+        self.retry_interval = retry_interval
+        self.keep_ckpt_ids: deque = deque()
+        self._writer = BackgroundWriter() if async_save else None
+        self._due = False
+        self._retry_at = 0
+        self._saved_at = 0.0
+        # Steps whose files are to be removed once a newer one is on the disk.
+        self._outdated: list[int] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Take up the lists of a resumed run, and remove what a save that was cut off has left."""
+        hub = runner.message_hub
+        if self.max_keep_ckpts > 0 and 'keep_ckpt_ids' in hub.runtime_info:
+            ids = list(hub.get_info('keep_ckpt_ids'))
+            # The base would remove them now, this class once there is a newer one.
+            self._outdated = ids[: -self.max_keep_ckpts]
+            hub.update_info('keep_ckpt_ids', ids[-self.max_keep_ckpts :])
+        super().before_train(runner)
+        self._saved_at = time.monotonic()
+        if is_main_process():
+            remove_remains(self.out_dir)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Save if a checkpoint is due and the iteration ended with an optimizer step."""
+        if self.by_epoch:
+            return
+        self._due = (
+            self._due
+            or self.every_n_train_iters(runner, self.interval, self.save_begin)
+            or (self.save_last and self.is_last_train_iter(runner))
+            or self._minutes_are_over(runner)
+        )
+        due = self._due and (runner.iter + 1 >= self._retry_at)
+        if due and _reliable(runner).at_step_boundary:
+            runner.logger.info(f'Saving checkpoint at {runner.iter + 1} iterations')
+            self._save_checkpoint(runner)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Save by epochs."""
+        self._due = self._due or (
+            self.by_epoch
+            and (
+                self.every_n_epochs(runner, self.interval, self.save_begin)
+                or (self.save_last and self.is_last_train_epoch(runner))
+            )
+        )
+        if self.by_epoch and self._due:
+            runner.logger.info(f'Saving checkpoint at {runner.epoch + 1} epochs')
+            self._save_checkpoint(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Wait for the last checkpoint, and publish it if asked to.
+
+        Raises:
+            OSError: If a checkpoint that was due could not be written, also not now.
+        """
+        self._due = self._settle() is not None or self._due
+        if self._due:
+            done = _reliable(runner).iterations_done
+            step = runner.epoch if self.by_epoch else done
+            self._write_step(runner, step, dict(epoch=runner.epoch, iter=done))
+            if error := self._settle():
+                raise error
+        super().after_train(runner)
+
+    def save_now(self, runner: ReliableRunner, reason: str) -> str:
+        """Save the iteration just done, and be sure that it is on the disk; see :meth:`ReliableRunner.save_now`."""
+        self._settle()
+        done = runner.iterations_done
+        name = f'iter_{done}.pth'
+        path = os.path.join(self.out_dir, name)
+        if self.last_ckpt == path and not self._due:
+            return path
+        if not runner.at_step_boundary:
+            runner.logger.warning(
+                f'{name} is saved between two optimizer steps: the gradients gathered so far are lost in it.'
+            )
+        runner.logger.info(f'{reason}: saving {path}')
+        meta = dict(epoch=runner.epoch, iter=done)
+        if self.filename_tmpl.format(done) == name:
+            self._write_step(runner, done, meta)
+        else:
+            runner.save_checkpoint(self.out_dir, name, meta=meta, write=self._write)
+            self.last_ckpt = path
+        if error := self._settle():
+            raise error
+        return path
+
+    def _minutes_are_over(self, runner: Runner) -> bool:
+        if self.interval_minutes is None:
+            return False
+        if get_world_size() > 1 and (runner.iter + 1) % _CLOCK_INTERVAL:
+            return False
+        return any_rank(time.monotonic() - self._saved_at >= 60 * self.interval_minutes)
+
+    def _save_checkpoint(self, runner: Runner) -> None:
+        done = _reliable(runner).iterations_done
+        if self.by_epoch:
+            self._save_checkpoint_with_step(runner, runner.epoch + 1, dict(epoch=runner.epoch + 1, iter=done))
+        else:
+            self._save_checkpoint_with_step(runner, done, dict(epoch=runner.epoch, iter=done))
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        """Save a step; go on without it if the disk is full."""
+        if not _reliable(runner).at_step_boundary:
+            if not self.by_epoch:
+                self._due = True  # by a validation between two optimizer steps
+                return
+            runner.logger.warning(
+                f'Epoch {step} ends between two optimizer steps: the gradients gathered so far are lost in its '
+                'checkpoint. Let accumulative_counts divide the iterations of an epoch.'
+            )
+        try:
+            self._write_step(runner, step, meta)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self._due, self._retry_at = True, runner.iter + 1 + self.retry_interval
+            again = 'after the next epoch' if self.by_epoch else f'in {self.retry_interval} iterations'
+            runner.logger.error(_no_checkpoint(error, f'the next attempt is {again}'))
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
+        """Save the best, and only then remove the former best, which the base would remove first."""
+        if not self.save_best:
+            return
+        before, info = self._best(), dict(runner.message_hub.runtime_info)
+        self._set_best(dict.fromkeys(before))
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self._set_best(before)
+            for key in [key for key in runner.message_hub.runtime_info if key.startswith('best_')]:
+                runner.message_hub.runtime_info.pop(key)
+                if key in info:
+                    runner.message_hub.update_info(key, info[key])
+            runner.logger.error(_no_checkpoint(error, 'the next attempt is after the next validation'))
+            return
+        now = self._best()
+        self._set_best({key: path or before.get(key) for key, path in now.items()})
+        if is_main_process():
+            for path in set(filter(None, before.values())) - set(filter(None, self._best().values())):
+                remove_checkpoint(path)
+
+    def _best(self) -> dict[str, str | None]:
+        """Paths of the best checkpoints by metric."""
+        if len(self.key_indicators) == 1:
+            return {'': self.best_ckpt_path}
+        return dict(self.best_ckpt_path_dict)
+
+    def _set_best(self, paths: dict[str, str | None]) -> None:
+        if len(self.key_indicators) == 1:
+            self.best_ckpt_path = paths['']
+        else:
+            self.best_ckpt_path_dict = paths
+
+    def _write_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        before, last = list(self.keep_ckpt_ids), self.last_ckpt
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = os.path.join(self.out_dir, name)
+        ids = [other for other in before if other != step]
+        if not (self.keep_every and step % self.keep_every == 0):
+            ids.append(step)
+        surplus = ids[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
+        kept = ids[len(surplus) :]
+        # In the file with those that are removed after it, so that a run killed in between removes them once resumed.
+        outdated = [*self._outdated, *surplus]
+        self._remember(runner, [*outdated, *kept])
+        former, self._outdated = self._outdated, outdated
+        try:
+            runner.save_checkpoint(
+                self.out_dir,
+                name,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=meta,
+                write=self._write,
+            )
+        except OSError:
+            self.last_ckpt, self._outdated = last, former
+            self._remember(runner, before)
+            raise
+        self._outdated = self._outdated if is_main_process() else []
+        self.keep_ckpt_ids = deque(kept)
+        self._remember(runner, kept)
+        self._due, self._retry_at, self._saved_at = False, 0, time.monotonic()
+
+    def _remember(self, runner: Runner, ids: list[int]) -> None:
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        if self.max_keep_ckpts > 0:
+            runner.message_hub.update_info('keep_ckpt_ids', ids)
+
+    def _write(self, path: str, checkpoint: dict[str, Any]) -> None:
+        """On the first rank: write the file, then name it the last, then remove the outdated ones."""
+        if self._writer is None:
+            self._write_and_clean(path, checkpoint, self._outdated)
+            self._outdated = []
+            return
+        # A full disk was told by the thread; this is the next attempt.
+        self._wait()
+        outdated, self._outdated = self._outdated, []
+        self._writer.start(partial(self._write_in_thread, path, checkpoint, outdated))
+
+    def _write_and_clean(self, path: str, checkpoint: dict[str, Any], outdated: list[int]) -> None:
+        write_checkpoint(path, checkpoint)
+        write_last_checkpoint(os.path.dirname(path), path)
+        for step in outdated:
+            remove_checkpoint(os.path.join(self.out_dir, self.filename_tmpl.format(step)))
+
+    def _write_in_thread(self, path: str, checkpoint: dict[str, Any], outdated: list[int]) -> None:
+        try:
+            self._write_and_clean(path, checkpoint, outdated)
+        except Exception as error:
+            self._outdated = outdated
+            text = _no_checkpoint(error, 'the next attempt is the next checkpoint')
+            print_log(text, logger='current', level=logging.ERROR)
+            raise
+
+    def _wait(self) -> OSError | None:
+        """Wait for the thread; returns its error if the disk was full."""
+        try:
+            if self._writer is not None:
+                self._writer.wait()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            return error
+        return None
+
+    def _settle(self) -> OSError | None:
+        """Wait for the thread on all ranks; returns the error on all of them if the disk was full, raises others."""
+        if self._writer is None:
+            return None
+        error: Exception | None = None
+        if is_main_process():
+            try:
+                error = self._wait()
+            except Exception as problem:
+                error = problem
+        try:
+            raise_everywhere(error)
+        except OSError as problem:
+            if problem.errno not in _FULL:
+                raise
+            return problem
+        return None
+
+
+def _no_checkpoint(error: Exception, again: str) -> str:
+    return f'NO CHECKPOINT SAVED: {error}. The earlier one is intact, and training goes on; {again}. MAKE SPACE.'
+
+
+def _reliable(runner: Runner) -> ReliableRunner:
+    if not isinstance(runner, ReliableRunner):
+        raise TypeError(
+            f'ReliableCheckpointHook saves what a ReliableRunner knows, but the runner is a {type(runner).__name__}: '
+            'build it with mmmaskclip.engine.ReliableRunner.from_cfg(cfg), as tools/train.py does.'
+        )
+    return runner

@@ -1,0 +1,106 @@
+"""Saves and ends a run that the machine is taken from."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmmaskclip.registry import HOOKS
+from mmmaskclip.utils.distributed import any_rank
+from mmmaskclip.utils.exit_codes import SAVED
+
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_SECONDS_TO_SAVE = 120
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """On SIGTERM, SIGUSR1 or SIGUSR2 saves a checkpoint and ends the run with exit code 75.
+
+    It is enough that one rank gets the signal: after every optimizer step the ranks agree, so that all save the same
+    iteration. The same command with ``--resume auto`` goes on from there. Workers of the data loader outlive a SIGTERM
+    to the whole group by two minutes, because the iteration in progress may need them. A validation is not interrupted.
+
+    Ctrl-C ends the run at once, and its last line says where the newest checkpoint is.
+    """
+
+    # After CheckpointHook, so that an iteration it has just saved is known.
+    priority = 'LOWEST'
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+        self._previous: dict[int, object] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Listen, where this is the main thread; only there can Python set handlers."""
+        any_rank(False)  # makes its group now, while all ranks are here
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._received = None
+        for number in _SIGNALS:
+            self._previous[number] = signal.signal(number, self._note)
+        self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, partial(_interrupt, Path(runner.work_dir)))
+        loader = runner.train_dataloader
+        loader.worker_init_fn = partial(_init_worker, loader.worker_init_fn)
+        # Before multiprocessing's own, which sends the SIGTERM that they outlive and then waits for them.
+        atexit.unregister(kill_workers)
+        atexit.register(kill_workers)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
+    ) -> None:
+        """Save and leave if any rank was told to.
+
+        Raises:
+            SystemExit: With code 75, on all ranks.
+        """
+        if not runner.at_step_boundary or not any_rank(self._received is not None):
+            return
+        name = 'a signal to another rank' if self._received is None else signal.Signals(self._received).name
+        path = runner.save_now(name)
+        runner.logger.warning(f'{name}: saved {path}; the run ends with code {SAVED}. Go on with --resume auto.')
+        runner.visualizer.close()
+        raise SystemExit(SAVED)
+
+    def after_train(self, runner: Runner) -> None:
+        """Listen no more."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._previous.clear()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+
+
+def _interrupt(work_dir: Path, number: int, frame: FrameType | None) -> None:
+    last = work_dir / 'last_checkpoint'
+    saved = (
+        f'The newest checkpoint is {last.read_text().strip()}; go on from it with --resume auto.'
+        if last.is_file()
+        else f'No checkpoint was saved yet in {work_dir}.'
+    )
+    raise KeyboardInterrupt(saved)
+
+
+def _init_worker(init: Callable[[int], None] | None, worker: int) -> None:
+    # torch has set a handler that would end the worker, and with it the run, before anything is saved.
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_TO_SAVE))
+    if init is not None:
+        init(worker)
+
+
+def kill_workers() -> None:
+    """Kill the workers of data loaders; at the end of a process that trained they are no longer needed."""
+    # torch's handler would raise for each of them.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in multiprocessing.active_children():
+        worker.kill()

@@ -1,0 +1,121 @@
+"""Bounds every wait of a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+from mmengine.dist import get_dist_info
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmmaskclip.registry import HOOKS
+from mmmaskclip.utils.watchdog import Watchdog, dump_stacks_on_request
+
+
+@HOOKS.register_module()
+class WatchdogHook(Hook):
+    """Ends a process that waits too long, with an error that names its rank, what it waited for, and the other ranks.
+
+    See :class:`~mmmaskclip.utils.watchdog.Watchdog`: the stacks are written to ``work_dir/hang_rank*.txt`` and the exit
+    code is 76. Where an error ends the run instead, as when a worker of the data loader is killed or another rank's
+    connection breaks, the same is told below its traceback.
+
+    Args:
+        limit: Seconds that the next batch may take. A training step, with the exchange of gradients, and what the hooks
+            do after it may take half as long again, so that the rank whose data is late speaks before those that wait
+            for it. Keep it below two thirds of ``env_cfg.dist_cfg.timeout``. Defaults to 900.
+        long_limit: Seconds for each step of a validation, what follows its last, and the check of the data before the
+            first step. Defaults to 7200.
+    """
+
+    # After CheckpointHook: what it does belongs to the step, not to the wait for the next batch.
+    priority = 'LOWEST'
+
+    def __init__(self, limit: float = 900, long_limit: float = 7200) -> None:
+        self.limit = limit
+        self.long_limit = long_limit
+
+    def before_run(self, runner: Runner) -> None:
+        """Begin to watch."""
+        self._watchdog = Watchdog(runner.work_dir, *get_dist_info())
+        self._watchdog.enter('the start of the run', self.long_limit)
+        self._watchdog.start()
+        self._excepthook = sys.excepthook
+        sys.excepthook = self._explain
+
+    def after_run(self, runner: Runner) -> None:
+        """Watch no more."""
+        self._watchdog.stop()
+        sys.excepthook = self._excepthook
+
+    def before_train(self, runner: Runner) -> None:
+        """Make the workers of the loader able to tell where they are."""
+        loader = runner.train_dataloader
+        loader.worker_init_fn = partial(_init_worker, loader.worker_init_fn, self._watchdog.file)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Wait for the first batch."""
+        self._wait_for_batch(runner.iter)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+        """Wait for the step."""
+        step = f'the training step of iteration {runner.iter + 1} (or another rank in its exchange of gradients)'
+        self._watchdog.enter(step, 1.5 * self.limit)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
+    ) -> None:
+        """Wait for the next batch."""
+        self._wait_for_batch(runner.iter + 1)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Wait for whatever comes between two epochs."""
+        self._watchdog.enter('the end of the epoch', self.long_limit)
+
+    def before_val(self, runner: Runner) -> None:
+        """Wait for the validation."""
+        self._watchdog.enter('the validation', self.long_limit)
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None) -> None:
+        """Wait for its next step."""
+        self._watchdog.enter(f'what follows step {batch_idx + 1} of the validation', self.long_limit)
+
+    def after_val(self, runner: Runner) -> None:
+        """Wait for the next batch of training, in the same epoch or another."""
+        if runner._train_loop is not None:
+            self._wait_for_batch(runner.iter)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
+        """Wait for the next step of a test."""
+        self._watchdog.enter(f'what follows step {batch_idx + 1} of the test', self.long_limit)
+
+    def _wait_for_batch(self, done: int) -> None:
+        self._watchdog.enter(f'the batch of iteration {done + 1} (its data loader)', self.limit)
+
+    def _explain(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        self._excepthook(kind, error, trace)
+        if not isinstance(error, Exception):
+            return
+        rank, world_size = get_dist_info()
+        # torch finds a killed worker by itself only if it is not just receiving a batch from it.
+        hint = (
+            'A worker of the data loader is gone, see dmesg. ' if isinstance(error, ConnectionError | EOFError) else ''
+        )
+        print(
+            f'ERROR: rank {rank} of {world_size} failed during {self._watchdog.phase}: {kind.__name__}, see above. '
+            f'{hint}{self._watchdog.others()}',
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _init_worker(init: Callable[[int], None] | None, file: Path, worker: int) -> None:
+    dump_stacks_on_request(file)
+    if init is not None:
+        init(worker)

@@ -1,0 +1,79 @@
+"""What a run consists of beside its model and optimizer: random generators, config and versions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import random
+from typing import Any
+
+import mmengine
+import numpy as np
+import torch
+from mmengine.config import Config
+
+from mmmaskclip.version import __version__
+
+# They say where and how a run goes on, not what it computes.
+_INCIDENTAL = {
+    'custom_imports', 'default_hooks', 'env_cfg', 'experiment_name', 'launcher', 'load_from', 'log_level',
+    'log_processor', 'resume', 'test_cfg', 'test_dataloader', 'test_evaluator', 'visualizer', 'work_dir',
+}  # fmt: skip
+
+
+def get_random_state() -> dict[str, Any]:
+    """The state of Python's, numpy's and torch's generators of this process, that of its current GPU included."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        'python': random.getstate(),
+        'numpy': (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss),
+        'torch': torch.get_rng_state(),
+        'cuda': torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Set this process's generators to what :func:`get_random_state` returned; a GPU that was not there is left out."""
+    random.setstate(state['python'])
+    kind, keys, position, has_gauss, gauss = state['numpy']
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(state['torch'])
+    if state['cuda'] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'])
+
+
+def config_fingerprints(cfg: Config) -> dict[str, str]:
+    """A fingerprint of each top-level key of a config that may change what training computes.
+
+    The work directory, hooks that only log or save, and tests are left out.
+    """
+    content = {key: value for key, value in cfg.to_dict().items() if key not in _INCIDENTAL}
+    return {key: _fingerprint(value) for key, value in sorted(content.items())}
+
+
+def config_fingerprint(parts: dict[str, str]) -> str:
+    """One fingerprint of all that :func:`config_fingerprints` returned."""
+    return _fingerprint(parts)
+
+
+def differing_keys(saved: dict[str, str], current: dict[str, str]) -> list[str]:
+    """Keys of the config whose fingerprints differ, or which only one of the two has."""
+    return sorted(key for key in saved.keys() | current.keys() if saved.get(key) != current.get(key))
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes a step."""
+    return {
+        'mmmaskclip': __version__,
+        'mmengine': mmengine.__version__,
+        'torch': str(torch.__version__),
+        'numpy': np.__version__,
+        'python': platform.python_version(),
+    }
+
+
+def _fingerprint(value: Any) -> str:
+    # Types and functions in a config are told by their names, which do not change between processes.
+    text = json.dumps(value, sort_keys=True, default=lambda part: getattr(part, '__qualname__', type(part).__name__))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,357 @@
+"""The Runner of every run: it loses nothing when a run is interrupted and resumed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from torch.utils.data import DataLoader
+
+from mmmaskclip.engine.activation_checkpointing import turn_on_activation_checkpointing
+from mmmaskclip.engine.resume_check import check_resume
+from mmmaskclip.engine.run_state import (
+    config_fingerprint,
+    config_fingerprints,
+    differing_keys,
+    get_random_state,
+    set_random_state,
+    versions,
+)
+from mmmaskclip.registry import RUNNERS
+from mmmaskclip.utils.checkpoint import read_state_dict
+from mmmaskclip.utils.checkpoint_files import plain, read_checkpoint, write_checkpoint
+
+_META = 'mmmaskclip'
+_RANDOM = 'random_states'
+
+
+@RUNNERS.register_module()
+class ReliableRunner(Runner):
+    """mmengine's Runner whose resumed runs equal uninterrupted ones.
+
+    A checkpoint also holds the random generators of every rank (Python, numpy, torch, its GPU), the position in the
+    data and fingerprints of the config, and is written and read by :mod:`mmmaskclip.utils.checkpoint_files`: at once,
+    with a checksum, without running code from it. Of the workers' generators nothing is kept: the datasets of
+    mmmaskclip seed every sample by itself.
+
+    So that the generators depend on the training iterations alone, loaders draw the seeds of their workers from
+    generators of their own, and a validation leaves the generators as it found them.
+
+    ``meta['mmmaskclip']`` of a checkpoint has ``world_size``, ``batch_size`` (per rank), ``accumulative_counts``,
+    ``samples_seen`` (of all ranks), ``seed``, ``config_fingerprint``, ``config_parts`` and ``versions``.
+    """
+
+    _random_before_val: dict[str, Any] | None = None
+    _random_to_restore: dict[str, Any] | None = None
+    _resumed: dict[str, Any] | None = None
+    _resuming = False
+    _in_iteration = False
+    # Where the count of samples starts: before it, the run may have had another batch size.
+    _samples_before, _iterations_before = 0, 0
+
+    @property
+    def iterations_done(self) -> int:
+        """Iterations that have changed the model, that of which the hooks run just now included."""
+        return self.iter + self._in_iteration
+
+    @property
+    def at_step_boundary(self) -> bool:
+        """Whether the last iteration ended with an optimizer step: between two, a checkpoint loses gradients."""
+        wrapper = self.optim_wrapper
+        # Several optimizers are stepped by the model, which alone knows.
+        return isinstance(wrapper, OptimWrapperDict) or wrapper.should_update()
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """Call the hooks, with the random generators as they must be at that point."""
+        if fn_name == 'before_train_epoch' and self._random_to_restore is not None:
+            # Here, after all that only a start draws, and before the first sample is loaded.
+            set_random_state(self._random_to_restore)
+            self._random_to_restore = None
+        elif fn_name == 'before_val':
+            self._random_before_val = get_random_state()
+        elif fn_name == 'after_train_iter':
+            self._in_iteration = True
+        try:
+            super().call_hook(fn_name, **kwargs)
+        finally:
+            if fn_name == 'after_train_iter':
+                self._in_iteration = False
+        if fn_name == 'after_val' and self._random_before_val is not None:
+            set_random_state(self._random_before_val)
+            self._random_before_val = None
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Build a loader that leaves torch's generator alone, from which it would draw a seed in every epoch."""
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if isinstance(dataloader, dict) and loader.generator is None:
+            loader.generator = torch.Generator().manual_seed(seed or 0)
+        return loader
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = 'cpu',
+        strict: bool = False,
+        revise_keys: list = [(r'^module.', '')],  # noqa: B006 - as in the base class
+    ) -> dict[str, Any]:
+        """Load the weights of a checkpoint, without running code from it.
+
+        Args:
+            filename: A checkpoint, a ``.safetensors`` file, or the ``https://`` address of a checkpoint.
+            map_location: Unused: tensors come from the CPU, so that the device need not hold them twice.
+            strict: Refuse weights that are missing or left over. Defaults to False.
+            revise_keys: (pattern, replacement) for names of the weights.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is damaged or refers to what could run code.
+            RuntimeError: If ``strict`` and the weights do not fit.
+        """
+        checkpoint = _read(filename)
+        if self._resuming:
+            _check_complete(filename, checkpoint)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        _load_checkpoint_to_model(model, checkpoint, strict or self._resuming, revise_keys=revise_keys)
+        self._has_loaded = True
+        self._resumed = checkpoint if self._resuming else None
+        self.logger.info(f'Load checkpoint from {filename}')
+        return checkpoint
+
+    def train(self) -> torch.nn.Module:
+        """Train; the config's ``activation_checkpointing`` is ours, see ``turn_on_activation_checkpointing``."""
+        # mmengine's is reentrant, which DDP refuses where a block is used in two passes of one step.
+        if modules := self.cfg.pop('activation_checkpointing', None):
+            model = self.model.module if is_model_wrapper(self.model) else self.model
+            turn_on_activation_checkpointing(model, modules)
+        return super().train()
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: str | Callable = 'cpu',
+    ) -> None:
+        """Go on where a checkpoint was saved, exactly.
+
+        Args:
+            filename: The checkpoint.
+            resume_optimizer: Load the optimizer too. Defaults to True.
+            resume_param_scheduler: Load the schedules too. Defaults to True.
+            map_location: Unused, see :meth:`load_checkpoint`.
+
+        Raises:
+            RuntimeError: If its weights do not fit the model.
+            ValueError: If it holds only weights. See also :meth:`load_checkpoint`.
+        """
+        self._resuming = True
+        try:
+            super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
+        finally:
+            self._resuming = False
+        checkpoint, self._resumed = self._resumed, None
+        assert checkpoint is not None
+        meta = checkpoint['meta'].get(_META)
+        if meta is None:
+            self.logger.warning(
+                f"{filename} is of mmengine's own Runner and holds no random states: the run goes on from it, but what "
+                'drop path and dropout draw differs from an uninterrupted run.'
+            )
+            return
+        self._tell_differences(filename, meta)
+        check_resume(meta, self.train_loop)
+        self._samples_before, self._iterations_before = meta['samples_seen'], self.iter
+        states = checkpoint[_RANDOM]
+        if len(states) == self.world_size:
+            self._random_to_restore = states[self.rank]
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+        write: Callable[[str, dict], None] = write_checkpoint,
+    ) -> None:
+        """Save a checkpoint; all ranks call it, and the first writes.
+
+        Args:
+            out_dir: Folder.
+            filename: Name in it.
+            file_client_args: Must be None: only folders are written to.
+            save_optimizer: Also the optimizer. Defaults to True.
+            save_param_scheduler: Also the schedules. Defaults to True.
+            meta: Entries of ``meta``, of which ``epoch`` and ``iter`` say where a resumed run goes on.
+            by_epoch: Without them in ``meta``: save the end of an epoch, or of an iteration. Defaults to True.
+            backend_args: Must be None.
+            write: Called on the first rank with path and checkpoint. Defaults to
+                :func:`~mmmaskclip.utils.checkpoint_files.write_checkpoint`.
+
+        Raises:
+            OSError: On all ranks, if the file cannot be written, for example because the disk is full.
+            ValueError: If a storage backend is asked for.
+        """
+        if file_client_args or backend_args:
+            raise ValueError(
+                f'backend_args={backend_args or file_client_args}: checkpoints are written to folders only. Mount the '
+                'storage, and leave backend_args out.'
+            )
+        if meta is None:
+            meta = {}
+        meta.setdefault('epoch', self.epoch + 1 if by_epoch else self.epoch)
+        meta.setdefault('iter', self.iter if by_epoch else self.iter + 1)
+        checkpoint = self._collect(meta, save_optimizer, save_param_scheduler)
+        error: Exception | None = None
+        if is_main_process():
+            try:
+                self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+                write(os.path.join(out_dir, filename), self._plain(checkpoint))
+            except Exception as problem:  # raised below on every rank, so that none waits for another
+                error = problem
+        raise_everywhere(error)
+
+    def save_now(self, reason: str) -> str:
+        """Save a checkpoint of the iteration just done, from which the run can be resumed; all ranks call it.
+
+        Args:
+            reason: For the log, for example ``'SIGTERM'``.
+
+        Returns:
+            Its path.
+
+        Raises:
+            OSError: On all ranks, if it cannot be written.
+            RuntimeError: If the config has no ``ReliableCheckpointHook``.
+        """
+        from mmmaskclip.engine.hooks.checkpoint_hook import ReliableCheckpointHook
+
+        hooks = [hook for hook in self.hooks if isinstance(hook, ReliableCheckpointHook)]
+        if not hooks:
+            raise RuntimeError(
+                'The run cannot be saved: default_hooks.checkpoint is no ReliableCheckpointHook, as in default_runtime.'
+            )
+        return hooks[0].save_now(self, reason)
+
+    def _model_state(self) -> dict[str, Any]:
+        """Parameters and buffers of the whole model; all ranks call it."""
+        return (self.model.module if is_model_wrapper(self.model) else self.model).state_dict()
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        """State of the optimizer of the whole model; all ranks call it."""
+        return self.optim_wrapper.state_dict()
+
+    def _collect(self, meta: dict[str, Any], save_optimizer: bool, save_param_scheduler: bool) -> dict[str, Any]:
+        """All that a checkpoint holds, still in the hands of the run."""
+        meta.update(
+            cfg=self.cfg.pretty_text,
+            seed=self.seed,
+            experiment_name=self.experiment_name,
+            mmengine_version=versions()['mmengine'],
+            **{_META: self._describe(meta['iter'])},
+        )
+        if hasattr(self.train_dataloader.dataset, 'metainfo'):
+            meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
+        # A checkpoint saved by a validation goes on after it, where the generators are as before it.
+        checkpoint = {
+            'meta': meta,
+            'state_dict': self._model_state(),
+            'message_hub': self.message_hub.state_dict(),
+            _RANDOM: all_gather_object(self._random_before_val or get_random_state()),
+        }
+        if save_optimizer:
+            checkpoint['optimizer'] = self._optimizer_state()
+        if save_param_scheduler and self.param_schedulers is not None:
+            checkpoint['param_schedulers'] = (
+                {name: [one.state_dict() for one in several] for name, several in self.param_schedulers.items()}
+                if isinstance(self.param_schedulers, dict)
+                else [one.state_dict() for one in self.param_schedulers]
+            )
+        return checkpoint
+
+    def _describe(self, iterations: int) -> dict[str, Any]:
+        sampler = self.train_dataloader.batch_sampler
+        batch_size = getattr(sampler, 'batch_size', self.train_dataloader.batch_size)
+        since = (iterations - self._iterations_before) * (batch_size or 1) * self.world_size
+        parts = config_fingerprints(self.cfg)
+        return {
+            'world_size': self.world_size,
+            'batch_size': batch_size,
+            'accumulative_counts': getattr(self.optim_wrapper, '_accumulative_counts', 1),
+            'samples_seen': self._samples_before + since,
+            'seed': self.seed,
+            'config_fingerprint': config_fingerprint(parts),
+            'config_parts': parts,
+            'versions': versions(),
+        }
+
+    def _plain(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        left_out: list[str] = []
+        copied = plain(checkpoint, left_out)
+        if left_out:
+            self.logger.warning(
+                f'Left out of the checkpoint, because reading them could run code: {", ".join(left_out[:5])}'
+            )
+        return copied
+
+    def _tell_differences(self, filename: str, meta: dict[str, Any]) -> None:
+        if keys := differing_keys(meta['config_parts'], config_fingerprints(self.cfg)):
+            self.logger.warning(
+                f'The config differs from that of {filename} in {", ".join(keys)}: the run goes on with the new values '
+                'and not as the interrupted one would have.'
+            )
+        changed = {name: (meta['versions'].get(name), now) for name, now in versions().items()}
+        if told := [f'{name} {then}, now {now}' for name, (then, now) in changed.items() if then != now]:
+            self.logger.warning(f'{filename} was saved with {"; ".join(told)}: results may differ in the last digits.')
+
+
+def _check_complete(filename: str, checkpoint: dict[str, Any]) -> None:
+    meta = checkpoint.get('meta')
+    absent = [key for key in ('state_dict', 'optimizer', 'message_hub') if key not in checkpoint]
+    absent += [f'meta.{key}' for key in ('epoch', 'iter') if not isinstance(meta, dict) or key not in meta]
+    if absent:
+        raise ValueError(
+            f'{filename!r} has no {", ".join(absent)}: a run cannot be resumed from it. Start one from its weights, '
+            f'with load_from={filename!r} and without --resume.'
+        )
+
+
+def _read(filename: str) -> dict[str, Any]:
+    if filename.startswith(('http://', 'https://')):
+        return torch.hub.load_state_dict_from_url(filename, map_location='cpu', weights_only=True)
+    if filename.endswith('.safetensors'):
+        return {'state_dict': read_state_dict(filename), 'meta': {}}
+    checkpoint = read_checkpoint(filename)
+    if isinstance(checkpoint.get('meta'), dict):
+        # mmengine would execute it, as the text of a config in Python.
+        checkpoint['meta'].pop('config', None)
+    return checkpoint
+
+
+def raise_everywhere(error: Exception | None) -> None:
+    """Raise the error of the first rank on all ranks; others give None."""
+    told = [None if error is None else (isinstance(error, OSError), getattr(error, 'errno', None), str(error))]
+    broadcast_object_list(told)
+    if error is not None:
+        raise error
+    if told[0] is not None:
+        is_os_error, number, text = told[0]
+        raise OSError(number or errno.EIO, text) if is_os_error else RuntimeError(f'On rank 0: {text}')

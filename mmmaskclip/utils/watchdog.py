@@ -1,0 +1,189 @@
+"""Ends a process that makes no progress, with the reason, instead of letting it wait for ever."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from mmmaskclip.utils.exit_codes import HUNG
+
+# Nobody else uses it: Slurm sends SIGUSR1 and SIGUSR2 to every process of a job, and SIGABRT would leave core files.
+_DUMP_STACKS = signal.SIGVTALRM
+_GRACE = 10.0
+_RUNS = (Runner.train.__code__, Runner.val.__code__, Runner.test.__code__)
+
+
+class Watchdog:
+    """A thread that ends the process when one phase of the work takes longer than its limit.
+
+    The training thread may sit in a read, a collective or a lock when that happens, where no exception can reach it.
+    So the watchdog itself writes the stacks of all threads and of the workers of the data loader to ``folder``, says on
+    stderr and in the log which rank waited for what, and what the other ranks were doing, kills the workers and ends
+    the process with exit code 76. A thread that keeps Python's lock stops the watchdog too: then faulthandler dumps the
+    stacks to stderr and ends the process with 1.
+
+    Each rank leaves its phase in the store of the process group, through which the others name a rank that is gone.
+
+    Args:
+        folder: Where the stacks go, ``hang_rank0.txt`` and so on; made when needed.
+        rank: This process's.
+        world_size: Number of processes.
+
+    Attributes:
+        phase (str): What the process does now.
+    """
+
+    def __init__(self, folder: str | Path, rank: int = 0, world_size: int = 1) -> None:
+        self.phase = 'starting'
+        self.file = Path(folder) / f'hang_rank{rank}.txt'
+        self._rank, self._world_size = rank, world_size
+        self._begin, self._limit = time.monotonic(), float('inf')
+        self._tick = 1.0
+        self._stop = threading.Event()
+        self._store = _store() if world_size > 1 else None
+        self._watched = threading.get_ident()
+        self._thread = threading.Thread(target=self._watch, name='watchdog', daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch this thread, for as long as it is inside a Runner's ``train``, ``val`` or ``test``."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._stop.set()
+        self._thread.join()
+
+    def enter(self, phase: str, limit: float) -> None:
+        """Begin a phase of the work, which ends the one before.
+
+        Args:
+            phase: What is waited for, as a message can say it: "rank 1 waited for ...".
+            limit: Seconds it may take.
+        """
+        self.phase, self._begin, self._limit = phase, time.monotonic(), limit
+        self._tick = min(self._tick, limit / 4)
+
+    def others(self) -> str:
+        """What is known of the other ranks, one sentence each; empty with one process. Takes up to some seconds."""
+        if self._world_size == 1:
+            return ''
+        found: dict[int, str] = {}
+        # In a thread, because the store's host may be what is gone.
+        thread = threading.Thread(target=self._ask, args=(found,), daemon=True)
+        thread.start()
+        thread.join(_GRACE)
+        unknown = 'not known: the process that keeps the store of the process group does not answer'
+        ranks = (rank for rank in range(self._world_size) if rank != self._rank)
+        return ' '.join(f'Rank {rank}: {found.get(rank, unknown)}.' for rank in ranks)
+
+    def _watch(self) -> None:
+        self._publish(0)  # a rank that dies early has been here
+        # An error that ends the run calls no hook, and a notebook lives on after it.
+        while not self._stop.wait(self._tick) and self._in_runner():
+            waited = time.monotonic() - self._begin
+            self._publish(waited)
+            if waited > self._limit:
+                self._end(waited)
+            if self._limit < float('inf'):
+                faulthandler.dump_traceback_later(self._limit + _GRACE, file=sys.__stderr__ or 2, exit=True)
+        faulthandler.cancel_dump_traceback_later()
+
+    def _in_runner(self) -> bool:
+        frame = sys._current_frames().get(self._watched)
+        while frame is not None and frame.f_code not in _RUNS:
+            frame = frame.f_back
+        return frame is not None
+
+    def _publish(self, waited: float) -> None:
+        if self._store is None:
+            return
+        sign = {'at': time.time(), 'tick': self._tick, 'phase': self.phase, 'waited': waited}
+        sign |= {'host': socket.gethostname(), 'pid': os.getpid()}
+        try:
+            self._store.set(f'mmmaskclip/watchdog/{self._rank}', json.dumps(sign))
+        except RuntimeError:
+            # Its host is gone, and others() will say so.
+            self._store = None
+
+    def _ask(self, found: dict[int, str]) -> None:
+        before = self._signs()
+        # Clocks of machines differ; a sign that does not change is a sign of death on each.
+        time.sleep(3 * max([self._tick, *(sign['tick'] for sign in before.values())]))
+        after = self._signs()
+        for rank, sign in after.items():
+            who = f'process {sign["pid"]} on {sign["host"]}'
+            doing = f'waits {sign["waited"]:.0f} s for {sign["phase"]}'
+            alive = sign != before.get(rank)
+            found[rank] = (
+                f'alive, {doing} ({who})' if alive else f'DEAD or stopped ({who}); in its last sign it {doing}'
+            )
+
+    def _signs(self) -> dict[int, dict[str, Any]]:
+        store = _store()
+        if store is None:
+            return {}
+        names = {rank: f'mmmaskclip/watchdog/{rank}' for rank in range(self._world_size) if rank != self._rank}
+        return {rank: json.loads(store.get(name)) for rank, name in names.items() if store.check([name])}
+
+    def _end(self, waited: float) -> None:
+        # Whatever happens below, a lock of the log that the stuck thread holds included.
+        timer = threading.Timer(3 * _GRACE, os._exit, [HUNG])
+        timer.daemon = True
+        timer.start()
+        phase, limit = self.phase, self._limit
+        self._dump_stacks(f'rank {self._rank} waited {waited:.1f} s for {phase}')
+        message = (
+            f'HANG: rank {self._rank} of {self._world_size} waited {waited:.1f} s for {phase}; the limit is {limit:g} '
+            f's (WatchdogHook). {self.others()}\nThe stacks of its threads and of its data loader workers are in '
+            f'{self.file}. The process ends with code {HUNG}; --resume auto goes on from the newest checkpoint.'
+        )
+        print(message, file=sys.__stderr__, flush=True)
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        print_log(message, logger='current', level=logging.CRITICAL)
+        os._exit(HUNG)
+
+    def _dump_stacks(self, title: str) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.file, 'a', encoding='utf-8') as file:
+            file.write(f'\n=== {datetime.now():%Y-%m-%d %H:%M:%S} {title}. Threads of process {os.getpid()}:\n')
+            file.flush()
+            faulthandler.dump_traceback(file, all_threads=True)
+            for worker in multiprocessing.active_children():
+                file.write(f'\n--- child process {worker.pid} {worker.name}\n')
+                file.flush()
+                if worker.pid is not None:
+                    os.kill(worker.pid, _DUMP_STACKS)
+                    time.sleep(0.2)  # so that their texts do not mix
+
+
+def dump_stacks_on_request(file: Path) -> None:
+    """Let this process, a worker of the data loader, write its stacks to a file when the watchdog asks for them."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    faulthandler.register(_DUMP_STACKS, file=open(file, 'a'), all_threads=True)  # noqa: SIM115
+
+
+def _store() -> dist.Store | None:
+    """A connection of its own to the store of the process group: the training thread may block in the group's."""
+    if not dist.is_initialized():
+        return None
+    store: Any = dist.distributed_c10d._get_default_store()
+    try:
+        return store.clone()
+    except RuntimeError:
+        return None

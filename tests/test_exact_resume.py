@@ -1,0 +1,269 @@
+"""Runs killed at any point and resumed by the command line end as one that was never interrupted, bit for bit."""
+
+import faulthandler
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import tarfile
+from pathlib import Path
+
+import mmengine.runner.runner
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from PIL import Image
+
+from mmmaskclip.cli.train import main
+from mmmaskclip.engine.hooks.preemption_hook import kill_workers
+from mmmaskclip.registry import HOOKS
+from mmmaskclip.utils import checkpoint_files
+from mmmaskclip.utils.checkpoint_files import read_checkpoint
+from mmmaskclip.utils.setup_env import register_all_modules
+
+# Before the forks, which then need not.
+register_all_modules(init_default_scope=False)
+
+RUNTIME = Path(__file__).parents[1] / 'configs/_base_/default_runtime.py'
+PAIRS, BATCH, EPOCHS = 12, 2, 2
+ITERATIONS = EPOCHS * PAIRS // BATCH
+INTERVAL = 3
+
+
+@HOOKS.register_module()
+class RecordOfKeys(Hook):
+    """Writes down what was trained on, and kills the process after an iteration."""
+
+    priority = 'LOWEST'  # after the checkpoint hook
+
+    kill_at = None
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        with open(Path(runner.work_dir) / 'keys.txt', 'a') as file:
+            file.write(json.dumps([runner.iter, data_batch['key']]) + '\n')
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Twelve pairs: a csv file with images, and two shards."""
+    folder = tmp_path_factory.mktemp('data')
+    lines, tars = ['filepath,caption'], [tarfile.open(folder / f'{shard}.tar', 'w') for shard in '01']  # noqa: SIM115
+    for number in range(PAIRS):
+        image, buffer = np.random.default_rng(number).integers(0, 255, (40, 40, 3), dtype=np.uint8), io.BytesIO()
+        Image.fromarray(image).save(buffer, 'PNG')
+        (folder / f'{number}.png').write_bytes(buffer.getvalue())
+        lines.append(f'{number}.png,photo number {number}')
+        for extension, content in (('png', buffer.getvalue()), ('txt', f'photo number {number}'.encode())):
+            member = tarfile.TarInfo(f'{number:04d}.{extension}')
+            member.size = len(content)
+            tars[number * 2 // PAIRS].addfile(member, io.BytesIO(content))
+    for tar in tars:
+        tar.close()
+    (folder / 'pairs.csv').write_text('\n'.join(lines))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def write_config(data, tiny_model_cfg, distillation_cfg):
+    """A function that writes the config of a run with drop path and a teacher."""
+
+    def write(path, kind, workers, accumulate):
+        cfg = Config.fromfile(RUNTIME)
+        model = tiny_model_cfg(dict(contrast=dict(type='ImageTextContrast'), distillation=distillation_cfg('v1')))
+        model['image_encoder']['drop_path_rate'] = 0.5
+        model['text_encoder']['vocab_size'] = 49408
+        views = dict(image=[dict(type='torchvision/RandomResizedCrop', size=32)])
+        dataset = dict(type='ImageTextPairs', ann_file=str(data / 'pairs.csv'), views=views)
+        loader = dict(sampler=dict(type='DefaultSampler', shuffle=True))
+        if kind == 'shards':
+            dataset = dict(type='ImageTextShards', urls=str(data / '*.tar'), views=views, shuffle_buffer=3)
+            loader = {}
+        cfg.merge_from_dict(
+            dict(
+                model=model,
+                train_dataloader=dict(
+                    batch_size=BATCH,
+                    num_workers=workers,
+                    persistent_workers=workers > 0,
+                    collate_fn=dict(type='mmmaskclip.collate_image_text'),
+                    dataset=dataset,
+                    **loader,
+                ),
+                train_cfg=dict(type='PretrainLoop', max_epochs=EPOCHS),
+                optim_wrapper=dict(
+                    type='PretrainOptimWrapper',
+                    constructor='PretrainOptimWrapperConstructor',
+                    optimizer=dict(type='AdamW', lr=0.01, fused=True),
+                    accumulative_counts=accumulate,
+                ),
+                param_scheduler=[dict(type='CosineAnnealingLR', by_epoch=False, T_max=ITERATIONS)],
+                default_hooks=dict(checkpoint=dict(interval=INTERVAL, max_keep_ckpts=2)),
+                custom_hooks=[*cfg.custom_hooks, dict(type='RecordOfKeys')],
+            )
+        )
+        cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]
+        cfg.dump(path)
+
+    return write
+
+
+def _main(arguments, kill_at, prepare):
+    RecordOfKeys.kill_at = kill_at
+    # The versions of compilers are asked for in processes of their own.
+    mmengine.runner.runner.collect_env = dict
+    torch.set_num_threads(1)
+    if prepare is not None:
+        prepare()
+    main(arguments)
+    # What the run leaves to the end of the interpreter, which a fork does not reach.
+    kill_workers()
+
+
+def train(config, work_dir, kill_at=None, prepare=None):
+    """Train by the command line with ``--resume auto``, in a process of its own; returns whether it was killed."""
+    arguments = [str(config), '--work-dir', str(work_dir), '--resume', 'auto']
+    # pytest's own has a thread, for which faulthandler in the fork would wait.
+    faulthandler.cancel_dump_traceback_later()
+    # A fork, because importing everything anew takes longer than the run.
+    process = multiprocessing.get_context('fork').Process(target=_main, args=(arguments, kill_at, prepare))
+    process.start()
+    process.join(120)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        pytest.fail(f'the run in {work_dir} hangs')
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
+
+
+def result(work_dir):
+    """What two equal runs share: parameters, teacher, optimizer, schedules, random states, and the order of keys."""
+    checkpoint = read_checkpoint(work_dir / f'iter_{ITERATIONS}.pth')
+    names = ('state_dict', 'optimizer', 'param_schedulers', 'random_states')
+    keys = dict(map(json.loads, (work_dir / 'keys.txt').read_text().splitlines()))
+    return {name: checkpoint[name] for name in names} | {'keys': keys}
+
+
+def assert_same(found, expected, name=''):
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), name
+        for key, value in expected.items():
+            assert_same(found[key], value, f'{name}.{key}')
+    elif isinstance(expected, (list, tuple)):
+        assert len(found) == len(expected), name
+        for index, value in enumerate(expected):
+            assert_same(found[index], value, f'{name}.{index}')
+    elif isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), name
+    else:
+        assert found == expected, name
+
+
+def log_of(work_dir):
+    return max(work_dir.glob('*/*.log'), key=lambda path: path.stat().st_mtime_ns).read_text()
+
+
+@pytest.mark.parametrize(
+    ('kind', 'workers', 'accumulate'),
+    [('map', 0, 2), ('map', 2, 1), ('map', 2, 2), ('shards', 0, 1), ('shards', 0, 2), ('shards', 2, 1)],
+)
+def test_killed_twice_and_resumed_equals_uninterrupted(tmp_path, write_config, kind, workers, accumulate):
+    write_config(tmp_path / 'tiny.py', kind, workers, accumulate)
+    assert not train(tmp_path / 'tiny.py', tmp_path / 'whole')
+    # Inside the first epoch, and in the second with the newest checkpoint at the end of the first.
+    assert train(tmp_path / 'tiny.py', tmp_path / 'killed', kill_at=5)
+    assert train(tmp_path / 'tiny.py', tmp_path / 'killed', kill_at=8)
+    assert f'going on from {tmp_path}/killed/iter_6.pth' not in log_of(tmp_path / 'killed')
+    assert not train(tmp_path / 'tiny.py', tmp_path / 'killed')
+    assert f'going on from {tmp_path}/killed/iter_6.pth' in log_of(tmp_path / 'killed')
+    expected = result(tmp_path / 'whole')
+    assert_same(result(tmp_path / 'killed'), expected)
+    assert len(expected['keys']) == ITERATIONS
+    assert any('teacher' in name for name in expected['state_dict'])
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, write_config):
+    """Config of a run without workers, and the folder of that run."""
+    folder = tmp_path_factory.mktemp('whole')
+    write_config(folder / 'tiny.py', 'map', 0, 1)
+    assert not train(folder / 'tiny.py', folder / 'run')
+    return folder / 'tiny.py', folder / 'run'
+
+
+def _kill_in_write():
+    write, calls = checkpoint_files._HashedFile.write, []
+
+    def killing(file, data):
+        calls.append(None)
+        if checkpoint_files.Path(file._file.name).name.startswith('.iter_6') and len(calls) % 9 == 0:
+            file._file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(file, data)
+
+    checkpoint_files._HashedFile.write = killing
+
+
+def _kill_in_call(number):
+    """Kill at that call of fsync or replace in the second save."""
+    calls = []
+
+    def killing(function):
+        def called(*args):
+            if not calls and '.iter_6.pth.tmp' not in os.listdir(RUN[0]):
+                return function(*args)
+            calls.append(function)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args)
+
+        return called
+
+    os.fsync, os.replace = killing(os.fsync), killing(os.replace)
+
+
+RUN: list[Path] = []
+
+
+@pytest.mark.parametrize('point', ['in the data', 1, 3, 4, 5, 7])
+def test_killed_inside_a_save(tmp_path, whole, point):
+    config, expected = whole
+    RUN[:] = [tmp_path]
+    prepare = _kill_in_write if point == 'in the data' else lambda: _kill_in_call(point)
+    assert train(config, tmp_path, prepare=prepare)
+    # The second save is complete once its file has its name, which is the fourth call.
+    assert (tmp_path / 'iter_6.pth').exists() == (point in (5, 7))
+    assert not train(config, tmp_path)
+    assert f'going on from {tmp_path}/iter_{6 if point in (5, 7) else 3}.pth' in log_of(tmp_path)
+    assert_same(result(tmp_path), result(expected))
+    # Nothing of the save that was cut off is left, and of the rest only what retention keeps.
+    left = sorted(path.name for path in tmp_path.iterdir() if 'iter' in path.name)
+    assert left == ['iter_12.pth', 'iter_12.pth.sha256', 'iter_9.pth', 'iter_9.pth.sha256']
+
+
+@pytest.mark.parametrize('damage', ['truncated', 'flipped'])
+def test_damaged_newest_checkpoint_is_named_and_the_one_before_taken(tmp_path, whole, damage):
+    config, run = whole
+    shutil.copytree(run, tmp_path / 'run')
+    newest = tmp_path / 'run/iter_12.pth'
+    if damage == 'truncated':
+        os.truncate(newest, newest.stat().st_size - 1)
+    else:
+        with open(newest, 'r+b') as file:
+            file.seek(newest.stat().st_size // 2)
+            byte = file.read(1)[0]
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte ^ 4]))
+    assert not train(config, tmp_path / 'run')
+    told = [line for line in log_of(tmp_path / 'run').splitlines() if '--resume auto' in line]
+    assert 'WARNING' in told[0]
+    assert f'going on from {tmp_path}/run/iter_9.pth. DAMAGED, not used: {newest}' in told[0]
+    assert_same(result(tmp_path / 'run'), result(run))

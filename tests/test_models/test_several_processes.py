@@ -1,0 +1,398 @@
+"""Two and four gloo processes do what one process does: five steps of training, an epoch of data, an evaluation."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.runner import Runner
+from PIL import Image
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import Dataset
+
+from mmmaskclip.datasets import ImageTextShards
+from mmmaskclip.datasets.collate import collate_image_text
+from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
+from mmmaskclip.registry import MODELS
+from mmmaskclip.utils.setup_env import leave_processes, register_all_modules
+
+STEPS = 5
+BATCH = 8
+DATA_BATCH = 2
+DATA_SAMPLES = 30  # 15 for each of two processes, 7 for each of four with 2 left over: incomplete batches on both.
+COLOURS = ['red', 'green', 'blue', 'grey', 'black', 'white']
+
+
+def _objectives(distillation, folder) -> dict[str, dict]:
+    """Every objective that gathers, keeps statistics of a batch or means over parts of samples; contrast first."""
+    codewords = dict(num_prototypes=24)
+    contrast = dict(contrast=dict(type='ImageTextContrast'))
+    # SyncBN has no CPU kernel for several processes.
+    norms = dict(norm_cfg=dict(type='LN'), with_last_bn=False, with_avg_pool=False)
+    neck = dict(type='mmpretrain.NonLinearNeck', in_channels=32, hid_channels=32, out_channels=8, **norms)
+    prototypes = dict(type='PrototypeHead', in_channels=16, hidden_channels=32, bottleneck_channels=8, **codewords)
+    widths = dict(embed_dim=32, decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=2, mlp_ratio=2)
+    pixels = dict(type='mmpretrain.MAEPretrainDecoder', num_patches=16, patch_size=8, **widths)
+    small = dict(n_hid=8, n_blk_per_group=1, vocab_size=32)
+    tokenizer = dict(type='DALLETokenizer', encoder=small)
+    checkpoint = str(folder / 'dalle.pth')
+    torch.save(MODELS.build(tokenizer).encoder.state_dict(), checkpoint)
+    decoder = dict(type='TextDecoder', width=16, num_heads=2, depth=1, vocab_size=100)
+    late = dict(begin=0.0, end=1.0)
+    return {
+        'infonce': contrast,
+        'unicl': dict(contrast=dict(type='ImageTextContrast', loss=dict(type='UniCLLoss'))),
+        'sigmoid': dict(contrast=dict(type='ImageTextContrast', loss=dict(type='SigmoidLoss', init_bias=-3.0))),
+        'image contrast': dict(**contrast, simclr=dict(type='ImageContrast', head=neck)),
+        'regression': dict(**contrast, distillation=distillation('v1')),
+        'codewords': dict(**contrast, distillation=distillation('cvpr', weight=late)),
+        'shared target': dict(**contrast, distillation=distillation('v1', target='shared', loss_on='all')),
+        'local to global': dict(
+            contrast=dict(type='ImageTextContrast', images=('image', 'image_2')),
+            local=dict(type='LocalToGlobalDistillation', head=prototypes, loss=dict(type='CodewordLoss', **codewords)),
+        ),
+        'words': dict(**contrast, mlm=dict(type='MaskedLanguageModeling', decoder=decoder, weight=1.0)),
+        'pixels': dict(**contrast, mae=dict(type='PixelReconstruction', decoder=pixels, patch_size=8)),
+        'visual tokens': dict(
+            **contrast,
+            beit=dict(
+                type='VisualTokenPrediction',
+                tokenizer=dict(**tokenizer, checkpoint=checkpoint),
+                in_channels=32,
+                num_tokens=32,
+                mask=dict(type='RandomMask', ratio=0.4),
+            ),
+        ),
+    }
+
+
+def _make_batch(random_batch, step: int) -> dict:
+    """A batch with captions of different lengths, one of them without a word, and classes that lie on several ranks."""
+    batch = random_batch(BATCH, seed=10 * step)
+    for row, words in enumerate((5, 2, 3, 1, 4, 0, 3, 2)):
+        batch['tokens'][row, words + 1] = 99
+        batch['tokens'][row, words + 2 :] = 0
+    views = {
+        name: random_batch(BATCH, seed=10 * step + i)['image']
+        for i, name in enumerate(('augmented_1', 'augmented_2', 'image_2'), 1)
+    }
+    local = [random_batch(BATCH, seed=10 * step + i)['image'][..., :16, :16] for i in (4, 5)]
+    labels = torch.tensor([4, -1, 4, 2, 4, -1, 2, 3]).roll(step)
+    return batch | views | dict(local=torch.stack(local, dim=1), label=labels)
+
+
+def _share(batch: dict, rank: int, world_size: int) -> dict:
+    """The samples of a rank as its loader gives them: captions end with the longest of these."""
+    size = BATCH // world_size
+    own = {name: value[rank * size : (rank + 1) * size] for name, value in batch.items()}
+    longest = int(own['tokens'].argmax(dim=1).max()) + 1
+    return own | dict(tokens=own['tokens'][:, :longest])
+
+
+def _train(cfg: dict, batches: list[dict], wrap=lambda model: model) -> dict:
+    """Losses of all steps, gradients of the first, and everything that the model holds after the last."""
+    torch.manual_seed(1)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    wrapped = wrap(model)
+    # Plain steps: Adam's would turn the rounding of a gradient near zero into one of full size.
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1, momentum=0.9)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    losses, grads = [], {}
+    for step, batch in enumerate(batches):
+        model.set_progress(step / len(batches))
+        found = wrapped(mode='loss', **model.data_preprocessor(batch))
+        sum(found.values()).backward()
+        losses.append({name: value.detach().clone() for name, value in found.items()})
+        if not grads:
+            grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        optimizer.step()
+        optimizer.zero_grad()
+        model.after_optimizer_step()
+    return dict(losses=losses, grads=grads, start=start, end=model.state_dict())
+
+
+def _same_on_all_ranks(state: dict) -> dict[str, bool]:
+    """Which tensors have the same bits on every rank."""
+    own = {name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in state.items()}
+    by_rank: list = [None] * dist.get_world_size()
+    dist.all_gather_object(by_rank, own)
+    return {name: all(other[name] == digest for other in by_rank) for name, digest in own.items()}
+
+
+def _train_as_one_of_several(folder: Path) -> None:
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    results = {}
+    for name, (cfg, batches) in torch.load(folder / 'cases.pt', weights_only=False).items():
+        own = [_share(batch, rank, world_size) for batch in batches]
+        results[name] = _train(cfg, own, partial(DistributedDataParallel, gradient_as_bucket_view=True))
+        mean = torch.stack([value for losses in results[name]['losses'] for value in losses.values()]) / world_size
+        dist.all_reduce(mean)
+        values = iter(mean)
+        results[name]['losses'] = [{key: next(values) for key in losses} for losses in results[name]['losses']]
+        results[name]['same'] = _same_on_all_ranks(results[name]['end'])
+    if rank == 0:
+        torch.save(results, folder / f'training_{world_size}.pt')
+
+
+class Numbers(Dataset):
+    def __len__(self):
+        return DATA_SAMPLES
+
+    def __getitem__(self, index):
+        return {'key': f'{index:05d}'}
+
+
+def _write_shards(folder: Path) -> None:
+    folder.mkdir()
+    for shard, numbers in enumerate((range(7), range(7, 18), range(18, DATA_SAMPLES))):
+        with tarfile.open(folder / f'{shard}.tar', 'w') as tar:
+            for number in numbers:
+                picture = io.BytesIO()
+                Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(picture, 'PNG')
+                for extension, data in (('png', picture.getvalue()), ('txt', b'a caption')):
+                    member = tarfile.TarInfo(f'{number:05d}.{extension}')
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+
+
+def _read_epoch(dataset: Dataset, sampler: dict | None, workers: int) -> list[list[str]]:
+    """Sample names of the second epoch, by rank."""
+    loader = Runner.build_dataloader(
+        dict(
+            dataset=dataset,
+            batch_size=DATA_BATCH,
+            sampler=sampler,
+            num_workers=workers,
+            collate_fn=collate_image_text,
+            drop_last=True,
+        )
+    )
+    order = loader.dataset if sampler is None else loader.sampler
+    order.begin_epoch(epoch=1, seed=3, batch_size=DATA_BATCH)
+    own = [key.split('/')[-1] for batch in loader for key in batch['key']]
+    assert len(own) == DATA_BATCH * len(loader)
+    by_rank: list = [None] * dist.get_world_size()
+    dist.all_gather_object(by_rank, own)
+    return by_rank
+
+
+def _read_as_one_of_several(folder: Path) -> None:
+    views = {'image': [{'type': 'torchvision/Resize', 'size': 8}]}
+    seen = {}
+    for workers in (0, 2):
+        shards = ImageTextShards(str(folder / 'shards' / '*.tar'), views=views, shuffle_buffer=5)
+        seen[f'shards {workers}'] = _read_epoch(shards, None, workers)
+        seen[f'map-style {workers}'] = _read_epoch(Numbers(), dict(type='ResumableSampler'), workers)
+    if dist.get_rank() == 0:
+        (folder / f'data_{dist.get_world_size()}.json').write_text(json.dumps(seen))
+
+
+class Scenes(Dataset):
+    """Random images of few grey levels, with captions, a label or a mask; an odd number, so that tails are uneven."""
+
+    def __init__(self, num_samples: int, field: str, seed: int = 0):
+        self.num_samples, self.field, self.seed = num_samples, field, seed
+
+    def __len__(self):
+        return self.num_samples
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(1000 * self.seed + index)
+        grey = torch.randint(6, (4, 4), generator=generator)
+        image = (grey * 40).repeat_interleave(8, 0).repeat_interleave(8, 1).expand(3, 32, 32)
+        values = dict(
+            # No two alike: rounding would decide between them.
+            tokens=[torch.tensor([1, 5 + i + 10 * index, 49407], dtype=torch.int32) for i in range(1 + index % 3)],
+            label=int(grey.sum()) // 4 % 6,
+            mask=grey.to(torch.uint8).repeat_interleave(8, 0).repeat_interleave(8, 1),
+        )
+        return {'image': image.to(torch.uint8), self.field: values[self.field], 'key': f'{index}'}
+
+
+def _evaluate(model_cfg: dict, work_dir: Path, launcher: str = 'none') -> dict[str, float]:
+    def test(num_samples, field):
+        return dict(
+            dataset=Scenes(num_samples, field),
+            batch_size=2,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=collate_image_text,
+        )
+
+    def train(field):
+        return dict(dataset=Scenes(15, field, seed=1), batch_size=4)
+
+    cfg = Config(dict(launcher=launcher))
+    if launcher != 'none':
+        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+    names = dict(classes=COLOURS, templates=['a {}'])
+    linear = dict(num_classes=6, steps=4, batch_size=64)
+    return Runner(
+        model=model_cfg,
+        work_dir=str(work_dir),
+        experiment_name=work_dir.name,
+        default_scope='mmmaskclip',
+        launcher=launcher,
+        randomness=dict(seed=0),
+        log_level='ERROR',
+        val_dataloader=dict(
+            classification=test(11, 'label'),
+            retrieval=test(7, 'tokens'),
+            segmentation=test(5, 'mask'),
+            knn=test(7, 'label'),
+            linear=test(5, 'mask'),
+        ),
+        val_evaluator=dict(
+            classification=dict(type='ZeroShotClassification', **names),
+            retrieval=dict(type='RetrievalRecall', topk=(1, 3)),
+            segmentation=dict(type='ZeroShotSegmentation', **names),
+            knn=dict(type='KNNClassification', train_dataloader=train('label'), k=4),
+            linear=dict(type='LinearSegmentationProbe', train_dataloader=train('mask'), **linear),
+        ),
+        val_cfg=dict(type=EvaluationLoop),
+        cfg=cfg,
+    ).val()
+
+
+def _evaluate_as_one_of_several(folder: Path) -> None:
+    model_cfg = json.loads((folder / 'model.json').read_text())
+    metrics = _evaluate(model_cfg, folder / f'work_{dist.get_world_size()}', 'pytorch')
+    (folder / f'metrics_{dist.get_world_size()}_{dist.get_rank()}.json').write_text(json.dumps(metrics))
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory, request):
+    """Where the processes find what to do."""
+    folder = tmp_path_factory.mktemp('several_processes')
+    model, distillation, random_batch = (
+        request.getfixturevalue(name) for name in ('tiny_model_cfg', 'distillation_cfg', 'random_batch')
+    )
+    register_all_modules(init_default_scope=False)
+    batches = [_make_batch(random_batch, step) for step in range(STEPS)]
+    cases = {name: (model(chosen), batches) for name, chosen in _objectives(distillation, folder).items()}
+    torch.save(cases, folder / 'cases.pt')
+    cfg = model()
+    cfg['text_encoder']['vocab_size'] = 49408
+    (folder / 'model.json').write_text(json.dumps(cfg))
+    _write_shards(folder / 'shards')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def one(folder):
+    """Training results of one process by case."""
+    return {name: _train(*case) for name, case in torch.load(folder / 'cases.pt', weights_only=False).items()}
+
+
+@pytest.fixture(scope='module')
+def finished(folder):
+    """Two processes have run, and then four."""
+    subprocess.run([sys.executable, __file__, str(folder)], check=True, timeout=300)
+
+
+@pytest.fixture(scope='module', params=[2, 4])
+def world_size(finished, request):
+    """Number of processes whose results a test looks at."""
+    return request.param
+
+
+@pytest.fixture(scope='module')
+def several(folder, world_size):
+    """Training results of several processes by case."""
+    return torch.load(folder / f'training_{world_size}.pt')
+
+
+CASES = [
+    'infonce', 'unicl', 'sigmoid', 'image contrast', 'regression', 'codewords',
+    'shared target', 'local to global', 'words', 'pixels', 'visual tokens',
+]  # fmt: skip
+
+
+def _assert_equal(found: dict, expected: dict, what: str) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        # Of the size of the whole tensor, because sums over ranks round differently where terms cancel.
+        bound = 1e-4 * float(value.abs().max()) + 1e-7
+        torch.testing.assert_close(
+            found[name], value, rtol=1e-4, atol=bound, msg=lambda m, n=name: f'{what} of {n}: {m}'
+        )
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_five_steps_equal_those_of_one_process_with_the_whole_batch(one, several, case):
+    expected, found = one[case], several[case]
+    for step, (own, reference) in enumerate(zip(found['losses'], expected['losses'], strict=True)):
+        _assert_equal(own, reference, f'step {step}, loss')
+    _assert_equal(found['grads'], expected['grads'], 'gradient')
+    _assert_equal(found['end'], expected['end'], 'final value')
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_the_steps_are_large_enough_to_tell(one, case):
+    start, end = one[case]['start'], one[case]['end']
+    trained = one[case]['grads']
+    moved = [float((end[name] - start[name]).abs().max() / end[name].abs().max().clamp(min=1e-3)) for name in trained]
+    assert max(moved) > 0.05
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_teacher_centre_and_student_have_the_same_bits_on_all_ranks(several, case):
+    assert not [name for name, same in several[case]['same'].items() if not same]
+    teachers = [name for name in several[case]['same'] if name.startswith('teacher')]
+    assert bool(teachers) == (case in ('regression', 'codewords', 'local to global'))
+
+
+@pytest.mark.parametrize('dataset', ['shards 0', 'shards 2', 'map-style 0', 'map-style 2'])
+def test_an_epoch_sees_every_sample_at_most_once_and_leaves_out_only_what_fills_no_batch(folder, world_size, dataset):
+    by_rank = json.loads((folder / f'data_{world_size}.json').read_text())[dataset]
+    seen = [key for keys in by_rank for key in keys]
+    assert len(seen) == len(set(seen))
+    batches = DATA_SAMPLES // world_size // DATA_BATCH
+    assert [len(keys) for keys in by_rank] == [batches * DATA_BATCH] * world_size
+    assert set(seen) <= {f'{number:05d}' for number in range(DATA_SAMPLES)}
+
+
+def test_evaluation_equals_that_of_one_process(folder, world_size):
+    expected = _evaluate(json.loads((folder / 'model.json').read_text()), folder / f'one_{world_size}')
+    assert {name.split('/')[0] for name in expected} == {
+        'classification', 'retrieval', 'segmentation', 'knn', 'linear'
+    }  # fmt: skip
+    for rank in range(world_size):
+        found = json.loads((folder / f'metrics_{world_size}_{rank}.json').read_text())
+        assert found == pytest.approx(expected)
+
+
+def _run_as_one_of_several(folder: Path, rank: int, world_size: int) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(rank))  # The Runner reads them.
+    store = f'file://{folder}/store_{world_size}'
+    dist.init_process_group('gloo', init_method=store, rank=rank, world_size=world_size)
+    _train_as_one_of_several(folder)
+    _read_as_one_of_several(folder)
+    _evaluate_as_one_of_several(folder)
+    leave_processes()
+
+
+if __name__ == '__main__':
+    torch.set_num_threads(1)
+    register_all_modules()
+    # Forked, because seconds of imports in each of them would be most of the test.
+    context = torch.multiprocessing.get_context('fork')
+    for count in (2, 4):
+        arguments = [(Path(sys.argv[1]), rank, count) for rank in range(count)]
+        processes = [context.Process(target=_run_as_one_of_several, args=given) for given in arguments]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        if any(process.exitcode for process in processes):
+            sys.exit(1)

@@ -1,0 +1,76 @@
+import hashlib
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmmaskclip.registry import MODELS
+from mmmaskclip.utils.checkpoint import load_weights, read_state_dict
+from mmmaskclip.utils.checkpoint_files import write_checkpoint
+from mmmaskclip.utils.image_tower_weights import load_image_tower
+
+safetensors = pytest.importorskip('safetensors')
+TOOL = Path(__file__).parents[2] / 'tools/model_converters/publish_model.py'
+
+
+@pytest.fixture
+def publish():
+    spec = importlib.util.spec_from_file_location('publish_model', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda *arguments: module.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def model(tiny_model_cfg):
+    model = MODELS.build(tiny_model_cfg())
+    model.init_weights()
+    return model
+
+
+@pytest.fixture
+def checkpoint(tmp_path, model):
+    write_checkpoint(
+        tmp_path / 'iter_9.pth', {'state_dict': model.state_dict(), 'optimizer': {'m': torch.ones(9)}, 'meta': {}}
+    )
+    return tmp_path / 'iter_9.pth'
+
+
+def test_published_model_is_the_model_without_the_rest(publish, checkpoint, model, tiny_model_cfg, capsys):
+    target = checkpoint.parent / 'out/model.safetensors'
+    publish(checkpoint, target)
+    assert f'sha256 {hashlib.sha256(target.read_bytes()).hexdigest()}' in capsys.readouterr().out
+    assert os.listdir(target.parent) == ['model.safetensors']
+    with safetensors.safe_open(target, 'pt') as file:
+        assert file.metadata()['source'] == 'iter_9.pth'
+    other = MODELS.build(tiny_model_cfg())
+    load_weights(other, target)
+    torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
+
+
+def test_image_tower_alone(publish, checkpoint, model, tiny_model_cfg):
+    target = checkpoint.parent / 'tower.safetensors'
+    publish(checkpoint, target, '--image-tower')
+    assert all(name.startswith('image_encoder.') for name in read_state_dict(target))
+    tower = MODELS.build(tiny_model_cfg()).image_encoder
+    report = load_image_tower(tower, target)
+    assert not report.missing
+    torch.testing.assert_close(tower.state_dict(), model.image_encoder.state_dict(), rtol=0, atol=0)
+
+
+def test_mistakes_are_named(publish, checkpoint, capsys):
+    folder = checkpoint.parent
+    write_checkpoint(folder / 'other.pth', {'state_dict': {'backbone.weight': torch.ones(1)}, 'meta': {}})
+    write_checkpoint(folder / 'broken.pth', {'state_dict': {'weight': torch.ones(1000)}, 'meta': {}})
+    os.truncate(folder / 'broken.pth', 3000)
+    for arguments, message in [
+        ((checkpoint, folder / 'model.pth'), 'must end in .safetensors'),
+        ((folder / 'broken.pth', folder / 'a.safetensors'), 'do not match their checksum'),
+        ((folder / 'other.pth', folder / 'a.safetensors', '--image-tower'), 'no weights image_encoder.*'),
+    ]:
+        with pytest.raises(SystemExit):
+            publish(*arguments)
+        assert message in capsys.readouterr().err
+    assert not (folder / 'a.safetensors').exists()

@@ -1,0 +1,81 @@
+"""Publish the weights of a checkpoint as safetensors, of which reading cannot run code.
+
+python tools/model_converters/publish_model.py work_dirs/clip/vitb16_cc3m/iter_9000.pth clip_vitb16_cc3m.safetensors
+python tools/model_converters/publish_model.py iter_9000.pth tower.safetensors --image-tower
+
+Optimizer, schedules and log are left out. Both files are read by tools/test.py and by init_cfg of the image tower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from mmmaskclip.utils.checkpoint import read_state_dict
+from mmmaskclip.utils.checkpoint_files import verify_checkpoint
+from mmmaskclip.version import __version__
+
+_TOWER = 'image_encoder.'
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the file and print its SHA-256."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('source', type=Path, help='checkpoint of a run')
+    parser.add_argument('target', type=Path, help='.safetensors file to write')
+    parser.add_argument(
+        '--image-tower', action='store_true', help=f'only the image tower, whose names begin with {_TOWER}'
+    )
+    args = parser.parse_args(argv)
+    if args.target.suffix != '.safetensors':
+        parser.error(f'{args.target}: the name must end in .safetensors')
+    problem = verify_checkpoint(args.source)
+    if problem:
+        parser.error(f'{args.source}: {problem}')
+    weights = read_state_dict(args.source)
+    if args.image_tower:
+        weights = {name: value for name, value in weights.items() if name.startswith(_TOWER)}
+        if not weights:
+            parser.error(f'{args.source} holds no weights {_TOWER}*: leave --image-tower out')
+    digest = publish(weights, args.target, args.source.name)
+    print(f'{len(weights)} tensors: {args.target}\nsha256 {digest}')
+
+
+def publish(weights: dict[str, Tensor], target: Path, source: str) -> str:
+    """Write tensors to a safetensors file that is whole or not there.
+
+    Args:
+        weights: Tensors by name.
+        target: The file; its folder is made if need be.
+        source: Name of the checkpoint, for the file's metadata.
+
+    Returns:
+        The file's SHA-256.
+
+    Raises:
+        ImportError: If safetensors is not installed.
+    """
+    try:
+        from safetensors.torch import save_file
+    except ImportError as error:
+        raise ImportError('Publishing needs a package: pip install safetensors') from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f'.{target.name}.tmp')
+    # Copies, because the format has no tensors that share memory, such as tied weights.
+    tensors = {name: value.contiguous().clone() for name, value in weights.items()}
+    try:
+        save_file(tensors, temporary, metadata={'format': 'pt', 'source': source, 'mmmaskclip': __version__})
+        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return digest
+
+
+if __name__ == '__main__':
+    main()
