@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
@@ -131,6 +135,15 @@ class ReliableRunner(Runner):
         self._resumed = checkpoint if self._resuming else None
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+    @classmethod
+    def from_cfg(cls, cfg: Config | ConfigDict | dict) -> ReliableRunner:
+        """Build a Runner; a second one of the same name waits for the next second."""
+        # mmengine names a run by the second it starts in, and runs of one name in one process share log and history.
+        stem = cfg.get('experiment_name') or Path(getattr(cfg, 'filename', None) or '').stem
+        while MessageHub.check_instance_created(f'{stem}_{time.strftime("%Y%m%d_%H%M%S")}'.lstrip('_')):
+            time.sleep(0.05)
+        return super().from_cfg(cfg)
 
     def train(self) -> torch.nn.Module:
         """Train; the config's ``activation_checkpointing`` is ours, see ``turn_on_activation_checkpointing``."""

@@ -3,8 +3,8 @@ import re
 NUMBER = r'-?[\d.]+(?:e[-+]\d+)?'
 LINE = (
     r'Epoch \[1/2\]\[4/8\]  eta: \d+:\d\d:\d\d  loss: N  square_loss: N  batch_mean: N  grad_norm: N  '
-    r'temperature: 0\.07  teacher_momentum: 0\.99912  skipped_steps: 0  lr: 1\.000e-02  step_time: N s  images_per_second: N  '
-    r'data_share: N%  memory: \d+ MB  skipped: \d+'
+    r'temperature: 0\.07  teacher_momentum: 0\.99912  skipped_steps: 0  lr: 1\.000e-02  step_time: N s  '
+    r'images_per_second: N  data_share: N%  memory: \d+ MB  skipped: \d+'
 ).replace('N', NUMBER)
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def test_train_and_test_in_two_processes(run_tool, tmp_path, monkeypatch):
         (['tools/dist_test.sh', TINY, 'none'], {}, 'Usage: '),
         (['tools/slurm_train.sh', 'partition', 'job', TINY], {}, 'Usage: '),
         (['tools/slurm_test.sh', 'partition', 'job', TINY], {}, 'Usage: '),
+        (['tools/slurm_requeue.sh', TINY], {}, 'Usage: '),
     ],
 )
 def test_shell_tools_refuse_with_the_reason(run_tool, command, environment, message):
@@ -88,3 +90,21 @@ def test_slurm_asks_for_one_process_per_gpu(run_tool, tmp_path):
         '--kill-on-bad-exit=1', 'python', '-u', 'tools/train.py', 'c.py', '--work-dir', 'w', '--resume', '--launcher',
         'slurm',
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(('code', 'requeued'), [(0, False), (75, True), (1, False)])
+def test_slurm_puts_a_job_that_was_saved_into_the_queue_again(run_tool, tmp_path, code, requeued):
+    for name, script in (('srun', f'echo "srun $@"; exit {code}'), ('scontrol', 'echo "scontrol $@"')):
+        (tmp_path / name).write_text(f'#!/bin/sh\n{script}\n')
+        (tmp_path / name).chmod(0o755)
+    done = run_tool(
+        'tools/slurm_requeue.sh',
+        TINY,
+        'work',
+        code=0 if requeued else code,
+        PATH=f'{tmp_path}:{os.environ["PATH"]}',
+        SLURM_JOB_ID='17',
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0] == f'srun python -u tools/train.py {TINY} --work-dir work --resume auto --launcher slurm'
+    assert lines[1:] == (['scontrol requeue 17'] if requeued else [])
