@@ -1,6 +1,7 @@
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,5 +107,5 @@ def test_slurm_puts_a_job_that_was_saved_into_the_queue_again(run_tool, tmp_path
         SLURM_JOB_ID='17',
     )
     lines = done.stdout.splitlines()
-    assert lines[0] == f'srun python -u tools/train.py {TINY} --work-dir work --resume auto --launcher slurm'
+    assert lines[0] == f'srun {sys.executable} -u tools/train.py {TINY} --work-dir work --resume auto --launcher slurm'
     assert lines[1:] == (['scontrol requeue 17'] if requeued else [])
