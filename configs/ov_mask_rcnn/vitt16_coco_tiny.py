@@ -3,8 +3,8 @@
 python tools/train.py configs/ov_mask_rcnn/vitt16_coco_tiny.py
 
 A check that it learns, not a benchmark. From a MaskCLIP v1 of Flickr8k: loss 25.4 to 1.4, box AP of the base classes,
-whose boxes it has seen, 9.0 (AP50 14.9); of the novel ones, of which it knows only the names, 0.0 (2026-11-23, one core,
-22 minutes beside other work). Sizes and schedule are ours.
+whose boxes it has seen, 9.0 (AP50 14.9); of the novel ones, of which it knows only the names, 0.0 (2026-11-23, one
+core, 22 minutes beside other work). Sizes and schedule are ours.
 """
 
 _base_ = './vitb16_coco_48_17.py'
