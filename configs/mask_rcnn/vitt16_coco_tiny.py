@@ -6,8 +6,8 @@ python tools/train.py configs/mask_rcnn/vitt16_coco_tiny.py \
 A check that everything works, not a benchmark. From a MaskCLIP v1 of Flickr8k: loss 8.1 to 0.8, box AP 62.0 and mask
 AP 25.6 on the training images, from random init 58.4 and 28.5 (2026-11-23, one core each, 26 to 31 minutes beside other
 work; docs/results.md). The recipe is that of vitb16_coco_1x.py; ours are the sizes, 2 images per step, a higher
-learning rate, a shorter warm-up, the same steps of the schedule (2/3 and 11/12 of the run), and no flips, which only make 80
-images harder to memorize. From random init: model.backbone.init_cfg=None.
+learning rate, a shorter warm-up, the same steps of the schedule (2/3 and 11/12 of the run), and no flips, which only
+make 80 images harder to memorize. From random init: model.backbone.init_cfg=None.
 """
 
 _base_ = [
