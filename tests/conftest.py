@@ -7,6 +7,9 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
+# Before any test module imports mmpretrain, which would leave mmdet without operators.
+import mmmaskclip  # noqa: F401
+
 # One thread each: results do not depend on the machine, and tests do not fight over cores.
 torch.set_num_threads(1)
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import webdataset
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmpretrain.models import MAEPretrainDecoder
 from PIL import Image
 
@@ -58,10 +59,12 @@ def _parts(module):
 
 @pytest.fixture(scope='module', autouse=True)
 def registered():
+    # As tests/conftest.py does for each test: the default scope of this file must not reach the next.
+    before = DefaultScope._instance_dict.copy()
     register_all_modules()
     yield
-    # DeiT's Runner leaves mmpretrain's scope behind.
-    register_all_modules()
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
 
 
 @pytest.mark.parametrize('path', RUNS, ids=_name)

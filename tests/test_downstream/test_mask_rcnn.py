@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import PARAM_SCHEDULERS
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 
 from mmmaskclip.cli.test import main as evaluate
 from mmmaskclip.cli.train import main as train
@@ -68,7 +68,8 @@ def load(path):
 
 
 def build(cfg):
-    model = MODELS.build(cfg.model)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model)
     model.init_weights()
     return model
 

@@ -33,8 +33,8 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 
 from mmmaskclip.cli.config import load_config
-from mmmaskclip.cli.train import find_newest_checkpoint
 from mmmaskclip.utils.budget import decisive_settings, differences, evaluation_settings, fingerprint, set_epochs
+from mmmaskclip.utils.checkpoint_files import newest_verified
 from mmmaskclip.utils.comparison import (
     draw_bars,
     format_table,
@@ -324,7 +324,7 @@ class Comparison:
         self.processes.finish(
             self.processes.start('mmmaskclip.cli.train', config, *run, '--resume', 'auto', log=log), log
         )
-        checkpoint = find_newest_checkpoint(str(folder))
+        checkpoint, _ = newest_verified(folder)
         if checkpoint is None:
             raise RunFailed(f'it left no checkpoint: set default_hooks.checkpoint in the config (see {log})')
         partial, log = folder / 'metrics.partial.json', folder / 'test.log'
