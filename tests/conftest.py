@@ -20,12 +20,11 @@ def _seed():
 
 
 @pytest.fixture(autouse=True)
-def _scope():
-    """A Runner makes its config's scope the default for the rest of the process; here, for the rest of the test."""
-    before = DefaultScope._instance_dict.copy()
+def _no_scope():
+    """A Runner makes its config's scope the default for the rest of the process, in the fixtures of a module too."""
+    DefaultScope._instance_dict.clear()
     yield
     DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture(scope='session')

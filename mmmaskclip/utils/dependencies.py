@@ -57,6 +57,7 @@ DETECTION = (Dependency('onedl-mmdetection', '>=3.4,<4', 'the first release of t
 TESTS = (
     *DETECTION,
     Dependency('pytest', '>=8', 'older ones have not been tried'),
+    Dependency('pytest-timeout', '>=2.3', 'older ones have not been tried'),
     Dependency('open_clip_torch', '>=2.24', 'the reference for parity; older ones have not been tried'),
     Dependency('ruff', '>=0.6', 'the lint rules in pyproject.toml'),
     Dependency('mypy', '>=1.8', 'type checks'),

@@ -93,6 +93,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         self._publish(0)  # a rank that dies early has been here
+        armed = False
         # An error that ends the run calls no hook, and a notebook lives on after it.
         while not self._stop.wait(self._tick) and self._in_runner():
             waited = time.monotonic() - self._begin
@@ -101,7 +102,9 @@ class Watchdog:
                 self._end(waited)
             if self._limit < float('inf'):
                 faulthandler.dump_traceback_later(self._limit + _GRACE, file=sys.__stderr__ or 2, exit=True)
-        faulthandler.cancel_dump_traceback_later()
+                armed = True
+        if armed:  # there is one timer in a process, and it may be another's
+            faulthandler.cancel_dump_traceback_later()
 
     def _in_runner(self) -> bool:
         frame = sys._current_frames().get(self._watched)
