@@ -3,8 +3,6 @@
 import ast
 import json
 import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -13,13 +11,14 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from ranks import run_ranks
 
 from mmmaskclip.cli import test as cli_test
 from mmmaskclip.cli import train as cli_train
 from mmmaskclip.engine import ReliableRunner
 from mmmaskclip.models.backbones.vision_transformer import ARCHITECTURES
 from mmmaskclip.registry import METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
-from mmmaskclip.utils.setup_env import register_all_modules
+from mmmaskclip.utils.setup_env import register_all_modules, setup_processes
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
@@ -248,8 +247,7 @@ def test_two_processes_evaluate_with_the_same_statistics(cifar10, tmp_path):
     cfg = shrink('linear_probe/vitt16_cifar10.py', cifar10)
     cfg.train_dataloader.batch_size = cfg.val_dataloader.batch_size = 20
     cfg.dump(tmp_path / 'config.json')
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', __file__]
-    subprocess.run([*command, str(tmp_path)], check=True, timeout=300, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    run_ranks(train_as_one_of_two, tmp_path)
     states = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
     assert {'neck.1.bn.running_var', 'head.fc.weight', 'backbone.cls_token'} < set(states[0])
     assert [name for name, value in states[0].items() if not torch.equal(value, states[1][name])] == []
@@ -259,19 +257,9 @@ def test_two_processes_evaluate_with_the_same_statistics(cifar10, tmp_path):
 
 
 def train_as_one_of_two(folder: Path) -> None:
-    from mmmaskclip.utils.setup_env import setup_processes
-
-    torch.set_num_threads(1)
     cfg = Config.fromfile(folder / 'config.json')
     cfg.update(launcher='pytorch', work_dir=str(folder / 'run'))
     setup_processes(cfg)
     runner = ReliableRunner.from_cfg(cfg)
     runner.train()
     torch.save(runner.model.module.state_dict(), folder / f'{os.environ["RANK"]}.pth')
-
-
-if __name__ == '__main__':
-    from mmmaskclip.utils.setup_env import leave_processes
-
-    train_as_one_of_two(Path(sys.argv[1]))
-    leave_processes()

@@ -1,10 +1,6 @@
 """Mask R-CNN: the configs hold the supplement's recipe, and train and test on real images by the command line."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
+from ranks import run_ranks
 
 from mmmaskclip.cli.test import main as evaluate
 from mmmaskclip.cli.train import main as train
@@ -202,16 +199,9 @@ def test_two_processes_train_and_predict_what_one_does(data_root, tmp_path):
             *(f'{each}_evaluator.ann_file={data_root}/coco_tiny/{ANNOTATIONS}' for each in ('val', 'test')),
         ]  # fmt: skip
 
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = str(free.getsockname()[1])
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHON': sys.executable, 'PORT': port}
-    done = subprocess.run(
-        [str(ROOT / 'tools/dist_train.sh'), str(TINY), '2', *options('two', 'val')],
-        cwd=ROOT, env=env, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert 'Epoch(train) [1][1/1]' in done.stdout.replace('  ', ' ')
+    run_ranks(train, [str(TINY), '--launcher', 'pytorch', *options('two', 'val')])
+    log = next((tmp_path / 'two').glob('*/*.log')).read_text()
+    assert 'Epoch(train) [1][1/1]' in log.replace('  ', ' ')
 
     evaluate([str(TINY), str(tmp_path / 'two/epoch_1.pth'), *options('one', 'test')])
 

@@ -2,19 +2,18 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from ranks import run_ranks
 from torch.utils.data import Dataset
 
 from mmmaskclip.datasets.collate import collate_image_text
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
-from mmmaskclip.utils.setup_env import leave_processes, register_all_modules, setup_processes
+from mmmaskclip.utils.setup_env import register_all_modules, setup_processes
 
 
 class Samples(Dataset):
@@ -67,10 +66,8 @@ def make_runner(model_cfg, work_dir, launcher='none'):
 
 
 def test_two_processes_give_the_metrics_of_one(tmp_path, tiny_model_cfg):
-    (tmp_path / 'model.json').write_text(json.dumps(tiny_model_cfg()))
+    run_ranks(evaluate_as_one_of_two, tiny_model_cfg(), tmp_path)
     register_all_modules()
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', __file__]
-    subprocess.run([*command, str(tmp_path)], check=True, timeout=300)
     expected = make_runner(tiny_model_cfg(), tmp_path / 'one').val()
     assert set(expected) == {'knn/top1', 'knn/top5', 'linear/mIoU', 'linear/mAcc', 'linear/aAcc'}
     assert all(0 < value < 100 for value in expected.values())
@@ -78,13 +75,6 @@ def test_two_processes_give_the_metrics_of_one(tmp_path, tiny_model_cfg):
         assert json.loads((tmp_path / f'{rank}.json').read_text()) == pytest.approx(expected)
 
 
-def evaluate_as_one_of_two(folder: Path) -> None:
-    torch.set_num_threads(1)
-    register_all_modules()
-    metrics = make_runner(json.loads((folder / 'model.json').read_text()), folder / 'two', 'pytorch').val()
+def evaluate_as_one_of_two(model_cfg: dict, folder: Path) -> None:
+    metrics = make_runner(model_cfg, folder / 'two', 'pytorch').val()
     (folder / f'{os.environ["RANK"]}.json').write_text(json.dumps(metrics))
-
-
-if __name__ == '__main__':
-    evaluate_as_one_of_two(Path(sys.argv[1]))
-    leave_processes()

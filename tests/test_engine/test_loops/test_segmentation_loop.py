@@ -1,9 +1,6 @@
 """Zero-shot segmentation of mmseg's data sets in mmengine's Runner, on one process and on two."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +9,11 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
+from ranks import run_ranks
 
 from mmmaskclip.models.segmentors import ZeroShotSegmentor
 from mmmaskclip.registry import HOOKS
-from mmmaskclip.utils.setup_env import leave_processes, register_all_modules
+from mmmaskclip.utils.setup_env import register_all_modules
 
 CLASSES = ('cat', 'dog', 'grass')
 MODEL = dict(
@@ -134,28 +132,15 @@ def test_serves_validation_too_with_the_weights_of_the_moment(tmp_path):
 
 def test_two_processes_give_the_metrics_of_one(tmp_path):
     write_images(tmp_path / 'data')
-    # Separate processes: this test module cannot be imported by its name in a spawned one.
-    ranks = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    for rank in ranks:
-        _, errors = rank.communicate(timeout=300)
-        assert rank.returncode == 0, errors[-3000:]
+    run_ranks(evaluate_as_one_of_two, tmp_path)
     expected = run(make_runner(tmp_path / 'data', tmp_path / 'one'))
     for rank in range(2):
         assert json.loads((tmp_path / f'{rank}.json').read_text()) == expected
 
 
-def evaluate_as_rank(rank: int, folder: str) -> None:
-    os.environ['LOCAL_RANK'] = str(rank)  # The Runner reads it when it wraps the model.
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+def evaluate_as_one_of_two(folder: Path) -> None:
+    torch.distributed.init_process_group('gloo')
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
     cfg = dict(model_wrapper_cfg=wrapper, launcher='pytorch')
-    runner = make_runner(Path(folder, 'data'), Path(folder, 'both'), cfg=cfg, launcher='pytorch')
-    Path(folder, f'{rank}.json').write_text(json.dumps(run(runner)))
-
-
-if __name__ == '__main__':
-    evaluate_as_rank(int(sys.argv[1]), sys.argv[2])
-    leave_processes()
+    runner = make_runner(folder / 'data', folder / 'both', cfg=cfg, launcher='pytorch')
+    (folder / f'{torch.distributed.get_rank()}.json').write_text(json.dumps(run(runner)))

@@ -2,10 +2,7 @@
 
 import ast
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from PIL import Image
+from ranks import run_ranks
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
@@ -26,7 +24,7 @@ from mmmaskclip.engine.loops.suite_loop import SuiteLoop
 from mmmaskclip.engine.loops.suite_table import Published, format_suite
 from mmmaskclip.evaluation import ZeroShotClassification
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.setup_env import leave_processes, register_all_modules
+from mmmaskclip.utils.setup_env import register_all_modules
 
 CONFIGS = Path(__file__).parents[3] / 'configs/zero_shot'
 CLASSES = ['ant', 'bee', 'cow']
@@ -469,14 +467,7 @@ def test_each_suite_resizes_as_its_toolkit():
 
 
 def test_two_processes_give_the_metrics_of_one(sets, tmp_path):
-    # Separate processes: this test module cannot be imported by its name in a spawned one.
-    ranks = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    for rank in ranks:
-        _, errors = rank.communicate(timeout=300)
-        assert rank.returncode == 0, errors[-3000:]
+    run_ranks(evaluate_as_one_of_two, tmp_path)
     expected = make_runner(sets, tmp_path / 'one').test()
     for rank in range(2):
         assert json.loads((tmp_path / f'{rank}.json').read_text()) == [expected, expected]
@@ -484,23 +475,17 @@ def test_two_processes_give_the_metrics_of_one(sets, tmp_path):
     assert of_two == of_one
 
 
-def evaluate_as_rank(rank: int, folder: str) -> None:
-    os.environ['LOCAL_RANK'] = str(rank)  # The Runner reads it when it wraps the model.
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+def evaluate_as_one_of_two(folder: Path) -> None:
+    torch.distributed.init_process_group('gloo')
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
     metrics = []
     # The second run takes everything from the file.
     for _ in range(2):
         runner = make_runner(
-            Path(folder, 'data'),
-            Path(folder, 'two'),
+            folder / 'data',
+            folder / 'two',
             launcher='pytorch',
             cfg=dict(model_wrapper_cfg=wrapper, launcher='pytorch'),
         )
         metrics.append(runner.test())
-    Path(folder, f'{rank}.json').write_text(json.dumps(metrics))
-
-
-if __name__ == '__main__':
-    evaluate_as_rank(int(sys.argv[1]), sys.argv[2])
-    leave_processes()
+    (folder / f'{torch.distributed.get_rank()}.json').write_text(json.dumps(metrics))

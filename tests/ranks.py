@@ -1,0 +1,72 @@
+"""Runs a function of a test file in several processes that can talk to each other."""
+
+import importlib.util
+import inspect
+import multiprocessing
+import multiprocessing.connection
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmmaskclip.utils.setup_env import leave_processes, register_all_modules
+
+LIMIT = 200
+# A server that has imported what takes seconds and has no thread, from which processes are forked.
+_context = multiprocessing.get_context('forkserver')
+_context.set_forkserver_preload(
+    ['mmmaskclip.cli.train', 'mmmaskclip.cli.test', 'mmpretrain.models', 'mmseg.models', 'mmdet.models', 'mmdet.apis']
+)
+
+
+def run_ranks(function: Callable[..., None], *arguments: Any, world_size: int = 2) -> None:
+    """Calls a function in ``world_size`` new processes with the environment that torchrun gives, and waits for them.
+
+    Args:
+        function: Of a test file's top level; it makes the process group itself, or a Runner does.
+        arguments: What it is called with in each process; they are pickled.
+        world_size: Number of processes.
+
+    Raises:
+        AssertionError: When one fails, with its traceback on stderr, or when they take more than 200 s.
+    """
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    environment = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port), 'WORLD_SIZE': str(world_size)}
+    target = inspect.getfile(function), function.__name__, arguments
+    ranks = [
+        _context.Process(target=_run, args=(environment | {'RANK': str(rank), 'LOCAL_RANK': str(rank)}, *target))
+        for rank in range(world_size)
+    ]
+    deadline = time.monotonic() + LIMIT
+    for rank in ranks:
+        rank.start()
+    try:
+        # One that fails leaves the others waiting for it.
+        while any(rank.is_alive() for rank in ranks) and not any(rank.exitcode for rank in ranks):
+            assert time.monotonic() < deadline, f'{function.__name__} takes more than {LIMIT} s'
+            multiprocessing.connection.wait([rank.sentinel for rank in ranks if rank.is_alive()], timeout=1)
+        assert [rank.exitcode for rank in ranks] == [0] * world_size, 'a rank failed; its traceback is on stderr'
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.join()
+
+
+def _run(environment: dict[str, str], file: str, name: str, arguments: tuple[Any, ...]) -> None:
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    register_all_modules()
+    # Test files have no name under which they could be imported.
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    getattr(module, name)(*arguments)
+    leave_processes()
