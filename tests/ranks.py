@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mmengine.runner.runner
 import torch
 
 from mmmaskclip.utils.setup_env import leave_processes, register_all_modules
@@ -60,7 +61,11 @@ def run_ranks(function: Callable[..., None], *arguments: Any, world_size: int = 
 
 def _run(environment: dict[str, str], file: str, name: str, arguments: tuple[Any, ...]) -> None:
     os.environ.update(environment)
+    # Workers of data loaders, as in a process of a user.
+    multiprocessing.set_start_method('fork', force=True)
     torch.set_num_threads(1)
+    # It asks compilers for their versions, in processes of their own.
+    mmengine.runner.runner.collect_env = dict
     register_all_modules()
     # Test files have no name under which they could be imported.
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)

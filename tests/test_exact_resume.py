@@ -7,7 +7,9 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import tarfile
+import time
 from pathlib import Path
 
 import mmengine.runner.runner
@@ -115,8 +117,9 @@ def write_config(data, tiny_model_cfg, distillation_cfg):
     return write
 
 
-def _main(arguments, kill_at, prepare):
+def _main(arguments, kill_at, prepare, environment):
     RecordOfKeys.kill_at = kill_at
+    os.environ.update(environment)
     # The versions of compilers are asked for in processes of their own.
     mmengine.runner.runner.collect_env = dict
     torch.set_num_threads(1)
@@ -127,21 +130,36 @@ def _main(arguments, kill_at, prepare):
     kill_workers()
 
 
-def train(config, work_dir, kill_at=None, prepare=None):
-    """Train by the command line with ``--resume auto``, in a process of its own; returns whether it was killed."""
+def train(config, work_dir, kill_at=None, prepare=None, world_size=1):
+    """Train by the command line with ``--resume auto``, in processes of their own; returns whether they were killed."""
     arguments = [str(config), '--work-dir', str(work_dir), '--resume', 'auto']
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    ranks = [{}]
+    if world_size > 1:
+        arguments += ['--launcher', 'pytorch']
+        shared = dict(WORLD_SIZE=str(world_size), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+        ranks = [dict(RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(world_size)]
     # pytest's own has a thread, for which faulthandler in the fork would wait.
     faulthandler.cancel_dump_traceback_later()
-    # A fork, because importing everything anew takes longer than the run.
-    process = multiprocessing.get_context('fork').Process(target=_main, args=(arguments, kill_at, prepare))
-    process.start()
-    process.join(120)
-    if process.is_alive():
+    # Forks, because importing everything anew takes longer than the run.
+    context = multiprocessing.get_context('fork')
+    processes = [context.Process(target=_main, args=(arguments, kill_at, prepare, rank)) for rank in ranks]
+    for process in processes:
+        process.start()
+    # Not by join, which after a kill waits five seconds for the workers to find out.
+    deadline = time.monotonic() + 120
+    while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    hanging = [process for process in processes if process.is_alive()]
+    for process in hanging:
         process.kill()
         process.join()
-        pytest.fail(f'the run in {work_dir} hangs')
-    assert process.exitcode in (0, -signal.SIGKILL)
-    return process.exitcode != 0
+    assert not hanging, f'the run in {work_dir} hangs'
+    (code,) = {process.exitcode for process in processes}
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
 
 
 def result(work_dir):
@@ -188,6 +206,8 @@ def test_killed_twice_and_resumed_equals_uninterrupted(tmp_path, write_config, k
     assert_same(result(tmp_path / 'killed'), expected)
     assert len(expected['keys']) == ITERATIONS
     assert any('teacher' in name for name in expected['state_dict'])
+    counted = read_checkpoint(tmp_path / 'killed' / f'iter_{ITERATIONS}.pth')['meta']['mmmaskclip']
+    assert (counted['dataset_size'], counted['samples_seen']) == (PAIRS, EPOCHS * PAIRS)
 
 
 @pytest.fixture(scope='module')
@@ -267,3 +287,37 @@ def test_damaged_newest_checkpoint_is_named_and_the_one_before_taken(tmp_path, w
     assert 'WARNING' in told[0]
     assert f'going on from {tmp_path}/run/iter_9.pth. DAMAGED, not used: {newest}' in told[0]
     assert_same(result(tmp_path / 'run'), result(run))
+
+
+def test_killed_and_resumed_with_other_numbers_of_processes(tmp_path, write_config):
+    write_config(tmp_path / 'tiny.py', 'map', 0, 1)
+    cfg, run = Config.fromfile(tmp_path / 'tiny.py'), tmp_path / 'run'
+    # One less than the epoch of two processes could use up.
+    pairs = Path(cfg.train_dataloader.dataset.ann_file)
+    cfg.train_dataloader.dataset.ann_file = str(pairs.with_name('fewer.csv'))
+    pairs.with_name('fewer.csv').write_text('\n'.join(pairs.read_text().splitlines()[:PAIRS]))
+    cfg.param_scheduler = [
+        dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=EPOCHS, T_max=EPOCHS, convert_to_iter_based=True)
+    ]
+    cfg.default_hooks.checkpoint.update(interval=1, max_keep_ckpts=20)
+    cfg.dump(tmp_path / 'tiny.py')
+    # An epoch is 11 pairs: 2 iterations of 2 x 2, or 5 of 1 x 2.
+    assert train(tmp_path / 'tiny.py', run, kill_at=3, world_size=2)
+    assert train(tmp_path / 'tiny.py', run, kill_at=8)
+    log = log_of(run)
+    assert 'RESUMED WITH A DIFFERENCE: world_size was 2 and is 1' in log
+    assert 'Going on in epoch 2 after 4 of its samples: iteration 3 is now 7' in log
+    assert not train(tmp_path / 'tiny.py', run, world_size=2)
+    log = log_of(run)
+    assert 'world_size was 1 and is 2' in log
+    assert 'Going on in epoch 2 after 6 of its samples: iteration 8 is now 3' in log
+    seen = [json.loads(line) for line in (run / 'keys.txt').read_text().splitlines()]
+    assert sorted(iteration for iteration, _ in seen) == [0, 0, 1, 1, 2, 2, 3, 3, 7]
+    in_second = {tuple(keys) for iteration, keys in seen if iteration in (2, 7)}
+    assert len({key for keys in in_second for key in keys}) == 6
+    # Of fewer iterations than others, and yet the newest.
+    newest, _ = checkpoint_files.newest_verified(run)
+    assert newest == str(run / 'iter_4.pth')
+    counted = read_checkpoint(newest)
+    assert counted['meta']['mmmaskclip']['samples_seen'] == 4 + 4 + 4 + 2 + 4
+    assert len(counted['random_states']) == 2

@@ -16,11 +16,14 @@ work_dir=$2
 shift 2
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
-# Without --kill-on-bad-exit: every process ends by itself, after the first has written the checkpoint.
-srun "${PYTHON:-python}" -u tools/train.py "$config" --work-dir "$work_dir" --resume auto --launcher slurm "$@"
+# Every process ends by itself, after the first has written the checkpoint; clusters may have it otherwise, and a killed
+# process would hide the 75.
+srun --kill-on-bad-exit=0 "${PYTHON:-python}" -u tools/train.py "$config" --work-dir "$work_dir" --resume auto --launcher slurm "$@"
 code=$?
 if [ "$code" -eq 75 ]; then
-    scontrol requeue "$SLURM_JOB_ID"
-    exit 0
+    if scontrol requeue "$SLURM_JOB_ID"; then
+        exit 0
+    fi
+    echo "error: saved in $work_dir, but job $SLURM_JOB_ID could not be queued again: submit the same command once more." >&2
 fi
 exit "$code"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os.path as osp
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -17,6 +18,16 @@ _RUNNER_KEYS = {
 }  # fmt: skip
 
 
+class _Options(DictAction):
+    """``KEY=VALUE``; mmengine unpacks what has no equals sign, with an error that names nothing."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:  # type: ignore[no-untyped-def]
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} {value}: expected KEY=VALUE, without blanks around "=".')
+        super().__call__(parser, namespace, values, option_string)
+
+
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that all tools share: config, work dir, options and launcher."""
     parser.add_argument('config', help='path of the config')
@@ -24,7 +35,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=_Options,
         default={},
         metavar='KEY=VALUE',
         help='settings that replace those of the config, e.g. train_dataloader.batch_size=64 model.a.b="[1,2]"',
@@ -46,7 +57,8 @@ def load_config(args: argparse.Namespace) -> Config:
         The config, with ``launcher`` and ``work_dir`` set.
 
     Raises:
-        FileNotFoundError: If there is no such config; names similar ones.
+        FileNotFoundError: If there is no such config, or none of those it inherits; names similar ones.
+        ConfigUnreadable: If its text, or that of a config it inherits, is no valid config; names the file.
         KeyError: If an option sets a key that nothing reads; names the nearest.
         ConfigMistake: If a key, the type of a part or of a value is wrong, see
             :func:`~mmmaskclip.cli.config_check.check_config`.
@@ -54,7 +66,13 @@ def load_config(args: argparse.Namespace) -> Config:
     if not osp.isfile(args.config):
         raise FileNotFoundError(f'There is no config {args.config!r}.{_similar_files(args.config)}')
     # yapf, which would format its text for logs and checkpoints, takes seconds each time, for some configs minutes.
-    cfg = Config.fromfile(args.config, format_python_code=False)
+    try:
+        cfg = Config.fromfile(args.config, format_python_code=False)
+    except FileNotFoundError as error:
+        missing = osp.normpath(error.filename or args.config)
+        raise FileNotFoundError(f'{args.config}: there is no {missing!r}.{_similar_files(missing)}') from error
+    except Exception as error:  # whatever its code raises
+        raise ConfigUnreadable(f'{_guilty(args.config)}: {type(error).__name__}: {error}') from error
     for key in args.cfg_options:
         _check_option(cfg, key)
     cfg.merge_from_dict(args.cfg_options)
@@ -67,6 +85,24 @@ def load_config(args: argparse.Namespace) -> Config:
     default = cfg.get('work_dir') or osp.join('work_dirs', path.parent.name, path.stem)
     cfg.work_dir = args.work_dir or default
     return cfg
+
+
+class ConfigUnreadable(ValueError):
+    """A config whose text cannot be executed."""
+
+
+def _guilty(path: str) -> str:
+    """Find which of a config and those it inherits is not Python; the config itself where all are."""
+    waiting = [path]
+    for file in waiting:
+        try:
+            compile(Path(file).read_text(), file, 'exec')
+            bases = Config._get_base_files(file)
+        except Exception as error:
+            line = f', line {error.lineno}' if isinstance(error, SyntaxError) else ''
+            return f'{file}{line}'
+        waiting += [osp.normpath(osp.join(osp.dirname(file), base)) for base in bases if '::' not in base]
+    return path
 
 
 def _check_option(cfg: Config, option: str) -> None:
@@ -82,24 +118,40 @@ def _check_option(cfg: Config, option: str) -> None:
         elif not walked and key in _RUNNER_KEYS:
             return
         else:
-            raise KeyError(_unknown_key(option, key, node, walked))
+            raise KeyError(_unknown_key(option, key, node, walked, cfg))
         walked.append(key)
-    if not isinstance(node, dict) or leaf in node or (not walked and leaf in _RUNNER_KEYS):
-        return
-    # An argument the config leaves at its default may be set, so only the top level and near misses are refused.
-    if not walked or difflib.get_close_matches(leaf, node, n=1, cutoff=0.85):
-        raise KeyError(_unknown_key(option, leaf, node, walked))
+    if isinstance(node, dict):
+        # An argument the config leaves at its default may be set, so only the top level and near misses are refused.
+        known = leaf in node or (not walked and leaf in _RUNNER_KEYS)
+        wrong = not known and (not walked or difflib.get_close_matches(leaf, node, n=1, cutoff=0.85))
+    else:
+        wrong = not (isinstance(node, (list, tuple)) and leaf.isdigit() and int(leaf) < len(node))
+    if wrong:
+        raise KeyError(_unknown_key(option, leaf, node, walked, cfg))
 
 
-def _unknown_key(option: str, key: str, node: object, walked: list[str]) -> str:
-    names = list(node) if isinstance(node, dict) else []
-    if isinstance(node, (list, tuple)):
-        names = [str(index) for index in range(len(node))]
+def _unknown_key(option: str, key: str, node: object, walked: list[str], cfg: Config) -> str:
+    where = '.'.join(walked) or 'the config'
+    if not isinstance(node, (dict, list, tuple)):
+        return f'--cfg-options {option}: {where} is {node!r}, which has no keys. Set it itself.'
+    names = [*node] if isinstance(node, dict) else [str(index) for index in range(len(node))]
     if not walked:
-        names = [*names, *_RUNNER_KEYS]
-    near = difflib.get_close_matches(key, map(str, names), n=3, cutoff=0.5)
+        names = list(dict.fromkeys([*names, *_RUNNER_KEYS]))
+        # What is meant by lr or optimizer.lr alone stands deeper.
+        near = [path for path in _paths(cfg._cfg_dict) if f'.{path}'.endswith(f'.{option}')][:3]
+    else:
+        near = []
+    near = near or difflib.get_close_matches(key, map(str, names), n=3, cutoff=0.5)
     hint = f' Did you mean {" or ".join(near)}?' if near else f' There are: {", ".join(map(str, names))}.'
-    return f'--cfg-options {option}: there is no {key!r} in {".".join(walked) or "the config"}.{hint}'
+    return f'--cfg-options {option}: there is no {key!r} in {where}.{hint}'
+
+
+def _paths(node: object, path: str = '') -> Iterator[str]:
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, value in items:
+        here = f'{path}.{key}' if path else str(key)
+        yield here
+        yield from _paths(value, here)
 
 
 def _similar_files(path: str) -> str:

@@ -7,6 +7,7 @@ that nothing reads without a word.
 from __future__ import annotations
 
 import difflib
+import glob
 import importlib
 import inspect
 from collections.abc import Iterable, Iterator
@@ -15,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torchvision
+from braceexpand import braceexpand
 from mmengine import registry as root
 from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from .config_types import arguments_of, wrong_type
+from ..datasets.shard_index import is_local
+from .config_sections import check_loader, check_sections, found, lacks_type
+from .config_types import Arguments, arguments_of, wrong_type
 
 # Keys that mmengine takes away before it builds the part, by its registry.
 _TAKEN = {
@@ -31,6 +35,15 @@ _TAKEN = {
     root.PARAM_SCHEDULERS: {'convert_to_iter_based'},
 }
 _ALWAYS = {'type', '_scope_'}
+# What mmengine adds to a part's config when it builds it, where that is always the same; elsewhere, arguments without a
+# default may come from the part around it.
+_GIVEN = {
+    root.HOOKS: set(),
+    root.LOOPS: {'runner', 'dataloader', 'evaluator'},
+    root.OPTIMIZERS: {'params'},
+    root.PARAM_SCHEDULERS: {'optimizer', 'param_name'},
+    root.TRANSFORMS: set(),
+}
 _LOADER = {
     *inspect.signature(DataLoader).parameters, 'num_batch_per_epoch', 'type',
 }  # fmt: skip
@@ -63,7 +76,8 @@ _ALL = [value for value in vars(root).values() if isinstance(value, Registry)]
 _RUNNER = {*inspect.signature(Runner.__init__).parameters} - {'self', 'cfg'}
 _TOP = {*_RUNNER, 'activation_checkpointing', 'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg'}
 _MOST = 10
-_NO_PATH = ('://', 'pipe:', '*', '?', '{', '[')
+# mmpretrain's sets that make their folder and fill it, unless told not to.
+_DOWNLOADED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
 
 
 class ConfigMistake(ValueError):
@@ -71,7 +85,7 @@ class ConfigMistake(ValueError):
 
 
 def check_config(cfg: Config) -> None:
-    """Check keys, types of parts and types of values. Nothing is built; the packages of the parts are imported.
+    """Check sections, keys, types of parts and types of values. Nothing is built; the parts' packages are imported.
 
     Every dict with ``type`` in a section that a Runner reads is resolved in the registries of the config's scope, and
     its keys are compared with the arguments of what it names, with those of its base classes where it passes
@@ -87,40 +101,86 @@ def check_config(cfg: Config) -> None:
     top = cfg._cfg_dict.to_dict()
     # A config of a model alone says no scope.
     scope = cfg.get('default_scope') or 'mmmaskclip'
-    found = list(_top_level(top))
+    problems = [*_top_level(top), *check_sections(top)]
+    constructor = (cfg.get('optim_wrapper') or {}).get('constructor') if not problems else None
+    if isinstance(constructor, str):
+        problems += _part({'type': constructor}, 'optim_wrapper.constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, scope)
     for key, value in top.items():
         if key in _RUNNER:
-            found += _section(key, value, scope)
-    _refuse(found)
+            problems += _section(key, value, scope)
+    _refuse(problems)
 
 
-def check_paths(cfg: Config) -> None:
-    """Check that the files a training reads first are there: weights, and the folders and files of its dataset.
+def check_paths(cfg: Config, mode: str = 'train', checkpoint: str | None = None) -> None:
+    """Check that what a run reads is there: weights, and the folders and files of its datasets.
 
-    Only paths of this machine are looked at, no urls, no pipes and no patterns.
+    Only paths of this machine are looked at, no urls and no pipes; of a list with braces the first and the last. Suites
+    are left out, because they go on without the sets that are missing.
 
     Args:
-        cfg: The config of a run that is about to train.
+        cfg: The config of a run that is about to start.
+        mode: ``'train'``, which also reads the data of the validation, or ``'test'``.
+        checkpoint: What ``'test'`` loads, if it is a path.
 
     Raises:
         ConfigMistake: Names each key whose path does not exist, and the nearest one that does.
     """
-    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
-    nodes = [('load_from', cfg.get('load_from'))]
-    nodes += [
-        (f'model.{key}', value) for key, value in _leaves(cfg.get('model')) if key.endswith('init_cfg.checkpoint')
-    ]
-    nodes += [
-        (f'train_dataloader.dataset.{key}', value)
-        for key, value in _leaves(dataset)
-        if key.split('.')[-1] in ('data_root', 'root') or key.split('.')[0] == 'urls'
-    ]
-    problems = []
-    for key, path in nodes:
-        local = isinstance(path, str) and path and not any(mark in path for mark in _NO_PATH)
-        if local and not Path(path).expanduser().exists():
-            problems.append(f'{key}={path!r}: there is no such file or folder.{_near_path(path)}')
+    paths: list[tuple[str, str]] = []
+    if checkpoint is not None:
+        paths.append(('checkpoint', checkpoint))
+    if mode == 'train':
+        weights = [('load_from', cfg.get('load_from'))]
+        weights += [(f'model.{key}', value) for key, value in _leaves(cfg.get('model'))]
+        paths += [
+            (key, value)
+            for key, value in weights
+            if isinstance(value, str) and key.endswith(('load_from', 'init_cfg.checkpoint'))
+        ]
+    problems = [problem for key, path in paths if (problem := _lost(key, path))]
+    for section in ('train', 'val') if mode == 'train' else ('test',):
+        if not str((cfg.get(f'{section}_cfg') or {}).get('type')).endswith('SuiteLoop'):
+            problems += _lost_data(cfg.get(f'{section}_dataloader'), f'{section}_dataloader')
     _refuse(problems)
+
+
+def _lost_data(node: Any, path: str) -> Iterator[str]:
+    """Say which of the paths in a data loader's config do not exist."""
+    items = list(node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ())
+    for key, value in items:
+        yield from _lost_data(value, f'{path}.{key}')
+    # Other backends are no file system of this machine.
+    if not isinstance(node, dict) or node.get('backend_args') or node.get('file_client_args'):
+        return
+    root = next((node[key] for key in ('data_root', 'root') if isinstance(node.get(key), str)), '')
+    downloads = node.get('download', str(node.get('type')).rpartition('.')[2] in _DOWNLOADED)
+    for key in ('data_root', 'root') if not downloads else ():
+        if problem := _lost(f'{path}.{key}', node.get(key)):
+            yield problem
+            return
+    urls = node.get('urls')
+    for url in [urls] if isinstance(urls, str) else urls or ():
+        shards = list(braceexpand(url)) if isinstance(url, str) and is_local(url) else []
+        # One look of a pattern of thousands; the dataset's preflight names each shard that is missing.
+        if all(_lost('', shard) for shard in (*shards[:1], *shards[-1:])):
+            yield from filter(None, [_lost(f'{path}.urls', shard) for shard in shards[:1]])
+    listed = node.get('ann_file')
+    # mmengine's datasets look for it below the root, ours where it says.
+    if isinstance(listed, str) and listed and '://' not in listed and not Path(listed).exists():
+        yield from filter(None, [_lost(f'{path}.ann_file', str(Path(root, listed)))])
+
+
+def _lost(key: str, path: Any) -> str | None:
+    """Say that a path does not exist; None if it does, or is none of this machine's."""
+    if not isinstance(path, str) or not path or '://' in path or path.startswith('pipe:'):
+        return None
+    local = Path(path).expanduser()
+    if local.exists():
+        return None
+    if glob.has_magic(path):
+        if glob.glob(str(local), recursive=True):
+            return None
+        return f'{key}={path!r}: no file matches it.{_near_path(path)}'
+    return f'{key}={path!r}: there is no such file or folder.{_near_path(path)}'
 
 
 def _refuse(problems: list[str]) -> None:
@@ -145,6 +205,7 @@ def _section(key: str, value: Any, scope: str) -> Iterator[str]:
     for path, loader in [(f'{key}.{name}', v) for name, v in value.items()] if several else [(key, value)]:
         if isinstance(loader, dict):
             yield from _unknown(path, set(loader) - _LOADER, _LOADER, 'a data loader')
+            yield from check_loader(loader, path)
         yield from _walk(loader, path, None, scope)
 
 
@@ -155,7 +216,8 @@ def _walk(node: Any, path: str, registry: Registry | None, scope: str) -> Iterat
     if not isinstance(node, dict):
         return
     inner = node.get('_scope_') or scope
-    if isinstance(node.get('type'), str):
+    yield from lacks_type(node, path)
+    if isinstance(node.get('type'), str) and not path.endswith('.clip_grad'):
         yield from _part(node, path, registry, inner)
     for key, value in node.items():
         # mmengine passes data_preprocessor, train_cfg and so on of a model on to it: only the first level is a loop.
@@ -182,10 +244,18 @@ def _part(node: dict[str, Any], path: str, registry: Registry | None, scope: str
     if not known.complete:
         unknown = {key for key in unknown if difflib.get_close_matches(key, known.arguments, n=1, cutoff=0.75)}
     yield from _unknown(path, unknown, known.arguments, name)
+    yield from _missing(node, path, known, where)
     for key, argument in known.arguments.items():
         if key in node and key not in _ALWAYS and (expected := wrong_type(node[key], argument)):
-            found = f'{type(node[key]).__name__} {node[key]!r}'
-            yield f'{path}.{key}: {name} takes {expected}, found {found[:200]}.'
+            yield f'{path}.{key}: {name} takes {expected}, found {found(node[key])}.'
+
+
+def _missing(node: dict[str, Any], path: str, known: Arguments, where: Registry | None) -> Iterator[str]:
+    if where not in _GIVEN or not known.complete:
+        return
+    for key, argument in known.arguments.items():
+        if argument.default is inspect.Parameter.empty and key not in {*node, *_GIVEN[where]}:
+            yield f'{path}.{key}: it is missing; {node["type"]} has no default for it.'
 
 
 def _unknown(path: str, keys: Iterable[str], arguments: Iterable[str], owner: str) -> Iterator[str]:
@@ -193,6 +263,8 @@ def _unknown(path: str, keys: Iterable[str], arguments: Iterable[str], owner: st
     for key in sorted(map(str, keys)):
         near = difflib.get_close_matches(key, names, n=2, cutoff=0.5)
         hint = f'Did you mean {" or ".join(near)}?' if near else f'There are: {", ".join(names) or "none"}.'
+        if not difflib.get_close_matches(key, names, n=1, cutoff=0.75):
+            hint += ' If it comes from a base config, _delete_=True keeps it out.'
         yield f'{path}.{key}: {owner} has no such argument. {hint}'
 
 
@@ -202,9 +274,9 @@ def _resolve(name: str, registry: Registry | None, scope: str) -> tuple[Any, Reg
     if name.startswith('torchvision/') and hasattr(torchvision.datasets, name[12:]):
         return getattr(torchvision.datasets, name[12:]), None
     for base in _registries(registry, scope, name):
-        found = base.children.get(scope, base).get(name)
-        if found is not None:
-            return found, base
+        part = base.children.get(scope, base).get(name)
+        if part is not None:
+            return part, base
     return None, None
 
 
@@ -253,7 +325,7 @@ def _leaves(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
 
 def _near_path(path: str) -> str:
     """Name what is nearest to a path: in the last of its folders that exists."""
-    lost = Path(path).expanduser()
+    lost = Path(path).expanduser().absolute()
     while not lost.parent.exists():
         lost = lost.parent
     names = [entry.name for entry in lost.parent.iterdir()] if lost.parent.is_dir() else []

@@ -16,6 +16,10 @@ _NUMBERS = (int, float, complex)
 _SCALARS = (bool, int, float, str)
 
 
+class _Named:
+    """Stands for ``dict[str, SOMETHING]``: several things by name, which a list cannot be."""
+
+
 @dataclass
 class Argument:
     """One argument: its annotation (``inspect.Parameter.empty`` without one) and its default."""
@@ -74,7 +78,7 @@ def wrong_type(value: Any, argument: Argument) -> str | None:
     only text in place of a number is refused.
     """
     default = argument.default
-    if value is default or (value is None and default in (None, inspect.Parameter.empty)):
+    if value is default or (value is None and default is None):
         return None
     if argument.annotation is inspect.Parameter.empty:
         wrong = isinstance(value, str) and isinstance(default, _NUMBERS)
@@ -85,7 +89,8 @@ def wrong_type(value: Any, argument: Argument) -> str | None:
     text_for_number = isinstance(value, str) and members and {int, float} & {*members} and not named
     if members is None or (not text_for_number and any(_fits(value, member) for member in members)):
         return None
-    return ' or '.join('None' if member is type(None) else member.__name__ for member in members)
+    names = {type(None): 'None', _Named: 'dict'}
+    return ' or '.join(names.get(member, member.__name__) for member in members)
 
 
 def _hints(function: Any) -> dict[str, Any]:
@@ -123,6 +128,8 @@ def _members(annotation: Any) -> list[type] | None:
     origin = typing.get_origin(annotation)
     if origin is typing.Literal:
         return list({type(value) for value in typing.get_args(annotation)})
+    if origin is dict and typing.get_args(annotation)[:1] == (str,) and typing.get_args(annotation)[1] is not Any:
+        return [_Named]
     cls = origin or annotation
     return [cls] if inspect.isclass(cls) and cls is not object else None
 
@@ -138,6 +145,8 @@ def _fits(value: Any, cls: type) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if cls in (list, tuple, set, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection):
         return isinstance(value, (list, tuple))
+    if cls is _Named:
+        return isinstance(value, dict)
     if cls in (dict, collections.abc.Mapping):
         return isinstance(value, (dict, list, tuple))  # several parts where one is annotated are common
     if isinstance(value, cls):

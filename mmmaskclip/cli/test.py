@@ -13,6 +13,7 @@ from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
 from mmmaskclip.cli.config import add_config_arguments, load_config
+from mmmaskclip.cli.config_check import check_config, check_paths
 from mmmaskclip.utils.checkpoint import load_weights
 from mmmaskclip.utils.setup_env import leave_processes, setup_processes
 
@@ -156,16 +157,21 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         raise ValueError(f'{args.config} has no test_dataloader: it defines nothing to evaluate.')
     if args.model:
         use_model(cfg, args.model)
+        check_config(cfg)
     if cfg.get('model') is None:
         raise ValueError(f'{args.config} has no model: say with --model CONFIG which one the checkpoint is of.')
     if args.show_dir:
         draw_predictions(cfg, args.show_dir)
     cfg.load_from, cfg.resume = None, False
+    check_paths(cfg, 'test', None if args.checkpoint == 'none' else args.checkpoint)
+    if args.out:  # now and not after hours of evaluation
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+        if Path(args.out).is_dir():
+            raise IsADirectoryError(f'--out {args.out}: it is a folder; name a file in it.')
     metrics = evaluate(cfg, args.checkpoint, args.amp)
     if is_main_process():
         print(f'\n{args.config}  {args.checkpoint}\n{format_table(metrics)}')
         if args.out:
-            Path(args.out).parent.mkdir(parents=True, exist_ok=True)
             model = {'model': args.model} if args.model else {}
             result = {'config': args.config, **model, 'checkpoint': args.checkpoint, 'metrics': metrics}
             Path(args.out).write_text(json.dumps(result, indent=2) + '\n')

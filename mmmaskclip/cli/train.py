@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os.path as osp
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,8 +56,9 @@ def set_resume(cfg: Config, resume: str) -> str:
 
     Args:
         cfg: The config; ``load_from`` and ``resume`` are changed.
-        resume: Path of a checkpoint, or ``'auto'`` for the newest in ``cfg.work_dir`` that is whole, see
-            :func:`~mmmaskclip.utils.checkpoint_files.newest_verified`.
+        resume: Path or address of a checkpoint, or ``'auto'`` for the newest that is whole in ``cfg.work_dir``, or
+            where the checkpoint hook's ``out_dir`` puts it; see
+            :func:`~mmmaskclip.utils.checkpoint_files.newest_verified`. If there is none, ``load_from`` stays.
 
     Returns:
         What to tell the user; names the checkpoints that are damaged.
@@ -65,6 +67,9 @@ def set_resume(cfg: Config, resume: str) -> str:
         FileNotFoundError: If a path was given and there is no such file.
         ValueError: If that file is damaged, or all checkpoints in the work directory are.
     """
+    if resume.startswith(('http://', 'https://')):
+        cfg.load_from, cfg.resume = resume, True
+        return f'--resume: going on from {resume}.'
     if resume != 'auto':
         if not Path(resume).is_file():
             raise FileNotFoundError(f'--resume {resume}: there is no such checkpoint.')
@@ -72,16 +77,25 @@ def set_resume(cfg: Config, resume: str) -> str:
             raise ValueError(f'--resume {resume}: it is damaged, {problem}. Take --resume auto, or an earlier one.')
         cfg.load_from, cfg.resume = resume, True
         return f'--resume: going on from {resume}.'
-    newest, damaged = newest_verified(cfg.work_dir)
+    folder = _checkpoint_folder(cfg)
+    newest, damaged = newest_verified(folder)
     told = ' '.join(f'DAMAGED, not used: {path} ({problem}).' for path, problem in damaged)
     if newest is None and damaged:
         raise ValueError(
-            f'--resume auto: every checkpoint in {cfg.work_dir} is damaged. {told} Remove them to start from scratch.'
+            f'--resume auto: every checkpoint in {folder} is damaged. {told} Remove them to start from scratch.'
         )
-    cfg.load_from, cfg.resume = newest, newest is not None
+    cfg.resume = newest is not None
     if newest is None:
-        return f'--resume auto: NO CHECKPOINT in {cfg.work_dir}. TRAINING STARTS FROM SCRATCH.'
+        start = f'WITH THE WEIGHTS OF {cfg.load_from}' if cfg.get('load_from') else 'FROM SCRATCH'
+        return f'--resume auto: NO CHECKPOINT in {folder}. TRAINING STARTS {start}.'
+    cfg.load_from = newest
     return f'--resume auto: going on from {newest}.' + (f' {told}' if told else '')
+
+
+def _checkpoint_folder(cfg: Config) -> str:
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    # As mmengine's hook joins them.
+    return osp.join(hook['out_dir'], osp.basename(cfg.work_dir.rstrip('/'))) if hook.get('out_dir') else cfg.work_dir
 
 
 def train(cfg: Config, message: str | None = None) -> None:
@@ -107,9 +121,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = load_config(args)
     if args.amp:
         set_precision(cfg, args.amp)
-    resumed = None
-    if args.resume or (cfg.get('resume') and not cfg.get('load_from')):
-        resumed = set_resume(cfg, args.resume or 'auto')
+    resume = args.resume or (cfg.get('resume') and (cfg.get('load_from') or 'auto'))
+    resumed = set_resume(cfg, resume) if resume else None
     check_paths(cfg)
     code: str | int | None = None
     try:

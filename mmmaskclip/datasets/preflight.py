@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from webdataset.tariterators import tarfile_samples
-
 from .sampling import BadSample, describe
 from .shard_index import is_indexable
+from .shard_streams import stream_samples
 from .tar_files import read_span, walk_samples
 
 if TYPE_CHECKING:
@@ -66,5 +65,5 @@ def _first_sample(url: str) -> Mapping[str, bytes] | None:
         with open(url, 'rb', buffering=0) as file:
             sample = next(walk_samples(file), None)
             return None if sample is None else {name: read_span(file, span) for name, span in sample.spans.items()}
-    found = next(tarfile_samples([{'url': url}]), None)
-    return None if found is None else {name: data for name, data in found.items() if not name.startswith('__')}
+    _, files = next(stream_samples(url), (None, None))
+    return files

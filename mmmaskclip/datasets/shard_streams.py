@@ -237,10 +237,24 @@ def _samples(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
             for entry in walk_samples(file):
                 yield entry.key, {name: read_span(file, span) for name, span in entry.spans.items()}
     else:
-        yield from _stream_samples(url)
+        yield from stream_samples(url)
 
 
-def _stream_samples(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+def stream_samples(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Key and files of every sample of a shard that a command or an address gives.
+
+    The command is killed when it is left before its end.
+
+    Args:
+        url: As :func:`webdataset.gopen` takes it, ``pipe:...`` for a command.
+
+    Yields:
+        Key, and the files by their endings.
+
+    Raises:
+        OSError: If the command fails.
+        tarfile.TarError: If what it gives is no tar file.
+    """
     stream = gopen(url)
     command = isinstance(stream, Pipe)
     # Else a read raises as soon as the command has failed, and how much of its output is lost depends on timing.
@@ -251,16 +265,20 @@ def _stream_samples(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
             if held is not None:
                 yield held
             held = found['__key__'], {name: data for name, data in found.items() if not name.startswith('__')}
+        # A connection that breaks between two files looks like the end of the tar file; only the exit status of what
+        # reads it tells, and the last sample may then lack files.
+        while stream.read(1 << 20):
+            pass
+        stream.close()
     except tarfile.TarError as problem:
         status = stream.proc.poll() if command else None
         if status:
             raise OSError(f'exit status {status} of the command, {describe(problem)}') from problem
         raise
-    # A connection that breaks between two files looks like the end of the tar file; only the exit status of what reads
-    # it tells, and the last sample may then lack files.
-    while stream.read(1 << 20):
-        pass
-    stream.close()
+    finally:
+        # Else a command that is left before its end is waited for, for ever if it is stuck.
+        if command and stream.status is None:
+            stream.proc.kill()
     if command and stream.status not in stream.ignore_status:
         raise OSError(f'exit status {stream.status} of the command')
     if held is not None:

@@ -24,10 +24,17 @@ def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[s
             ``['image_encoder.layers', 'text_encoder.layers']`` are all blocks of both towers.
 
     Raises:
+        TypeError: If ``modules`` are no names.
         ValueError: If the model has no such module, or the module is a part of our models that is not run by its
             ``forward``, so that nothing would be saved.
     """
-    for name in [modules] if isinstance(modules, str) else modules:
+    names = [modules] if isinstance(modules, str) else modules
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"activation_checkpointing={modules!r}: give names of modules, such as ['image_encoder.layers']; to save "
+            'nothing, leave it out'
+        )
+    for name in names:
         module = _find(model, name)
         parts = list(module) if isinstance(module, nn.ModuleList | nn.Sequential) else [module]
         if not isinstance(module, nn.ModuleList) and hasattr(module, 'encode'):

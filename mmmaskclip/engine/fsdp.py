@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from mmengine.optim import OptimWrapper
+from mmengine.registry import MODEL_WRAPPERS as ROOT_MODEL_WRAPPERS
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -16,13 +17,18 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mmmaskclip.registry import MODEL_WRAPPERS
 
-# Methods of a model that its evaluation calls beside ``forward``.
-_ENTRY_POINTS = ('encode_image', 'encode_text', 'encode_dense')
+# Methods that the evaluation calls beside ``forward``, by part of the model: '' is the model itself.
+_ENTRY_POINTS = {
+    '': ('encode_image', 'encode_text', 'encode_dense'),
+    'image_encoder': ('features', 'embed', 'encode'),
+}
 
 
+# In mmengine's registry too, because the Runner looks there whatever the config's default scope is.
+@ROOT_MODEL_WRAPPERS.register_module()
 @MODEL_WRAPPERS.register_module()
 class FullyShardedModel(nn.Module):
-    """torch's ``fully_shard`` (FSDP2) for pretraining: ``model_wrapper_cfg=dict(type='mmmaskclip.FullyShardedModel')``.
+    """torch's ``fully_shard`` (FSDP2) for pretraining: ``model_wrapper_cfg=dict(type='FullyShardedModel')``.
 
     Each process keeps its part of every parameter, EMA teachers included, and gathers a block's when it runs, forward
     and backward. The blocks of the towers and of the teacher are such units; all else (embeddings, objectives) is one
@@ -49,7 +55,7 @@ class FullyShardedModel(nn.Module):
         super().__init__()
         if not dist.is_initialized():
             raise RuntimeError(
-                "model_wrapper_cfg.type='mmmaskclip.FullyShardedModel' needs several processes: start them with "
+                "model_wrapper_cfg.type='FullyShardedModel' needs several processes: start them with "
                 '--launcher pytorch or slurm, or leave it out'
             )
         module.init_weights()
@@ -61,9 +67,13 @@ class FullyShardedModel(nn.Module):
         self._shard()
         module.register_state_dict_post_hook(_whole_state)
         module.register_load_state_dict_pre_hook(_split_state)
-        for name in _ENTRY_POINTS:
-            if hasattr(module, name):
-                _make_entry_point(module, name)
+        setattr(module, '_gathered', _call)  # noqa: B010 (as above)
+        register_fsdp_forward_method(module, '_gathered')
+        for path, names in _ENTRY_POINTS.items():
+            part = _part(module, path)
+            for name in names:
+                if hasattr(part, name):
+                    setattr(part, name, partial(self._enter, getattr(part, name)))
 
     def _shard(self) -> None:
         parameters = list(self.module.parameters())
@@ -76,6 +86,8 @@ class FullyShardedModel(nn.Module):
             if isinstance(part, nn.ModuleList) and not name.startswith('objectives.')
         ]
         units = [unit for part in lists for unit in part]
+        in_units = {parameter for unit in units for parameter in unit.parameters()} | scalars
+        self._of_root = next(name for name, parameter in self.module.named_parameters() if parameter not in in_units)
         # The root too, or whoever asks for parameters after an evaluation would get those that were gathered for it.
         for unit in (*units, self.module):
             own = scalars.intersection(unit.parameters())
@@ -83,6 +95,11 @@ class FullyShardedModel(nn.Module):
         for scalar in scalars:
             if scalar.requires_grad:
                 scalar.register_post_accumulate_grad_hook(_average)
+
+    def _enter(self, method: Callable, *args, **kwargs) -> Any:
+        """Call a method of the model or a part of it; from outside of ``forward``, gather what it needs first."""
+        outside = isinstance(self.module.get_parameter(self._of_root), DTensor)
+        return self.module._gathered(method, *args, **kwargs) if outside else method(*args, **kwargs)
 
     def forward(self, *args, **kwargs) -> Any:
         """Run the model."""
@@ -116,16 +133,12 @@ def _average(scalar: nn.Parameter) -> None:
     scalar.grad.div_(dist.get_world_size())
 
 
-def _make_entry_point(module: nn.Module, name: str) -> None:
-    """Let a method gather what it needs if it is called from outside of ``forward``."""
-    inside = getattr(module, name)
-    register_fsdp_forward_method(module, name)
-    setattr(module, name, partial(_enter, module, inside, getattr(module, name)))
+def _part(module: nn.Module, path: str) -> nn.Module | None:
+    return getattr(module, path, None) if path else module
 
 
-def _enter(module: nn.Module, inside: Callable, outside: Callable, *args, **kwargs) -> Any:
-    is_split = any(isinstance(parameter, DTensor) for parameter in module.image_projection.parameters())
-    return (outside if is_split else inside)(*args, **kwargs)
+def _call(function: Callable, *args, **kwargs) -> Any:
+    return function(*args, **kwargs)
 
 
 def _whole(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Going on with another number of processes or another batch size."""
+"""Going on with another number of processes, another batch size or other data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,31 @@ from torch.utils.data import IterableDataset
 
 from .loops.pretrain_loop import PretrainLoop
 
-_NAMES = ('world_size', 'batch_size', 'accumulative_counts')
+_NAMES = ('world_size', 'batch_size', 'accumulative_counts', 'dataset_size')
+
+
+def measure(loop: BaseLoop) -> dict[str, Any]:
+    """What the position of a run in its data depends on.
+
+    Args:
+        loop: The training loop.
+
+    Returns:
+        ``world_size``, ``batch_size`` (per process), ``accumulative_counts``, ``dataset_size`` (samples of all
+        processes; None if the dataset has no length) and ``batches_per_epoch`` (of each process; None likewise).
+    """
+    dataset: Any = loop.dataloader.dataset
+    size = len(dataset) if hasattr(dataset, '__len__') else None
+    batches = None if size is None else len(loop.dataloader)
+    if size is not None and isinstance(dataset, IterableDataset):
+        size = getattr(dataset, 'total_samples', size * get_world_size())
+    return {
+        'world_size': get_world_size(),
+        'batch_size': getattr(loop.dataloader.batch_sampler, 'batch_size', loop.dataloader.batch_size),
+        'accumulative_counts': getattr(loop.runner.optim_wrapper, '_accumulative_counts', 1),
+        'dataset_size': size,
+        'batches_per_epoch': batches,
+    }
 
 
 def check_resume(meta: dict[str, Any], loop: BaseLoop) -> None:
@@ -21,12 +45,13 @@ def check_resume(meta: dict[str, Any], loop: BaseLoop) -> None:
     :class:`~mmmaskclip.engine.PretrainLoop` goes on at the iteration that has as many samples of its epoch behind it,
     rounded down; the schedules are those of a fresh run at that iteration, and ``steps_taken`` of the optimizer wrapper
     is scaled. With ``ResumableSampler`` the rest of the epoch is then exactly what was not seen; shards are divided
-    otherwise, so that some samples of this one epoch come twice and others not. The learning rate is not scaled.
+    otherwise, and a dataset of another size is shuffled otherwise, so that some samples of this one epoch come twice
+    and others not. The learning rate is not scaled.
 
     mmengine's ``EpochBasedTrainLoop`` cannot start inside an epoch: it starts that epoch again.
 
     Args:
-        meta: ``world_size``, ``batch_size`` (per process) and ``accumulative_counts`` of the run that was saved.
+        meta: What :func:`measure` gave of the run that was saved.
         loop: The training loop, at the iteration that was saved; changed in place, like its runner's schedules.
 
     Raises:
@@ -34,12 +59,10 @@ def check_resume(meta: dict[str, Any], loop: BaseLoop) -> None:
             iterations.
     """
     runner = loop.runner
-    now = {
-        'world_size': get_world_size(),
-        'batch_size': getattr(loop.dataloader.batch_sampler, 'batch_size', loop.dataloader.batch_size),
-        'accumulative_counts': getattr(runner.optim_wrapper, '_accumulative_counts', 1),
-    }
-    changed = [f'{name} was {meta[name]} and is {now[name]}' for name in _NAMES if meta[name] != now[name]]
+    now = measure(loop)
+    changed = [
+        f'{name} was {meta[name]} and is {now[name]}' for name in _NAMES if meta.get(name, now[name]) != now[name]
+    ]
     pretrain = isinstance(loop, PretrainLoop)
     told = []
     old_iter = loop.iter
@@ -68,7 +91,7 @@ def _global_batch(sizes: dict[str, Any]) -> int:
 
 def _move(loop: PretrainLoop, old: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Put the loop where as many samples of the epoch are behind it; returns what to tell."""
-    batches = _batches_per_epoch(loop, old)
+    batches = old['batches_per_epoch']
     if batches != len(loop.dataloader):
         _refuse_schedules_by_iteration(loop, old, now)
     done = min(max(loop.iter - loop.epoch * batches, 0), batches)
@@ -77,7 +100,8 @@ def _move(loop: PretrainLoop, old: dict[str, Any], now: dict[str, Any]) -> list[
     told = [
         f'Going on in epoch {loop.epoch + 1} after {seen} of its samples: iteration {loop.iter} is now {iteration}.'
     ]
-    if isinstance(loop.dataloader.dataset, IterableDataset) and done < batches:
+    shards = isinstance(loop.dataloader.dataset, IterableDataset)
+    if 0 < done < batches and (shards or old['dataset_size'] != now['dataset_size']):
         told.append('In the rest of this epoch some samples come twice and others not at all.')
     wrapper = loop.runner.optim_wrapper
     if hasattr(wrapper, 'steps_taken'):
@@ -87,23 +111,15 @@ def _move(loop: PretrainLoop, old: dict[str, Any], now: dict[str, Any]) -> list[
     return told
 
 
-def _batches_per_epoch(loop: PretrainLoop, sizes: dict[str, Any]) -> int:
-    dataset: Any = loop.dataloader.dataset
-    length = len(dataset)
-    if isinstance(dataset, IterableDataset):
-        total = getattr(dataset, 'total_samples', length * get_world_size())
-        return total // sizes['world_size'] // sizes['batch_size']
-    return -(-length // sizes['world_size']) // sizes['batch_size']
-
-
 def _refuse_schedules_by_iteration(loop: PretrainLoop, old: dict[str, Any], now: dict[str, Any]) -> None:
     schedules = loop.runner.cfg.get('param_scheduler') or []
     for i, schedule in enumerate(schedules if isinstance(schedules, list) else [schedules]):
         if not schedule.get('by_epoch', True):
             raise ValueError(
-                f'Cannot resume: the global batch was {_global_batch(old)} and is {_global_batch(now)}, but '
+                f'Cannot resume: the global batch was {_global_batch(old)} and is {_global_batch(now)}, so that an '
+                f'epoch had {old["batches_per_epoch"]} batches and has {now["batches_per_epoch"]}, but '
                 f'param_scheduler[{i}] ({schedule["type"]}, by_epoch=False) counts iterations. Give it in epochs, with '
-                'by_epoch=True and convert_to_iter_based=True, or keep the global batch.'
+                'by_epoch=True and convert_to_iter_based=True, or keep the global batch and the data.'
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import random
 from typing import Any
@@ -46,9 +45,12 @@ def set_random_state(state: dict[str, Any]) -> None:
 def config_fingerprints(cfg: Config) -> dict[str, str]:
     """A fingerprint of each top-level key of a config that may change what training computes.
 
-    The work directory, hooks that only log or save, and tests are left out.
+    The work directory, hooks that only log or save, and tests are left out; so is the seed, which a resumed run takes
+    from its checkpoint.
     """
     content = {key: value for key, value in cfg.to_dict().items() if key not in _INCIDENTAL}
+    if 'randomness' in content:
+        content['randomness'] = {key: value for key, value in content['randomness'].items() if key != 'seed'}
     return {key: _fingerprint(value) for key, value in sorted(content.items())}
 
 
@@ -60,6 +62,27 @@ def config_fingerprint(parts: dict[str, str]) -> str:
 def differing_keys(saved: dict[str, str], current: dict[str, str]) -> list[str]:
     """Keys of the config whose fingerprints differ, or which only one of the two has."""
     return sorted(key for key in saved.keys() | current.keys() if saved.get(key) != current.get(key))
+
+
+def differences(filename: str, meta: dict[str, Any], cfg: Config) -> list[str]:
+    """What to tell of a run that goes on with another config or other versions than those of its checkpoint.
+
+    Args:
+        filename: The checkpoint.
+        meta: Its ``config_parts`` and ``versions``.
+        cfg: Config of the run.
+    """
+    told = []
+    if keys := differing_keys(meta['config_parts'], config_fingerprints(cfg)):
+        told.append(
+            f'The config differs from that of {filename} in {", ".join(keys)}: the run does not go on as the '
+            'interrupted one would have. The state of the optimizer (learning rate, weight decay) and of the schedules '
+            'is that of the checkpoint; all else is as configured now.'
+        )
+    changed = {name: (meta['versions'].get(name), now) for name, now in versions().items()}
+    if other := [f'{name} {then}, now {now}' for name, (then, now) in changed.items() if then != now]:
+        told.append(f'{filename} was saved with {"; ".join(other)}: results may differ in the last digits.')
+    return told
 
 
 def versions() -> dict[str, str]:
@@ -74,6 +97,16 @@ def versions() -> dict[str, str]:
 
 
 def _fingerprint(value: Any) -> str:
-    # Types and functions in a config are told by their names, which do not change between processes.
-    text = json.dumps(value, sort_keys=True, default=lambda part: getattr(part, '__qualname__', type(part).__name__))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(_ordered(value)).encode()).hexdigest()[:16]
+
+
+def _ordered(value: Any) -> Any:
+    """A form of a part of a config whose text is the same in every process."""
+    if isinstance(value, dict):
+        return sorted((repr(key), _ordered(item)) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return [_ordered(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    # Types and functions are told by their names; the text of others may have their address.
+    return getattr(value, '__qualname__', type(value).__name__)

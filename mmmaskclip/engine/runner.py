@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
 from mmmaskclip.engine.activation_checkpointing import turn_on_activation_checkpointing
-from mmmaskclip.engine.resume_check import check_resume
+from mmmaskclip.engine.resume_check import check_resume, measure
 from mmmaskclip.engine.run_state import (
     config_fingerprint,
     config_fingerprints,
-    differing_keys,
+    differences,
     get_random_state,
     set_random_state,
     versions,
 )
 from mmmaskclip.registry import RUNNERS
-from mmmaskclip.utils.checkpoint import read_state_dict
-from mmmaskclip.utils.checkpoint_files import plain, read_checkpoint, write_checkpoint
+from mmmaskclip.utils.checkpoint import download, read_state_dict
+from mmmaskclip.utils.checkpoint_files import DISK_FULL, plain, read_checkpoint, write_checkpoint
 
 _META = 'mmmaskclip'
 _RANDOM = 'random_states'
@@ -49,10 +52,12 @@ class ReliableRunner(Runner):
     So that the generators depend on the training iterations alone, loaders draw the seeds of their workers from
     generators of their own, and a validation leaves the generators as it found them.
 
-    ``meta['mmmaskclip']`` of a checkpoint has ``world_size``, ``batch_size`` (per rank), ``accumulative_counts``,
+    ``meta['mmmaskclip']`` of a checkpoint has what :func:`~mmmaskclip.engine.resume_check.measure` tells,
     ``samples_seen`` (of all ranks), ``seed``, ``config_fingerprint``, ``config_parts`` and ``versions``.
     """
 
+    _load_from: str | None
+    _resume: bool
     _random_before_val: dict[str, Any] | None = None
     _random_to_restore: dict[str, Any] | None = None
     _resumed: dict[str, Any] | None = None
@@ -101,6 +106,27 @@ class ReliableRunner(Runner):
         if isinstance(dataloader, dict) and loader.generator is None:
             loader.generator = torch.Generator().manual_seed(seed or 0)
         return loader
+
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """Build a visualizer that leaves numbers out while the disk is full, where mmengine's would end the run."""
+        built = super().build_visualizer(visualizer)
+        for name in ('add_scalars', 'close'):
+            setattr(built, name, partial(_write_if_there_is_space, getattr(built, name)))
+        return built
+
+    def load_or_resume(self) -> None:
+        """Load or resume what the first rank was told to: each has looked for the newest checkpoint by itself."""
+        chosen = [(self._load_from, self._resume)]
+        broadcast_object_list(chosen)
+        own, (self._load_from, self._resume) = (self._load_from, self._resume), chosen[0]
+        if own != chosen[0]:
+            print_log(
+                f'On rank {self.rank} load_from and resume were {own}; those of rank 0 are taken, {chosen[0]}. Is '
+                f'{self.work_dir} the same folder on all nodes?',
+                logger='current',
+                level=logging.WARNING,
+            )
+        super().load_or_resume()
 
     def load_checkpoint(
         self,
@@ -183,10 +209,12 @@ class ReliableRunner(Runner):
         if meta is None:
             self.logger.warning(
                 f"{filename} is of mmengine's own Runner and holds no random states: the run goes on from it, but what "
-                'drop path and dropout draw differs from an uninterrupted run.'
+                'drop path and dropout draw differs from an uninterrupted run. Nor does it tell its batch size and '
+                'number of processes: both must be the same.'
             )
             return
-        self._tell_differences(filename, meta)
+        for told in differences(filename, meta, self.cfg):
+            self.logger.warning(told)
         check_resume(meta, self.train_loop)
         self._samples_before, self._iterations_before = meta['samples_seen'], self.iter
         states = checkpoint[_RANDOM]
@@ -301,14 +329,11 @@ class ReliableRunner(Runner):
         return checkpoint
 
     def _describe(self, iterations: int) -> dict[str, Any]:
-        sampler = self.train_dataloader.batch_sampler
-        batch_size = getattr(sampler, 'batch_size', self.train_dataloader.batch_size)
-        since = (iterations - self._iterations_before) * (batch_size or 1) * self.world_size
+        sizes = measure(self.train_loop)
+        since = (iterations - self._iterations_before) * (sizes['batch_size'] or 1) * self.world_size
         parts = config_fingerprints(self.cfg)
         return {
-            'world_size': self.world_size,
-            'batch_size': batch_size,
-            'accumulative_counts': getattr(self.optim_wrapper, '_accumulative_counts', 1),
+            **sizes,
             'samples_seen': self._samples_before + since,
             'seed': self.seed,
             'config_fingerprint': config_fingerprint(parts),
@@ -325,15 +350,16 @@ class ReliableRunner(Runner):
             )
         return copied
 
-    def _tell_differences(self, filename: str, meta: dict[str, Any]) -> None:
-        if keys := differing_keys(meta['config_parts'], config_fingerprints(self.cfg)):
-            self.logger.warning(
-                f'The config differs from that of {filename} in {", ".join(keys)}: the run goes on with the new values '
-                'and not as the interrupted one would have.'
-            )
-        changed = {name: (meta['versions'].get(name), now) for name, now in versions().items()}
-        if told := [f'{name} {then}, now {now}' for name, (then, now) in changed.items() if then != now]:
-            self.logger.warning(f'{filename} was saved with {"; ".join(told)}: results may differ in the last digits.')
+
+def _write_if_there_is_space(write: Callable[..., None], *args, **kwargs) -> None:
+    # No method: the visualizer, which outlives the Runner, must not keep it alive.
+    try:
+        write(*args, **kwargs)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        text = f'NOT WRITTEN TO THE FILES OF THE LOG: {error}. The run goes on. MAKE SPACE.'
+        print_log(text, logger='current', level=logging.ERROR)
 
 
 def _check_complete(filename: str, checkpoint: dict[str, Any]) -> None:
@@ -349,7 +375,7 @@ def _check_complete(filename: str, checkpoint: dict[str, Any]) -> None:
 
 def _read(filename: str) -> dict[str, Any]:
     if filename.startswith(('http://', 'https://')):
-        return torch.hub.load_state_dict_from_url(filename, map_location='cpu', weights_only=True)
+        filename = download(filename)
     if filename.endswith('.safetensors'):
         return {'state_dict': read_state_dict(filename), 'meta': {}}
     checkpoint = read_checkpoint(filename)

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
@@ -46,6 +47,28 @@ _ALLOWED: list[Any] = [
     type(np.dtype(np.int64)),
     *((np.float64(0).__reduce__()[0], f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
 ]
+
+
+def download(url: str) -> str:
+    """Download a file into torch's folder of downloads, unless it is there.
+
+    Args:
+        url: Address, ``https://`` or ``http://``.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        OSError: If it cannot be reached or written.
+        RuntimeError: If its name ends with another SHA-256, as mmengine and torch write it: ``NAME-89abcdef.pth``.
+    """
+    name = os.path.basename(urlparse(url).path)
+    path = os.path.join(torch.hub.get_dir(), 'checkpoints', name)
+    if not os.path.isfile(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        digest = re.search(r'-([0-9a-f]{8,})\.', name)
+        torch.hub.download_url_to_file(url, path, digest and digest[1], progress=False)
+    return path
 
 
 def read_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:

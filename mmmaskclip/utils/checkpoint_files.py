@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import struct
 import threading
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +22,12 @@ from torch import Tensor
 
 from mmmaskclip.utils.checkpoint import DAMAGE
 
+# No space, no quota, too large for the limit of the process.
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 _NUMBERED = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
+# Programs that read checksums skip lines with #.
+_CHECKSUM = re.compile(r'(?:# save (\d+)\n)?([0-9a-f]{64})')
 _BLOCK = 2**20
 _HISTORY = 'history_buffer'
 
@@ -66,8 +74,8 @@ def write_checkpoint(path: str | os.PathLike, checkpoint: dict[str, Any]) -> Non
     """Write a checkpoint so that at any moment, also of a power cut, ``path`` is the old file, the new one, or absent.
 
     The file is written under a temporary name in the same folder, brought to the disk and renamed. Its SHA-256 lies
-    beside it in ``PATH.sha256``, which ``sha256sum -c`` reads. While an existing file is replaced, the checksums of
-    both are there.
+    beside it in ``PATH.sha256``, which ``sha256sum -c`` reads, with the number of the save: one more than the highest
+    in the folder. While an existing file is replaced, the checksums of both are there.
 
     Args:
         path: Where; the folder is made if need be.
@@ -85,12 +93,14 @@ def write_checkpoint(path: str | os.PathLike, checkpoint: dict[str, Any]) -> Non
             torch.save(checkpoint, file)  # type: ignore[arg-type] # it needs write() only
         finally:
             digest = file.close()
-        replaced = (_listed(path) or {_hash(path)}) if path.exists() else set()
-        _write_text(_sidecar(path), ''.join(f'{value}  {path.name}\n' for value in [digest, *(replaced - {digest})]))
+        replaced = (_listed(path) or {_hash(path): 0}) if path.exists() else {}
+        saves = [number for other in path.parent.glob('*.sha256') for number in _read_checksums(other).values()]
+        listed = {digest: 1 + max(saves, default=0)}
+        _write_text(_sidecar(path), _checksum_lines(path, replaced | listed))
         os.replace(temporary, path)
         _sync_folder(path.parent)
-        if replaced - {digest}:
-            _write_text(_sidecar(path), f'{digest}  {path.name}\n')
+        if replaced.keys() - listed.keys():
+            _write_text(_sidecar(path), _checksum_lines(path, listed))
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -108,9 +118,12 @@ def remove_checkpoint(path: str | os.PathLike) -> None:
 
 
 def remove_remains(folder: str | os.PathLike) -> None:
-    """Remove what a process that was killed while saving has left in a folder."""
+    """Remove what a process that was killed while saving or removing has left in a folder."""
     for file in Path(folder).glob('.*.tmp'):
         if file.name.endswith(('.pth.tmp', '.sha256.tmp', 'last_checkpoint.tmp')):
+            file.unlink(missing_ok=True)
+    for file in Path(folder).glob('*.pth.sha256'):
+        if not file.with_suffix('').exists():
             file.unlink(missing_ok=True)
 
 
@@ -131,18 +144,20 @@ def verify_checkpoint(path: str | os.PathLike) -> str | None:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
         return None if broken is None else f'{broken} in it is damaged'
-    except (OSError, zipfile.BadZipFile) as error:
-        return str(error)
+    except (*DAMAGE, zlib.error, struct.error) as error:
+        return str(error) or type(error).__name__
 
 
 def newest_verified(work_dir: str | os.PathLike) -> tuple[str | None, list[tuple[str, str]]]:
     """Find the newest checkpoint of a run that is whole.
 
-    The newest is the one that ``last_checkpoint`` names, unless one with a higher number has been written since; then
-    follow the others (``iter_N.pth``, ``epoch_N.pth``) by their numbers.
+    The newest is the one that was saved last, by the number of the save beside it: a run that went back, or went on
+    with a larger batch, has newer files of fewer iterations, and a copy has other times. Files without that number,
+    which are mmengine's, are older than all that have it; of them the one that ``last_checkpoint`` names is the newest,
+    then those of the highest iteration or epoch.
 
     Args:
-        work_dir: Folder of the run; it may have been moved.
+        work_dir: Folder of the checkpoints; it may have been moved.
 
     Returns:
         Path of the checkpoint, or None; and of each newer one that is damaged the path and what is wrong.
@@ -157,23 +172,24 @@ def newest_verified(work_dir: str | os.PathLike) -> tuple[str | None, list[tuple
 
 
 def _candidates(folder: Path) -> list[Path]:
-    found = {path: int(match[1]) for path in folder.glob('*.pth') if (match := _NUMBERED.fullmatch(path.name))}
-    ordered = sorted(found, key=lambda path: (found[path], path), reverse=True)
     last = folder / 'last_checkpoint'
-    if not last.is_file():
-        return ordered
-    text = Path(last.read_text().strip())
-    # By its name too, so that a work dir may be moved.
-    named = next((path for path in (folder / text.name, text) if path.is_file()), None)
-    if named is None:
-        return ordered
-    # A process killed between the two files has not named its newest.
-    since = [
-        path
-        for path in ordered
-        if found[path] > found.get(named, -1) and path.stat().st_mtime_ns > last.stat().st_mtime_ns
-    ]
-    return list(dict.fromkeys([*since, named, *ordered]))
+    # By its name only, so that a work dir may be moved.
+    named = Path(last.read_text(errors='replace').strip()).name if last.is_file() else ''
+    ranked = []
+    for path in folder.glob('*.pth'):
+        match, number = _NUMBERED.fullmatch(path.name), _save_number(path)
+        # The best ones have no optimizer.
+        if match or path.name == named or (number and not path.name.startswith('best_')):
+            ranked.append((number, path.name == named, int(match[1]) if match else 0, path))
+    return [path for *_, path in sorted(ranked, reverse=True)]
+
+
+def _save_number(path: Path) -> int:
+    """The number of the save that wrote a file; 0 if nothing tells it."""
+    listed = _listed(path)
+    highest = max(listed.values(), default=0)
+    # Of two the process was killed while it replaced the file.
+    return listed.get(_hash(path), highest) if len(listed) > 1 else highest
 
 
 class _Opaque:
@@ -337,10 +353,21 @@ def _sidecar(path: Path) -> Path:
     return path.with_name(f'{path.name}.sha256')
 
 
-def _listed(path: Path) -> set[str]:
-    """The checksums beside a file; empty if there are none."""
-    sidecar = _sidecar(path)
-    return {line.split()[0] for line in sidecar.read_text().splitlines() if line} if sidecar.is_file() else set()
+def _listed(path: Path) -> dict[str, int]:
+    """The checksums beside a file, each with the number of its save (0: not told); empty if there are none."""
+    return _read_checksums(_sidecar(path))
+
+
+def _read_checksums(sidecar: Path) -> dict[str, int]:
+    try:
+        text = sidecar.read_text(errors='replace')
+    except FileNotFoundError:  # also one that another thread has just removed
+        return {}
+    return {digest: int(number or 0) for number, digest in _CHECKSUM.findall(text)}
+
+
+def _checksum_lines(path: Path, checksums: dict[str, int]) -> str:
+    return ''.join(f'# save {number}\n{digest}  {path.name}\n' for digest, number in checksums.items())
 
 
 def _hash(path: Path) -> str:

@@ -105,6 +105,9 @@ class Watchdog:
                 armed = True
         if armed:  # there is one timer in a process, and it may be another's
             faulthandler.cancel_dump_traceback_later()
+        # Workers have opened it for stacks that nobody asked for.
+        if self.file.is_file() and not self.file.stat().st_size:
+            self.file.unlink()
 
     def _in_runner(self) -> bool:
         frame = sys._current_frames().get(self._watched)

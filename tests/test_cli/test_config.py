@@ -17,6 +17,7 @@ def load(tmp_path, monkeypatch):
     folder = tmp_path / 'configs/method'
     folder.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('mmmaskclip.cli.config_check.check_config', lambda cfg: None)  # its parts are made up
 
     def run(*arguments, config='configs/method/vitb16.py', work_dir=None):
         (folder / 'vitb16.py').write_text(CONFIG.format(work_dir=work_dir))
@@ -58,6 +59,10 @@ def test_option_may_add_what_a_runner_knows(load):
         ('train_dataloader.batchsize=8', "no 'batchsize' in train_dataloader. Did you mean batch_size"),
         ('model.prats.0.depth=8', "no 'prats' in model. Did you mean parts"),
         ('model.parts.1.depth=8', "no '1' in model.parts. There are: 0"),
+        ('model.parts.depth=8', "no 'depth' in model.parts. There are: 0"),
+        ('batch_size=8', "no 'batch_size' in the config. Did you mean train_dataloader.batch_size"),
+        ('parts.0.depth=8', "no 'parts' in the config. Did you mean model.parts.0.depth"),
+        ('train_dataloader.batch_size.x=8', 'train_dataloader.batch_size is 2, which has no keys'),
         ('modle=3', "no 'modle' in the config. Did you mean model"),
     ],
 )
@@ -70,3 +75,25 @@ def test_mistyped_options_are_refused_and_the_nearest_named(load, option, messag
 def test_mistyped_path_names_the_nearest(load, config):
     with pytest.raises(FileNotFoundError, match=r'Did you mean configs/method/vitb16\.py'):
         load(config=config)
+
+
+def test_option_without_a_value_is_named(load, capsys):
+    with pytest.raises(SystemExit):
+        load('--cfg-options', 'train_dataloader.batch_size')
+    assert 'train_dataloader.batch_size: expected KEY=VALUE' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ("model = dict(type='A'", r'base\.py, line 1: SyntaxError'),
+        ('model = dict(type=A)', r"child\.py: NameError: name 'A' is not defined"),
+        ("_base_ = './bsae.py'", r"there is no '.*bsae\.py'. Did you mean .*/base\.py"),
+        ('model = 1', r'child\.py: TypeError: .*_delete_=True'),
+    ],
+)
+def test_config_that_cannot_be_read_is_named(load, tmp_path, text, message):
+    (tmp_path / 'base.py').write_text(text)
+    (tmp_path / 'child.py').write_text("_base_ = './base.py'\nmodel = dict(x=1)")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        load(config='child.py')

@@ -107,3 +107,15 @@ def test_config_without_model_is_named(tmp_path, monkeypatch):
         main([str(tmp_path / 'tasks.py'), 'none', '--model', 'nothing.pth'])
     with pytest.raises(ValueError, match='has no model: --model takes the config'):
         main([str(tmp_path / 'tasks.py'), 'none', '--model', str(tmp_path / 'tasks.py')])
+
+
+def test_mistakes_are_named_before_anything_is_built(evaluate, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmmaskclip.cli.test.evaluate', None)  # never reached
+    (tmp_path / 'model.py').write_text("model = dict(type='TinyModl')")
+    (tmp_path / 'iter_10.pth').touch()
+    with pytest.raises(ValueError, match='Did you mean TinyModel'):
+        evaluate('none', '--model', str(tmp_path / 'model.py'))
+    with pytest.raises(ValueError, match=r'checkpoint=.*Did you mean .*/iter_10\.pth'):
+        evaluate(tmp_path / 'iter_1.pth')
+    with pytest.raises(IsADirectoryError, match='--out .*: it is a folder'):
+        evaluate('none', '--out', str(tmp_path))

@@ -15,10 +15,10 @@ def train(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(TINY.parent))
     work_dir = tmp_path / 'run'
 
-    def run(*arguments):
+    def run(*arguments, options=()):
         before = set(work_dir.glob('*/*.log'))
-        options = ['--cfg-options', f'experiment_name={tmp_path.name}-{len(before)}', 'train_cfg.max_epochs=1']
-        main([str(TINY), '--work-dir', str(work_dir), *arguments, *options])
+        given = ['--cfg-options', f'experiment_name={tmp_path.name}-{len(before)}', 'train_cfg.max_epochs=1', *options]
+        main([str(TINY), '--work-dir', str(work_dir), *arguments, *given])
         return (
             ''.join(path.read_text() for path in set(work_dir.glob('*/*.log')) - before)
             or max(work_dir.glob('*/*.log')).read_text()
@@ -46,15 +46,44 @@ def test_resume_with_nothing_to_resume_says_so_loudly(train, tmp_path):
 def test_damaged_checkpoints_are_not_resumed(tmp_path):
     cfg = Config({'work_dir': str(tmp_path)})
     write_checkpoint(tmp_path / 'iter_9.pth', {'meta': {}})
+    write_checkpoint(tmp_path / 'iter_10.pth', {'meta': {}})
     (tmp_path / 'iter_10.pth').write_bytes(b'half')
     told = set_resume(cfg, 'auto')
     assert told.startswith(f'--resume auto: going on from {tmp_path}/iter_9.pth. DAMAGED, not used: {tmp_path}/iter_10')
     assert (cfg.load_from, cfg.resume) == (str(tmp_path / 'iter_9.pth'), True)
-    with pytest.raises(ValueError, match=r'iter_10\.pth: it is damaged, File is not a zip file'):
+    with pytest.raises(ValueError, match=r'iter_10\.pth: it is damaged, its 4 bytes do not match'):
         set_resume(cfg, str(tmp_path / 'iter_10.pth'))
     (tmp_path / 'iter_9.pth').write_bytes(b'half')
     with pytest.raises(ValueError, match=r'every checkpoint in .* is damaged.*iter_10\.pth.*iter_9\.pth.*Remove them'):
         set_resume(cfg, 'auto')
+
+
+def test_without_a_checkpoint_the_run_starts_from_the_weights_it_was_given(tmp_path):
+    cfg = Config({'work_dir': str(tmp_path), 'load_from': 'clip.pth'})
+    assert 'NO CHECKPOINT' in (told := set_resume(cfg, 'auto'))
+    assert 'TRAINING STARTS WITH THE WEIGHTS OF clip.pth' in told
+    assert (cfg.load_from, cfg.resume) == ('clip.pth', False)
+
+
+def test_looks_where_the_config_puts_its_checkpoints(train, tmp_path):
+    hook = 'default_hooks.checkpoint.'
+    options = f'{hook}out_dir={tmp_path}/elsewhere', f'{hook}filename_tmpl=at_{{}}.pth'
+    train(options=options)
+    (tmp_path / 'elsewhere/run/at_8.pth').unlink()
+    assert f'--resume auto: going on from {tmp_path}/elsewhere/run/at_5.pth' in train('--resume', options=options)
+    # For people, and for Ctrl-C.
+    assert (tmp_path / 'run/last_checkpoint').read_text() == f'{tmp_path}/elsewhere/run/at_8.pth'
+
+
+def test_checkpoint_of_the_config_is_verified_too(train, tmp_path):
+    train()
+    newest = tmp_path / 'run/iter_8.pth'
+    newest.write_bytes(newest.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r'iter_8\.pth: it is damaged'):
+        train(options=['resume=True', f'load_from={newest}'])
+    cfg = Config({'work_dir': str(tmp_path)})
+    set_resume(cfg, 'https://host/iter_8.pth')
+    assert (cfg.load_from, cfg.resume) == ('https://host/iter_8.pth', True)
 
 
 def test_resume_from_a_path_that_is_not_there_is_an_error(tmp_path):

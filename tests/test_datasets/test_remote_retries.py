@@ -1,9 +1,12 @@
 """Remote shards that fail for a while: read again, from where the samples ended."""
 
 import itertools
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from webdataset.gopen import gopen
 
 from mmmaskclip.datasets import shard_streams
 from mmmaskclip.datasets.shard_streams import RETRIES, SequentialSource
@@ -13,7 +16,8 @@ from mmmaskclip.datasets.shard_streams import RETRIES, SequentialSource
 def waits(monkeypatch):
     """The seconds that were waited, which take none."""
     seconds = []
-    monkeypatch.setattr(shard_streams.time, 'sleep', seconds.append)
+    # Not time.sleep itself, with which subprocess waits for a command to end.
+    monkeypatch.setattr(shard_streams, 'time', SimpleNamespace(sleep=seconds.append))
     return seconds
 
 
@@ -74,3 +78,13 @@ def test_local_files_are_not_read_again(make_shards, waits):
     order, events = _read(path)
     assert [event['cause'] for event in events] == ['broken_tar']
     assert waits == []
+
+
+def test_a_command_that_is_left_before_its_end_is_not_waited_for(make_shards, monkeypatch):
+    path = make_shards(6).replace('*', '00000')
+    opened = []
+    monkeypatch.setattr(shard_streams, 'gopen', lambda url: opened.append(gopen(url)) or opened[0])
+    samples = SequentialSource([f'pipe:cat {path}; exec sleep 5'], [0], 0, 1).one_lap()
+    assert next(samples).index == 0
+    samples.close()
+    assert opened[0].proc.wait(60) == -signal.SIGKILL

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as multiprocessing
+from ranks import run_ranks
 
 from mmmaskclip.datasets import shard_index
 from mmmaskclip.datasets.shard_index import INDEX_NAME, count_samples, expand_urls, is_indexable, shard_name
@@ -93,18 +93,17 @@ def test_damage_is_part_of_the_index(make_shards):
     assert lost['samples'] == 0
 
 
-def _count_on_one_rank(rank, folder, shards):
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+def _count_on_one_rank(folder, shards):
+    torch.distributed.init_process_group('gloo')
     scanned = []
     scan = shard_index.scan_shard
     shard_index.scan_shard = lambda path: scanned.append(path) or scan(path)
     counts = [entry['samples'] for entry in count_samples(shards)]
-    (folder / f'rank{rank}').write_text(json.dumps([counts, len(scanned)]))
-    torch.distributed.destroy_process_group()
+    (folder / f'rank{torch.distributed.get_rank()}').write_text(json.dumps([counts, len(scanned)]))
 
 
 def test_ranks_share_the_scan(make_shards, tmp_path):
     shards = expand_urls(make_shards(1, 2, 3, 4, 5))
-    multiprocessing.start_processes(_count_on_one_rank, (tmp_path, shards), nprocs=2, start_method='fork')
+    run_ranks(_count_on_one_rank, tmp_path, shards)
     results = [json.loads((tmp_path / f'rank{rank}').read_text()) for rank in range(2)]
     assert results == [[[1, 2, 3, 4, 5], 3], [[1, 2, 3, 4, 5], 2]]

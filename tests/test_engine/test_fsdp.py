@@ -1,9 +1,6 @@
 """Training with sharded parameters on two processes equals DDP, and its checkpoints are anybody's."""
 
-import os
 import pprint
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +8,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from PIL import Image
+from ranks import run_ranks
 from torch.distributed.tensor import DTensor
 
 from mmmaskclip.cli.test import main as run_test
@@ -18,14 +16,24 @@ from mmmaskclip.engine import FullyShardedModel, ReliableRunner
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.checkpoint import load_weights
 from mmmaskclip.utils.checkpoint_files import read_checkpoint
-from mmmaskclip.utils.setup_env import leave_processes, register_all_modules, setup_processes
+from mmmaskclip.utils.setup_env import register_all_modules, setup_processes
 
 ITERATIONS = 8
 COLOURS = ['red', 'green', 'blue', 'grey', 'black', 'white', 'brown', 'pink']
-# By name: the wrapper, and whose checkpoint is resumed.
-FSDP = 'mmmaskclip.FullyShardedModel'
-RESUMED = {'fsdp from fsdp': (FSDP, 'fsdp'), 'ddp from fsdp': (None, 'fsdp'), 'fsdp from ddp': (FSDP, 'ddp')}
-RUNS = {'ddp': (None, None), 'fsdp': (FSDP, None), **RESUMED}
+FSDP = 'FullyShardedModel'
+SPARING = {'model.micro_batch_size': 1, 'activation_checkpointing': ['image_encoder.layers', 'text_encoder.layers']}
+BF16 = {'optim_wrapper.precision': 'bf16'}
+# By name: the wrapper, whose checkpoint is resumed, and options.
+RUNS = {
+    'ddp': (None, None, {}),
+    'fsdp': (FSDP, None, {}),
+    'fsdp from fsdp': (FSDP, 'fsdp', {}),
+    'ddp from fsdp': (None, 'fsdp', {}),
+    'fsdp from ddp': (f'mmmaskclip.{FSDP}', 'ddp', {}),
+    'sparing fsdp from ddp': (FSDP, 'ddp', SPARING),
+    'ddp in bf16': (None, 'ddp', BF16),
+    'fsdp in bf16': (FSDP, 'ddp', BF16),
+}
 
 
 def _write_config(folder: Path, model: dict) -> None:
@@ -78,7 +86,10 @@ def _embeddings(model: torch.nn.Module) -> list[torch.Tensor]:
     tokens = torch.tensor([[49406, 5, 49407], [49406, 7, 49407]])
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        return [model.eval().encode_text(tokens), model.encode_image(images), model.encode_dense(images)]
+        embeddings = [model.eval().encode_text(tokens), model.encode_image(images), model.encode_dense(images)]
+        # As probes do.
+        embedded, _ = model.image_encoder.embed(images)
+        return [*embeddings, model.image_encoder.features(images).patches, model.image_encoder.encode(embedded).cls]
 
 
 def _look_into(runner: ReliableRunner) -> dict:
@@ -97,22 +108,21 @@ def _look_into(runner: ReliableRunner) -> dict:
     )
 
 
-def _train_as_one_of_two(folder: Path, rank: int) -> None:
-    os.environ.update(RANK=str(rank), WORLD_SIZE='2', LOCAL_RANK=str(rank))
-    dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
-    for name, (wrapper, source) in RUNS.items():
+def _train_as_one_of_two(folder: Path) -> None:
+    dist.init_process_group('gloo')
+    for name, (wrapper, source, options) in RUNS.items():
         cfg = Config.fromfile(folder / 'config.py')
         cfg.work_dir, cfg.launcher = str(folder / name), 'pytorch'
         ddp = dict(type='MMDistributedDataParallel', device_ids=None, gradient_as_bucket_view=True)
         cfg.model_wrapper_cfg = dict(type=wrapper) if wrapper else ddp
+        cfg.merge_from_dict(options)
         if source:
             cfg.load_from, cfg.resume = str(folder / source / 'iter_4.pth'), True
         runner = ReliableRunner.from_cfg(cfg)
         runner.train()
         if name == 'fsdp':
-            torch.save(_look_into(runner), folder / f'fsdp_{rank}.pt')
+            torch.save(_look_into(runner), folder / f'fsdp_{dist.get_rank()}.pt')
         del runner
-    leave_processes()
 
 
 @pytest.fixture(scope='module')
@@ -126,7 +136,7 @@ def folder(tmp_path_factory, request):
     cfg['text_encoder']['vocab_size'] = 49408
     cfg['teacher_momentum'] = 0.9
     _write_config(folder, cfg)
-    subprocess.run([sys.executable, __file__, str(folder)], check=True, timeout=300)
+    run_ranks(_train_as_one_of_two, folder)
     return folder
 
 
@@ -187,9 +197,27 @@ def test_a_resumed_run_ends_with_the_same_bits(folder):
     _assert_equal(_optimizer_states(found), _optimizer_states(expected), exactly=True)
 
 
-@pytest.mark.parametrize('name', ['ddp from fsdp', 'fsdp from ddp'])
+# The sparing one computes micro-batches, and blocks a second time.
+@pytest.mark.parametrize('name', ['ddp from fsdp', 'fsdp from ddp', 'sparing fsdp from ddp'])
 def test_a_run_goes_on_with_the_other_wrapper(folder, name):
     found, expected = _last(folder, name), _last(folder, 'ddp')
+    _assert_equal(found['state_dict'], expected['state_dict'])
+    _assert_equal(_optimizer_states(found), _optimizer_states(expected))
+
+
+def test_in_bf16_too_it_equals_ddp(folder):
+    found, expected, exact = (_last(folder, name)['state_dict'] for name in ('fsdp in bf16', 'ddp in bf16', 'ddp'))
+    _assert_equal(found, expected)
+    with pytest.raises(AssertionError):
+        _assert_equal(found, exact)
+
+
+def test_one_process_goes_on_with_the_global_batch(folder, tmp_path):
+    cfg = Config.fromfile(folder / 'config.py')
+    cfg.work_dir, cfg.launcher, cfg.train_dataloader.batch_size = str(tmp_path), 'none', 4
+    cfg.load_from, cfg.resume = str(folder / 'fsdp' / 'iter_4.pth'), True
+    ReliableRunner.from_cfg(cfg).train()
+    found, expected = read_checkpoint(tmp_path / f'iter_{ITERATIONS}.pth'), _last(folder, 'ddp')
     _assert_equal(found['state_dict'], expected['state_dict'])
     _assert_equal(_optimizer_states(found), _optimizer_states(expected))
 
@@ -206,24 +234,11 @@ def test_one_process_evaluates_the_checkpoint(folder, tmp_path):
 
 def test_arguments_of_ddp_stay_with_ddp(monkeypatch):
     monkeypatch.setattr(dist, 'init_process_group', lambda *args, **kwargs: None)
-    cfg = Config(dict(launcher='pytorch', model_wrapper_cfg=dict(type='mmmaskclip.FullyShardedModel')))
+    cfg = Config(dict(launcher='pytorch', model_wrapper_cfg=dict(type=FSDP)))
     setup_processes(cfg)
-    assert cfg.model_wrapper_cfg == dict(type='mmmaskclip.FullyShardedModel')
+    assert cfg.model_wrapper_cfg == dict(type=FSDP)
 
 
 def test_one_process_is_told_to_start_several():
     with pytest.raises(RuntimeError, match='needs several processes'):
         FullyShardedModel(torch.nn.Linear(2, 2))
-
-
-if __name__ == '__main__':
-    torch.set_num_threads(1)
-    register_all_modules()
-    # Forked, because seconds of imports in each of them would be most of the test.
-    context = torch.multiprocessing.get_context('fork')
-    processes = [context.Process(target=_train_as_one_of_two, args=(Path(sys.argv[1]), rank)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    sys.exit(any(process.exitcode for process in processes))

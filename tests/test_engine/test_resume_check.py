@@ -1,7 +1,7 @@
 import pytest
 from mmengine.hooks import Hook
 
-from mmmaskclip.engine.resume_check import check_resume
+from mmmaskclip.engine.resume_check import check_resume, measure
 
 MAP_STYLE = {
     'train_dataloader.dataset': {'type': 'TinyPairs'},
@@ -76,12 +76,26 @@ def test_shards_say_that_some_samples_come_twice(tiny_runner, tmp_path, monkeypa
     assert any('some samples come twice' in text for text in told)
 
 
+@pytest.mark.parametrize(('size', 'iteration'), [(24, 14), (17, 10)])  # 12 batches per epoch instead of 8, and 8
+def test_other_data_goes_on_after_as_many_samples_and_says_so(tiny_runner, tmp_path, monkeypatch, size, iteration):
+    tiny_runner(**MAP_STYLE, **BY_EPOCH).train()
+    options = {**MAP_STYLE, **BY_EPOCH, 'load_from': str(tmp_path / 'run/iter_10.pth'), 'resume': True}
+    late = tiny_runner(**options, **{'train_dataloader.dataset.size': size})
+    told = warnings_of(late, monkeypatch)
+    late.train()
+    assert len(late.model.seen) == size // 2 * 2 - 4
+    (message,) = [text for text in told if 'RESUMED WITH A DIFFERENCE' in text]
+    assert f'dataset_size was 16 and is {size}' in message
+    assert f'after 4 of its samples: iteration 10 is now {iteration}' in message
+    assert 'some samples come twice' in message
+
+
 def test_as_many_samples_per_iteration_on_fewer_processes_change_nothing_else(tiny_runner, tmp_path, monkeypatch):
     runner = tiny_runner(**MAP_STYLE)
     runner.train()
     told = warnings_of(runner, monkeypatch)
     schedules = runner.param_schedulers
-    meta = {'world_size': 2, 'batch_size': 1, 'accumulative_counts': 1}
+    meta = measure(runner.train_loop) | {'world_size': 2, 'batch_size': 1}
     check_resume(meta, runner.train_loop)
     assert runner.iter == 16
     assert runner.param_schedulers is schedules
@@ -96,7 +110,7 @@ def test_other_loops_refuse_another_global_batch_and_start_an_epoch_again(tiny_r
     runner._train_loop = loop
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     runner.param_schedulers = runner.build_param_scheduler(runner.cfg.param_scheduler)
-    meta = {'world_size': 1, 'batch_size': 2, 'accumulative_counts': 1}
+    meta = measure(loop)
     with pytest.raises(ValueError, match='would stand for 2 samples instead of 8'):
         check_resume({**meta, 'batch_size': 8}, loop)
     told = warnings_of(runner, monkeypatch)

@@ -1,6 +1,12 @@
+import errno
+import gc
 import os
 import random
+import threading
+import weakref
 from copy import deepcopy
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +15,8 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
+from mmmaskclip.engine.run_state import config_fingerprints, differing_keys, versions
+from mmmaskclip.engine.runner import raise_everywhere
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.checkpoint_files import read_checkpoint
 
@@ -23,8 +31,23 @@ DOWNSTREAM = {
     'log_processor': {'type': 'mmengine.LogProcessor'},
     'randomness.diff_rank_seed': False,
 }
+BY_EPOCH = {'param_scheduler': [{'type': 'CosineAnnealingLR', 'begin': 0, 'end': 2, 'convert_to_iter_based': True}]}
+VALIDATION = {
+    'val_dataloader': {
+        'batch_size': 3,
+        'num_workers': 0,
+        'dataset': {'type': 'TinyPairs', 'size': 7},
+        'sampler': {'type': 'DefaultSampler', 'shuffle': False},
+        'collate_fn': {'type': 'mmmaskclip.tiny_collate'},
+    },
+    'val_evaluator': {'type': 'TinyMetric'},
+    'val_cfg': {'type': 'ValLoop'},
+}
+BEST = {'default_hooks.checkpoint.save_best': 'tiny/sum', 'default_hooks.checkpoint.rule': 'greater'}
 FORMS = {
+    'by a validation': PAIRS | VALIDATION | BEST,
     'pretraining': PAIRS,
+    'half precision': PAIRS | {'optim_wrapper.precision': 'fp16'},
     'by epochs': PAIRS
     | {
         'train_cfg': {'_delete_': True, 'type': 'mmengine.EpochBasedTrainLoop', 'max_epochs': 2},
@@ -79,28 +102,17 @@ def log(tmp_path):
 def test_resumed_run_draws_what_the_uninterrupted_one_drew(noisy_runner, tmp_path, form):
     whole = noisy_runner(**FORMS[form])
     whole.train()
-    name = 'epoch_1.pth' if form == 'by epochs' else 'iter_5.pth'
+    name = {'by epochs': 'epoch_1.pth', 'by a validation': 'iter_8.pth'}.get(form, 'iter_5.pth')
     late = noisy_runner(**FORMS[form], load_from=str(tmp_path / 'run' / name), resume=True)
     late.train()
     assert late.model.seen == whole.model.seen[-len(late.model.seen) :]
-    assert len(late.model.seen) == (16 if form == 'by epochs' else 22)
+    assert len(late.model.seen) == (22 if name == 'iter_5.pth' else 16)
     torch.testing.assert_close(late.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
     torch.testing.assert_close(late.optim_wrapper.state_dict(), whole.optim_wrapper.state_dict(), rtol=0, atol=0)
 
 
 def test_validation_and_the_start_of_an_epoch_leave_the_generators_alone(noisy_runner):
-    runner = noisy_runner(
-        **PAIRS,
-        val_dataloader={
-            'batch_size': 3,
-            'num_workers': 0,
-            'dataset': {'type': 'TinyPairs', 'size': 7},
-            'sampler': {'type': 'DefaultSampler', 'shuffle': False},
-            'collate_fn': {'type': 'mmmaskclip.tiny_collate'},
-        },
-        val_evaluator={'type': 'TinyMetric'},
-        val_cfg={'type': 'ValLoop'},
-    )
+    runner = noisy_runner(**PAIRS, **VALIDATION)
     runner._val_loop = runner.build_val_loop(runner._val_loop)
     loader = runner.build_dataloader(runner.cfg.train_dataloader, seed=0)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
@@ -109,30 +121,100 @@ def test_validation_and_the_start_of_an_epoch_leave_the_generators_alone(noisy_r
     assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
 
 
-def test_checkpoint_says_what_it_is_of(noisy_runner, tmp_path):
-    noisy_runner(**PAIRS).train()
-    checkpoint = read_checkpoint(tmp_path / 'run/iter_10.pth')
-    meta = checkpoint['meta']
-    assert (meta['epoch'], meta['iter']) == (1, 10)
-    ours = meta['mmmaskclip']
-    assert {key: ours[key] for key in ('world_size', 'batch_size', 'accumulative_counts', 'samples_seen', 'seed')} == {
+def test_checkpoint_holds_all_that_a_run_consists_of(noisy_runner, tmp_path):
+    runner = noisy_runner(**FORMS['half precision'], **VALIDATION, **BEST)
+    runner.train()
+    checkpoint = read_checkpoint(tmp_path / 'run/iter_16.pth')
+    meta, hub, optimizer = checkpoint['meta'], checkpoint['message_hub']['runtime_info'], checkpoint['optimizer']
+    assert checkpoint['state_dict'].keys() == runner.model.state_dict().keys()
+    assert len(optimizer['state']) == 3
+    assert optimizer['scaler'].keys() == runner.optim_wrapper.scaler.state_dict().keys()
+    assert optimizer['steps_taken'] + optimizer['steps_skipped'] == 16
+    # The first ends after four steps, where the second begins; skipped steps move neither.
+    last_steps = [schedule['last_step'] for schedule in checkpoint['param_schedulers']]
+    assert last_steps == [3, optimizer['steps_taken'] - 4]
+    (random_states,) = checkpoint['random_states']
+    assert random_states.keys() == {'python', 'numpy', 'torch', 'cuda'}
+    assert (meta['iter'], meta['seed']) == (16, 0)
+    best = Path(hub['best_ckpt']).name
+    assert hub['best_score'] == read_checkpoint(tmp_path / 'run' / best)['message_hub']['runtime_info']['best_score']
+    assert {name: value for name, value in meta['mmmaskclip'].items() if 'config' not in name} == {
         'world_size': 1,
         'batch_size': 2,
         'accumulative_counts': 1,
-        'samples_seen': 20,
+        'dataset_size': 16,
+        'batches_per_epoch': 8,
+        'samples_seen': 32,
         'seed': 0,
+        'versions': versions(),
     }
-    assert ours['versions']['torch'] == str(torch.__version__)
-    assert len(checkpoint['random_states']) == 1
+    assert meta['mmmaskclip']['config_parts'] == config_fingerprints(runner.cfg)
+
+
+@pytest.mark.parametrize(('form', 'name'), [('by epochs', 'epoch_2.pth'), ('by iterations', 'iter_16.pth')])
+def test_checkpoint_of_mmengines_loops_holds_the_same(noisy_runner, tmp_path, form, name):
+    noisy_runner(**FORMS[form]).train()
+    checkpoint = read_checkpoint(tmp_path / 'run' / name)
+    parts = {'meta', 'state_dict', 'message_hub', 'random_states', 'optimizer', 'param_schedulers'}
+    assert checkpoint.keys() == parts
+    ours = checkpoint['meta']['mmmaskclip']
+    assert (ours['dataset_size'], ours['batches_per_epoch'], ours['samples_seen']) == (16, 8, 32)
+
+
+def test_samples_seen_are_counted_over_changes_of_the_batch(noisy_runner, tmp_path):
+    noisy_runner(**PAIRS, **BY_EPOCH).train()
+    options = {**PAIRS, **BY_EPOCH, 'train_dataloader.batch_size': 4, 'resume': True}
+    # Of 10 samples in 5 iterations, 2 iterations with 4 stand for 8; 6 more follow, at once or in two runs.
+    for _ in range(2):
+        noisy_runner(**options, load_from=str(tmp_path / 'run/iter_5.pth')).train()
+        assert read_checkpoint(tmp_path / 'run/iter_8.pth')['meta']['mmmaskclip']['samples_seen'] == 10 + 24
+
+
+@pytest.mark.parametrize('option', [{'train_dataloader.batch_size': 4}, {'train_dataloader.dataset.size': 18}])
+def test_config_of_mixed_keys_has_fingerprints_that_tell_changes(noisy_runner, option):
+    fingerprints = [
+        config_fingerprints(noisy_runner(**PAIRS, **given, palette={1: 'a', 'b': (2,), (3, 4): None}).cfg)
+        for given in ({}, {}, option)
+    ]
+    assert fingerprints[0] == fingerprints[1]
+    assert differing_keys(*fingerprints[1:]) == ['train_dataloader']
+
+
+def test_all_ranks_load_what_the_first_one_found(noisy_runner, monkeypatch):
+    def broadcast(values):
+        values[0] = ('iter_5.pth', True)
+
+    runner, resumed = noisy_runner(**PAIRS, load_from='iter_10.pth'), []
+    told = []
+    monkeypatch.setattr('mmmaskclip.engine.runner.broadcast_object_list', broadcast)
+    monkeypatch.setattr('mmmaskclip.engine.runner.print_log', lambda text, **_: told.append(text))
+    monkeypatch.setattr(runner, 'resume', resumed.append)
+    runner.load_or_resume()
+    assert resumed == ['iter_5.pth']
+    assert (
+        "load_from and resume were ('iter_10.pth', False); those of rank 0 are taken, ('iter_5.pth', True)" in told[0]
+    )
 
 
 def test_another_config_is_told_by_its_keys(noisy_runner, tmp_path):
     noisy_runner(**PAIRS).train()
-    options = {'optim_wrapper.optimizer.lr': 0.5, 'default_hooks.logger.interval': 3}
-    noisy_runner(**PAIRS, **options, load_from=str(tmp_path / 'run/iter_10.pth'), resume=True).train()
+    # The seed is taken from the checkpoint.
+    options = {'optim_wrapper.optimizer.lr': 0.5, 'default_hooks.logger.interval': 3, 'randomness.seed': 5}
+    late = noisy_runner(**PAIRS, **options, load_from=str(tmp_path / 'run/iter_10.pth'), resume=True)
+    late.train()
     told = [line for line in log(tmp_path).splitlines() if 'The config differs' in line]
     assert len(told) == 1
-    assert 'iter_10.pth in optim_wrapper: the run goes on with the new values' in told[0]
+    assert 'iter_10.pth in optim_wrapper: the run does not go on as the interrupted one would have' in told[0]
+    assert (late.seed, late.optim_wrapper.param_groups[0]['initial_lr']) == (0, 0.01)
+
+
+def test_a_run_that_is_over_leaves_no_model_in_memory(tiny_runner):
+    runner = tiny_runner(**PAIRS, **VALIDATION)
+    runner.train()
+    model = weakref.ref(runner.model)
+    del runner
+    gc.collect()
+    assert model() is None
 
 
 def test_checkpoint_of_mmengines_own_runner_is_resumed_with_a_word(noisy_runner, tmp_path):
@@ -155,6 +237,48 @@ def test_checkpoint_of_mmengines_own_runner_is_resumed_with_a_word(noisy_runner,
 class _Harmful:
     def __reduce__(self):
         return os.mkdir, ('harm',)
+
+
+@pytest.mark.parametrize(
+    ('told', 'error'), [((True, errno.ENOSPC, 'full'), OSError), ((False, None, 'broken'), RuntimeError)]
+)
+def test_error_of_the_first_rank_is_raised_on_the_others(monkeypatch, told, error):
+    def broadcast(values):
+        values[0] = told
+
+    monkeypatch.setattr('mmmaskclip.engine.runner.broadcast_object_list', broadcast)
+    with pytest.raises(error, match=told[2]) as caught:
+        raise_everywhere(None)
+    assert getattr(caught.value, 'errno', None) == told[1]
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Address of the folder of the test."""
+    monkeypatch.setenv('no_proxy', '*')
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=server.serve_forever).start()
+    yield f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+    server.server_close()
+
+
+def test_code_in_a_checkpoint_from_elsewhere_is_not_run(noisy_runner, tmp_path, monkeypatch, server):
+    noisy_runner(**PAIRS).train()
+    monkeypatch.chdir(tmp_path)
+    checkpoint = read_checkpoint('run/iter_10.pth')
+    checkpoint['message_hub']['log_scalars'] = {}
+    checkpoint['meta']['config'] = "import os\nos.mkdir('harm')"
+    torch.save(checkpoint, 'config.pth')
+    late = noisy_runner(**PAIRS, load_from=f'{server}/config.pth', resume=True)
+    late.train()
+    assert len(late.model.seen) == 12
+    assert not Path('harm').exists()
+    (tmp_path / 'config-00000000.pth').write_bytes(b'other')
+    with pytest.raises(RuntimeError, match='invalid hash'):
+        noisy_runner(**PAIRS, load_from=f'{server}/config-00000000.pth').train()
 
 
 @pytest.mark.parametrize('how', ['load', 'resume'])

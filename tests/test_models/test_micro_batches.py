@@ -1,14 +1,14 @@
 """Micro-batches must give what the whole batch gives, for every objective, and more of them need no more memory."""
 
-import subprocess
-import sys
 import weakref
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
+from ranks import run_ranks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmmaskclip.engine import PretrainOptimWrapper
@@ -16,7 +16,6 @@ from mmmaskclip.engine.activation_checkpointing import turn_on_activation_checkp
 from mmmaskclip.models.objectives import Objective
 from mmmaskclip.models.pretrainers import micro_batches
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.setup_env import leave_processes
 
 BATCH = 10
 LAYER_NORM_HEAD = dict(
@@ -152,13 +151,27 @@ def test_equals_the_whole_batch_for_three_steps(model_cfg, data, name):
     _assert_equal(_train(cfg | dict(micro_batch_size=4), data()), _train(cfg, data()))
 
 
+def test_visual_tokens_equal_the_whole_batch(tiny_model_cfg, data, tmp_path):
+    tokenizer = dict(type='DALLETokenizer', encoder=dict(n_hid=8, n_blk_per_group=1, vocab_size=32))
+    torch.save(MODELS.build(tokenizer).encoder.state_dict(), tmp_path / 'dalle.pth')
+    tokens = dict(
+        type='VisualTokenPrediction',
+        tokenizer=dict(**tokenizer, checkpoint=str(tmp_path / 'dalle.pth')),
+        in_channels=32,
+        num_tokens=32,
+        mask=dict(type='RandomMask', ratio=0.4),
+    )
+    cfg = tiny_model_cfg(dict(contrast=dict(type='ImageTextContrast'), beit=tokens))
+    _assert_equal(_train(cfg | dict(micro_batch_size=4), data()), _train(cfg, data()))
+
+
 @pytest.fixture
 def one_graph(monkeypatch):
     """A function that lets micro-batches be kept in memory until the backward pass, so that each is computed once."""
     return lambda: monkeypatch.setattr(micro_batches, 'checkpoint', lambda compute, part, **_: compute(part))
 
 
-@pytest.mark.parametrize('name', ['silc', 'cvpr'])
+@pytest.mark.parametrize('name', ['silc', 'cvpr', 'slip'])
 def test_second_pass_drops_the_same_paths(model_cfg, data, one_graph, name):
     """Bit for bit, and so does the state of the generator afterwards."""
     cfg = model_cfg(name, drop_path_rate=0.5) | dict(micro_batch_size=4)
@@ -324,12 +337,11 @@ def _wrap(model):
     return MMDistributedDataParallel(model, broadcast_buffers=False)
 
 
-def _run_as_one_of_two(cases_file: str, results_file: str) -> None:
-    torch.set_num_threads(1)
+def _run_as_one_of_two(folder: Path) -> None:
     dist.init_process_group('gloo')
     rank, results = dist.get_rank(), {}
     half = slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
-    cases, batch, modules = torch.load(cases_file, weights_only=False)
+    cases, batch, modules = torch.load(folder / 'cases.pt', weights_only=False)
     own = {name: value[half] for name, value in batch.items()}
     for name, cfg in cases.items():
         results[name] = _train(cfg, own, wrap=_wrap, change=lambda m: turn_on_activation_checkpointing(m, modules))
@@ -338,8 +350,7 @@ def _run_as_one_of_two(cases_file: str, results_file: str) -> None:
                 dist.all_reduce(value)
                 value /= 2
     if rank == 0:
-        torch.save(results, results_file)
-    leave_processes()
+        torch.save(results, folder / 'results.pt')
 
 
 def test_two_processes_equal_one_with_the_whole_batch(model_cfg, data, tmp_path):
@@ -347,12 +358,7 @@ def test_two_processes_equal_one_with_the_whole_batch(model_cfg, data, tmp_path)
     cases = {name: model_cfg(name) | dict(micro_batch_size=2) for name in ('cvpr', 'silc', 'sigmoid')}
     modules = ['image_encoder.layers', 'text_encoder.layers']
     torch.save((cases, data(), modules), tmp_path / 'cases.pt')
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', __file__]
-    subprocess.run([*command, str(tmp_path / 'cases.pt'), str(tmp_path / 'results.pt')], check=True, timeout=300)
+    run_ranks(_run_as_one_of_two, tmp_path)
     results = torch.load(tmp_path / 'results.pt')
     for name in cases:
         _assert_equal(results[name], _train(model_cfg(name), data()))
-
-
-if __name__ == '__main__':
-    _run_as_one_of_two(*sys.argv[1:])

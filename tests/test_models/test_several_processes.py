@@ -3,9 +3,6 @@
 import hashlib
 import io
 import json
-import os
-import subprocess
-import sys
 import tarfile
 from functools import partial
 from pathlib import Path
@@ -17,14 +14,16 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
+from ranks import run_ranks
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from mmmaskclip.datasets import ImageTextShards
 from mmmaskclip.datasets.collate import collate_image_text
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
+from mmmaskclip.models.objectives import Objective
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.setup_env import leave_processes, register_all_modules
+from mmmaskclip.utils.setup_env import register_all_modules
 
 STEPS = 5
 BATCH = 8
@@ -297,7 +296,8 @@ def one(folder):
 @pytest.fixture(scope='module')
 def finished(folder):
     """Two processes have run, and then four."""
-    subprocess.run([sys.executable, __file__, str(folder)], check=True, timeout=300)
+    for count in (2, 4):
+        run_ranks(_run_as_one_of_several, folder, world_size=count)
 
 
 @pytest.fixture(scope='module', params=[2, 4])
@@ -316,6 +316,27 @@ CASES = [
     'infonce', 'unicl', 'sigmoid', 'image contrast', 'regression', 'codewords',
     'shared target', 'local to global', 'words', 'pixels', 'visual tokens',
 ]  # fmt: skip
+
+
+def _types(node) -> set:
+    if isinstance(node, dict):
+        return {node.get('type')}.union(*map(_types, node.values()))
+    return set().union(*map(_types, node)) if isinstance(node, (list, tuple)) else set()
+
+
+def test_no_objective_and_no_loss_is_forgotten(folder):
+    cases = torch.load(folder / 'cases.pt', weights_only=False)
+    assert list(cases) == CASES
+    # InfoNCE and NT-Xent are the defaults of what they are the loss of.
+    used = _types([cfg for cfg, _ in cases.values()]) | {'InfoNCELoss', 'NTXentLoss'}
+    parts = {
+        name
+        for name, cls in MODELS.module_dict.items()
+        if issubclass(cls, Objective) or cls.__module__.startswith('mmmaskclip.models.losses.')
+        if cls.__module__.startswith('mmmaskclip.')
+    }
+    assert len(parts) > 10
+    assert parts <= used
 
 
 def _assert_equal(found: dict, expected: dict, what: str) -> None:
@@ -372,27 +393,8 @@ def test_evaluation_equals_that_of_one_process(folder, world_size):
         assert found == pytest.approx(expected)
 
 
-def _run_as_one_of_several(folder: Path, rank: int, world_size: int) -> None:
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(rank))  # The Runner reads them.
-    store = f'file://{folder}/store_{world_size}'
-    dist.init_process_group('gloo', init_method=store, rank=rank, world_size=world_size)
+def _run_as_one_of_several(folder: Path) -> None:
+    dist.init_process_group('gloo')
     _train_as_one_of_several(folder)
     _read_as_one_of_several(folder)
     _evaluate_as_one_of_several(folder)
-    leave_processes()
-
-
-if __name__ == '__main__':
-    torch.set_num_threads(1)
-    register_all_modules()
-    # Forked, because seconds of imports in each of them would be most of the test.
-    context = torch.multiprocessing.get_context('fork')
-    for count in (2, 4):
-        arguments = [(Path(sys.argv[1]), rank, count) for rank in range(count)]
-        processes = [context.Process(target=_run_as_one_of_several, args=given) for given in arguments]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-        if any(process.exitcode for process in processes):
-            sys.exit(1)

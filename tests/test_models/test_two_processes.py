@@ -1,17 +1,16 @@
 """Two gloo processes with batch B must equal one process with batch 2B: losses, every gradient, and the centre."""
 
-import subprocess
-import sys
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from ranks import run_ranks
 from torch.nn.parallel import DistributedDataParallel
 
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.setup_env import leave_processes
 
 BATCH = 6
 
@@ -31,12 +30,11 @@ def _step(cfg, batch, wrap=lambda model: model):
     )
 
 
-def _run_as_one_of_two(cases_file: str, results_file: str) -> None:
-    torch.set_num_threads(1)
+def _run_as_one_of_two(folder: Path) -> None:
     dist.init_process_group('gloo')
     rank, results = dist.get_rank(), {}
     half = slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
-    for name, (cfg, batch) in torch.load(cases_file, weights_only=False).items():
+    for name, (cfg, batch) in torch.load(folder / 'cases.pt', weights_only=False).items():
         own = {key: value[half] for key, value in batch.items()}
         # Before its late start an objective uses none of its parameters.
         wrap = partial(DistributedDataParallel, find_unused_parameters=name == 'late start')
@@ -45,8 +43,7 @@ def _run_as_one_of_two(cases_file: str, results_file: str) -> None:
             dist.all_reduce(value)
             value /= 2
     if rank == 0:
-        torch.save(results, results_file)
-    leave_processes()
+        torch.save(results, folder / 'results.pt')
 
 
 def _contrastive_cases(model) -> dict:
@@ -96,8 +93,7 @@ def results(tmp_path_factory, request):
     cases = {name: (cfg, data) for name, cfg in cases.items()}
     folder = tmp_path_factory.mktemp('two_processes')
     torch.save(cases, folder / 'cases.pt')
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', __file__]
-    subprocess.run([*command, str(folder / 'cases.pt'), str(folder / 'results.pt')], check=True, timeout=300)
+    run_ranks(_run_as_one_of_two, folder)
     two = torch.load(folder / 'results.pt')
     return {name: (_step(*case), two[name]) for name, case in cases.items()}
 
@@ -129,7 +125,3 @@ def test_without_gradient_through_the_gather_it_is_not(results, case, weight):
     one, two = results[case]
     torch.testing.assert_close(two['losses'], one['losses'])
     assert not torch.allclose(two['grads'][weight], one['grads'][weight], rtol=1e-2)
-
-
-if __name__ == '__main__':
-    _run_as_one_of_two(*sys.argv[1:])

@@ -21,7 +21,22 @@ def fuzz():
 def test_thirty_two_cases_end_in_an_error_or_a_skip(fuzz):
     found = fuzz.main(['--cases', '32', '--seed', '100'])
     assert sum(found.values()) == 32
-    assert {outcome for _, outcome in found} <= {'ok', 'skip', 'error'}
+    assert {outcome for _, outcome in found} <= {'ok', 'skip', 'error', 'unseen'}
+    assert all(found[f'fuzz_{kind}', 'skip'] for kind in ('shard', 'caption', 'checkpoint'))
+    assert found['fuzz_config', 'error'] > 4
+
+
+def test_a_mistake_that_nothing_names_fails(fuzz, monkeypatch):
+    monkeypatch.setattr(fuzz, 'load_config', lambda args: None)
+    monkeypatch.setattr(fuzz, 'check_paths', lambda cfg: None)
+    monkeypatch.setattr(fuzz, 'MISTAKES', {'a misspelt key': fuzz.MISTAKES['a misspelt key']})
+    assert 'this mistake is not named: a misspelt key' in fuzz.run_case(3)[1]
+
+
+def test_samples_of_a_good_shard_that_are_lost_fail(fuzz, monkeypatch):
+    answers = iter([('ok', {f'good/{index}': b'' for index in range(12)}), ('skip', {'good/0': b''})])
+    monkeypatch.setattr(fuzz, 'read_shards', lambda urls: next(answers))
+    assert '11 samples of the good shard are lost or changed' in fuzz.run_case(0)[1]
 
 
 def test_other_ends_are_told_and_fail(fuzz, monkeypatch, capsys):

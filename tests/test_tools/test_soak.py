@@ -1,25 +1,55 @@
 import importlib.util
+import multiprocessing
+import sys
+import time
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_short_run_is_flat(tmp_path, monkeypatch):
+@pytest.fixture
+def soak(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / 'tests/tiny'))
     spec = importlib.util.spec_from_file_location('soak', ROOT / 'tools/analysis_tools/soak.py')
-    soak = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(__import__('sys').modules, 'soak', soak)
-    spec.loader.exec_module(soak)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, 'soak', module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_other_processes_hold_is_added_up(soak):
+    alone = soak.read_all(1)
+    assert alone.workers == alone.worker_files == 0
+    context = multiprocessing.get_context('fork')
+    workers = [context.Process(target=time.sleep, args=(60,), daemon=True) for _ in range(2)]
+    try:
+        for worker in workers:
+            worker.start()
+        reading = soak.read_all(2)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+    assert reading.workers == 2
+    assert reading.worker_memory > 2
+    assert reading.worker_threads == 2
+    assert reading.worker_files >= 2 * 3
+    assert str(reading.worker_files) in soak.format_table([reading])
+
+
+def test_a_short_run_is_flat(soak, tmp_path):
     readings = soak.main(
-        [str(ROOT / 'tests/tiny/tiny.py'), '--steps', '200', '--work-dir', str(tmp_path)]
+        [str(ROOT / 'tests/tiny/tiny.py'), '--steps', '100', '--work-dir', str(tmp_path)]
         + [
             '--cfg-options',
             f'experiment_name={tmp_path.name}',
-            'train_dataloader.dataset.size=200',
-            'default_hooks.checkpoint.interval=100',
+            'train_dataloader.dataset.size=50',
+            'default_hooks.checkpoint.interval=50',
         ]
     )
-    assert [reading.step for reading in readings] == list(range(20, 201, 20))
+    assert [reading.step for reading in readings] == list(range(10, 101, 10))
     # The first readings include what is allocated once.
     first, last = readings[4], readings[-1]
     assert last.files <= first.files

@@ -1,6 +1,8 @@
 import errno
 import os
 import random
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +47,9 @@ def flip_bit(path, where=0.5):
 def test_file_has_a_checksum_that_sha256sum_reads_and_nothing_else_is_left(path):
     write_checkpoint(path, value(5))
     assert sorted(file.name for file in path.parent.iterdir()) == ['iter_5.pth', 'iter_5.pth.sha256']
-    digest, name = Path(f'{path}.sha256').read_text().split()
-    assert (digest, name) == (checkpoint_files._hash(path), 'iter_5.pth')
+    assert Path(f'{path}.sha256').read_text() == f'# save 1\n{checkpoint_files._hash(path)}  iter_5.pth\n'
+    if shutil.which('sha256sum'):
+        subprocess.run(['sha256sum', '--check', '--strict', 'iter_5.pth.sha256'], cwd=path.parent, check=True)
     assert verify_checkpoint(path) is None
     assert torch.equal(read_checkpoint(path)['state_dict']['weight'], torch.full((3000,), 5.0))
 
@@ -150,21 +153,71 @@ def test_newest_is_the_highest_that_is_whole(tmp_path):
     assert all('do not match their checksum' in problem for _, problem in damaged)
 
 
-def test_newest_is_the_named_one_unless_a_later_one_was_written_since(tmp_path):
-    for number in (10, 100):
+def test_newest_is_the_one_saved_last_whatever_its_number_and_time(tmp_path):
+    # Gone back from 100, or on from 10 with a larger batch; then copied, with times of the copy.
+    for number in (10, 100, 12, 15):
         write_checkpoint(tmp_path / f'iter_{number}.pth', value(number))
-        os.utime(tmp_path / f'iter_{number}.pth', (number, number))
-    # Gone back from 100 to 10; by its name, because the folder was moved.
-    write_last_checkpoint(tmp_path, '/elsewhere/iter_10.pth')
+        os.utime(tmp_path / f'iter_{number}.pth', (1000 - number, 1000 - number))
+    write_last_checkpoint(tmp_path, tmp_path / 'iter_100.pth')  # killed before the newest was named
+    order = []
+    for _ in range(4):
+        order.append(Path(newest_verified(tmp_path)[0]).name)
+        remove_checkpoint(tmp_path / order[-1])
+    assert order == ['iter_15.pth', 'iter_12.pth', 'iter_100.pth', 'iter_10.pth']
+
+
+@pytest.mark.parametrize('stop', ['before', 'after'])
+def test_newest_if_the_process_was_killed_while_it_replaced_an_older_file(tmp_path, monkeypatch, stop):
+    for number in (12, 6):
+        write_checkpoint(tmp_path / f'iter_{number}.pth', value(number))
+    replace, path = os.replace, tmp_path / 'iter_12.pth'
+
+    def replacing(source, target):
+        if Path(target) == path:
+            if stop == 'after':
+                replace(source, target)
+            raise Killed
+        replace(source, target)
+
+    monkeypatch.setattr(os, 'replace', replacing)
+    with pytest.raises(Killed):
+        write_checkpoint(path, value(13))
+    assert stored(newest_verified(tmp_path)[0]) == (6 if stop == 'before' else 13)
+
+
+def test_newest_of_mmengines_files_is_the_named_one_and_ours_are_newer(tmp_path):
+    for number in (10, 9, 100):
+        torch.save(value(number), tmp_path / f'iter_{number}.pth')
+    assert newest_verified(tmp_path)[0] == str(tmp_path / 'iter_100.pth')
+    write_last_checkpoint(tmp_path, '/moved/since/iter_10.pth')
     assert newest_verified(tmp_path)[0] == str(tmp_path / 'iter_10.pth')
-    # Killed after writing 15 and before naming it.
-    os.utime(tmp_path / 'last_checkpoint', (50, 50))
-    write_checkpoint(tmp_path / 'iter_15.pth', value(15))
-    os.utime(tmp_path / 'iter_15.pth', (60, 60))
-    os.utime(tmp_path / 'iter_100.pth', (40, 40))
-    assert newest_verified(tmp_path)[0] == str(tmp_path / 'iter_15.pth')
     write_last_checkpoint(tmp_path, 'removed_since.pth')
     assert newest_verified(tmp_path)[0] == str(tmp_path / 'iter_100.pth')
+    write_checkpoint(tmp_path / 'named_5_by_a_template.pth', value(5))
+    write_checkpoint(tmp_path / 'best_retrieval_iter_5.pth', value(5))
+    assert newest_verified(tmp_path)[0] == str(tmp_path / 'named_5_by_a_template.pth')
+
+
+@pytest.mark.parametrize('content', [b'', b'\xff\x00\n \n', b'iter_5.pth' * 999])
+def test_what_lies_beside_a_checkpoint_may_be_damaged(path, content):
+    write_checkpoint(path, value(5))
+    (path.parent / 'last_checkpoint').write_bytes(content)
+    assert newest_verified(path.parent) == (str(path), [])
+    Path(f'{path}.sha256').write_bytes(content)
+    assert newest_verified(path.parent) == (str(path), [])
+    flip_bit(path)
+    assert newest_verified(path.parent)[0] is None
+
+
+def test_no_damage_of_a_file_without_a_checksum_ends_the_search(tmp_path):
+    for number in (1, 2):
+        torch.save(value(number), tmp_path / f'iter_{number}.pth')
+    whole = (tmp_path / 'iter_2.pth').read_bytes()
+    headers = [*range(64), *range(len(whole) - 400, len(whole))]
+    for place in random.Random(0).sample(headers, 80):
+        for bits in (1, 8, 255):
+            (tmp_path / 'iter_2.pth').write_bytes(whole[:place] + bytes([whole[place] ^ bits]) + whole[place + 1 :])
+            assert newest_verified(tmp_path)[0]
 
 
 def test_what_is_not_plain_is_left_out_and_the_rest_read_as_it_was(path):
@@ -222,12 +275,30 @@ def test_removes_what_a_killed_save_left_and_nothing_else(tmp_path, path):
     write_checkpoint(path, value(1))
     for name in ('.iter_9.pth.tmp', '.iter_9.pth.sha256.tmp', '.last_checkpoint.tmp', '.other.tmp', 'mine.pth.tmp'):
         (tmp_path / name).touch()
+    (tmp_path / 'iter_9.pth.sha256').touch()  # of a file that was not yet, or is no longer there
     remove_remains(tmp_path)
     left = {file.name for file in tmp_path.iterdir()}
     assert left == {'iter_5.pth', 'iter_5.pth.sha256', '.other.tmp', 'mine.pth.tmp'}
     remove_checkpoint(path)
     remove_checkpoint(path)
     assert not path.exists()
+
+
+def test_checkpoint_is_removed_before_its_checksum(path, monkeypatch):
+    write_checkpoint(path, value(1))
+    unlink, calls = Path.unlink, []
+
+    def unlinking(file, **kwargs):
+        calls.append(file)
+        if len(calls) == 2:
+            raise Killed
+        unlink(file, **kwargs)
+
+    monkeypatch.setattr(Path, 'unlink', unlinking)
+    with pytest.raises(Killed):
+        remove_checkpoint(path)
+    # A file without a checksum would pass for one of mmengine's.
+    assert os.listdir(path.parent) == ['iter_5.pth.sha256']
 
 
 def test_background_writer_raises_the_error_of_its_thread_once():

@@ -9,6 +9,9 @@ repeats it.
 from __future__ import annotations
 
 import argparse
+import ast
+import contextlib
+import gzip
 import io
 import json
 import random
@@ -19,6 +22,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +30,11 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmmaskclip.cli.config_check import check_config
+from mmmaskclip.cli.config import load_config
+from mmmaskclip.cli.config_check import check_paths
 from mmmaskclip.datasets import ImageTextShards
-from mmmaskclip.utils.checkpoint_files import read_checkpoint, verify_checkpoint, write_checkpoint
+from mmmaskclip.utils.checkpoint import read_state_dict
+from mmmaskclip.utils.checkpoint_files import newest_verified, read_checkpoint, write_checkpoint
 from mmmaskclip.utils.setup_env import register_all_modules
 
 # What our own checks raise, with a message; a KeyError or TypeError from inside of a library is none of them.
@@ -38,22 +44,25 @@ _SAMPLES = 12
 
 
 def damage(data: bytes, draw: random.Random) -> bytes:
-    """Flip bits, cut off, blank, repeat or insert something in bytes."""
+    """Flip bits, cut off, blank, repeat, insert or replace something in bytes, where they are not just padding."""
     content = bytearray(data)
-    start = draw.randrange(len(content) + 1)
+    filled = [place for place, byte in enumerate(data) if byte] or [0]
+    start = draw.choice(filled)
     size = draw.choice([1, 16, 512, 4096])
-    kind = draw.choice(['flip', 'cut', 'blank', 'repeat', 'insert'])
+    kind = draw.choice(['flip', 'cut', 'blank', 'repeat', 'insert', 'replace'])
     if kind == 'flip':
         for _ in range(draw.choice([1, 10, 200])):
-            content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+            content[draw.choice(filled)] ^= 1 << draw.randrange(8)
     elif kind == 'cut':
         del content[start:]
     elif kind == 'blank':
         content[start : start + size] = bytes(len(content[start : start + size]))
     elif kind == 'repeat':
         content[start:start] = content[start : start + size]
-    else:
+    elif kind == 'insert':
         content[start:start] = draw.randbytes(size)
+    else:  # what a failed download or a wrong name leaves
+        content[:] = draw.choice([b'', b'<html>404 Not Found</html>', gzip.compress(data), draw.randbytes(2048)])
     return bytes(content)
 
 
@@ -73,67 +82,178 @@ def write_shard(path: Path, draw: random.Random, bad_captions: int = 0) -> None:
                 tar.addfile(member, io.BytesIO(data))
 
 
-def read_shards(urls: list[str]) -> str:
-    """Read an epoch; gives ``'skip'`` where samples were left out and ``'ok'`` where none were."""
+def read_shards(urls: list[str]) -> tuple[str, dict[str, bytes]]:
+    """Read an epoch.
+
+    Returns:
+        ``'skip'`` where samples were left out, ``'ok'`` where none were; and the pixels and tokens of each sample.
+    """
     views = {'image': [dict(type='torchvision/Resize', size=[8, 8])]}
     dataset = ImageTextShards(urls, views, caption_key='json:caption', shuffle_buffer=4)
     dataset.begin_epoch(0, 0, 2)
     samples = list(dataset)
     assert len(samples) == len(dataset) // 2 * 2, 'an epoch of another length than was promised'
-    return 'skip' if any(sample['skipped'] for sample in samples) else 'ok'
+    content = {s['key']: s['image'].numpy().tobytes() + s['tokens'].numpy().tobytes() for s in samples}
+    return 'skip' if any(sample['skipped'] for sample in samples) else 'ok', content
 
 
 def fuzz_shard(folder: Path, draw: random.Random) -> str:
-    """A shard whose bytes are damaged, beside a good one."""
-    write_shard(folder / 'good.tar', draw)
-    write_shard(folder / 'bad.tar', draw)
-    (folder / 'bad.tar').write_bytes(damage((folder / 'bad.tar').read_bytes(), draw))
-    return read_shards([str(folder / 'good.tar'), str(folder / 'bad.tar')])
+    """A shard whose bytes are damaged, beside a good one; no sample of the good one may be lost or changed."""
+    good, bad = folder / 'good.tar', folder / 'bad.tar'
+    write_shard(good, draw)
+    write_shard(bad, draw)
+    whole = read_shards([str(good), str(bad)])[1]
+    bad.write_bytes(damage(bad.read_bytes(), draw))
+    outcome, content = read_shards([str(good), str(bad)])
+    kept = [key for key in whole if key.startswith('good') and content.get(key) == whole[key]]
+    # With an odd number of samples the last one fills no batch.
+    assert len(kept) >= _SAMPLES - 1, f'{_SAMPLES - len(kept)} samples of the good shard are lost or changed'
+    # A tar file and a JPEG have no checksums of their content.
+    return 'unseen' if outcome == 'ok' and content != whole else outcome
 
 
 def fuzz_caption(folder: Path, draw: random.Random) -> str:
     """Captions that are damaged or no captions, in whole tar files."""
     write_shard(folder / 'a.tar', draw, bad_captions=draw.randrange(1, _SAMPLES + 1))
-    return read_shards([str(folder / 'a.tar')])
+    return read_shards([str(folder / 'a.tar')])[0]
 
 
 def fuzz_checkpoint(folder: Path, draw: random.Random) -> str:
-    """A damaged checkpoint: verification must notice it, and reading without the checksum be an error or right."""
-    path = folder / 'iter_1.pth'
+    """A damaged checkpoint after a good one, which must be taken; reading it all the same must be an error or right."""
     good = {'state_dict': {'weight': torch.arange(300.0)}, 'message_hub': {'runtime_info': {}}, 'meta': {'iter': 1}}
-    write_checkpoint(path, good)
-    before = path.read_bytes()
-    path.write_bytes(damage(before, draw))
-    if path.read_bytes() == before:
-        return 'ok'
-    assert verify_checkpoint(path) is not None, 'damage that the checksum does not show'
-    read_checkpoint(path)
-    return 'skip'
+    first, second = folder / 'iter_1.pth', folder / 'iter_2.pth'
+    write_checkpoint(first, good)
+    write_checkpoint(second, good)
+    before = second.read_bytes()
+    second.write_bytes(damage(before, draw))
+    same = second.read_bytes() == before
+    newest, damaged = newest_verified(str(folder))
+    taken, wanted = Path(newest or 'none').name, 'iter_2.pth' if same else 'iter_1.pth'
+    assert taken == wanted, f'{taken} is taken'
+    assert same or [Path(path).name for path, _ in damaged] == ['iter_2.pth'], 'the damaged checkpoint is not named'
+    for read in (read_checkpoint, read_state_dict):
+        with contextlib.suppress(*CLEAR):
+            read(second)
+    return 'ok' if same else 'skip'
+
+
+@cache
+def _config() -> str:
+    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/maskclip/vitxs16_scenes.py')
+    return repr(cfg._cfg_dict.to_dict())
 
 
 def fuzz_config(folder: Path, draw: random.Random) -> str:
-    """A config in which a key is renamed, or a value replaced by one of another kind."""
-    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/_base_/default_runtime.py')
-    cfg.merge_from_dict({'train_cfg': dict(type='PretrainLoop', max_epochs=2)})
-    nodes = [cfg._cfg_dict]
+    """A config with a mistake as users make them; what can be known to be wrong must be named."""
+    top = ast.literal_eval(_config())
+    (folder / 'data.tar').touch()
+    nodes = [top]
     for node in nodes:
-        nodes += [value for value in node.values() if isinstance(value, dict)]
-    node = draw.choice([node for node in nodes if node])
-    key = draw.choice(sorted(node))
-    if draw.random() < 0.5:
-        where = draw.randrange(len(key))
-        node[key[:where] + draw.choice('xyz_') + key[where + 1 :]] = node.pop(key)
-    else:
-        node[key] = draw.choice([None, -1, 1.5, 'text', [], {}, {'type': 'Nothing'}, [{'type': 7}], True])
-    check_config(cfg)
+        items = list(node.values() if isinstance(node, dict) else node)
+        nodes += [value for value in items if isinstance(value, (dict, list))]
+        if isinstance(node, dict) and 'urls' in node:
+            node['urls'] = str(folder / 'data.tar')
+    parts = [node for node in nodes if isinstance(node, dict) and 'type' in node]
+    name, apply = draw.choice(list(MISTAKES.items()))
+    text = apply(top, parts, draw) or ''.join(f'{key} = {value!r}\n' for key, value in top.items())
+    (folder / 'config.py').write_text(text)
+    cfg = load_config(
+        argparse.Namespace(config=str(folder / 'config.py'), cfg_options={}, launcher='none', work_dir=None)
+    )
+    check_paths(cfg)
+    assert name not in SURE, f'this mistake is not named: {name}'
     return 'ok'
 
 
+def _misspell(word: str, draw: random.Random) -> str:
+    where = draw.randrange(len(word) - 1)
+    return draw.choice(
+        [
+            word[:where] + word[where + 1 :],
+            word[:where] + word[where] + word[where:],
+            word[:where] + draw.choice('xyz'.replace(word[where], '')) + word[where + 1 :],
+        ]
+    )
+
+
+def _key(top: Any, parts: list, draw: random.Random) -> None:
+    node = draw.choice([part for part in parts if len(part) > 1])
+    key = draw.choice([key for key in node if key != 'type'])
+    node[_misspell(key, draw)] = node.pop(key)
+
+
+def _type(top: Any, parts: list, draw: random.Random) -> None:
+    node = draw.choice(parts)
+    node['type'] = _misspell(node['type'], draw)
+
+
+def _loader(top: Any, parts: list, draw: random.Random) -> None:
+    key = draw.choice(['batch_size', 'num_workers'])
+    top['train_dataloader'][key] = draw.choice([str(top['train_dataloader'][key]), -1, 1.5, (4,), [2]])
+
+
+def _path(top: Any, parts: list, draw: random.Random) -> None:
+    urls = top['train_dataloader']['dataset']['urls']
+    draw.choice([top['train_dataloader'], top['val_dataloader']['single']])['dataset']['urls'] = urls + draw.choice(
+        ['x', '/train-*.tar', '/{0..9}.tar']
+    )
+
+
+def _section(top: Any, parts: list, draw: random.Random) -> None:
+    key = draw.choice(['model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'val_cfg', 'test_evaluator'])
+    top[key] = draw.choice([None, [top[key]], (top[key],), 'text', 3])
+
+
+def _number(top: Any, parts: list, draw: random.Random) -> None:
+    numbers = [(node, key) for node in parts for key in node if type(node[key]) in (int, float)]
+    node, key = draw.choice(numbers)
+    node[key] = draw.choice([str(node[key]), 'high', [node[key]], (node[key],)])
+
+
+def _value(top: Any, parts: list, draw: random.Random) -> None:
+    node = draw.choice(parts)
+    node[draw.choice(list(node))] = draw.choice([None, -1, 1.5, 'text', [], {}, {'type': 'Nothing'}, True])
+
+
+def _sequence(top: Any, parts: list, draw: random.Random) -> None:
+    found = [(node, key) for node in parts for key in node if isinstance(node[key], (list, tuple))]
+    node, key = draw.choice(found)
+    node[key] = (list if isinstance(node[key], tuple) else tuple)(node[key])
+
+
+def _base(top: Any, parts: list, draw: random.Random) -> str:
+    return f"_base_ = '../{_misspell('default_runtime', draw)}.py'\n"
+
+
+def _syntax(top: Any, parts: list, draw: random.Random) -> str:
+    text = ''.join(f'{key} = {value!r}\n' for key, value in top.items())
+    where = draw.choice([place for place, letter in enumerate(text) if letter in '([{'])
+    return text[:where] + text[where + 1 :]
+
+
+MISTAKES: dict[str, Callable[[Any, list, random.Random], str | None]] = {
+    'a misspelt key': _key,
+    'a misspelt type': _type,
+    'a wrong value of a loader': _loader,
+    'a wrong path': _path,
+    'a wrong or missing section': _section,
+    'no number where one is meant': _number,
+    'a value of another kind': _value,
+    'a list in place of a tuple, or a tuple of a list': _sequence,
+    'a misspelt base': _base,
+    'a missing bracket': _syntax,
+}
+# The rest may be harmless: text for a number of an argument that says nothing of its type, a tuple for a list.
+SURE = (
+    'a misspelt key', 'a misspelt type', 'a wrong value of a loader', 'a wrong path', 'a wrong or missing section',
+    'a misspelt base', 'a missing bracket',
+)  # fmt: skip
 CASES: list[Callable[[Path, random.Random], str]] = [fuzz_shard, fuzz_caption, fuzz_checkpoint, fuzz_config]
 
 
 def run_case(seed: int) -> tuple[str, str]:
-    """Run one case; gives its name and how it ended: ok, skip, error (a clear one), or what should not be."""
+    """Run one case; gives its name and how it ended: ok, skip, error (a clear one), unseen (other
+    pixels or captions, which no format would show), or what should not be."""
     draw = random.Random(seed)
     case = CASES[seed % len(CASES)]
 

@@ -1,15 +1,19 @@
-r"""Train a config for many steps and print resident memory, open files and threads along the way; they must be flat.
+r"""Train a config for many steps; print resident memory, open files and threads of the process and of its data workers.
 
-PYTHONPATH=tests/tiny python tools/analysis_tools/soak.py tests/tiny/tiny.py --steps 10000 --work-dir DIR \
-    --cfg-options train_dataloader.dataset.size=2000
+All of them must be flat.
 
-Linux only: the numbers come from /proc. Those of data workers are not counted.
+python tools/dataset_converters/make_scenes.py DIR/scenes --num-train 400 --num-held-out 80 --shard-size 100
+MMMASKCLIP_SCENES=DIR/scenes python tools/analysis_tools/soak.py configs/maskclip/vitxs16_scenes.py --steps 10000 \
+    --work-dir DIR/soak --cfg-options train_dataloader.batch_size=4 train_dataloader.num_workers=2
+
+Linux only: the numbers come from /proc.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,24 +28,39 @@ from mmmaskclip.utils.setup_env import setup_processes
 
 @dataclass
 class Reading:
-    """What this process holds after ``step`` steps: resident memory in MiB, open files, threads."""
+    """What the process holds after ``step`` steps, and the sum over its data workers, of which there are ``workers``.
+
+    Resident memory is in MiB; what a worker shares with the process counts in both.
+    """
 
     step: int
     memory: float
     files: int
     threads: int
+    workers: int = 0
+    worker_memory: float = 0.0
+    worker_files: int = 0
+    worker_threads: int = 0
 
 
-def read_process(step: int) -> Reading:
-    """Read the numbers of this process."""
+def read_process(pid: int | str) -> tuple[float, int, int]:
+    """Read resident memory in MiB, open files and threads of a process."""
+    folder = Path('/proc', str(pid))
+    status = dict(line.split(':', 1) for line in (folder / 'status').read_text().splitlines())
+    files = sum(1 for _ in (folder / 'fd').iterdir())
+    return int(status['VmRSS'].split()[0]) / 1024, files, int(status['Threads'])
+
+
+def read_all(step: int) -> Reading:
+    """Read the numbers of this process and of the processes it has started, which are the data workers."""
     gc.collect()
-    status = dict(line.split(':', 1) for line in Path('/proc/self/status').read_text().splitlines())
-    files = sum(1 for _ in Path('/proc/self/fd').iterdir())
-    return Reading(step, int(status['VmRSS'].split()[0]) / 1024, files, int(status['Threads']))
+    workers = [read_process(worker.pid) for worker in multiprocessing.active_children() if worker.pid]
+    sums = [sum(numbers) for numbers in zip(*workers, strict=True)] or [0.0, 0, 0]
+    return Reading(step, *read_process('self'), len(workers), *sums)
 
 
 class ReadingHook(Hook):
-    """Reads the process every ``interval`` steps and ends the training after ``steps``."""
+    """Reads the processes every ``interval`` steps and ends the training after ``steps``."""
 
     def __init__(self, steps: int, interval: int) -> None:
         self.steps, self.interval = steps, interval
@@ -50,7 +69,7 @@ class ReadingHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         step = runner.iter + 1
         if step % self.interval == 0 or step == self.steps:
-            self.readings.append(read_process(step))
+            self.readings.append(read_all(step))
 
 
 def soak(cfg: Config, steps: int, readings: int = 10) -> list[Reading]:
@@ -63,7 +82,7 @@ def soak(cfg: Config, steps: int, readings: int = 10) -> list[Reading]:
     """
     setup_processes(cfg)
     runner = ReliableRunner.from_cfg(cfg)
-    epoch = len(runner.build_dataloader(cfg.train_dataloader))
+    epoch = len(runner.build_dataloader({'sampler': None, 'drop_last': True, **cfg.train_dataloader}))
     cfg.train_cfg.max_epochs = -(-steps // epoch)
     runner._train_loop = cfg.train_cfg
     hook = ReadingHook(steps, max(1, steps // readings))
@@ -74,13 +93,19 @@ def soak(cfg: Config, steps: int, readings: int = 10) -> list[Reading]:
 
 def format_table(readings: Sequence[Reading]) -> str:
     """One line for each reading."""
-    lines = [f'{r.step:>8} {r.memory:>12.1f} {r.files:>11} {r.threads:>8}' for r in readings]
-    return '\n'.join([f'{"step":>8} {"memory (MiB)":>12} {"open files":>11} {"threads":>8}', *lines])
+    head = f'{"step":>8} {"memory (MiB)":>12} {"files":>6} {"threads":>8}'
+    lines = [f'{head} | {"workers":>7} {"memory (MiB)":>12} {"files":>6} {"threads":>8}']
+    for r in readings:
+        own = f'{r.step:>8} {r.memory:>12.1f} {r.files:>6} {r.threads:>8}'
+        lines.append(f'{own} | {r.workers:>7} {r.worker_memory:>12.1f} {r.worker_files:>6} {r.worker_threads:>8}')
+    return '\n'.join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> list[Reading]:
     """Soak; returns the readings."""
-    parser = argparse.ArgumentParser(description='Train many steps; print memory, open files and threads.')
+    parser = argparse.ArgumentParser(
+        description='Train many steps; print memory, files and threads, of data workers too.'
+    )
     add_config_arguments(parser)
     parser.add_argument('--steps', type=int, default=10000, help='[10000]')
     args = parser.parse_args(argv)

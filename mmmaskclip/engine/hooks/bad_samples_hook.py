@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmmaskclip.registry import HOOKS
+from mmmaskclip.utils.json_lines import append_json_lines
 
 _FILE = 'bad_samples.jsonl'
 _STATE = 'bad_samples'
@@ -23,7 +24,7 @@ class BadSamplesHook(Hook):
 
     Datasets replace a sample that cannot be used and say so in ``data_batch['skipped']``. Every ``interval``
     iterations the ranks add up their counts; what is new is logged by cause and appended to ``bad_samples.jsonl`` in
-    the work directory, each sample once. Counts survive a resume.
+    the work directory, each sample once; on a full disk they wait for the next report. Counts survive a resume.
 
     Args:
         max_share: Largest share of skipped among delivered samples; above it training stops. It applies from 1000
@@ -42,6 +43,8 @@ class BadSamplesHook(Hook):
         self._new: list[dict[str, str]] = []
         self._new_seen = 0
         self._listed: set[tuple[str, ...]] = set()
+        # Waiting for space on the disk.
+        self._unlisted: list[dict[str, str]] = []
 
     def before_train(self, runner: Runner) -> None:
         """Take up the counts of a resumed run."""
@@ -84,7 +87,9 @@ class BadSamplesHook(Hook):
             records = [record for part in all_gather_object(self._new) for record in part]
             self._causes.update(record['cause'] for record in records)
             if get_rank() == 0:
-                self._list(runner, records)
+                self._list(records)
+        if self._unlisted and append_json_lines(Path(runner.work_dir) / _FILE, self._unlisted):
+            self._unlisted = []
         self._new, self._new_seen = [], 0
         total = sum(self._causes.values())
         runner.message_hub.update_info(_STATE, {'seen': self._seen, 'causes': dict(self._causes)})
@@ -100,12 +105,11 @@ class BadSamplesHook(Hook):
                 'max_share of BadSamplesHook if this is expected.'
             )
 
-    def _list(self, runner: Runner, records: list[dict[str, str]]) -> None:
-        with open(Path(runner.work_dir) / _FILE, 'a', encoding='utf-8') as file:
-            for record in records:
-                if _identity(record) not in self._listed:
-                    self._listed.add(_identity(record))
-                    file.write(json.dumps(record) + '\n')
+    def _list(self, records: list[dict[str, str]]) -> None:
+        for record in records:
+            if _identity(record) not in self._listed:
+                self._listed.add(_identity(record))
+                self._unlisted.append(record)
 
     def _by_cause(self) -> str:
         return ', '.join(f'{cause} {count}' for cause, count in self._causes.most_common())

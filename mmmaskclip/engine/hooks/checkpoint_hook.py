@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import time
@@ -18,6 +17,7 @@ from mmengine.runner import Runner
 from mmmaskclip.engine.runner import ReliableRunner, raise_everywhere
 from mmmaskclip.registry import HOOKS
 from mmmaskclip.utils.checkpoint_files import (
+    DISK_FULL,
     BackgroundWriter,
     remove_checkpoint,
     remove_remains,
@@ -26,8 +26,6 @@ from mmmaskclip.utils.checkpoint_files import (
 )
 from mmmaskclip.utils.distributed import any_rank
 
-# No space, no quota, too large for the limit of the process.
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Iterations between two looks at the clock where several processes must agree on it.
 _CLOCK_INTERVAL = 20
 
@@ -56,8 +54,9 @@ class ReliableCheckpointHook(CheckpointHook):
         **kwargs: Of mmengine's ``CheckpointHook``.
 
     Raises:
-        TypeError: In ``before_train``, if the runner is not a :class:`ReliableRunner`.
-        ValueError: If ``interval_minutes`` is given with ``by_epoch=True``: an epoch ends when it ends.
+        TypeError: If an argument is unknown; in ``before_train``, if the runner is not a :class:`ReliableRunner`.
+        ValueError: If ``interval_minutes`` is given with ``by_epoch=True``: an epoch ends when it ends. If
+            ``backend_args``, ``published_keys`` or an ``out_dir`` that is an address is given.
     """
 
     last_ckpt: str | None
@@ -77,6 +76,7 @@ class ReliableCheckpointHook(CheckpointHook):
                 f'interval_minutes={interval_minutes} with by_epoch=True: an epoch does not end by the clock. Set '
                 'by_epoch=False, with interval in iterations.'
             )
+        self._check_arguments()
         self.interval_minutes = interval_minutes
         self.keep_every = keep_every
         self.retry_interval = retry_interval
@@ -85,18 +85,36 @@ class ReliableCheckpointHook(CheckpointHook):
         self._due = False
         self._retry_at = 0
         self._saved_at = 0.0
-        # Steps whose files are to be removed once a newer one is on the disk.
-        self._outdated: list[int] = []
+        self._work_dir = ''
+        # Files that are to be removed once a newer one is on the disk.
+        self._outdated: list[str] = []
+
+    def _check_arguments(self) -> None:
+        """Refuse what the base accepts and would not happen here."""
+        if self.args:
+            raise TypeError(f'ReliableCheckpointHook has no {", ".join(self.args)}.')
+        if self.backend_args or self.file_client_args or '://' in str(self.out_dir):
+            raise ValueError(
+                f'out_dir={self.out_dir!r}, backend_args={self.backend_args or self.file_client_args}: checkpoints are '
+                'written to folders only. Mount the storage, and give the folder as out_dir.'
+            )
+        if self.published_keys:
+            raise ValueError(
+                f'published_keys={self.published_keys}: such files are read by running code from them. Leave it out, '
+                'and publish safetensors with tools/model_converters/publish_model.py.'
+            )
 
     def before_train(self, runner: Runner) -> None:
         """Take up the lists of a resumed run, and remove what a save that was cut off has left."""
-        hub = runner.message_hub
-        if self.max_keep_ckpts > 0 and 'keep_ckpt_ids' in hub.runtime_info:
-            ids = list(hub.get_info('keep_ckpt_ids'))
+        info = runner.message_hub.runtime_info
+        if self.max_keep_ckpts > 0:
+            ids = list(info.get('keep_ckpt_ids', []))
             # The base would remove them now, this class once there is a newer one.
-            self._outdated = ids[: -self.max_keep_ckpts]
-            hub.update_info('keep_ckpt_ids', ids[-self.max_keep_ckpts :])
+            surplus = [self.filename_tmpl.format(step) for step in ids[: -self.max_keep_ckpts]]
+            self._outdated = [*info.get('outdated_ckpts', []), *surplus]
+            runner.message_hub.update_info('keep_ckpt_ids', ids[-self.max_keep_ckpts :])
         super().before_train(runner)
+        self._work_dir = runner.work_dir
         self._saved_at = time.monotonic()
         if is_main_process():
             remove_remains(self.out_dir)
@@ -163,8 +181,10 @@ class ReliableCheckpointHook(CheckpointHook):
         if self.filename_tmpl.format(done) == name:
             self._write_step(runner, done, meta)
         else:
-            runner.save_checkpoint(self.out_dir, name, meta=meta, write=self._write)
-            self.last_ckpt = path
+            # By a name that is not the template's, so that retention must be told.
+            interim = [name] if self.max_keep_ckpts > 0 else []
+            self._write_file(runner, name, meta, list(self.keep_ckpt_ids), [*self._outdated, *interim])
+            self._outdated = interim
         if error := self._settle():
             raise error
         return path
@@ -196,7 +216,7 @@ class ReliableCheckpointHook(CheckpointHook):
         try:
             self._write_step(runner, step, meta)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in DISK_FULL:
                 raise
             self._due, self._retry_at = True, runner.iter + 1 + self.retry_interval
             again = 'after the next epoch' if self.by_epoch else f'in {self.retry_interval} iterations'
@@ -211,7 +231,7 @@ class ReliableCheckpointHook(CheckpointHook):
         try:
             super()._save_best_checkpoint(runner, metrics)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in DISK_FULL:
                 raise
             self._set_best(before)
             for key in [key for key in runner.message_hub.runtime_info if key.startswith('best_')]:
@@ -239,40 +259,43 @@ class ReliableCheckpointHook(CheckpointHook):
             self.best_ckpt_path_dict = paths
 
     def _write_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
-        before, last = list(self.keep_ckpt_ids), self.last_ckpt
-        name = self.filename_tmpl.format(step)
-        self.last_ckpt = os.path.join(self.out_dir, name)
-        ids = [other for other in before if other != step]
+        ids = [other for other in self.keep_ckpt_ids if other != step]
         if not (self.keep_every and step % self.keep_every == 0):
             ids.append(step)
         surplus = ids[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
-        kept = ids[len(surplus) :]
-        # In the file with those that are removed after it, so that a run killed in between removes them once resumed.
-        outdated = [*self._outdated, *surplus]
-        self._remember(runner, [*outdated, *kept])
-        former, self._outdated = self._outdated, outdated
-        try:
-            runner.save_checkpoint(
-                self.out_dir,
-                name,
-                save_optimizer=self.save_optimizer,
-                save_param_scheduler=self.save_param_scheduler,
-                meta=meta,
-                write=self._write,
-            )
-        except OSError:
-            self.last_ckpt, self._outdated = last, former
-            self._remember(runner, before)
-            raise
-        self._outdated = self._outdated if is_main_process() else []
-        self.keep_ckpt_ids = deque(kept)
-        self._remember(runner, kept)
+        self._write_file(
+            runner,
+            self.filename_tmpl.format(step),
+            meta,
+            ids[len(surplus) :],
+            [*self._outdated, *map(self.filename_tmpl.format, surplus)],
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+        )
         self._due, self._retry_at, self._saved_at = False, 0, time.monotonic()
 
-    def _remember(self, runner: Runner, ids: list[int]) -> None:
+    def _write_file(
+        self, runner: Runner, name: str, meta: dict[str, Any], ids: list[int], outdated: list[str], **options: bool
+    ) -> None:
+        """Save a file and keep ``ids``; once it is on the disk, what is ``outdated`` is removed, but not itself."""
+        former = self.last_ckpt, list(self.keep_ckpt_ids), self._outdated
+        self.last_ckpt, self._outdated = os.path.join(self.out_dir, name), outdated
+        # In the file too, so that a run killed before they are removed does so once resumed.
+        self._remember(runner, ids, outdated)
+        try:
+            runner.save_checkpoint(self.out_dir, name, meta=meta, write=self._write, **options)
+        except OSError:
+            self.last_ckpt, ids, self._outdated = former
+            self._remember(runner, ids, self._outdated)
+            raise
+        self._outdated = self._outdated if is_main_process() else []
+        self.keep_ckpt_ids = deque(ids)
+
+    def _remember(self, runner: Runner, ids: list[int], outdated: list[str]) -> None:
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         if self.max_keep_ckpts > 0:
             runner.message_hub.update_info('keep_ckpt_ids', ids)
+            runner.message_hub.update_info('outdated_ckpts', outdated)
 
     def _write(self, path: str, checkpoint: dict[str, Any]) -> None:
         """On the first rank: write the file, then name it the last, then remove the outdated ones."""
@@ -285,13 +308,15 @@ class ReliableCheckpointHook(CheckpointHook):
         outdated, self._outdated = self._outdated, []
         self._writer.start(partial(self._write_in_thread, path, checkpoint, outdated))
 
-    def _write_and_clean(self, path: str, checkpoint: dict[str, Any], outdated: list[int]) -> None:
+    def _write_and_clean(self, path: str, checkpoint: dict[str, Any], outdated: list[str]) -> None:
         write_checkpoint(path, checkpoint)
-        write_last_checkpoint(os.path.dirname(path), path)
-        for step in outdated:
-            remove_checkpoint(os.path.join(self.out_dir, self.filename_tmpl.format(step)))
+        # As mmengine does, in the work dir even if the checkpoints are elsewhere.
+        write_last_checkpoint(self._work_dir, path)
+        for name in outdated:
+            if name != os.path.basename(path):
+                remove_checkpoint(os.path.join(self.out_dir, name))
 
-    def _write_in_thread(self, path: str, checkpoint: dict[str, Any], outdated: list[int]) -> None:
+    def _write_in_thread(self, path: str, checkpoint: dict[str, Any], outdated: list[str]) -> None:
         try:
             self._write_and_clean(path, checkpoint, outdated)
         except Exception as error:
@@ -306,7 +331,7 @@ class ReliableCheckpointHook(CheckpointHook):
             if self._writer is not None:
                 self._writer.wait()
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in DISK_FULL:
                 raise
             return error
         return None
@@ -324,7 +349,7 @@ class ReliableCheckpointHook(CheckpointHook):
         try:
             raise_everywhere(error)
         except OSError as problem:
-            if problem.errno not in _FULL:
+            if problem.errno not in DISK_FULL:
                 raise
             return problem
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from mmmaskclip.engine.optimizers import PretrainOptimWrapper
 from mmmaskclip.registry import HOOKS
+from mmmaskclip.utils.json_lines import append_json_lines
 
 _FILE = 'nonfinite.jsonl'
 _NAMED_SAMPLES = 8
@@ -161,8 +161,7 @@ class NonFiniteHook(Hook):
         self._records.append(records)
         path = Path(runner.work_dir) / _FILE
         if get_rank() == 0:
-            with open(path, 'a', encoding='utf-8') as file:
-                file.writelines(json.dumps(record) + '\n' for record in records)
+            append_json_lines(path, records)
         message = f'{_describe(records)} Listed in {path}'
         if len(self._records) >= self.max_in_a_row:
             raise RuntimeError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from mmmaskclip.registry import HOOKS
 from mmmaskclip.utils.distributed import any_rank
@@ -27,8 +27,9 @@ class PreemptionHook(Hook):
     """On SIGTERM, SIGUSR1 or SIGUSR2 saves a checkpoint and ends the run with exit code 75.
 
     It is enough that one rank gets the signal: after every optimizer step the ranks agree, so that all save the same
-    iteration. The same command with ``--resume auto`` goes on from there. Workers of the data loader outlive a SIGTERM
-    to the whole group by two minutes, because the iteration in progress may need them. A validation is not interrupted.
+    iteration. The same command with ``--resume auto`` goes on from there. Workers of the data loaders outlive a SIGTERM
+    to the whole group by two minutes, because the iteration in progress may need them. A validation is not interrupted:
+    the run ends after the iteration that follows it.
 
     Ctrl-C ends the run at once, and its last line says where the newest checkpoint is.
     """
@@ -49,8 +50,8 @@ class PreemptionHook(Hook):
         for number in _SIGNALS:
             self._previous[number] = signal.signal(number, self._note)
         self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, partial(_interrupt, Path(runner.work_dir)))
-        loader = runner.train_dataloader
-        loader.worker_init_fn = partial(_init_worker, loader.worker_init_fn)
+        for loop in (runner.train_loop, runner.val_loop):
+            on_worker_start(loop, _outlive_signals)
         # Before multiprocessing's own, which sends the SIGTERM that they outlive and then waits for them.
         atexit.unregister(kill_workers)
         atexit.register(kill_workers)
@@ -91,11 +92,27 @@ def _interrupt(work_dir: Path, number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(saved)
 
 
-def _init_worker(init: Callable[[int], None] | None, worker: int) -> None:
-    # torch has set a handler that would end the worker, and with it the run, before anything is saved.
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_TO_SAVE))
+def on_worker_start(loop: BaseLoop | None, call: Callable[[], None]) -> None:
+    """Let the workers that the loaders of a loop start from now on call a function first; None has no loaders."""
+    if loop is None:
+        return
+    loaders = getattr(loop.dataloader, 'loaders', {'': loop.dataloader})
+    for loader in loaders.values():
+        loader.worker_init_fn = partial(_init_worker, loader.worker_init_fn, call)
+
+
+def _init_worker(init: Callable[[int], None] | None, call: Callable[[], None], worker: int) -> None:
+    call()
     if init is not None:
         init(worker)
+
+
+def _outlive_signals() -> None:
+    # torch has set a handler that would end the worker, and with it the run, before anything is saved.
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_TO_SAVE))
+    # Where workers are no forks they have no handler for these, which Slurm sends to every process.
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def kill_workers() -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmmaskclip.engine.hooks.preemption_hook import on_worker_start
 from mmmaskclip.registry import HOOKS
 from mmmaskclip.utils.watchdog import Watchdog, dump_stacks_on_request
 
@@ -53,9 +52,9 @@ class WatchdogHook(Hook):
         sys.excepthook = self._excepthook
 
     def before_train(self, runner: Runner) -> None:
-        """Make the workers of the loader able to tell where they are."""
-        loader = runner.train_dataloader
-        loader.worker_init_fn = partial(_init_worker, loader.worker_init_fn, self._watchdog.file)
+        """Make the workers of the loaders able to tell where they are."""
+        for loop in (runner.train_loop, runner.val_loop):
+            on_worker_start(loop, partial(dump_stacks_on_request, self._watchdog.file))
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Wait for the first batch."""
@@ -89,6 +88,10 @@ class WatchdogHook(Hook):
         if runner._train_loop is not None:
             self._wait_for_batch(runner.iter)
 
+    def before_test(self, runner: Runner) -> None:
+        """As before training."""
+        on_worker_start(runner.test_loop, partial(dump_stacks_on_request, self._watchdog.file))
+
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
@@ -113,9 +116,3 @@ class WatchdogHook(Hook):
             file=sys.stderr,
             flush=True,
         )
-
-
-def _init_worker(init: Callable[[int], None] | None, file: Path, worker: int) -> None:
-    dump_stacks_on_request(file)
-    if init is not None:
-        init(worker)

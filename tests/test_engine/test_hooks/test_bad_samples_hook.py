@@ -1,10 +1,11 @@
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.multiprocessing as multiprocessing
 from mmengine.logging import MessageHub
+from ranks import run_ranks
 
 from mmmaskclip.engine.hooks.bad_samples_hook import BadSamplesHook
 
@@ -55,6 +56,18 @@ def test_lists_counts_and_logs(tmp_path):
     assert '4 samples skipped so far, 20.00% of 20: not_an_image 3, empty_file 1' in runner.logged[1]
 
 
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='no device that is always full')
+def test_on_a_full_disk_records_wait_for_space(tmp_path):
+    runner, hook, path = _runner(tmp_path), BadSamplesHook(interval=1), tmp_path / 'bad_samples.jsonl'
+    hook.before_train(runner)
+    path.symlink_to('/dev/full')
+    hook.after_train_iter(runner, 0, _batch(_record(1)))
+    path.unlink()
+    hook.after_train_iter(runner, 1, _batch(_record(1), _record(2)))
+    hook.after_train(runner)
+    assert [record['key'] for record in _listed(tmp_path)] == ['a.tar/1', 'a.tar/2']
+
+
 def test_nothing_bad_says_nothing(tmp_path):
     runner = _runner(tmp_path)
     _train(BadSamplesHook(interval=1), runner, [_batch()] * 3)
@@ -89,18 +102,18 @@ def test_a_resumed_run_goes_on_counting_and_lists_nothing_twice(tmp_path):
     assert lines.count('a.tar/3') == 1
 
 
-def _two_ranks(rank, folder):
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+def _two_ranks(folder):
+    torch.distributed.init_process_group('gloo')
+    rank = torch.distributed.get_rank()
     batches = [_batch(_record(1)) if rank else _batch(), _batch(_record(2)) if not rank else _batch(_record(3))]
     with pytest.raises(RuntimeError) as caught:
         # 3 of 16 are too many, but only once both ranks' counts are added up.
         _train(BadSamplesHook(max_share=0.002, interval=1), _runner(folder), batches)
     (folder / f'error{rank}').write_text(str(caught.value))
-    torch.distributed.destroy_process_group()
 
 
 def test_two_ranks_stop_together(tmp_path):
-    multiprocessing.start_processes(_two_ranks, (tmp_path,), nprocs=2, start_method='fork')
+    run_ranks(_two_ranks, tmp_path)
     errors = [(tmp_path / f'error{rank}').read_text() for rank in range(2)]
     assert errors[0] == errors[1]
     assert '3 of 16 samples could not be used' in errors[0]

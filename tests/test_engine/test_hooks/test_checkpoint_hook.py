@@ -1,10 +1,12 @@
 import errno
+import json
 import os
 import threading
 import time
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmmaskclip.engine.hooks import checkpoint_hook
@@ -27,6 +29,10 @@ def build(tiny_runner):
 
 def saved(tmp_path):
     return sorted(int(path.stem.split('_')[1]) for path in (tmp_path / 'run').glob('iter_*.pth'))
+
+
+def saved_names(tmp_path):
+    return sorted(path.name for path in (tmp_path / 'run').glob('*.pth'))
 
 
 def log(tmp_path):
@@ -116,6 +122,61 @@ def test_full_disk_is_told_and_tried_again_while_training_goes_on(build, tmp_pat
     assert len(told) == 2
     assert all('ERROR' in line and 'No space left on device' in line and 'in 2 iterations' in line for line in told)
     assert runner.iter == 16
+
+
+class FullDisk(Hook):
+    """From iteration 9 to 13 all that a run writes into its folder goes where the system says that the disk is full."""
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, folder):
+        self.folder, self.links = folder, []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 8:
+            self.links = [*self.folder.glob('*/vis_data/*.json'), self.folder / '.iter_10.pth.tmp']
+            for link in self.links:
+                link.unlink(missing_ok=True)
+                link.symlink_to('/dev/full')
+        if runner.iter == 13:
+            for link in self.links:
+                link.unlink(missing_ok=True)
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no device that is always full')
+def test_training_goes_on_while_the_disk_is_full_according_to_the_system(build, tmp_path):
+    runner = build(interval=5, max_keep_ckpts=1, retry_interval=2)
+    runner.register_hook(FullDisk(tmp_path / 'run'))
+    runner.train()
+    told = [line for line in log(tmp_path).splitlines() if 'No space left on device' in line]
+    assert sorted(line.split(' - ')[-1][:9] for line in told) == ['NO CHECKP', 'NOT WRITT']
+    assert all('ERROR' in line and 'MAKE SPACE' in line for line in told)
+    steps = [json.loads(line)['step'] for line in next((tmp_path / 'run').glob('*/vis_data/scalars.json')).open()]
+    assert steps[-1] == 16
+    assert newest_verified(tmp_path / 'run') == (str(tmp_path / 'run/iter_16.pth'), [])
+
+
+@pytest.mark.parametrize('name', ['add_scalars', 'close'])
+def test_writers_of_the_log_may_fail_for_a_full_disk_only(build, monkeypatch, name):
+    runner, numbers = build(), [errno.ENOSPC, errno.EACCES]
+
+    def fail(*args, **kwargs):
+        raise OSError(numbers.pop(0), 'it fails')
+
+    for backend in runner.visualizer._vis_backends.values():
+        monkeypatch.setattr(type(backend), name, fail)
+    arguments = [{'loss': 1.0}] if name == 'add_scalars' else []
+    getattr(runner.visualizer, name)(*arguments)
+    with pytest.raises(PermissionError):
+        getattr(runner.visualizer, name)(*arguments)
+
+
+def test_checkpoint_that_was_to_be_removed_and_is_written_anew_stays(build, tmp_path):
+    runner = build(interval=15, max_keep_ckpts=1, save_last=False)
+    # As of a run resumed with a larger batch, whose iterations count from less.
+    runner.message_hub.update_info('outdated_ckpts', ['iter_15.pth'])
+    runner.train()
+    assert saved(tmp_path) == [15]
 
 
 def test_disk_that_stays_full_is_an_error_at_the_end(build, tmp_path, monkeypatch):
@@ -237,20 +298,25 @@ def test_best_checkpoint_is_removed_after_the_better_one_is_written(build, tmp_p
 
 
 def test_best_checkpoint_remains_if_the_better_one_does_not_fit(build, tmp_path, better_each_time, monkeypatch):
-    runner = build(VALIDATION, interval=4, save_best='tiny/sum', rule='greater', save_last=False)
+    runner = build(VALIDATION, interval=4, max_keep_ckpts=9, save_best='tiny/sum', rule='greater')
+    there = []
     save = runner.save_checkpoint
 
     def saving(out_dir, filename, *args, **kwargs):
-        if filename in ('best_tiny_sum_iter_8.pth', 'best_tiny_sum_iter_12.pth', 'best_tiny_sum_iter_16.pth'):
+        if filename == 'best_tiny_sum_iter_16.pth':
+            there.extend(path.name for path in (tmp_path / 'run').glob('best*.pth'))
+        if filename in ('best_tiny_sum_iter_8.pth', 'best_tiny_sum_iter_12.pth'):
             raise OSError(errno.ENOSPC, 'No space left on device')
         save(out_dir, filename, *args, **kwargs)
 
     runner.save_checkpoint = saving
     runner.train()
-    assert (tmp_path / 'run/best_tiny_sum_iter_4.pth').is_file()
-    hub = read_checkpoint(tmp_path / 'run/iter_16.pth')['message_hub']['runtime_info']
+    hub = read_checkpoint(tmp_path / 'run/iter_12.pth')['message_hub']['runtime_info']
     assert hub['best_score'] == 1
     assert hub['best_ckpt'].endswith('best_tiny_sum_iter_4.pth')
+    # Until there was space again.
+    assert there == ['best_tiny_sum_iter_4.pth']
+    assert [path.name for path in (tmp_path / 'run').glob('best*.pth')] == ['best_tiny_sum_iter_16.pth']
 
 
 def test_save_now_gives_a_checkpoint_to_resume(build, tmp_path):
@@ -271,6 +337,58 @@ def test_save_now_gives_a_checkpoint_to_resume(build, tmp_path):
     late.train()
     assert late.model.seen == runner.model.seen[14:]
     torch.testing.assert_close(late.model.state_dict(), runner.model.state_dict(), rtol=0, atol=0)
+
+
+def test_checkpoint_saved_inside_an_epoch_is_removed_after_the_next(build, tmp_path):
+    options = dict(by_epoch=True, interval=1, max_keep_ckpts=2)
+    runner = build(**options)
+
+    def stop(name, **kwargs):
+        type(runner).call_hook(runner, name, **kwargs)
+        if name == 'after_train_iter' and runner.iter == 5:
+            runner.call_hook = lambda *_, **__: None
+            runner.save_now('SIGTERM')
+            raise SystemExit
+
+    runner.call_hook = stop
+    with pytest.raises(SystemExit):
+        runner.train()
+    (name,) = saved_names(tmp_path)
+    assert name.startswith('iter_')
+    # Killed before it is removed; the newest, which tells of it, is resumed.
+    late = build({'load_from': str(tmp_path / 'run' / name), 'resume': True}, **options)
+    late.train()
+    assert saved_names(tmp_path) == ['epoch_1.pth', 'epoch_2.pth']
+
+
+def test_best_score_and_its_checkpoint_outlive_the_process(build, tmp_path, monkeypatch):
+    scores = iter([1, 5, 2, 3, 4, 6, 7])
+    save_best = ReliableCheckpointHook._save_best_checkpoint
+    monkeypatch.setattr(
+        ReliableCheckpointHook,
+        '_save_best_checkpoint',
+        lambda self, runner, metrics: save_best(self, runner, {'tiny/sum': next(scores)}),
+    )
+    hook = dict(interval=4, save_best='tiny/sum', rule='greater', max_keep_ckpts=9)
+    build(VALIDATION, **hook).train()
+    assert [path.name for path in (tmp_path / 'run').glob('best*.pth')] == ['best_tiny_sum_iter_8.pth']
+    build({**VALIDATION, 'load_from': str(tmp_path / 'run/iter_8.pth'), 'resume': True}, **hook).train()
+    # 4 at iteration 12 is not better than 5 before, 6 at 16 is.
+    assert [path.name for path in (tmp_path / 'run').glob('best*.pth')] == ['best_tiny_sum_iter_16.pth']
+
+
+@pytest.mark.parametrize(
+    ('options', 'error', 'message'),
+    [
+        ({'kep_every': 3}, TypeError, 'has no kep_every'),
+        ({'backend_args': {'backend': 'petrel'}}, ValueError, 'written to folders only'),
+        ({'out_dir': 's3://bucket'}, ValueError, r'out_dir=.s3://bucket.*Mount the storage'),
+        ({'published_keys': ['state_dict']}, ValueError, r'publish safetensors with tools/model_converters'),
+    ],
+)
+def test_what_mmengines_hook_takes_and_this_one_does_not_do(options, error, message):
+    with pytest.raises(error, match=message):
+        ReliableCheckpointHook(interval=1, **options)
 
 
 def test_another_runner_is_refused_by_name(build):

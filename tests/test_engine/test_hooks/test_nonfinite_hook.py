@@ -1,8 +1,6 @@
 """A step that is not finite must leave the run as if its batches had never been there."""
 
 import json
-import subprocess
-import sys
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+from ranks import run_ranks
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from mmmaskclip.engine import ModelStepHook, NonFiniteHook, PretrainOptimWrapper
 from mmmaskclip.engine.optimizers import pretrain_optim_wrapper
 from mmmaskclip.registry import DATASETS
-from mmmaskclip.utils.setup_env import leave_processes
 
 NAN = float('nan')
 CASES = [(False, 'fp32'), (True, 'fp32'), (False, 'fp16'), (True, 'fp16')]
@@ -200,6 +198,16 @@ def test_a_checkpoint_right_after_a_skipped_step_knows(tiny_runner, host_learns,
     assert_same(resumed, runner, runner.param_schedulers)
 
 
+def test_a_schedule_by_epochs_moves_although_the_last_step_of_the_epoch_is_skipped(tiny_runner, host_learns):
+    schedule = dict(type='MultiStepLR', by_epoch=True, milestones=[1], gamma=0.5)
+    # No checkpoint in between, for which the host would have to know.
+    runner = tiny_runner(**{'param_scheduler': [schedule], 'default_hooks.checkpoint.interval': 16})
+    poison(runner, 'data', {7})
+    runner.train()
+    assert runner.optim_wrapper.steps_skipped == 1
+    assert {group['lr'] for group in runner.optim_wrapper.param_groups} == {0.005}
+
+
 def test_file_and_log_name_terms_and_samples(tiny_runner, host_learns):
     runner = tiny_runner()
     batches = poison(runner, 'term', {2})
@@ -311,12 +319,19 @@ def _train_as_one_rank(work_dir, deferred, precision):
     Path(work_dir, f'{rank}.json').write_text(json.dumps([parameters, wrapper.steps_taken, scale, warnings]))
 
 
+def _train_as_one_of_two(folder):
+    dist.init_process_group('gloo')
+    for deferred, precision in CASES:
+        case = folder / f'{deferred}-{precision}'
+        case.mkdir(exist_ok=True)
+        _train_as_one_rank(str(case), deferred, precision)
+
+
 @pytest.fixture(scope='module')
 def two_processes(tmp_path_factory):
     """Folder with a folder per case, in which two processes have trained."""
     folder = tmp_path_factory.mktemp('two_processes')
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', __file__]
-    subprocess.run([*command, str(folder)], check=True, timeout=300)
+    run_ranks(_train_as_one_of_two, folder)
     return folder
 
 
@@ -350,13 +365,3 @@ def test_ranks_skip_together(two_processes, deferred, precision):
         optimizer.zero_grad()
     for parameter, expected in zip(parameters, layer.parameters(), strict=True):
         torch.testing.assert_close(torch.tensor(parameter), expected.detach(), rtol=1e-4, atol=1e-5)
-
-
-if __name__ == '__main__':
-    torch.set_num_threads(1)
-    dist.init_process_group('gloo')
-    for deferred, precision in CASES:
-        folder = Path(sys.argv[1], f'{deferred}-{precision}')
-        folder.mkdir(exist_ok=True)
-        _train_as_one_rank(str(folder), deferred, precision)
-    leave_processes()

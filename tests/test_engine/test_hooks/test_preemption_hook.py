@@ -1,15 +1,11 @@
 import importlib
-import os
 import signal
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from trainings import train_together
 
-TINY = Path(__file__).parents[2] / 'tiny'
+from mmmaskclip.engine.hooks import preemption_hook
 
 
 @pytest.fixture
@@ -65,34 +61,62 @@ def test_handlers_are_given_back(tiny_runner):
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)] == before
 
 
-def test_a_signal_to_one_of_two_ranks_saves_and_ends_both(tmp_path):
-    config = tmp_path / 'config.py'
-    config.write_text(
-        f"_base_ = '{TINY}/tiny.py'\n"
-        "custom_imports = dict(imports=['tiny_parts', 'fault_parts'])\n"
-        "train_dataloader = dict(batch_size=1, num_workers=1, dataset=dict(type='TinyPairs'),\n"
-        "    sampler=dict(type='DefaultSampler', shuffle=True))\n"
-        f"custom_hooks = [dict(type='SignalAt', number={int(signal.SIGTERM)}, at=6, rank=1)]\n"
-        'default_hooks = dict(checkpoint=dict(interval=100))\n'
-    )
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, 'tools/train.py', str(config), '--work-dir', str(tmp_path / 'run')]
-    rendezvous = {'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port, 'OMP_NUM_THREADS': '1'}
-    root = TINY.parents[1]
-    python_path = f'{root}:{TINY}'
-    ranks = [
-        subprocess.Popen(
-            [*command, '--launcher', 'pytorch'],
-            cwd=root,
-            env=os.environ | rendezvous | {'RANK': str(rank), 'LOCAL_RANK': str(rank), 'PYTHONPATH': python_path},
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
+@pytest.fixture(scope='module')
+def signalled(tmp_path_factory):
+    """Runs that get a signal."""
+
+    def options(workers, more='', **sent):
+        hook = {'type': 'SignalAt', 'number': int(signal.SIGTERM), 'at': 6, **sent}
+        return (
+            f"train_dataloader = dict(batch_size=1, num_workers={workers}, dataset=dict(type='TinyPairs'),\n"
+            f"    sampler=dict(type='DefaultSampler', shuffle=True))\n"
+            f'custom_hooks = [{hook}]\n'
+            f'default_hooks = dict(checkpoint=dict(interval=100))\n{more}'
         )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=300)[1] for process in ranks]
-    assert [process.returncode for process in ranks] == [75, 75], errors
-    assert [path.name for path in (tmp_path / 'run').glob('*.pth')] == ['iter_7.pth']
+
+    accumulate = 'optim_wrapper = dict(accumulative_counts=4)'
+    validate = (
+        "val_dataloader = dict(batch_size=1, num_workers=1, dataset=dict(type='TinyPairs', size=9),\n"
+        "    sampler=dict(type='DefaultSampler', shuffle=False), collate_fn=dict(type='mmmaskclip.tiny_collate'))\n"
+        "val_evaluator = dict(type='TinyMetric')\nval_cfg = dict(type='{loop}')\n"
+        'train_cfg = dict(val_interval_iters=6)'
+    )
+    mmengine_loop = (
+        "train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=12)\n"
+        "default_hooks = dict(runtime_info=dict(type='RuntimeInfoHook'), checkpoint=dict(interval=100))\n"
+        "log_processor = dict(_delete_=True, type='LogProcessor', by_epoch=False)"
+    )
+    return train_together(
+        tmp_path_factory.mktemp('runs'),
+        one_rank=(options(1, rank=1), 2),
+        group=(options(2, accumulate, rank=1, group=True), 2),
+        our_val=(options(1, validate.format(loop='EvaluationLoop'), group=True, in_val=True), 1),
+        mmengines_val=(options(1, validate.format(loop='ValLoop'), group=True, in_val=True), 1),
+        mmengines_loop=(options(2, mmengine_loop, group=True), 1),
+    )
+
+
+@pytest.mark.parametrize(
+    ('run', 'saved'),
+    [
+        # To one rank, and to all ranks with their workers, as Slurm and Kubernetes send it.
+        ('one_rank', 'iter_7.pth'),
+        ('group', 'iter_8.pth'),
+        # With a worker of a validation, too, and in a validation that is not interrupted.
+        ('our_val', 'iter_7.pth'),
+        ('mmengines_val', 'iter_7.pth'),
+        ('mmengines_loop', 'iter_7.pth'),
+    ],
+)
+def test_a_signal_saves_and_ends_all_ranks(signalled, run, saved):
+    folder, codes, errors = signalled[run]
+    assert set(codes) == {75}, errors
+    assert [path.name for path in folder.glob('*.pth')] == [saved]
+
+
+def test_workers_outlive_signals_to_the_whole_group(monkeypatch):
+    handlers = {}
+    monkeypatch.setattr(preemption_hook.signal, 'signal', handlers.__setitem__)
+    preemption_hook._outlive_signals()
+    assert handlers.keys() == {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+    assert signal.SIG_DFL not in handlers.values()

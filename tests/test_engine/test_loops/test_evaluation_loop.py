@@ -1,9 +1,6 @@
 """The evaluation loop in mmengine's Runner, on one process and on two."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from ranks import run_ranks
 from torch.nn import functional as F
 
 from mmmaskclip.datasets.collate import collate_image_text
@@ -227,35 +225,27 @@ def test_tasks_without_partner_are_named(tmp_path):
 
 
 def test_two_processes_give_the_metrics_of_one(tmp_path):
-    # Separate processes: this test module cannot be imported by its name in a spawned one.
-    ranks = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    for rank in ranks:
-        _, errors = rank.communicate(timeout=300)
-        assert rank.returncode == 0, errors[-3000:]
+    run_ranks(evaluate_as_one_of_two, tmp_path)
     expected = make_runner(tmp_path / 'one').val()
     for rank in range(2):
         assert json.loads((tmp_path / f'{rank}.json').read_text()) == expected
 
 
-def evaluate_as_rank(rank: int, folder: str) -> None:
-    os.environ['LOCAL_RANK'] = str(rank)  # The Runner reads it when it wraps the model.
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+def evaluate_as_one_of_two(folder: Path) -> None:
+    torch.distributed.init_process_group('gloo')
+    _evaluate(folder)
+    leave_processes()
+    # A thread of gloo that outlives the group can abort the process at its end.
+    assert not [name for name in Path('/proc/self/task').glob('*/comm') if 'gloo' in name.read_text()]
+
+
+def _evaluate(folder: Path) -> None:
     runner = make_runner(
-        Path(folder, 'two'),
+        folder / 'two',
         launcher='pytorch',
         cfg=dict(
             model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False),
             launcher='pytorch',
         ),
     )
-    Path(folder, f'{rank}.json').write_text(json.dumps(runner.val()))
-
-
-if __name__ == '__main__':
-    evaluate_as_rank(int(sys.argv[1]), sys.argv[2])
-    leave_processes()
-    # A thread of gloo that outlives the group can abort the process at its end.
-    assert not [name for name in Path('/proc/self/task').glob('*/comm') if 'gloo' in name.read_text()]
+    (folder / f'{torch.distributed.get_rank()}.json').write_text(json.dumps(runner.val()))

@@ -23,7 +23,7 @@ VALIDATION = {
         'collate_fn': {'type': 'mmmaskclip.tiny_collate'},
     },
     'val_evaluator': {'type': 'TinyMetric'},
-    'val_cfg': {'type': 'EvaluationLoop'},
+    'val_cfg': {'type': 'ValLoop'},  # which leaves the model in evaluation mode
 }
 
 

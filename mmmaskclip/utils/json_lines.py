@@ -1,0 +1,52 @@
+"""Lists that a run keeps in its folder, one JSON record a line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import print_log
+
+from mmmaskclip.utils.checkpoint_files import DISK_FULL
+
+
+def append_json_lines(path: Path, records: Iterable[dict[str, Any]]) -> bool:
+    """Append records to a file: all of them, or none where the disk is full, which the log tells.
+
+    Args:
+        path: The file; made if need be.
+        records: What ``json`` can write.
+
+    Returns:
+        Whether they are in the file.
+
+    Raises:
+        OSError: If the file cannot be written for another reason than a full disk.
+    """
+    rest = ''.join(json.dumps(record) + '\n' for record in records).encode()
+    try:
+        with open(path, 'ab+', buffering=0) as file:
+            before = file.tell()
+            # A process that was killed has left half a line, which would swallow the next one.
+            if before:
+                file.seek(-1, os.SEEK_END)
+                rest = rest if file.read(1) == b'\n' else b'\n' + rest
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(before)
+                raise
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        text = f'NOT WRITTEN TO {path}: {error}. The run goes on. MAKE SPACE.'
+        print_log(text, logger='current', level=logging.ERROR)
+        return False
+    return True
