@@ -1,6 +1,5 @@
 """Runs killed at any point and resumed by the command line end as one that was never interrupted, bit for bit."""
 
-import faulthandler
 import io
 import json
 import multiprocessing
@@ -141,8 +140,6 @@ def train(config, work_dir, kill_at=None, prepare=None, world_size=1):
         arguments += ['--launcher', 'pytorch']
         shared = dict(WORLD_SIZE=str(world_size), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
         ranks = [dict(RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(world_size)]
-    # pytest's own has a thread, for which faulthandler in the fork would wait.
-    faulthandler.cancel_dump_traceback_later()
     # Forks, because importing everything anew takes longer than the run.
     context = multiprocessing.get_context('fork')
     processes = [context.Process(target=_main, args=(arguments, kill_at, prepare, rank)) for rank in ranks]

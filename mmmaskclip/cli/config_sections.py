@@ -178,13 +178,28 @@ def _training(top: dict[str, Any]) -> Iterator[str]:
     for key in ('max_epochs', 'max_iters'):
         if isinstance(loop.get(key), int) and loop[key] < 1:
             yield f'train_cfg.{key}: expected at least 1, found {loop[key]}.'
-    if str(loop.get('type')).rpartition('.')[2] != 'IterBasedTrainLoop':
+    kind = _name(loop)
+    hooks = [*(top.get('custom_hooks') or ()), *(top.get('default_hooks') or {}).values()]
+    pretrainer = kind == 'PretrainLoop' and _name(top.get('model')) == 'ImageTextPretrainer'
+    if pretrainer and 'ModelStepHook' not in map(_name, hooks):
+        yield (
+            'custom_hooks: without ModelStepHook the teacher and the schedules of the objectives would stand still. A '
+            "list replaces that of the base: begin it with dict(type='ModelStepHook'), dict(type='NonFiniteHook'), "
+            "dict(type='BadSamplesHook')."
+        )
+    if kind != 'IterBasedTrainLoop':
         return
     # That loop has no end of an epoch at which they would move.
     schedules = top.get('param_scheduler') or ()
     for index, schedule in enumerate(schedules if isinstance(schedules, (list, tuple)) else [schedules]):
         if isinstance(schedule, dict) and 'type' in schedule and schedule.get('by_epoch', True):
             yield f'param_scheduler.{index}.by_epoch: it must be False, because train_cfg counts iterations.'
+
+
+def _name(part: Any) -> str:
+    """Name of the type of a part, without its scope."""
+    kind = part.get('type') if isinstance(part, dict) else type(part)
+    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
 
 
 def _tasks(mode: str, loader: Any, evaluator: Any) -> Iterator[str]:

@@ -106,6 +106,15 @@ def test_another_loop_keeps_no_key_of_the_old_one_and_counts_iterations():
         check_config(cfg)
 
 
+def test_a_list_of_hooks_that_leaves_out_the_models_is_refused():
+    cfg = Config.fromfile(ROOT / PRETRAINING)
+    cfg.custom_hooks = [dict(type='mmengine.EMAHook')]
+    with pytest.raises(ConfigMistake, match='custom_hooks: without ModelStepHook the teacher'):
+        check_config(cfg)
+    cfg.custom_hooks = [dict(type='mmmaskclip.ModelStepHook')]
+    check_config(cfg)
+
+
 def test_all_mistakes_are_told_at_once():
     cfg = Config.fromfile(ROOT / PRETRAINING)
     cfg.merge_from_dict({'model.tex_encoder': {}, 'train_cfg.max_epoch': 3})

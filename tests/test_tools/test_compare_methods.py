@@ -55,6 +55,8 @@ class Forked:
         self.terminate = self.process.terminate
 
     def wait(self):
+        self.process.join(120)
+        self.process.kill()
         self.process.join()
         return self.process.exitcode
 
