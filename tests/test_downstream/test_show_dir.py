@@ -69,8 +69,17 @@ def test_mmengines_visualizer_is_replaced_by_one_that_draws():
     assert [backend.type for backend in cfg.visualizer.vis_backends] == ['LocalVisBackend']
 
 
+OTHER = """
+default_scope = {scope}
+model = dict(type='mmmaskclip.ImageProjectionHead', in_channels=2, embed_dims=2)
+test_dataloader = dict(dataset=dict(type='mmmaskclip.ImageTextPairs', ann_file='{file}', views=dict()))
+test_evaluator = dict(type='mmmaskclip.RetrievalRecall')
+test_cfg = dict()
+"""
+
+
 @pytest.mark.parametrize('scope', ["'mmmaskclip'", 'None'])
 def test_other_configs_are_refused_with_the_remedy(tmp_path, scope):
-    (tmp_path / 'c.py').write_text(f'default_scope = {scope}\nmodel = test_dataloader = dict()')
+    (tmp_path / 'c.py').write_text(OTHER.format(scope=scope, file=__file__))
     with pytest.raises(ValueError, match=rf'default_scope={scope}\. tools/visualize_segmentation\.py draws'):
         main([str(tmp_path / 'c.py'), 'none', '--work-dir', str(tmp_path), '--show-dir', str(tmp_path)])

@@ -71,7 +71,7 @@ def ended(tmp_path_factory):
     [
         ('stuck_0', 'read_from_stuck_pipe', 10),
         ('stuck_2', 'read_from_stuck_pipe', 10),
-        ('shards', '_stream_samples', 0),
+        ('shards', 'stream_samples', 0),
     ],
 )
 def test_a_stuck_reader_ends_the_run_with_the_stacks(ended, run, where, iteration):
