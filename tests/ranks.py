@@ -24,6 +24,19 @@ _context.set_forkserver_preload(
 )
 
 
+def free_port() -> str:
+    """A port of this machine that nobody listens to."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return str(free.getsockname()[1])
+
+
+def environments(world_size: int) -> list[dict[str, str]]:
+    """What torchrun gives to the environment of each of ``world_size`` processes on this machine."""
+    shared = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free_port(), 'WORLD_SIZE': str(world_size)}
+    return [shared | {'RANK': str(rank), 'LOCAL_RANK': str(rank)} for rank in range(world_size)]
+
+
 def run_ranks(function: Callable[..., None], *arguments: Any, world_size: int = 2) -> None:
     """Calls a function in ``world_size`` new processes with the environment that torchrun gives, and waits for them.
 
@@ -35,15 +48,8 @@ def run_ranks(function: Callable[..., None], *arguments: Any, world_size: int = 
     Raises:
         AssertionError: When one fails, with its traceback on stderr, or when they take more than 200 s.
     """
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    environment = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port), 'WORLD_SIZE': str(world_size)}
     target = inspect.getfile(function), function.__name__, arguments
-    ranks = [
-        _context.Process(target=_run, args=(environment | {'RANK': str(rank), 'LOCAL_RANK': str(rank)}, *target))
-        for rank in range(world_size)
-    ]
+    ranks = [_context.Process(target=_run, args=(each, *target)) for each in environments(world_size)]
     deadline = time.monotonic() + LIMIT
     for rank in ranks:
         rank.start()

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import tarfile
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from PIL import Image
+from ranks import environments
 
 from mmmaskclip.cli.train import main
 from mmmaskclip.engine.hooks.preemption_hook import kill_workers
@@ -132,17 +132,13 @@ def _main(arguments, kill_at, prepare, environment):
 def train(config, work_dir, kill_at=None, prepare=None, world_size=1):
     """Train by the command line with ``--resume auto``, in processes of their own; returns whether they were killed."""
     arguments = [str(config), '--work-dir', str(work_dir), '--resume', 'auto']
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    ranks = [{}]
     if world_size > 1:
         arguments += ['--launcher', 'pytorch']
-        shared = dict(WORLD_SIZE=str(world_size), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-        ranks = [dict(RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(world_size)]
     # Forks, because importing everything anew takes longer than the run.
     context = multiprocessing.get_context('fork')
-    processes = [context.Process(target=_main, args=(arguments, kill_at, prepare, rank)) for rank in ranks]
+    processes = [
+        context.Process(target=_main, args=(arguments, kill_at, prepare, each)) for each in environments(world_size)
+    ]
     for process in processes:
         process.start()
     # Not by join, which after a kill waits five seconds for the workers to find out.

@@ -4,7 +4,6 @@ import atexit
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 from contextlib import suppress
@@ -12,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mmengine.runner.runner
-import ranks  # noqa: F401 - sets what the server of the forks imports
 import torch
+from ranks import environments
 
 from mmmaskclip.cli.train import main
 from mmmaskclip.utils.setup_env import register_all_modules
@@ -62,13 +61,8 @@ def _start(folder: Path, options: str, world_size: int) -> list:
     imports = "custom_imports = dict(imports=['tiny_parts', 'fault_parts'])"
     local = "visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])"
     (folder / 'config.py').write_text(f"_base_ = '{TINY}/tiny.py'\n{imports}\n{local}\n{options}\n")
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    environment = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port), 'WORLD_SIZE': str(world_size)}
     processes: list = []
-    for rank in range(world_size):
-        given = environment | {'RANK': str(rank), 'LOCAL_RANK': str(rank)}
+    for rank, given in enumerate(environments(world_size)):
         process = _context.Process(target=_train, args=(folder, given, processes[0].pid if rank else 0))
         process.start()
         processes.append(process)

@@ -1,11 +1,11 @@
 import json
 import os
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from ranks import free_port
 
 from mmmaskclip.cli.test import main as evaluate
 
@@ -13,15 +13,9 @@ TINY = Path(__file__).parents[1] / 'tiny/tiny.py'
 NOISE = ('MultiScaleDeformableAttention', 'Line NMS', 'OneDL', 'FileClient', 'Failed to search registry')
 
 
-def _free_port():
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        return str(free.getsockname()[1])
-
-
 def test_train_and_test_in_two_processes(run_tool, tmp_path, monkeypatch):
     options = ['--cfg-options', 'train_dataloader.batch_size=1', 'train_cfg.max_epochs=1']
-    done = run_tool('tools/dist_train.sh', TINY, 2, '--work-dir', tmp_path, *options, PORT=_free_port())
+    done = run_tool('tools/dist_train.sh', TINY, 2, '--work-dir', tmp_path, *options, PORT=free_port())
     output = done.stdout + done.stderr
     assert 'Epoch [1/1][16/16]' in output
     assert not [noise for noise in NOISE if noise in output]
@@ -30,7 +24,7 @@ def test_train_and_test_in_two_processes(run_tool, tmp_path, monkeypatch):
     assert torch.load(checkpoint, weights_only=False)['optimizer']['steps_taken'] == 16
 
     out = tmp_path / 'results/two.json'
-    run_tool('tools/dist_test.sh', TINY, checkpoint, 2, '--work-dir', tmp_path, '--out', out, PORT=_free_port())
+    run_tool('tools/dist_test.sh', TINY, checkpoint, 2, '--work-dir', tmp_path, '--out', out, PORT=free_port())
     monkeypatch.syspath_prepend(str(TINY.parent))
     alone = evaluate([str(TINY), str(checkpoint), '--work-dir', str(tmp_path)])
     assert json.loads(out.read_text())['metrics'] == pytest.approx(alone)
