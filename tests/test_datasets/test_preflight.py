@@ -16,6 +16,11 @@ def test_good_shards_pass(make_shards, tools):
     _check(tools, [f'pipe:cat {pattern}'.replace('*', '00000')], num_samples=2)
 
 
+def test_a_command_that_does_not_end_is_not_waited_for(make_shards, tools):
+    path = make_shards(3).replace('*', '00000')
+    _check(tools, f'pipe:cat {path}; exec sleep 10000', num_samples=3)
+
+
 def test_every_fault_is_named(make_shards, tools, tmp_path):
     pattern = make_shards(1, 0, 1, 1, 1, 1)
     path = [pattern.replace('*', f'0000{i}') for i in range(6)]

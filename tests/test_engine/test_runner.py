@@ -14,16 +14,13 @@ import pytest
 import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from options import MAP_STYLE, VALIDATION
 
 from mmmaskclip.engine.run_state import config_fingerprints, differing_keys, versions
 from mmmaskclip.engine.runner import raise_everywhere
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.checkpoint_files import read_checkpoint
 
-PAIRS = {
-    'train_dataloader.dataset': {'type': 'TinyPairs'},
-    'train_dataloader.sampler': {'type': 'DefaultSampler', 'shuffle': True},
-}
 # Like the configs of downstream tasks, whose loops are mmengine's.
 DOWNSTREAM = {
     'custom_hooks': [],
@@ -32,30 +29,19 @@ DOWNSTREAM = {
     'randomness.diff_rank_seed': False,
 }
 BY_EPOCH = {'param_scheduler': [{'type': 'CosineAnnealingLR', 'begin': 0, 'end': 2, 'convert_to_iter_based': True}]}
-VALIDATION = {
-    'val_dataloader': {
-        'batch_size': 3,
-        'num_workers': 0,
-        'dataset': {'type': 'TinyPairs', 'size': 7},
-        'sampler': {'type': 'DefaultSampler', 'shuffle': False},
-        'collate_fn': {'type': 'mmmaskclip.tiny_collate'},
-    },
-    'val_evaluator': {'type': 'TinyMetric'},
-    'val_cfg': {'type': 'ValLoop'},
-}
 BEST = {'default_hooks.checkpoint.save_best': 'tiny/sum', 'default_hooks.checkpoint.rule': 'greater'}
 FORMS = {
-    'by a validation': PAIRS | VALIDATION | BEST,
-    'pretraining': PAIRS,
-    'half precision': PAIRS | {'optim_wrapper.precision': 'fp16'},
-    'by epochs': PAIRS
+    'by a validation': MAP_STYLE | VALIDATION | BEST,
+    'pretraining': MAP_STYLE,
+    'half precision': MAP_STYLE | {'optim_wrapper.precision': 'fp16'},
+    'by epochs': MAP_STYLE
     | {
         'train_cfg': {'_delete_': True, 'type': 'mmengine.EpochBasedTrainLoop', 'max_epochs': 2},
         'train_dataloader.drop_last': True,
         'default_hooks.checkpoint': {'by_epoch': True, 'interval': 1},
         **DOWNSTREAM,
     },
-    'by iterations': PAIRS
+    'by iterations': MAP_STYLE
     | {
         'train_cfg': {'_delete_': True, 'type': 'mmengine.IterBasedTrainLoop', 'max_iters': 16},
         'train_dataloader.sampler': {'type': 'InfiniteSampler', 'shuffle': True},
@@ -112,7 +98,7 @@ def test_resumed_run_draws_what_the_uninterrupted_one_drew(noisy_runner, tmp_pat
 
 
 def test_validation_and_the_start_of_an_epoch_leave_the_generators_alone(noisy_runner):
-    runner = noisy_runner(**PAIRS, **VALIDATION)
+    runner = noisy_runner(**MAP_STYLE, **VALIDATION)
     runner._val_loop = runner.build_val_loop(runner._val_loop)
     loader = runner.build_dataloader(runner.cfg.train_dataloader, seed=0)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
@@ -162,8 +148,8 @@ def test_checkpoint_of_mmengines_loops_holds_the_same(noisy_runner, tmp_path, fo
 
 
 def test_samples_seen_are_counted_over_changes_of_the_batch(noisy_runner, tmp_path):
-    noisy_runner(**PAIRS, **BY_EPOCH).train()
-    options = {**PAIRS, **BY_EPOCH, 'train_dataloader.batch_size': 4, 'resume': True}
+    noisy_runner(**MAP_STYLE, **BY_EPOCH).train()
+    options = {**MAP_STYLE, **BY_EPOCH, 'train_dataloader.batch_size': 4, 'resume': True}
     # Of 10 samples in 5 iterations, 2 iterations with 4 stand for 8; 6 more follow, at once or in two runs.
     for _ in range(2):
         noisy_runner(**options, load_from=str(tmp_path / 'run/iter_5.pth')).train()
@@ -173,7 +159,7 @@ def test_samples_seen_are_counted_over_changes_of_the_batch(noisy_runner, tmp_pa
 @pytest.mark.parametrize('option', [{'train_dataloader.batch_size': 4}, {'train_dataloader.dataset.size': 18}])
 def test_config_of_mixed_keys_has_fingerprints_that_tell_changes(noisy_runner, option):
     fingerprints = [
-        config_fingerprints(noisy_runner(**PAIRS, **given, palette={1: 'a', 'b': (2,), (3, 4): None}).cfg)
+        config_fingerprints(noisy_runner(**MAP_STYLE, **given, palette={1: 'a', 'b': (2,), (3, 4): None}).cfg)
         for given in ({}, {}, option)
     ]
     assert fingerprints[0] == fingerprints[1]
@@ -184,7 +170,7 @@ def test_all_ranks_load_what_the_first_one_found(noisy_runner, monkeypatch):
     def broadcast(values):
         values[0] = ('iter_5.pth', True)
 
-    runner, resumed = noisy_runner(**PAIRS, load_from='iter_10.pth'), []
+    runner, resumed = noisy_runner(**MAP_STYLE, load_from='iter_10.pth'), []
     told = []
     monkeypatch.setattr('mmmaskclip.engine.runner.broadcast_object_list', broadcast)
     monkeypatch.setattr('mmmaskclip.engine.runner.print_log', lambda text, **_: told.append(text))
@@ -197,10 +183,10 @@ def test_all_ranks_load_what_the_first_one_found(noisy_runner, monkeypatch):
 
 
 def test_another_config_is_told_by_its_keys(noisy_runner, tmp_path):
-    noisy_runner(**PAIRS).train()
+    noisy_runner(**MAP_STYLE).train()
     # The seed is taken from the checkpoint.
     options = {'optim_wrapper.optimizer.lr': 0.5, 'default_hooks.logger.interval': 3, 'randomness.seed': 5}
-    late = noisy_runner(**PAIRS, **options, load_from=str(tmp_path / 'run/iter_10.pth'), resume=True)
+    late = noisy_runner(**MAP_STYLE, **options, load_from=str(tmp_path / 'run/iter_10.pth'), resume=True)
     late.train()
     told = [line for line in log(tmp_path).splitlines() if 'The config differs' in line]
     assert len(told) == 1
@@ -209,7 +195,7 @@ def test_another_config_is_told_by_its_keys(noisy_runner, tmp_path):
 
 
 def test_a_run_that_is_over_leaves_no_model_in_memory(tiny_runner):
-    runner = tiny_runner(**PAIRS, **VALIDATION)
+    runner = tiny_runner(**MAP_STYLE, **VALIDATION)
     runner.train()
     model = weakref.ref(runner.model)
     del runner
@@ -218,14 +204,14 @@ def test_a_run_that_is_over_leaves_no_model_in_memory(tiny_runner):
 
 
 def test_checkpoint_of_mmengines_own_runner_is_resumed_with_a_word(noisy_runner, tmp_path):
-    cfg = noisy_runner(**PAIRS).cfg
+    cfg = noisy_runner(**MAP_STYLE).cfg
     cfg.default_hooks.checkpoint = {'type': 'mmengine.CheckpointHook', 'by_epoch': False, 'interval': 5}
     # It asks the Runner for what mmengine's has not.
     cfg.default_hooks.pop('preemption')
     cfg.experiment_name += 'of mmengine'
     whole = Runner.from_cfg(cfg)
     whole.train()
-    late = noisy_runner(**PAIRS, load_from=str(tmp_path / 'run/iter_5.pth'), resume=True)
+    late = noisy_runner(**MAP_STYLE, load_from=str(tmp_path / 'run/iter_5.pth'), resume=True)
     late.train()
     assert late.model.seen == whole.model.seen[10:]
     assert "iter_5.pth is of mmengine's own Runner and holds no random states" in log(tmp_path)
@@ -266,46 +252,46 @@ def server(tmp_path, monkeypatch):
 
 
 def test_code_in_a_checkpoint_from_elsewhere_is_not_run(noisy_runner, tmp_path, monkeypatch, server):
-    noisy_runner(**PAIRS).train()
+    noisy_runner(**MAP_STYLE).train()
     monkeypatch.chdir(tmp_path)
     checkpoint = read_checkpoint('run/iter_10.pth')
     checkpoint['message_hub']['log_scalars'] = {}
     checkpoint['meta']['config'] = "import os\nos.mkdir('harm')"
     torch.save(checkpoint, 'config.pth')
-    late = noisy_runner(**PAIRS, load_from=f'{server}/config.pth', resume=True)
+    late = noisy_runner(**MAP_STYLE, load_from=f'{server}/config.pth', resume=True)
     late.train()
     assert len(late.model.seen) == 12
     assert not Path('harm').exists()
     (tmp_path / 'config-00000000.pth').write_bytes(b'other')
     with pytest.raises(RuntimeError, match='invalid hash'):
-        noisy_runner(**PAIRS, load_from=f'{server}/config-00000000.pth').train()
+        noisy_runner(**MAP_STYLE, load_from=f'{server}/config-00000000.pth').train()
 
 
 @pytest.mark.parametrize('how', ['load', 'resume'])
 def test_code_in_a_checkpoint_is_not_run(noisy_runner, tmp_path, monkeypatch, how):
-    noisy_runner(**PAIRS).train()
+    noisy_runner(**MAP_STYLE).train()
     monkeypatch.chdir(tmp_path)
     checkpoint = read_checkpoint(tmp_path / 'run/iter_10.pth')
     # What mmengine would read as a config, in Python.
     checkpoint['meta']['config'] = "import os\nos.mkdir('harm')"
     checkpoint['message_hub']['log_scalars'] = {}
     torch.save(checkpoint, 'config.pth')
-    noisy_runner(**PAIRS, load_from='config.pth', resume=how == 'resume').train()
+    noisy_runner(**MAP_STYLE, load_from='config.pth', resume=how == 'resume').train()
     torch.save(checkpoint | {'harm': _Harmful()}, 'pickle.pth')
     with pytest.raises(ValueError, match='could run code, so it is not loaded'):
-        noisy_runner(**PAIRS, load_from='pickle.pth', resume=how == 'resume').train()
+        noisy_runner(**MAP_STYLE, load_from='pickle.pth', resume=how == 'resume').train()
     assert not Path('harm').exists()
 
 
 def test_weights_alone_and_weights_of_another_model_are_not_resumed(noisy_runner, tmp_path):
-    noisy_runner(**PAIRS).train()
+    noisy_runner(**MAP_STYLE).train()
     checkpoint = read_checkpoint(tmp_path / 'run/iter_10.pth')
     torch.save({'state_dict': checkpoint['state_dict'], 'meta': {}}, tmp_path / 'weights.pth')
     with pytest.raises(ValueError, match=r'has no optimizer, message_hub, meta\.epoch, meta\.iter: .* load_from='):
-        noisy_runner(**PAIRS, load_from=str(tmp_path / 'weights.pth'), resume=True).train()
-    noisy_runner(**PAIRS, load_from=str(tmp_path / 'weights.pth')).train()
+        noisy_runner(**MAP_STYLE, load_from=str(tmp_path / 'weights.pth'), resume=True).train()
+    noisy_runner(**MAP_STYLE, load_from=str(tmp_path / 'weights.pth')).train()
     del checkpoint['state_dict']['layer.bias']
     checkpoint['message_hub']['log_scalars'] = {}
     torch.save(checkpoint, tmp_path / 'other.pth')
     with pytest.raises(RuntimeError, match=r'layer\.bias'):
-        noisy_runner(**PAIRS, load_from=str(tmp_path / 'other.pth'), resume=True).train()
+        noisy_runner(**MAP_STYLE, load_from=str(tmp_path / 'other.pth'), resume=True).train()

@@ -252,8 +252,12 @@ CASES: list[Callable[[Path, random.Random], str]] = [fuzz_shard, fuzz_caption, f
 
 
 def run_case(seed: int) -> tuple[str, str]:
-    """Run one case; gives its name and how it ended: ok, skip, error (a clear one), unseen (other
-    pixels or captions, which no format would show), or what should not be."""
+    """Run one case.
+
+    Returns:
+        Its name, and how it ended: ok, skip, error (a clear one), unseen (other pixels or captions, which no format
+        would show), or what should not be.
+    """
     draw = random.Random(seed)
     case = CASES[seed % len(CASES)]
 

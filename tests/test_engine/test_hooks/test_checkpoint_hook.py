@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from options import VALIDATION
 
 from mmmaskclip.engine.hooks import checkpoint_hook
 from mmmaskclip.engine.hooks.checkpoint_hook import ReliableCheckpointHook
@@ -252,16 +253,7 @@ def test_error_of_the_thread_is_raised_by_the_next_save(build, monkeypatch):
     assert runner.iter == 9
 
 
-VALIDATION = {
-    'val_dataloader': {
-        'batch_size': 3,
-        'num_workers': 0,
-        'dataset': {'type': 'TinyPairs', 'size': 7},
-        'sampler': {'type': 'DefaultSampler', 'shuffle': False},
-        'collate_fn': {'type': 'mmmaskclip.tiny_collate'},
-    },
-    'val_evaluator': {'type': 'TinyMetric'},
-    'val_cfg': {'type': 'ValLoop'},
+VALIDATED = VALIDATION | {
     'train_cfg.val_interval_iters': 4,
     'train_cfg.val_begin': 99,
     'default_hooks.logger.log_metric_by_epoch': False,
@@ -281,7 +273,7 @@ def better_each_time(monkeypatch):
 
 
 def test_best_checkpoint_is_removed_after_the_better_one_is_written(build, tmp_path, better_each_time, monkeypatch):
-    runner, there = build(VALIDATION, interval=-1, save_best='tiny/sum', rule='greater'), []
+    runner, there = build(VALIDATED, interval=-1, save_best='tiny/sum', rule='greater'), []
     save = runner.save_checkpoint
 
     def saving(out_dir, filename, *args, **kwargs):
@@ -298,7 +290,7 @@ def test_best_checkpoint_is_removed_after_the_better_one_is_written(build, tmp_p
 
 
 def test_best_checkpoint_remains_if_the_better_one_does_not_fit(build, tmp_path, better_each_time, monkeypatch):
-    runner = build(VALIDATION, interval=4, max_keep_ckpts=9, save_best='tiny/sum', rule='greater')
+    runner = build(VALIDATED, interval=4, max_keep_ckpts=9, save_best='tiny/sum', rule='greater')
     there = []
     save = runner.save_checkpoint
 
@@ -370,9 +362,9 @@ def test_best_score_and_its_checkpoint_outlive_the_process(build, tmp_path, monk
         lambda self, runner, metrics: save_best(self, runner, {'tiny/sum': next(scores)}),
     )
     hook = dict(interval=4, save_best='tiny/sum', rule='greater', max_keep_ckpts=9)
-    build(VALIDATION, **hook).train()
+    build(VALIDATED, **hook).train()
     assert [path.name for path in (tmp_path / 'run').glob('best*.pth')] == ['best_tiny_sum_iter_8.pth']
-    build({**VALIDATION, 'load_from': str(tmp_path / 'run/iter_8.pth'), 'resume': True}, **hook).train()
+    build({**VALIDATED, 'load_from': str(tmp_path / 'run/iter_8.pth'), 'resume': True}, **hook).train()
     # 4 at iteration 12 is not better than 5 before, 6 at 16 is.
     assert [path.name for path in (tmp_path / 'run').glob('best*.pth')] == ['best_tiny_sum_iter_16.pth']
 

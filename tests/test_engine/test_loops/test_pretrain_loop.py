@@ -6,25 +6,9 @@ import types
 
 import pytest
 import torch
+from options import MAP_STYLE, VALIDATION
 
 from mmmaskclip.engine import PretrainLoop, ResumableSampler
-
-MAP_STYLE = {
-    'train_dataloader.dataset': {'type': 'TinyPairs'},
-    'train_dataloader.sampler': {'type': 'DefaultSampler', 'shuffle': True},
-}
-
-VALIDATION = {
-    'val_dataloader': {
-        'batch_size': 3,
-        'num_workers': 0,
-        'dataset': {'type': 'TinyPairs', 'size': 7},
-        'sampler': {'type': 'DefaultSampler', 'shuffle': False},
-        'collate_fn': {'type': 'mmmaskclip.tiny_collate'},
-    },
-    'val_evaluator': {'type': 'TinyMetric'},
-    'val_cfg': {'type': 'ValLoop'},  # which leaves the model in evaluation mode
-}
 
 
 def trained_state(runner):
