@@ -1,5 +1,5 @@
 """The model in a few lines of Python."""
 
-from .inferencer import ImageTextInferencer
+from mmmaskclip.apis.inferencer import ImageTextInferencer
 
 __all__ = ['ImageTextInferencer']

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
+from mmmaskclip.apis.images import ImageLike, open_image
 from mmmaskclip.evaluation import encode_classes, encode_texts
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.checkpoint import load_weights
-
-from .images import ImageLike, open_image
 
 
 class ImageTextInferencer:

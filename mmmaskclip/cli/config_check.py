@@ -23,9 +23,9 @@ from mmengine.registry import Registry
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from ..datasets.shard_index import is_local
-from .config_sections import check_loader, check_sections, found, lacks_type
-from .config_types import Arguments, arguments_of, wrong_type
+from mmmaskclip.cli.config_sections import check_loader, check_sections, found, lacks_type
+from mmmaskclip.cli.config_types import Arguments, arguments_of, wrong_type
+from mmmaskclip.datasets.shard_index import is_local
 
 # Keys that mmengine takes away before it builds the part, by its registry.
 _TAKEN = {

@@ -1,14 +1,14 @@
 """Image-text datasets and what turns their samples into batches."""
 
-from .collate import collate_image_text
-from .image_label_shards import ImageLabelShards
-from .image_text_pairs import ImageTextPairs
-from .image_text_shards import ImageTextShards
-from .indexed_shards import IndexedShards
-from .labelled_images import LabelledImages
-from .mixed_sources import MixedSources
-from .segmentation_images import SegmentationImages
-from .transforms.crops import RepeatCrops
+from mmmaskclip.datasets.collate import collate_image_text
+from mmmaskclip.datasets.image_label_shards import ImageLabelShards
+from mmmaskclip.datasets.image_text_pairs import ImageTextPairs
+from mmmaskclip.datasets.image_text_shards import ImageTextShards
+from mmmaskclip.datasets.indexed_shards import IndexedShards
+from mmmaskclip.datasets.labelled_images import LabelledImages
+from mmmaskclip.datasets.mixed_sources import MixedSources
+from mmmaskclip.datasets.segmentation_images import SegmentationImages
+from mmmaskclip.datasets.transforms.crops import RepeatCrops
 
 __all__ = [
     'ImageLabelShards',

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..registry import FUNCTIONS
-from .transforms.tokenize import pad_tokens
+from mmmaskclip.datasets.transforms.tokenize import pad_tokens
+from mmmaskclip.registry import FUNCTIONS
 
 
 @FUNCTIONS.register_module()

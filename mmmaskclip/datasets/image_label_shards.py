@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..registry import DATASETS
-from .image_text_shards import ImageTextShards
-from .prompts import as_classes, load_prompts
-from .sampling import BadSample
-from .shard_streams import RawSample
+from mmmaskclip.datasets.image_text_shards import ImageTextShards
+from mmmaskclip.datasets.prompts import as_classes, load_prompts
+from mmmaskclip.datasets.sampling import BadSample
+from mmmaskclip.datasets.shard_streams import RawSample
+from mmmaskclip.registry import DATASETS
 
 
 @DATASETS.register_module()

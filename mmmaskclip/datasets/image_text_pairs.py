@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 import numpy as np
 from torch.utils.data import Dataset
 
-from ..registry import DATASETS
-from .annotation_files import CaptionTable, detect_format, read_pairs
-from .captions import choose_caption
-from .sampling import BadSample, EpochState, stable_hash
-from .transforms.decode import DEFAULT_MAX_PIXELS, decode_image
-from .transforms.tokenize import tokenize
-from .transforms.views import ImageViews
+from mmmaskclip.datasets.annotation_files import CaptionTable, detect_format, read_pairs
+from mmmaskclip.datasets.captions import choose_caption
+from mmmaskclip.datasets.sampling import BadSample, EpochState, stable_hash
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.transforms.tokenize import tokenize
+from mmmaskclip.datasets.transforms.views import ImageViews
+from mmmaskclip.registry import DATASETS
 
 # After that many bad ones in a row the folder is wrong, not the images.
 _MOST_BAD_IN_A_ROW = 1000

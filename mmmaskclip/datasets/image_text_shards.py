@@ -10,15 +10,21 @@ from mmengine.dist import get_dist_info
 from mmengine.logging import print_log
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..registry import DATASETS
-from .captions import CaptionReader, CaptionSource, choose_caption
-from .preflight import check_shards
-from .sampling import BadSample, EpochState, stable_hash
-from .shard_index import count_samples, expand_urls, is_indexable, shard_name
-from .shard_streams import IndexedSource, RawSample, SequentialSource, ShuffledReader, permuted_shards
-from .transforms.decode import DEFAULT_MAX_PIXELS, decode_image
-from .transforms.tokenize import tokenize
-from .transforms.views import ImageViews
+from mmmaskclip.datasets.captions import CaptionReader, CaptionSource, choose_caption
+from mmmaskclip.datasets.preflight import check_shards
+from mmmaskclip.datasets.sampling import BadSample, EpochState, stable_hash
+from mmmaskclip.datasets.shard_index import count_samples, expand_urls, is_indexable, shard_name
+from mmmaskclip.datasets.shard_streams import (
+    IndexedSource,
+    RawSample,
+    SequentialSource,
+    ShuffledReader,
+    permuted_shards,
+)
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.transforms.tokenize import tokenize
+from mmmaskclip.datasets.transforms.views import ImageViews
+from mmmaskclip.registry import DATASETS
 
 IMAGE_KEYS = ('jpg', 'jpeg', 'png', 'webp')
 

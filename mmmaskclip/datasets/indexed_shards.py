@@ -11,16 +11,16 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..registry import DATASETS
-from .annotation_files import StringColumn
-from .captions import CaptionReader
-from .image_text_shards import IMAGE_KEYS
-from .sampling import BadSample
-from .shard_index import expand_urls, is_indexable, shard_name
-from .tar_files import read_span, walk_samples
-from .transforms.decode import DEFAULT_MAX_PIXELS, decode_image
-from .transforms.tokenize import tokenize
-from .transforms.views import ImageViews
+from mmmaskclip.datasets.annotation_files import StringColumn
+from mmmaskclip.datasets.captions import CaptionReader
+from mmmaskclip.datasets.image_text_shards import IMAGE_KEYS
+from mmmaskclip.datasets.sampling import BadSample
+from mmmaskclip.datasets.shard_index import expand_urls, is_indexable, shard_name
+from mmmaskclip.datasets.tar_files import read_span, walk_samples
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.transforms.tokenize import tokenize
+from mmmaskclip.datasets.transforms.views import ImageViews
+from mmmaskclip.registry import DATASETS
 
 
 @DATASETS.register_module()

@@ -13,12 +13,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..registry import DATASETS
-from .indexed_shards import IndexedShards
-from .prompts import as_classes, load_prompts
-from .sampling import BadSample
-from .transforms.decode import DEFAULT_MAX_PIXELS, decode_image
-from .transforms.views import ImageViews
+from mmmaskclip.datasets.indexed_shards import IndexedShards
+from mmmaskclip.datasets.prompts import as_classes, load_prompts
+from mmmaskclip.datasets.sampling import BadSample
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.transforms.views import ImageViews
+from mmmaskclip.registry import DATASETS
 
 # Where torchvision's datasets keep the labels: reading them there spares decoding every image.
 _LABEL_ATTRIBUTES = ('targets', '_labels', 'labels', 'y')

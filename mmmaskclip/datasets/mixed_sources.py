@@ -5,9 +5,9 @@ from typing import Any, ClassVar, cast
 
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..registry import DATASETS
-from .image_text_shards import ImageTextShards
-from .sampling import EpochState, stable_hash
+from mmmaskclip.datasets.image_text_shards import ImageTextShards
+from mmmaskclip.datasets.sampling import EpochState, stable_hash
+from mmmaskclip.registry import DATASETS
 
 
 @DATASETS.register_module()

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from .sampling import BadSample, describe
-from .shard_index import is_indexable
-from .shard_streams import stream_samples
-from .tar_files import read_span, walk_samples
+from mmmaskclip.datasets.sampling import BadSample, describe
+from mmmaskclip.datasets.shard_index import is_indexable
+from mmmaskclip.datasets.shard_streams import stream_samples
+from mmmaskclip.datasets.tar_files import read_span, walk_samples
 
 if TYPE_CHECKING:
-    from .image_text_shards import ImageTextShards
+    from mmmaskclip.datasets.image_text_shards import ImageTextShards
 
 _THREADS = 16
 _LISTED = 20

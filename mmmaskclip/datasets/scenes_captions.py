@@ -2,7 +2,7 @@
 
 from random import Random
 
-from .scenes import Scene, SceneObject
+from mmmaskclip.datasets.scenes import Scene, SceneObject
 
 _ONE = (
     'a {0}',

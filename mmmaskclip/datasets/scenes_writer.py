@@ -11,8 +11,17 @@ import numpy as np
 from PIL import Image
 from webdataset import TarWriter
 
-from .scenes import CLASSES, IGNORE_INDEX, Scene, draw_image, draw_mask, object_mask, outline, sample_scene
-from .scenes_captions import write_captions
+from mmmaskclip.datasets.scenes import (
+    CLASSES,
+    IGNORE_INDEX,
+    Scene,
+    draw_image,
+    draw_mask,
+    object_mask,
+    outline,
+    sample_scene,
+)
+from mmmaskclip.datasets.scenes_captions import write_captions
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import torch
 from mmengine.registry import DATASETS as ROOT
 from torch.utils.data import Dataset
 
-from ..registry import DATASETS
-from .sampling import BadSample
-from .transforms.decode import DEFAULT_MAX_PIXELS, decode_image
-from .transforms.views import ImageViews
+from mmmaskclip.datasets.sampling import BadSample
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.transforms.views import ImageViews
+from mmmaskclip.registry import DATASETS
 
 
 @DATASETS.register_module()

@@ -14,8 +14,8 @@ from braceexpand import braceexpand
 from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size
 from mmengine.logging import print_log
 
-from .sampling import BadSample, describe
-from .tar_files import walk_samples
+from mmmaskclip.datasets.sampling import BadSample, describe
+from mmmaskclip.datasets.tar_files import walk_samples
 
 INDEX_NAME = '.mmmaskclip_index.json'
 _THREADS = 16

@@ -18,9 +18,9 @@ from mmengine.logging import print_log
 from webdataset.gopen import Pipe, gopen, set_options
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from .sampling import BadSample, describe, stable_hash
-from .shard_index import is_indexable, is_local, shard_name
-from .tar_files import read_span, walk_samples
+from mmmaskclip.datasets.sampling import BadSample, describe, stable_hash
+from mmmaskclip.datasets.shard_index import is_indexable, is_local, shard_name
+from mmmaskclip.datasets.tar_files import read_span, walk_samples
 
 # Waits between the attempts to read a shard that is not a local file: 1 s, 2 s, 4 s ... Half a minute in all is longer
 # than a server's hiccup and short against what a cluster waits for. Samples that arrive start the count anew.

@@ -1,5 +1,5 @@
-from .fsdp import FullyShardedModel
-from .hooks import (
+from mmmaskclip.engine.fsdp import FullyShardedModel
+from mmmaskclip.engine.hooks import (
     BadSamplesHook,
     ModelStepHook,
     NonFiniteHook,
@@ -9,11 +9,15 @@ from .hooks import (
     TrainingMonitorHook,
     WatchdogHook,
 )
-from .log_processor import PretrainLogProcessor
-from .loops import EvaluationLoop, PretrainLoop, SuiteLoop, ZeroShotSegmentationLoop
-from .optimizers import LayerDecayOptimWrapperConstructor, PretrainOptimWrapper, PretrainOptimWrapperConstructor
-from .runner import ReliableRunner
-from .samplers import ResumableSampler
+from mmmaskclip.engine.log_processor import PretrainLogProcessor
+from mmmaskclip.engine.loops import EvaluationLoop, PretrainLoop, SuiteLoop, ZeroShotSegmentationLoop
+from mmmaskclip.engine.optimizers import (
+    LayerDecayOptimWrapperConstructor,
+    PretrainOptimWrapper,
+    PretrainOptimWrapperConstructor,
+)
+from mmmaskclip.engine.runner import ReliableRunner
+from mmmaskclip.engine.samplers import ResumableSampler
 
 __all__ = [
     'BadSamplesHook',

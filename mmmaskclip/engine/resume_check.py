@@ -9,7 +9,7 @@ from mmengine.dist import get_world_size
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from torch.utils.data import IterableDataset
 
-from .loops.pretrain_loop import PretrainLoop
+from mmmaskclip.engine.loops.pretrain_loop import PretrainLoop
 
 _NAMES = ('world_size', 'batch_size', 'accumulative_counts', 'dataset_size')
 

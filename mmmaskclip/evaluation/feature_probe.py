@@ -12,9 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from .finite import check_finite
-from .frozen_features import Pool, build_train_loader, check_size, labelled_features, pooled_features
-from .zero_shot_classification import Score, ZeroShotClassification
+from mmmaskclip.evaluation.finite import check_finite
+from mmmaskclip.evaluation.frozen_features import (
+    Pool,
+    build_train_loader,
+    check_size,
+    labelled_features,
+    pooled_features,
+)
+from mmmaskclip.evaluation.zero_shot_classification import Score, ZeroShotClassification
 
 
 class FeatureProbe(BaseMetric):

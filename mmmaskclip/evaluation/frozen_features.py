@@ -9,9 +9,8 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mmmaskclip.datasets.collate import collate_image_text
 from mmmaskclip.registry import DATASETS
-
-from ..datasets.collate import collate_image_text
 
 Pool = Literal['mean', 'cls']
 

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from mmmaskclip.evaluation.finite import check_finite
+from mmmaskclip.evaluation.frozen_features import build_train_loader, check_size, gather_in_order, pooled_features
 from mmmaskclip.registry import METRICS
-
-from .finite import check_finite
-from .frozen_features import build_train_loader, check_size, gather_in_order, pooled_features
 
 
 @METRICS.register_module()

@@ -9,11 +9,10 @@ from mmpretrain.engine.optimizers import LARS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmmaskclip.evaluation.feature_probe import FeatureProbe, seeded_permutation
+from mmmaskclip.evaluation.frozen_features import Pool
+from mmmaskclip.evaluation.zero_shot_classification import Score
 from mmmaskclip.registry import METRICS
-
-from .feature_probe import FeatureProbe, seeded_permutation
-from .frozen_features import Pool
-from .zero_shot_classification import Score
 
 
 @METRICS.register_module()

@@ -8,11 +8,10 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
+from mmmaskclip.evaluation.feature_probe import FeatureProbe, seeded_permutation
+from mmmaskclip.evaluation.frozen_features import Pool
+from mmmaskclip.evaluation.zero_shot_classification import Score, average_precision_11
 from mmmaskclip.registry import METRICS
-
-from .feature_probe import FeatureProbe, seeded_permutation
-from .frozen_features import Pool
-from .zero_shot_classification import Score, average_precision_11
 
 # Of CLIP's example in its README: what stands where nothing can be held out to search on.
 FIXED_C = 0.316

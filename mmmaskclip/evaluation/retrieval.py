@@ -9,9 +9,8 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
+from mmmaskclip.evaluation.finite import check_finite
 from mmmaskclip.registry import METRICS
-
-from .finite import check_finite
 
 
 def retrieval_ranks(

@@ -8,10 +8,9 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 
+from mmmaskclip.evaluation.class_embeddings import ClassPrompts
 from mmmaskclip.models.read_outs import upsample_patches
 from mmmaskclip.registry import METRICS
-
-from .class_embeddings import ClassPrompts
 
 
 def segment(

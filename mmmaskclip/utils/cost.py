@@ -22,8 +22,7 @@ from mmmaskclip.models.objectives import Objective
 from mmmaskclip.models.teacher import MomentumCopy
 from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
-
-from .random_batch import random_batch
+from mmmaskclip.utils.random_batch import random_batch
 
 #: The parts of a step, in the order of the table. A "second pass" is one that a contrastive step does not have: of the
 #: visible patches, of corrupted images, of masked captions. "targets" are teachers and tokenizers, without gradient.

@@ -1,7 +1,7 @@
 """Pictures of what a model sees."""
 
-from .segmentation_overlay import SegmentationRow, class_colours, draw_segmentations, overlay
-from .similarity_maps import SimilarityRow, draw_similarity_maps
+from mmmaskclip.visualization.segmentation_overlay import SegmentationRow, class_colours, draw_segmentations, overlay
+from mmmaskclip.visualization.similarity_maps import SimilarityRow, draw_similarity_maps
 
 __all__ = [
     'SegmentationRow',

@@ -11,7 +11,7 @@ import torch
 from matplotlib.patches import Patch
 from torchvision.utils import draw_segmentation_masks
 
-from .picture_grid import CELL_INCHES, FONT, PictureGrid, line_inches
+from mmmaskclip.visualization.picture_grid import CELL_INCHES, FONT, PictureGrid, line_inches
 
 Colour = tuple[int, int, int]
 _LEGEND_INCHES = 0.167

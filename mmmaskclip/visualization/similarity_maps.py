@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from .picture_grid import FONT, PictureGrid, line_inches
+from mmmaskclip.visualization.picture_grid import FONT, PictureGrid, line_inches
 
 _COLOURS = 'turbo'
 _CAPTION_FONT = FONT - 2

@@ -4,7 +4,7 @@ from typing import Any
 
 from PIL import Image
 
-from ...registry import TRANSFORMS
+from mmmaskclip.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from ...registry import TRANSFORMS
-from ..sampling import seeded, stable_hash
+from mmmaskclip.datasets.sampling import seeded, stable_hash
+from mmmaskclip.registry import TRANSFORMS
 
 
 def _build(cls: type, **kwargs: Any) -> Any:

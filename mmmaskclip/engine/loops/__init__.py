@@ -1,6 +1,6 @@
-from .evaluation_loop import EvaluationLoop
-from .pretrain_loop import PretrainLoop
-from .segmentation_loop import ZeroShotSegmentationLoop
-from .suite_loop import SuiteLoop
+from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
+from mmmaskclip.engine.loops.pretrain_loop import PretrainLoop
+from mmmaskclip.engine.loops.segmentation_loop import ZeroShotSegmentationLoop
+from mmmaskclip.engine.loops.suite_loop import SuiteLoop
 
 __all__ = ['EvaluationLoop', 'PretrainLoop', 'SuiteLoop', 'ZeroShotSegmentationLoop']

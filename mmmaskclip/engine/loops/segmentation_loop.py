@@ -7,9 +7,8 @@ from typing import Any, cast
 from mmengine.model import is_model_wrapper
 from torch.utils.data import DataLoader
 
+from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.registry import LOOPS
-
-from .evaluation_loop import EvaluationLoop
 
 
 @LOOPS.register_module()

@@ -14,10 +14,9 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmmaskclip.datasets.labelled_images import MissingImages
+from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
+from mmmaskclip.engine.loops.suite_table import Published, average, format_suite
 from mmmaskclip.registry import LOOPS
-
-from .evaluation_loop import EvaluationLoop
-from .suite_table import Published, average, format_suite
 
 
 @LOOPS.register_module()

@@ -1,3 +1,3 @@
-from .resumable_sampler import ResumableSampler
+from mmmaskclip.engine.samplers.resumable_sampler import ResumableSampler
 
 __all__ = ['ResumableSampler']

@@ -6,6 +6,6 @@ from mmmaskclip.utils.mmcv_ops import provide_mmcv_ops
 # Before anything of mmdet, which imports the operators when it is loaded.
 provide_mmcv_ops()
 
-from .text_classifier import TextClassifier  # noqa: E402
+from mmmaskclip.models.detectors.text_classifier import TextClassifier  # noqa: E402
 
 __all__ = ['TextClassifier']

@@ -1,4 +1,4 @@
-from .projection_head import ImageProjectionHead, TextProjectionHead
-from .prototype_head import PrototypeHead
+from mmmaskclip.models.heads.projection_head import ImageProjectionHead, TextProjectionHead
+from mmmaskclip.models.heads.prototype_head import PrototypeHead
 
 __all__ = ['ImageProjectionHead', 'PrototypeHead', 'TextProjectionHead']

@@ -4,9 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmmaskclip.models.losses.contrastive import similarity_logits
 from mmmaskclip.registry import MODELS
-
-from .contrastive import similarity_logits
 
 
 def nt_xent(

@@ -4,9 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmmaskclip.models.losses.contrastive import similarity_logits
 from mmmaskclip.registry import MODELS
-
-from .contrastive import similarity_logits
 
 
 def sigmoid_contrast(image: Tensor, all_text: Tensor, logit_scale: Tensor, bias: Tensor, first_row: int = 0) -> Tensor:

@@ -1,4 +1,4 @@
-from .masked_token_decoder import MaskedTokenDecoder
-from .text_decoder import TextDecoder
+from mmmaskclip.models.necks.masked_token_decoder import MaskedTokenDecoder
+from mmmaskclip.models.necks.text_decoder import TextDecoder
 
 __all__ = ['MaskedTokenDecoder', 'TextDecoder']

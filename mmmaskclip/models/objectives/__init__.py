@@ -1,11 +1,11 @@
-from .base import ComparingObjective, Objective
-from .image_contrast import ImageContrast
-from .image_text_contrast import ImageTextContrast
-from .local_to_global_distillation import LocalToGlobalDistillation
-from .masked_language_modeling import MaskedLanguageModeling
-from .masked_self_distillation import MaskedSelfDistillation
-from .pixel_reconstruction import PixelReconstruction
-from .visual_token_prediction import VisualTokenPrediction
+from mmmaskclip.models.objectives.base import ComparingObjective, Objective
+from mmmaskclip.models.objectives.image_contrast import ImageContrast
+from mmmaskclip.models.objectives.image_text_contrast import ImageTextContrast
+from mmmaskclip.models.objectives.local_to_global_distillation import LocalToGlobalDistillation
+from mmmaskclip.models.objectives.masked_language_modeling import MaskedLanguageModeling
+from mmmaskclip.models.objectives.masked_self_distillation import MaskedSelfDistillation
+from mmmaskclip.models.objectives.pixel_reconstruction import PixelReconstruction
+from mmmaskclip.models.objectives.visual_token_prediction import VisualTokenPrediction
 
 __all__ = [
     'ComparingObjective',

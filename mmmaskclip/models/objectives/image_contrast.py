@@ -7,11 +7,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmmaskclip.models.objectives.base import ComparingObjective
 from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.distributed import gather_rows
-
-from .base import ComparingObjective
 
 
 @MODELS.register_module()

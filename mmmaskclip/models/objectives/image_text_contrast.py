@@ -8,11 +8,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mmmaskclip.models.losses import similarity_logits
+from mmmaskclip.models.objectives.base import ComparingObjective
 from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.distributed import gather_rows
-
-from .base import ComparingObjective
 
 
 @MODELS.register_module()

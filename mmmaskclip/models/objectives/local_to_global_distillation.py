@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmmaskclip.models.objectives.base import Objective
 from mmmaskclip.models.teacher import MomentumCopy
 from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
-
-from .base import Objective
 
 
 @MODELS.register_module()

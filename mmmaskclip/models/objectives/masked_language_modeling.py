@@ -5,10 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmmaskclip.models.noise import TEXT_MASK_STREAM
+from mmmaskclip.models.objectives.base import Objective
 from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
-
-from .base import Objective
 
 
 def choose_words(tokens: Tensor, noise: Tensor, ratio: float) -> tuple[Tensor, Tensor]:

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from mmmaskclip.models.backbones import gather_tokens
 from mmmaskclip.models.frozen_encoder import FrozenEncoder
 from mmmaskclip.models.noise import IMAGE_MASK_STREAM
+from mmmaskclip.models.objectives.base import Objective
 from mmmaskclip.models.teacher import MomentumCopy
 from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
-
-from .base import Objective
 
 _TARGETS = dict(
     ema='the EMA teacher', shared="the student's own full-image pass", frozen='the image tower of a checkpoint'

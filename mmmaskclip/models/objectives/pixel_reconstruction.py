@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from mmmaskclip.models.noise import IMAGE_MASK_STREAM
+from mmmaskclip.models.objectives.base import Objective
 from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
-
-from .base import Objective
 
 
 @MODELS.register_module()

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from mmmaskclip.models.backbones import gather_tokens
 from mmmaskclip.models.noise import IMAGE_MASK_STREAM
+from mmmaskclip.models.objectives.base import Objective
 from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
-
-from .base import Objective
 
 
 @MODELS.register_module()

@@ -1,5 +1,5 @@
-from .image_text_pretrainer import ImageTextPretrainer
-from .preprocessor import ImageTextPreprocessor, ImageViewsPreprocessor
+from mmmaskclip.models.pretrainers.image_text_pretrainer import ImageTextPretrainer
+from mmmaskclip.models.pretrainers.preprocessor import ImageTextPreprocessor, ImageViewsPreprocessor
 
 __all__ = [
     'ImageTextPreprocessor',
