@@ -5,7 +5,7 @@
 # PYTHON=python3.11 chooses the interpreter of a new environment (3.10 to 3.12).
 
 ENV ?= .venv
-LOCKED = requirements/constraints.txt setup.py mmmaskclip/utils/dependencies.py
+LOCKED = requirements/constraints.txt setup.py mmmaskclip/startup/dependencies.py
 
 .PHONY: env quickstart test lint lock
 

@@ -1,4 +1,4 @@
-"""Packaging of mmmaskclip. Version bounds and the reason for each are in mmmaskclip/utils/dependencies.py."""
+"""Packaging of mmmaskclip. Version bounds and the reason for each are in mmmaskclip/startup/dependencies.py."""
 
 import runpy
 from pathlib import Path
@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 # Run, not imported: importing the package would need what is not installed yet.
-bounds = runpy.run_path(str(ROOT / 'mmmaskclip/utils/dependencies.py'))
+bounds = runpy.run_path(str(ROOT / 'mmmaskclip/startup/dependencies.py'))
 version = runpy.run_path(str(ROOT / 'mmmaskclip/version.py'))['__version__']
 readme = ROOT / 'README.md'
 

@@ -26,8 +26,8 @@ from PIL import Image
 
 from mmmaskclip.apis import ImageTextInferencer
 from mmmaskclip.cli import test, train
-from mmmaskclip.datasets.scenes import CLASSES, draw_image, sample_scene
-from mmmaskclip.datasets.scenes_writer import default_splits, write_shards
+from mmmaskclip.datasets.scenes.generator import CLASSES, draw_image, sample_scene
+from mmmaskclip.datasets.scenes.writer import default_splits, write_shards
 from mmmaskclip.visualization import SimilarityRow, draw_similarity_maps
 
 ROOT = Path(__file__).resolve().parents[1]

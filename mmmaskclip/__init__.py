@@ -1,8 +1,8 @@
 """MaskCLIP: masked self-distillation for contrastive language-image pretraining (CVPR 2023), and its neighbours."""
 
-from mmmaskclip.utils.dependencies import check_dependencies
-from mmmaskclip.utils.mmcv_ops import provide_mmcv_ops
-from mmmaskclip.utils.quiet_imports import quiet_imports
+from mmmaskclip.startup.dependencies import check_dependencies
+from mmmaskclip.startup.mmcv_ops import provide_mmcv_ops
+from mmmaskclip.startup.quiet_imports import quiet_imports
 from mmmaskclip.version import __version__
 
 # Before anything is imported from them, so that the message is this one and not an AttributeError deep inside.

@@ -14,7 +14,7 @@ from typing import Any
 import mmengine.runner.runner
 import torch
 
-from mmmaskclip.utils.setup_env import leave_processes, register_all_modules
+from mmmaskclip.startup.processes import leave_processes, register_all_modules
 
 LIMIT = 200
 # A server that has imported what takes seconds and has no thread, from which processes are forked.

@@ -23,7 +23,7 @@ from mmmaskclip.models.backbones import CLIPVisionTransformer
 from mmmaskclip.models.backbones.vision_transformer import ARCHITECTURES
 from mmmaskclip.models.necks import MaskedTokenDecoder
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.setup_env import register_all_modules
+from mmmaskclip.startup.processes import register_all_modules
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / 'configs'

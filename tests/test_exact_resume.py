@@ -19,12 +19,12 @@ from mmengine.hooks import Hook
 from PIL import Image
 from ranks import environments
 
+from mmmaskclip.checkpoints import files as checkpoint_files
+from mmmaskclip.checkpoints.files import read_checkpoint
 from mmmaskclip.cli.train import main
 from mmmaskclip.engine.hooks.preemption_hook import kill_workers
 from mmmaskclip.registry import HOOKS
-from mmmaskclip.utils import checkpoint_files
-from mmmaskclip.utils.checkpoint_files import read_checkpoint
-from mmmaskclip.utils.setup_env import register_all_modules
+from mmmaskclip.startup.processes import register_all_modules
 
 # Before the forks, which then need not.
 register_all_modules(init_default_scope=False)

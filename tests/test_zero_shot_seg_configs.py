@@ -17,10 +17,10 @@ from mmseg.datasets import (
 from mmseg.utils import get_predefined_templates
 from PIL import Image
 
+from mmmaskclip.datasets.evaluation.segmentation_sets import COCOObjectDataset
 from mmmaskclip.datasets.prompts import load_prompts
-from mmmaskclip.datasets.segmentation_sets import COCOObjectDataset
 from mmmaskclip.registry import DATASETS
-from mmmaskclip.utils.setup_env import register_all_modules
+from mmmaskclip.startup.processes import register_all_modules
 
 CONFIGS = Path(__file__).parents[1] / 'configs/zero_shot_seg'
 # Folder of the images, folder of the masks, the endings, and the file that lists the split; the number of classes; and

@@ -29,11 +29,11 @@ fi
 export MMCV_WITH_OPS=0
 dependencies=$("$python" -c "
 import runpy, sys
-bounds = runpy.run_path('mmmaskclip/utils/dependencies.py')
+bounds = runpy.run_path('mmmaskclip/startup/dependencies.py')
 print(*bounds['RUNTIME'], *(bounds['EXTRAS'][sys.argv[1]] if sys.argv[1] else ()))" "${2:-}")
 references=$("$python" -c "
 import runpy, sys
-print(*runpy.run_path('mmmaskclip/utils/dependencies.py')['REFERENCES'] if sys.argv[1] == 'tests' else ())" "${2:-}")
+print(*runpy.run_path('mmmaskclip/startup/dependencies.py')['REFERENCES'] if sys.argv[1] == 'tests' else ())" "${2:-}")
 
 install() {
     # Unquoted: one argument per dependency; none has a space.

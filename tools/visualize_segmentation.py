@@ -12,15 +12,15 @@ import numpy as np
 from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
-from mmmaskclip.datasets.prompts import load_prompts
-from mmmaskclip.evaluation.class_embeddings import ClassPrompts
-from mmmaskclip.visualization import SegmentationRow, draw_segmentations
-from mmmaskclip.visualization.compared_models import (
+from mmmaskclip.cli.compared_models import (
     add_model_arguments,
     check_model_arguments,
     check_texts,
     load_models,
 )
+from mmmaskclip.datasets.prompts import load_prompts
+from mmmaskclip.models.open_vocabulary.class_embeddings import ClassPrompts
+from mmmaskclip.visualization import SegmentationRow, draw_segmentations
 from mmmaskclip.visualization.segmentation_overlay import Colour
 
 

@@ -12,13 +12,13 @@ import argparse
 
 import numpy as np
 
-from mmmaskclip.visualization import SimilarityRow, draw_similarity_maps
-from mmmaskclip.visualization.compared_models import (
+from mmmaskclip.cli.compared_models import (
     add_model_arguments,
     check_model_arguments,
     check_texts,
     load_models,
 )
+from mmmaskclip.visualization import SimilarityRow, draw_similarity_maps
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -21,8 +21,8 @@ default_scope = 'mmdet'
 custom_imports = dict(
     imports=[
         # First: it provides the operators that the others' mmdet needs.
-        'mmmaskclip.models.detectors',
-        'mmmaskclip.datasets.open_vocabulary_coco',
+        'mmmaskclip.models.open_vocabulary.text_classifier',
+        'mmmaskclip.datasets.evaluation.open_vocabulary_coco',
         'mmmaskclip.evaluation.open_vocabulary_coco_metric',
     ]
 )

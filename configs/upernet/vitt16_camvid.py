@@ -12,7 +12,7 @@ docs/results.md).
 """
 
 _base_ = './_base_/recipe.py'
-custom_imports = dict(imports=['mmmaskclip.datasets.segmentation_sets'])
+custom_imports = dict(imports=['mmmaskclip.datasets.evaluation.segmentation_sets'])
 
 # What the 11 classes leave out; padding must count as it.
 void = 11

@@ -7,7 +7,7 @@ that holds camvid/.
 """
 
 _base_ = './_base_/maskclip.py'
-custom_imports = dict(imports=['mmmaskclip.datasets.segmentation_sets'])
+custom_imports = dict(imports=['mmmaskclip.datasets.evaluation.segmentation_sets'])
 
 pipeline = [
     dict(type='mmseg.LoadImageFromFile'),

@@ -7,7 +7,7 @@ convert_dataset/convert_coco_object.py.
 """
 
 _base_ = './_base_/tcl.py'
-custom_imports = dict(imports=['mmmaskclip.datasets.segmentation_sets'])
+custom_imports = dict(imports=['mmmaskclip.datasets.evaluation.segmentation_sets'])
 
 test_dataloader = dict(
     segmentation=dict(

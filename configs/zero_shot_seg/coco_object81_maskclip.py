@@ -8,7 +8,7 @@ convert_dataset/convert_coco_object.py. Not run.
 """
 
 _base_ = './_base_/maskclip.py'
-custom_imports = dict(imports=['mmmaskclip.datasets.segmentation_sets'])
+custom_imports = dict(imports=['mmmaskclip.datasets.evaluation.segmentation_sets'])
 
 test_dataloader = dict(
     segmentation=dict(

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
 from mmmaskclip.apis.images import ImageLike, open_image
-from mmmaskclip.evaluation import encode_classes, encode_texts
+from mmmaskclip.checkpoints.weights import load_weights
+from mmmaskclip.models.open_vocabulary import encode_classes, encode_texts
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.checkpoint import load_weights
 
 
 class ImageTextInferencer:
@@ -132,7 +132,7 @@ class ImageTextInferencer:
             mode: ``'interpolate'``: the image in one piece, the model's positions interpolated. ``'sliding'``: windows
                 of the size it was trained at, half a window apart, their maps averaged (as MaskCLIP v1 segments).
                 Defaults to ``'interpolate'``.
-            read_out: ``'patch'`` or ``'value'``, see :func:`mmmaskclip.models.read_outs.dense_features`. Defaults to
+            read_out: ``'patch'`` or ``'value'``, see :func:`~.read_outs.dense_features`. Defaults to
                 ``'patch'``.
 
         Returns:

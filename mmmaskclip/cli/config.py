@@ -61,7 +61,7 @@ def load_config(args: argparse.Namespace) -> Config:
         ConfigUnreadable: If its text, or that of a config it inherits, is no valid config; names the file.
         KeyError: If an option sets a key that nothing reads; names the nearest.
         ConfigMistake: If a key, the type of a part or of a value is wrong, see
-            :func:`~mmmaskclip.cli.config_check.check_config`.
+            :func:`~mmmaskclip.config_check.check.check_config`.
     """
     if not osp.isfile(args.config):
         raise FileNotFoundError(f'There is no config {args.config!r}.{_similar_files(args.config)}')
@@ -76,7 +76,7 @@ def load_config(args: argparse.Namespace) -> Config:
     for key in args.cfg_options:
         _check_option(cfg, key)
     cfg.merge_from_dict(args.cfg_options)
-    from mmmaskclip.cli.config_check import check_config  # torch and the parts' packages, which --help does not need
+    from mmmaskclip.config_check.check import check_config  # torch and the parts' packages, which --help does not need
 
     check_config(cfg)
     cfg.launcher = args.launcher

@@ -12,10 +12,10 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
+from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.cli.config import add_config_arguments, load_config
-from mmmaskclip.cli.config_check import check_config, check_paths
-from mmmaskclip.utils.checkpoint import load_weights
-from mmmaskclip.utils.setup_env import leave_processes, setup_processes
+from mmmaskclip.config_check.check import check_config, check_paths
+from mmmaskclip.startup.processes import leave_processes, setup_processes
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

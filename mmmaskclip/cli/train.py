@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmmaskclip.checkpoints.files import newest_verified, verify_checkpoint
 from mmmaskclip.cli.config import add_config_arguments, load_config
-from mmmaskclip.cli.config_check import check_paths
-from mmmaskclip.utils.checkpoint_files import newest_verified, verify_checkpoint
-from mmmaskclip.utils.setup_env import leave_processes, setup_processes
+from mmmaskclip.config_check.check import check_paths
+from mmmaskclip.startup.processes import leave_processes, setup_processes
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -58,7 +58,7 @@ def set_resume(cfg: Config, resume: str) -> str:
         cfg: The config; ``load_from`` and ``resume`` are changed.
         resume: Path or address of a checkpoint, or ``'auto'`` for the newest that is whole in ``cfg.work_dir``, or
             where the checkpoint hook's ``out_dir`` puts it; see
-            :func:`~mmmaskclip.utils.checkpoint_files.newest_verified`. If there is none, ``load_from`` stays.
+            :func:`~mmmaskclip.checkpoints.files.newest_verified`. If there is none, ``load_from`` stays.
 
     Returns:
         What to tell the user; names the checkpoints that are damaged.

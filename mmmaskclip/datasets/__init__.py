@@ -1,13 +1,13 @@
 """Image-text datasets and what turns their samples into batches."""
 
-from mmmaskclip.datasets.collate import collate_image_text
-from mmmaskclip.datasets.image_label_shards import ImageLabelShards
-from mmmaskclip.datasets.image_text_pairs import ImageTextPairs
-from mmmaskclip.datasets.image_text_shards import ImageTextShards
-from mmmaskclip.datasets.indexed_shards import IndexedShards
-from mmmaskclip.datasets.labelled_images import LabelledImages
-from mmmaskclip.datasets.mixed_sources import MixedSources
-from mmmaskclip.datasets.segmentation_images import SegmentationImages
+from mmmaskclip.datasets.evaluation.indexed_shards import IndexedShards
+from mmmaskclip.datasets.evaluation.labelled_images import LabelledImages
+from mmmaskclip.datasets.evaluation.segmentation_images import SegmentationImages
+from mmmaskclip.datasets.training.collate import collate_image_text
+from mmmaskclip.datasets.training.image_label_shards import ImageLabelShards
+from mmmaskclip.datasets.training.image_text_pairs import ImageTextPairs
+from mmmaskclip.datasets.training.image_text_shards import ImageTextShards
+from mmmaskclip.datasets.training.mixed_sources import MixedSources
 from mmmaskclip.datasets.transforms.crops import RepeatCrops
 
 __all__ = [

@@ -1,23 +1,20 @@
-from mmmaskclip.engine.fsdp import FullyShardedModel
+from mmmaskclip.engine.distributed.fsdp import FullyShardedModel
 from mmmaskclip.engine.hooks import (
     BadSamplesHook,
-    ModelStepHook,
-    NonFiniteHook,
     PreemptionHook,
     ReliableCheckpointHook,
     SourceCountsHook,
-    TrainingMonitorHook,
     WatchdogHook,
 )
 from mmmaskclip.engine.log_processor import PretrainLogProcessor
 from mmmaskclip.engine.loops import EvaluationLoop, PretrainLoop, SuiteLoop, ZeroShotSegmentationLoop
 from mmmaskclip.engine.optimizers import (
     LayerDecayOptimWrapperConstructor,
-    PretrainOptimWrapper,
     PretrainOptimWrapperConstructor,
 )
+from mmmaskclip.engine.resumable_sampler import ResumableSampler
 from mmmaskclip.engine.runner import ReliableRunner
-from mmmaskclip.engine.samplers import ResumableSampler
+from mmmaskclip.engine.step import ModelStepHook, NonFiniteHook, PretrainOptimWrapper, TrainingMonitorHook
 
 __all__ = [
     'BadSamplesHook',

@@ -22,7 +22,9 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
-from mmmaskclip.engine.activation_checkpointing import turn_on_activation_checkpointing
+from mmmaskclip.checkpoints.files import DISK_FULL, plain, read_checkpoint, write_checkpoint
+from mmmaskclip.checkpoints.weights import download, read_state_dict
+from mmmaskclip.engine.distributed.activation_checkpointing import turn_on_activation_checkpointing
 from mmmaskclip.engine.resume_check import check_resume, measure
 from mmmaskclip.engine.run_state import (
     config_fingerprint,
@@ -33,8 +35,6 @@ from mmmaskclip.engine.run_state import (
     versions,
 )
 from mmmaskclip.registry import RUNNERS
-from mmmaskclip.utils.checkpoint import download, read_state_dict
-from mmmaskclip.utils.checkpoint_files import DISK_FULL, plain, read_checkpoint, write_checkpoint
 
 _META = 'mmmaskclip'
 _RANDOM = 'random_states'
@@ -45,7 +45,7 @@ class ReliableRunner(Runner):
     """mmengine's Runner whose resumed runs equal uninterrupted ones.
 
     A checkpoint also holds the random generators of every rank (Python, numpy, torch, its GPU), the position in the
-    data and fingerprints of the config, and is written and read by :mod:`mmmaskclip.utils.checkpoint_files`: at once,
+    data and fingerprints of the config, and is written and read by :mod:`mmmaskclip.checkpoints.files`: at once,
     with a checksum, without running code from it. Of the workers' generators nothing is kept: the datasets of
     mmmaskclip seed every sample by itself.
 
@@ -245,7 +245,7 @@ class ReliableRunner(Runner):
             by_epoch: Without them in ``meta``: save the end of an epoch, or of an iteration. Defaults to True.
             backend_args: Must be None.
             write: Called on the first rank with path and checkpoint. Defaults to
-                :func:`~mmmaskclip.utils.checkpoint_files.write_checkpoint`.
+                :func:`~mmmaskclip.checkpoints.files.write_checkpoint`.
 
         Raises:
             OSError: On all ranks, if the file cannot be written, for example because the disk is full.

@@ -1,6 +1,5 @@
 """Metrics: image-text retrieval, zero-shot classification and segmentation, probes of the frozen image tower."""
 
-from mmmaskclip.evaluation.class_embeddings import encode_classes, encode_texts
 from mmmaskclip.evaluation.knn_probe import KNNClassification
 from mmmaskclip.evaluation.linear_probe import LinearClassificationProbe
 from mmmaskclip.evaluation.linear_segmentation_probe import LinearSegmentationProbe
@@ -17,8 +16,6 @@ __all__ = [
     'RetrievalRecall',
     'ZeroShotClassification',
     'ZeroShotSegmentation',
-    'encode_classes',
-    'encode_texts',
     'retrieval_ranks',
     'segment',
 ]

@@ -1,7 +1,7 @@
 """COCO's AP for classes with and without boxes in training. Not imported with ``mmmaskclip.evaluation``: mmdet is
 slow to import.
 
-A config's ``custom_imports`` names it after ``mmmaskclip.models.detectors``, which provides mmdet's operators.
+A config's ``custom_imports`` names it after ``mmmaskclip.models``, which provides mmdet's operators.
 """
 
 from collections.abc import Sequence

@@ -8,8 +8,8 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 
-from mmmaskclip.evaluation.class_embeddings import ClassPrompts
 from mmmaskclip.evaluation.finite import check_finite
+from mmmaskclip.models.open_vocabulary.class_embeddings import ClassPrompts
 from mmmaskclip.registry import METRICS
 
 Score = Literal['top1', 'mean_per_class', 'mean_top1_top5', 'roc_auc', 'map11']

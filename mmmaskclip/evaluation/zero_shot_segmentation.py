@@ -8,8 +8,8 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 
-from mmmaskclip.evaluation.class_embeddings import ClassPrompts
-from mmmaskclip.models.read_outs import upsample_patches
+from mmmaskclip.models.backbones.read_outs import upsample_patches
+from mmmaskclip.models.open_vocabulary.class_embeddings import ClassPrompts
 from mmmaskclip.registry import METRICS
 
 
@@ -23,7 +23,7 @@ def segment(
         class_embeds: (C, D), L2-normalized.
         size: Height H and width W to which the similarities are upsampled (bilinear) before the best is taken.
         share: How much of the patches' height and width the image covers, see
-            :func:`mmmaskclip.models.read_outs.image_share`. Defaults to all.
+            :func:`mmmaskclip.models.backbones.read_outs.image_share`. Defaults to all.
 
     Returns:
         int64 (H, W), class indices.

@@ -1,1 +1,1 @@
-from mmmaskclip.models import backbones, heads, losses, masking, necks, objectives, pretrainers, tokenizers  # noqa: F401 (registers all parts)
+from mmmaskclip.models import backbones, heads, losses, necks, objectives, pretrainers  # noqa: F401 (registers all parts)

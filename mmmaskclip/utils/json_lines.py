@@ -12,7 +12,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mmmaskclip.utils.checkpoint_files import DISK_FULL
+from mmmaskclip.checkpoints.files import DISK_FULL
 
 
 def append_json_lines(path: Path, records: Iterable[dict[str, Any]]) -> bool:

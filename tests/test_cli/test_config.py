@@ -17,7 +17,7 @@ def load(tmp_path, monkeypatch):
     folder = tmp_path / 'configs/method'
     folder.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('mmmaskclip.cli.config_check.check_config', lambda cfg: None)  # its parts are made up
+    monkeypatch.setattr('mmmaskclip.config_check.check.check_config', lambda cfg: None)  # its parts are made up
 
     def run(*arguments, config='configs/method/vitb16.py', work_dir=None):
         (folder / 'vitb16.py').write_text(CONFIG.format(work_dir=work_dir))

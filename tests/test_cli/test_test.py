@@ -99,7 +99,7 @@ def test_metrics_of_the_model_of_another_config(evaluate, tmp_path):
 
 
 def test_config_without_model_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr('mmmaskclip.cli.config_check.check_config', lambda cfg: None)  # its parts are made up
+    monkeypatch.setattr('mmmaskclip.config_check.check.check_config', lambda cfg: None)  # its parts are made up
     (tmp_path / 'tasks.py').write_text(TASKS)
     with pytest.raises(ValueError, match=r'tasks\.py has no model: say with --model'):
         main([str(tmp_path / 'tasks.py'), 'none'])

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from mmmaskclip.checkpoints.files import write_checkpoint
 from mmmaskclip.cli.train import main, parse_args, set_precision, set_resume
-from mmmaskclip.utils.checkpoint_files import write_checkpoint
 
 TINY = Path(__file__).parents[1] / 'tiny/tiny.py'
 

@@ -18,7 +18,7 @@ from mmmaskclip.cli import train as cli_train
 from mmmaskclip.engine import ReliableRunner
 from mmmaskclip.models.backbones.vision_transformer import ARCHITECTURES
 from mmmaskclip.registry import METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
-from mmmaskclip.utils.setup_env import register_all_modules, setup_processes
+from mmmaskclip.startup.processes import register_all_modules, setup_processes
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'

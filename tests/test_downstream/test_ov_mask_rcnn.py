@@ -11,14 +11,14 @@ from mmengine.registry import init_default_scope
 from pycocotools import mask as mask_api
 from torch.nn import functional as F
 
-import mmmaskclip.models.detectors  # noqa: F401  (provides mmdet's operators)
+import mmmaskclip  # noqa: F401  (provides mmdet's operators)
 from mmmaskclip.cli.test import main as evaluate
 from mmmaskclip.cli.train import main as train
-from mmmaskclip.datasets.open_vocabulary_coco import OpenVocabularyCocoDataset
-from mmmaskclip.evaluation.class_embeddings import encode_classes
+from mmmaskclip.datasets.evaluation.open_vocabulary_coco import OpenVocabularyCocoDataset
 from mmmaskclip.evaluation.open_vocabulary_coco_metric import OpenVocabularyCocoMetric
 from mmmaskclip.models.backbones import CLIPVisionTransformer
-from mmmaskclip.models.detectors import TextClassifier
+from mmmaskclip.models.open_vocabulary.class_embeddings import encode_classes
+from mmmaskclip.models.open_vocabulary.text_classifier import TextClassifier
 from mmmaskclip.registry import MODELS
 
 CONFIGS = Path(__file__).parents[2] / 'configs/ov_mask_rcnn'

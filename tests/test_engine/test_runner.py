@@ -16,10 +16,10 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from options import MAP_STYLE, VALIDATION
 
+from mmmaskclip.checkpoints.files import read_checkpoint
 from mmmaskclip.engine.run_state import config_fingerprints, differing_keys, versions
 from mmmaskclip.engine.runner import raise_everywhere
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.checkpoint_files import read_checkpoint
 
 # Like the configs of downstream tasks, whose loops are mmengine's.
 DOWNSTREAM = {

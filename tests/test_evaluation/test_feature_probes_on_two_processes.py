@@ -11,9 +11,9 @@ from mmengine.runner import Runner
 from ranks import run_ranks
 from torch.utils.data import Dataset
 
-from mmmaskclip.datasets.collate import collate_image_text
+from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
-from mmmaskclip.utils.setup_env import register_all_modules, setup_processes
+from mmmaskclip.startup.processes import register_all_modules, setup_processes
 
 
 class Samples(Dataset):

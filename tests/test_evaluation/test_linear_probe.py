@@ -9,11 +9,11 @@ from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
-from mmmaskclip.datasets.collate import collate_image_text
+from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.evaluation import LinearClassificationProbe
 from mmmaskclip.evaluation.frozen_features import pooled_features
 from mmmaskclip.registry import METRICS, MODELS
-from mmmaskclip.utils.setup_env import register_all_modules
+from mmmaskclip.startup.processes import register_all_modules
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from mmmaskclip.datasets.collate import collate_image_text
+from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.evaluation.frozen_features import patch_features
 from mmmaskclip.evaluation.linear_segmentation_probe import class_shares, fit_linear_head
 from mmmaskclip.registry import METRICS, MODELS

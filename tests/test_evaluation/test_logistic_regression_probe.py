@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from mmmaskclip.datasets.collate import collate_image_text
+from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.evaluation import LogisticRegressionProbe
 from mmmaskclip.evaluation.frozen_features import pooled_features
 from mmmaskclip.evaluation.logistic_regression_probe import (

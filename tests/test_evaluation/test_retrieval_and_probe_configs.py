@@ -10,9 +10,9 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
 
-from mmmaskclip.datasets.scenes_writer import SceneSplit, write_shards
+from mmmaskclip.datasets.scenes.writer import SceneSplit, write_shards
 from mmmaskclip.registry import DATASETS
-from mmmaskclip.utils.setup_env import register_all_modules
+from mmmaskclip.startup.processes import register_all_modules
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 

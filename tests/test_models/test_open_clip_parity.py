@@ -4,8 +4,8 @@ import open_clip
 import pytest
 import torch
 
+from mmmaskclip.checkpoints.formats.open_clip import convert_open_clip
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.open_clip_weights import convert_open_clip
 
 
 def _ours(arch: str, quick_gelu: bool):

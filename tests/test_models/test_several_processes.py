@@ -19,11 +19,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from mmmaskclip.datasets import ImageTextShards
-from mmmaskclip.datasets.collate import collate_image_text
+from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.models.objectives import Objective
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.setup_env import register_all_modules
+from mmmaskclip.startup.processes import register_all_modules
 
 STEPS = 5
 BATCH = 8

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmmaskclip.checkpoints.files import write_checkpoint
+from mmmaskclip.checkpoints.image_tower import load_image_tower
+from mmmaskclip.checkpoints.weights import load_weights, read_state_dict
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.checkpoint import load_weights, read_state_dict
-from mmmaskclip.utils.checkpoint_files import write_checkpoint
-from mmmaskclip.utils.image_tower_weights import load_image_tower
 
 safetensors = pytest.importorskip('safetensors')
 TOOL = Path(__file__).parents[2] / 'tools/model_converters/publish_model.py'

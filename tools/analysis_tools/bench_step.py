@@ -15,9 +15,9 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import Tensor, nn
 
+from mmmaskclip.analysis.random_batch import random_batch
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.random_batch import random_batch
-from mmmaskclip.utils.setup_env import register_all_modules
+from mmmaskclip.startup.processes import register_all_modules
 
 
 class Contender:

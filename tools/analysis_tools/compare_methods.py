@@ -32,10 +32,8 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
-from mmmaskclip.cli.config import load_config
-from mmmaskclip.utils.budget import decisive_settings, differences, evaluation_settings, fingerprint, set_epochs
-from mmmaskclip.utils.checkpoint_files import newest_verified
-from mmmaskclip.utils.comparison import (
+from mmmaskclip.analysis.budget import decisive_settings, differences, evaluation_settings, fingerprint, set_epochs
+from mmmaskclip.analysis.comparison import (
     draw_bars,
     format_table,
     metric_names,
@@ -44,6 +42,8 @@ from mmmaskclip.utils.comparison import (
     seconds_of_training,
     summarize,
 )
+from mmmaskclip.checkpoints.files import newest_verified
+from mmmaskclip.cli.config import load_config
 
 # A probe logs every few steps; its first interval, with the start of workers and of kernels, does not count.
 _PROBE_INTERVAL, _PROBE_SECONDS = 5, 10

@@ -30,12 +30,12 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from mmmaskclip.checkpoints.files import newest_verified, read_checkpoint, write_checkpoint
+from mmmaskclip.checkpoints.weights import read_state_dict
 from mmmaskclip.cli.config import load_config
-from mmmaskclip.cli.config_check import check_paths
+from mmmaskclip.config_check.check import check_paths
 from mmmaskclip.datasets import ImageTextShards
-from mmmaskclip.utils.checkpoint import read_state_dict
-from mmmaskclip.utils.checkpoint_files import newest_verified, read_checkpoint, write_checkpoint
-from mmmaskclip.utils.setup_env import register_all_modules
+from mmmaskclip.startup.processes import register_all_modules
 
 # What our own checks raise, with a message; a KeyError or TypeError from inside of a library is none of them.
 CLEAR = (ValueError, RuntimeError, FileNotFoundError)

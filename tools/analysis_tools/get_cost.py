@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 from mmengine.config import Config
 
-from mmmaskclip.utils.cost import PARTS, parameter_counts, step_flops
-from mmmaskclip.utils.setup_env import register_all_modules
+from mmmaskclip.analysis.cost import PARTS, parameter_counts, step_flops
+from mmmaskclip.startup.processes import register_all_modules
 
 # The mean of the 30,455 captions of Flickr8k's training images is 14.1 tokens, start and end included.
 _CAPTION_LENGTHS = (77, 14)

@@ -23,7 +23,7 @@ from mmengine.hooks import Hook
 
 from mmmaskclip.cli.config import add_config_arguments, load_config
 from mmmaskclip.engine.runner import ReliableRunner
-from mmmaskclip.utils.setup_env import setup_processes
+from mmmaskclip.startup.processes import setup_processes
 
 
 @dataclass

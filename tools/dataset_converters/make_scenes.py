@@ -11,7 +11,7 @@ import argparse
 import time
 from pathlib import Path
 
-from mmmaskclip.datasets.scenes_writer import default_splits, write_folder, write_shards
+from mmmaskclip.datasets.scenes.writer import default_splits, write_folder, write_shards
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

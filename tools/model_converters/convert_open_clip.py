@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mmmaskclip.utils.open_clip_weights import convert_open_clip
+from mmmaskclip.checkpoints.formats.open_clip import convert_open_clip
 
 
 def main() -> None:

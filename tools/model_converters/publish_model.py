@@ -16,8 +16,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mmmaskclip.utils.checkpoint import read_state_dict
-from mmmaskclip.utils.checkpoint_files import verify_checkpoint
+from mmmaskclip.checkpoints.files import verify_checkpoint
+from mmmaskclip.checkpoints.weights import read_state_dict
 from mmmaskclip.version import __version__
 
 _TOWER = 'image_encoder.'

@@ -14,9 +14,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from mmmaskclip.engine.runner import ReliableRunner, raise_everywhere
-from mmmaskclip.registry import HOOKS
-from mmmaskclip.utils.checkpoint_files import (
+from mmmaskclip.checkpoints.files import (
     DISK_FULL,
     BackgroundWriter,
     remove_checkpoint,
@@ -24,6 +22,8 @@ from mmmaskclip.utils.checkpoint_files import (
     write_checkpoint,
     write_last_checkpoint,
 )
+from mmmaskclip.engine.runner import ReliableRunner, raise_everywhere
+from mmmaskclip.registry import HOOKS
 from mmmaskclip.utils.distributed import any_rank
 
 # Iterations between two looks at the clock where several processes must agree on it.

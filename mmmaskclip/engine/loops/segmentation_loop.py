@@ -22,7 +22,7 @@ class ZeroShotSegmentationLoop(EvaluationLoop):
         runner: The runner.
         dataloader: As for :class:`EvaluationLoop`, with data sets of mmseg.
         evaluator: As for :class:`EvaluationLoop`, with metrics of mmseg.
-        segmentor: Arguments of :class:`mmmaskclip.models.segmentors.ZeroShotSegmentor` without ``pretrainer``;
+        segmentor: Arguments of :class:`~.segmentor.ZeroShotSegmentor` without ``pretrainer``;
             ``classes`` defaults to the data set's own.
         num_images: How many images each data set must have, or the numbers that are allowed. Defaults to any number
             above 0.
@@ -63,7 +63,7 @@ class ZeroShotSegmentationLoop(EvaluationLoop):
 
     def _run_task(self, task: str, loader: DataLoader, mode: str, done: int) -> None:
         # Here, not at the top: runs without segmentation need not wait for mmseg.
-        from mmmaskclip.models.segmentors import ZeroShotSegmentor
+        from mmmaskclip.models.open_vocabulary.segmentor import ZeroShotSegmentor
 
         model, dataset = self.runner.model, cast(Any, loader.dataset)
         names = dataset.metainfo['classes']

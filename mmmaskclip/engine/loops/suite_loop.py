@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from mmmaskclip.datasets.labelled_images import MissingImages
+from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.engine.loops.suite_table import Published, average, format_suite
 from mmmaskclip.registry import LOOPS

@@ -1,5 +1,4 @@
 from mmmaskclip.engine.optimizers.layer_decay_constructor import LayerDecayOptimWrapperConstructor
-from mmmaskclip.engine.optimizers.pretrain_optim_wrapper import PretrainOptimWrapper
 from mmmaskclip.engine.optimizers.pretrain_optim_wrapper_constructor import PretrainOptimWrapperConstructor
 
-__all__ = ['LayerDecayOptimWrapperConstructor', 'PretrainOptimWrapper', 'PretrainOptimWrapperConstructor']
+__all__ = ['LayerDecayOptimWrapperConstructor', 'PretrainOptimWrapperConstructor']

@@ -9,9 +9,9 @@ from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
+from mmmaskclip.checkpoints.image_tower import fit_positions, load_image_tower, square_grid
 from mmmaskclip.models.backbones.windows import make_windowed
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.image_tower_weights import fit_positions, load_image_tower, square_grid
 
 ARCHITECTURES = {
     'Ti': dict(embed_dims=192, num_layers=12, num_heads=3, feedforward_channels=768),
@@ -72,7 +72,7 @@ class CLIPVisionTransformer(VisionTransformer):
             ``drop_path_rate``, ``out_type``, ``out_indices`` and so on. OpenAI's and OpenCLIP's weights need
             ``pre_norm=True`` and ``norm_cfg=dict(type='LN', eps=1e-5)``. ``init_cfg=dict(type='Pretrained',
             checkpoint=PATH, prefix='image_encoder.')`` loads the tower of a pretraining checkpoint, see
-            :func:`~mmmaskclip.utils.image_tower_weights.load_image_tower`; the keys are its arguments.
+            :func:`~mmmaskclip.checkpoints.image_tower.load_image_tower`; the keys are its arguments.
 
     Raises:
         ValueError: If ``arch`` is no known name, the patch size is missing or said twice, ``global_blocks`` are given

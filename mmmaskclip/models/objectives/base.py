@@ -5,7 +5,7 @@ from abc import abstractmethod
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmmaskclip.models.views import Views
+from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.utils.ramp import Ramp
 
 

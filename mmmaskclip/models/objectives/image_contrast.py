@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmmaskclip.models.objectives.base import ComparingObjective
-from mmmaskclip.models.views import Views
+from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.distributed import gather_rows
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmmaskclip.models.losses import similarity_logits
 from mmmaskclip.models.objectives.base import ComparingObjective
-from mmmaskclip.models.views import Views
+from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.distributed import gather_rows
 

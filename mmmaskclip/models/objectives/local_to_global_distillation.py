@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mmmaskclip.models.objectives.base import Objective
-from mmmaskclip.models.teacher import MomentumCopy
-from mmmaskclip.models.views import Views
+from mmmaskclip.models.objectives.teacher import MomentumCopy
+from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
 
 

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmmaskclip.models.noise import TEXT_MASK_STREAM
 from mmmaskclip.models.objectives.base import Objective
-from mmmaskclip.models.views import Views
+from mmmaskclip.models.objectives.noise import TEXT_MASK_STREAM
+from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
 
 

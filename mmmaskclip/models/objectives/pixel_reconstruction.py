@@ -5,9 +5,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mmmaskclip.models.noise import IMAGE_MASK_STREAM
 from mmmaskclip.models.objectives.base import Objective
-from mmmaskclip.models.views import Views
+from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM
+from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
 
 

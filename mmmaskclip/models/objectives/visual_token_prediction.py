@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmmaskclip.models.backbones import gather_tokens
-from mmmaskclip.models.noise import IMAGE_MASK_STREAM
 from mmmaskclip.models.objectives.base import Objective
-from mmmaskclip.models.views import Views
+from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM
+from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
 
 

@@ -8,11 +8,11 @@ from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
 
 from mmmaskclip.models.backbones import ImageFeatures
+from mmmaskclip.models.backbones.read_outs import dense_features, image_share
 from mmmaskclip.models.objectives import Objective
+from mmmaskclip.models.objectives.teacher import MomentumCopy, follow
+from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.models.pretrainers.micro_batches import check_micro_batches, losses_in_micro_batches
-from mmmaskclip.models.read_outs import dense_features, image_share
-from mmmaskclip.models.teacher import MomentumCopy, follow
-from mmmaskclip.models.views import Views
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.ramp import Ramp
 
@@ -148,7 +148,7 @@ class ImageTextPretrainer(BaseModel):
         Returns:
             Per image: ``image_embed`` (D,), ``text_embeds`` (n, D) if there are captions; if there is a mask,
             ``patch_embeds`` (D, h, w) and ``image_share`` (2,), see
-            :func:`~mmmaskclip.models.read_outs.image_share`; and the batch's ``key``, ``label`` and ``mask`` where
+            :func:`~.read_outs.image_share`; and the batch's ``key``, ``label`` and ``mask`` where
             present.
         """
         images = batch['image']
@@ -189,12 +189,12 @@ class ImageTextPretrainer(BaseModel):
 
         Args:
             images: Normalized images (B, 3, H, W) of any size.
-            read_out: ``'patch'`` or ``'value'``, see :func:`mmmaskclip.models.read_outs.dense_features`. Defaults to
+            read_out: ``'patch'`` or ``'value'``, see :func:`~.read_outs.dense_features`. Defaults to
                 ``'patch'``.
 
         Returns:
             (B, D, h, w), L2-normalized, float32; h and w are rounded up to whole patches, so that the last row and
-            column can reach over the image: :func:`~mmmaskclip.models.read_outs.upsample_patches` cuts that off.
+            column can reach over the image: :func:`~.read_outs.upsample_patches` cuts that off.
         """
         return self._dense(*dense_features(self.image_encoder, images, read_out))
 

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmmaskclip.models.objectives import ComparingObjective, Objective
-from mmmaskclip.models.views import Views
+from mmmaskclip.models.objectives.views import Views
 
 if TYPE_CHECKING:
     from mmmaskclip.models.pretrainers import ImageTextPretrainer

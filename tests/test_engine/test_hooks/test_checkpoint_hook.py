@@ -10,9 +10,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from options import VALIDATION
 
+from mmmaskclip.checkpoints.files import newest_verified, read_checkpoint, verify_checkpoint
 from mmmaskclip.engine.hooks import checkpoint_hook
 from mmmaskclip.engine.hooks.checkpoint_hook import ReliableCheckpointHook
-from mmmaskclip.utils.checkpoint_files import newest_verified, read_checkpoint, verify_checkpoint
 
 KEY = 'default_hooks.checkpoint.'
 write = checkpoint_hook.write_checkpoint

@@ -12,10 +12,10 @@ from mmengine.runner import Runner
 from ranks import run_ranks
 from torch.nn import functional as F
 
-from mmmaskclip.datasets.collate import collate_image_text
+from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.evaluation import RetrievalRecall, ZeroShotClassification, ZeroShotSegmentation
-from mmmaskclip.utils.setup_env import leave_processes
+from mmmaskclip.startup.processes import leave_processes
 
 CLASSES = [f'class {index}' for index in range(6)]
 

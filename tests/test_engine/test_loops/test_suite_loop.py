@@ -18,13 +18,13 @@ from torch.utils.data import Dataset
 
 from mmmaskclip.apis import ImageTextInferencer
 from mmmaskclip.cli.test import evaluate, use_model
-from mmmaskclip.datasets.collate import collate_image_text
-from mmmaskclip.datasets.labelled_images import MissingImages
+from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
+from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.engine.loops.suite_loop import SuiteLoop
 from mmmaskclip.engine.loops.suite_table import Published, format_suite
 from mmmaskclip.evaluation import ZeroShotClassification
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.setup_env import register_all_modules
+from mmmaskclip.startup.processes import register_all_modules
 
 CONFIGS = Path(__file__).parents[3] / 'configs/zero_shot'
 CLASSES = ['ant', 'bee', 'cow']

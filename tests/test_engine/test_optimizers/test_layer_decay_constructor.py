@@ -10,7 +10,7 @@ from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import nn
 
 from mmmaskclip.models.backbones import CLIPVisionTransformer
-from mmmaskclip.utils.setup_env import register_all_modules
+from mmmaskclip.startup.processes import register_all_modules
 
 LR, DECAY, RATE = 1e-3, 0.05, 0.6
 TOWER = dict(type='mmmaskclip.CLIPVisionTransformer', arch='ViT-B/16', img_size=224, out_type='featmap')
@@ -106,7 +106,7 @@ def segmentor():
 
 @pytest.fixture(scope='module')
 def detector():
-    pytest.importorskip('mmmaskclip.models.detectors')
+    pytest.importorskip('mmdet')
     from mmdet.registry import MODELS as MMDET_MODELS
 
     register_all_modules(init_default_scope=False)

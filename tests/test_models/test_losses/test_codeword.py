@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from mmmaskclip.models.heads import PrototypeHead
 from mmmaskclip.models.losses import CodewordLoss, codeword_cross_entropy
-from mmmaskclip.models.teacher import MomentumCopy, follow
+from mmmaskclip.models.objectives.teacher import MomentumCopy, follow
 
 
 def _softmax(x):

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from mmmaskclip.models.backbones import CLIPVisionTransformer
 from mmmaskclip.models.losses import nt_xent
 from mmmaskclip.models.objectives import ImageContrast
-from mmmaskclip.models.views import Views
+from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
 
 HEAD = dict(

@@ -5,7 +5,7 @@ import torch
 
 from mmmaskclip.models.losses import info_nce
 from mmmaskclip.models.objectives import ImageTextContrast
-from mmmaskclip.models.views import Views
+from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
 
 

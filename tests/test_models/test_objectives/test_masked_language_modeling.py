@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from mmmaskclip.models.noise import IMAGE_MASK_STREAM, TEXT_MASK_STREAM, sample_noise
 from mmmaskclip.models.objectives.masked_language_modeling import (
     MaskedLanguageModeling,
     choose_words,
     masked_token_cross_entropy,
 )
+from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM, TEXT_MASK_STREAM, sample_noise
 from mmmaskclip.registry import MODELS
 
 START, END = 98, 99

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 
 from mmmaskclip.models.backbones import CLIPVisionTransformer, gather_tokens
 from mmmaskclip.models.losses import codeword_cross_entropy, feature_regression
-from mmmaskclip.models.noise import IMAGE_MASK_STREAM
 from mmmaskclip.models.objectives import MaskedSelfDistillation
-from mmmaskclip.models.views import Views
+from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM
+from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
 
 

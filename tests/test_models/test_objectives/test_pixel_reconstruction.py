@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmmaskclip.models.masking import RandomMask
-from mmmaskclip.models.noise import IMAGE_MASK_STREAM
-from mmmaskclip.models.views import Views
+from mmmaskclip.models.objectives.masking import RandomMask
+from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM
+from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
 
 

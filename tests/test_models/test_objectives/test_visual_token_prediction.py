@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmmaskclip.models.noise import IMAGE_MASK_STREAM
-from mmmaskclip.models.views import Views
+from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM
+from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
 
 SMALL = dict(n_hid=8, n_blk_per_group=1, vocab_size=32)

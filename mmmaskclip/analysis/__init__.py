@@ -1,0 +1,1 @@
+"""What only tools import: cost, comparison of runs, budgets, random batches."""

@@ -1,0 +1,191 @@
+"""What a training step of a pretraining config costs: floating-point operations and parameters, part by part."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+from unittest import mock
+
+import torch
+from mmengine.config import Config
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from mmmaskclip.analysis.random_batch import random_batch
+from mmmaskclip.models.objectives import Objective
+from mmmaskclip.models.objectives.frozen_encoder import FrozenEncoder
+from mmmaskclip.models.objectives.teacher import MomentumCopy
+from mmmaskclip.models.objectives.views import Views
+from mmmaskclip.registry import MODELS
+
+#: The parts of a step, in the order of the table. A "second pass" is one that a contrastive step does not have: of the
+#: visible patches, of corrupted images, of masked captions. "targets" are teachers and tokenizers, without gradient.
+PARTS = ('image tower', 'second image pass', 'targets', 'text tower', 'second text pass', 'decoders, heads', 'losses')
+
+
+class PartFlops(TorchDispatchMode):
+    """Counts the operations of forward and backward pass by the part that the forward pass was in.
+
+    torch's FlopCounterMode sorts by module: it cannot tell two passes of one tower apart, nor sees methods other than
+    ``forward``. Here :meth:`part` names the part. An operation of the backward pass belongs to the part that made its
+    autograd node, which the node's sequence number tells.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops: Counter[str] = Counter()
+        self._current = PARTS[-2]
+        # Sequence numbers from which on nodes were made by a part, and that part.
+        self._starts = [0]
+        self._parts = [self._current]
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """What runs inside, and its backward pass, belongs to this part."""
+        before = self._current
+        self._enter(name)
+        try:
+            yield
+        finally:
+            self._enter(before)
+
+    @property
+    def current(self) -> str:
+        """The part that the forward pass is in."""
+        return self._current
+
+    def _enter(self, name: str) -> None:
+        self._current = name
+        self._starts.append(torch.autograd._get_sequence_nr())
+        self._parts.append(name)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is None and func is not torch.ops.prim.device.default:
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **kwargs)
+        if formula is not None:
+            node = torch._C._current_autograd_node()
+            part = self._current if node is None else self._part_of(node._sequence_nr())
+            self.flops[part] += formula(*args, **kwargs, out_val=result)
+        return result
+
+    def _part_of(self, number: int) -> str:
+        return self._parts[bisect.bisect_right(self._starts, number) - 1]
+
+
+def step_flops(cfg: Config, batch_size: int, caption_length: int, device: str = 'meta') -> dict[str, float]:
+    """Operations of the forward and backward pass of one training step, per image; the optimizer's are not counted.
+
+    A multiplication and an addition are two operations. Matrix products and convolutions are counted, attention as the
+    products that it is made of (two forward, four backward), causal or not; element-wise work is not.
+
+    Args:
+        cfg: A pretraining config.
+        batch_size: Images of the step; the losses' share of contrastive pairs grows with it.
+        caption_length: Tokens of every caption.
+        device: ``'meta'`` computes shapes only, which needs neither time nor memory and counts the same as ``'cpu'``.
+
+    Returns:
+        Operations by part, see :data:`PARTS`, those without any left out.
+    """
+    counter, batch = PartFlops(), random_batch(cfg, batch_size, caption_length)
+    with torch.device(device):
+        model = MODELS.build(cfg.model)
+    model.to(device).train()
+    with ExitStack() as stack:
+        if device == 'meta':
+            # It has no autocast. The losses only switch it off for themselves, and it is not on.
+            stack.enter_context(mock.patch.object(torch, 'autocast', return_value=nullcontext()))
+        # Fused attention kernels differ between devices in what they recompute; made of products, it counts alike.
+        for context in (*_label_parts(model, counter), sdpa_kernel(SDPBackend.MATH), counter):
+            stack.enter_context(context)
+        losses = model._run_forward(model.data_preprocessor(batch, training=True), mode='loss')
+        total, _ = model.parse_losses(losses)
+        total.backward()
+    return {part: counter.flops[part] / batch_size for part in PARTS if counter.flops[part]}
+
+
+def parameter_counts(cfg: Config) -> dict[str, int]:
+    """Parameters by part, see :data:`PARTS`, and ``trained`` and ``all`` of them."""
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    counts: Counter[str] = Counter()
+    targets = {id(p) for module in _target_modules(model) for p in module.parameters()}
+    for name, parameter in model.named_parameters():
+        top = name.split('.')[0]
+        if id(parameter) in targets:
+            part = 'targets'
+        else:
+            part = {'image_encoder': PARTS[0], 'image_projection': PARTS[0], 'backbone': PARTS[0]}.get(
+                top, 'text tower' if top.startswith('text_') else 'decoders, heads'
+            )
+        counts[part] += parameter.numel()
+        counts['all'] += parameter.numel()
+        counts['trained'] += parameter.numel() * parameter.requires_grad
+    return dict(counts)
+
+
+def _target_modules(model: nn.Module) -> list[nn.Module]:
+    """Teachers, target heads and tokenizers: what gives targets and is never trained."""
+    tokenizers = [getattr(module, 'tokenizer', None) for module in model.modules()]
+    found = [module for module in model.modules() if isinstance(module, (MomentumCopy, FrozenEncoder))]
+    return [*found, *(module for module in tokenizers if isinstance(module, nn.Module))]
+
+
+def _label_parts(model: nn.Module, counter: PartFlops) -> list[Any]:
+    """Contexts in which the parts of a model tell the counter where the forward pass is."""
+
+    def inside(target: Any, method: str, part: str | Callable[[], str]) -> Any:
+        original = getattr(target, method)
+
+        @functools.wraps(original)
+        def labelled(*args, **kwargs):
+            with counter.part(part if isinstance(part, str) else part()):
+                return original(*args, **kwargs)
+
+        return mock.patch.object(target, method, labelled)
+
+    def tower(own: str, second: str) -> Callable[[], str]:
+        """A tower's part depends on who calls it."""
+
+        def choose() -> str:
+            if not torch.is_grad_enabled():
+                return 'targets'
+            return own if counter.current == own else second
+
+        return choose
+
+    image, text = PARTS[0], 'text tower'
+    contexts = []
+    for target in _target_modules(model):
+        for module in (target, *target.children()):
+            for method in ('embed', 'encode', 'features', 'forward'):
+                if hasattr(module, method):
+                    contexts.append(inside(module, method, 'targets'))
+    for name, part in (('image_projection', image), ('text_projection', text), ('backbone', image)):
+        if getattr(model, name, None) is not None:
+            contexts.append(inside(getattr(model, name), 'forward', part))
+    if hasattr(model, 'image_encoder'):
+        contexts.append(inside(model.image_encoder, 'embed', image))
+        contexts.append(inside(model.image_encoder, 'encode', tower(image, 'second image pass')))
+        contexts += [inside(Views, name, image) for name in ('image_features', 'encode_together')]
+    if getattr(model, 'text_encoder', None) is not None:
+        contexts.append(inside(model.text_encoder, 'forward', text))
+        for method in ('embed', 'encode'):
+            contexts.append(inside(model.text_encoder, method, tower(text, 'second text pass')))
+    for module in model.modules():
+        if isinstance(module, Objective) and isinstance(getattr(module, 'loss', None), nn.Module):
+            methods = [method for method in ('forward', 'all_pairs') if hasattr(module.loss, method)]
+            contexts += [inside(module.loss, method, 'losses') for method in methods]
+    return contexts

@@ -1,0 +1,1 @@
+"""Files of weights: written atomically, read safely, translated from other formats."""

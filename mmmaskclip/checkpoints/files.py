@@ -1,0 +1,398 @@
+"""Checkpoint files that are whole or not there, and that are read without running code from them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import struct
+import threading
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import Tensor
+
+from mmmaskclip.checkpoints.weights import DAMAGE
+
+# No space, no quota, too large for the limit of the process.
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+_NUMBERED = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
+# Programs that read checksums skip lines with #.
+_CHECKSUM = re.compile(r'(?:# save (\d+)\n)?([0-9a-f]{64})')
+_BLOCK = 2**20
+_HISTORY = 'history_buffer'
+
+
+class _HashedFile:
+    """A file to write that hashes what passes, and keeps the first error.
+
+    torch's writer would go on and fail with an error of its own, which no longer says that the disk is full.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, 'wb')  # noqa: SIM115 - closed by close()
+        self._hash = hashlib.sha256()
+        self._error: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        if self._error is None:
+            try:
+                self._file.write(data)
+                self._hash.update(data)
+            except OSError as error:
+                self._error = error
+        return len(data)
+
+    def flush(self) -> None: ...
+
+    def close(self) -> str:
+        """Bring everything to the disk; returns the SHA-256 of it."""
+        try:
+            if self._error is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        finally:
+            try:
+                self._file.close()
+            except OSError as error:
+                self._error = self._error or error
+        if self._error is not None:
+            raise self._error
+        return self._hash.hexdigest()
+
+
+def write_checkpoint(path: str | os.PathLike, checkpoint: dict[str, Any]) -> None:
+    """Write a checkpoint so that at any moment, also of a power cut, ``path`` is the old file, the new one, or absent.
+
+    The file is written under a temporary name in the same folder, brought to the disk and renamed. Its SHA-256 lies
+    beside it in ``PATH.sha256``, which ``sha256sum -c`` reads, with the number of the save: one more than the highest
+    in the folder. While an existing file is replaced, the checksums of both are there.
+
+    Args:
+        path: Where; the folder is made if need be.
+        checkpoint: What :func:`plain` returned.
+
+    Raises:
+        OSError: If the disk is full, or the folder cannot be written to. A file that was there remains.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        file = _HashedFile(temporary)
+        try:
+            torch.save(checkpoint, file)  # type: ignore[arg-type] # it needs write() only
+        finally:
+            digest = file.close()
+        replaced = (_listed(path) or {_hash(path): 0}) if path.exists() else {}
+        saves = [number for other in path.parent.glob('*.sha256') for number in _read_checksums(other).values()]
+        listed = {digest: 1 + max(saves, default=0)}
+        _write_text(_sidecar(path), _checksum_lines(path, replaced | listed))
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+        if replaced.keys() - listed.keys():
+            _write_text(_sidecar(path), _checksum_lines(path, listed))
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_last_checkpoint(folder: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Name the newest checkpoint of a folder in its file ``last_checkpoint``, as mmengine does, but at once."""
+    _write_text(Path(folder, 'last_checkpoint'), os.fspath(path))
+
+
+def remove_checkpoint(path: str | os.PathLike) -> None:
+    """Remove a checkpoint and its checksum; not an error if there is none."""
+    # In this order, because a file without a checksum passes for one of mmengine's.
+    Path(path).unlink(missing_ok=True)
+    _sidecar(Path(path)).unlink(missing_ok=True)
+
+
+def remove_remains(folder: str | os.PathLike) -> None:
+    """Remove what a process that was killed while saving or removing has left in a folder."""
+    for file in Path(folder).glob('.*.tmp'):
+        if file.name.endswith(('.pth.tmp', '.sha256.tmp', 'last_checkpoint.tmp')):
+            file.unlink(missing_ok=True)
+    for file in Path(folder).glob('*.pth.sha256'):
+        if not file.with_suffix('').exists():
+            file.unlink(missing_ok=True)
+
+
+def verify_checkpoint(path: str | os.PathLike) -> str | None:
+    """Say what is wrong with a checkpoint file; None if nothing is.
+
+    A file without ``PATH.sha256``, one of mmengine's, is checked by the CRC that the archive has of each of its parts.
+
+    Args:
+        path: The file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return 'there is no such file'
+    try:
+        if known := _listed(path):
+            return None if _hash(path) in known else f'its {path.stat().st_size} bytes do not match their checksum'
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        return None if broken is None else f'{broken} in it is damaged'
+    except (*DAMAGE, zlib.error, struct.error) as error:
+        return str(error) or type(error).__name__
+
+
+def newest_verified(work_dir: str | os.PathLike) -> tuple[str | None, list[tuple[str, str]]]:
+    """Find the newest checkpoint of a run that is whole.
+
+    The newest is the one that was saved last, by the number of the save beside it: a run that went back, or went on
+    with a larger batch, has newer files of fewer iterations, and a copy has other times. Files without that number,
+    which are mmengine's, are older than all that have it; of them the one that ``last_checkpoint`` names is the newest,
+    then those of the highest iteration or epoch.
+
+    Args:
+        work_dir: Folder of the checkpoints; it may have been moved.
+
+    Returns:
+        Path of the checkpoint, or None; and of each newer one that is damaged the path and what is wrong.
+    """
+    damaged: list[tuple[str, str]] = []
+    for path in _candidates(Path(work_dir)):
+        problem = verify_checkpoint(path)
+        if problem is None:
+            return str(path), damaged
+        damaged.append((str(path), problem))
+    return None, damaged
+
+
+def _candidates(folder: Path) -> list[Path]:
+    last = folder / 'last_checkpoint'
+    # By its name only, so that a work dir may be moved.
+    named = Path(last.read_text(errors='replace').strip()).name if last.is_file() else ''
+    ranked = []
+    for path in folder.glob('*.pth'):
+        match, number = _NUMBERED.fullmatch(path.name), _save_number(path)
+        # The best ones have no optimizer.
+        if match or path.name == named or (number and not path.name.startswith('best_')):
+            ranked.append((number, path.name == named, int(match[1]) if match else 0, path))
+    return [path for *_, path in sorted(ranked, reverse=True)]
+
+
+def _save_number(path: Path) -> int:
+    """The number of the save that wrote a file; 0 if nothing tells it."""
+    listed = _listed(path)
+    highest = max(listed.values(), default=0)
+    # Of two the process was killed while it replaced the file.
+    return listed.get(_hash(path), highest) if len(listed) > 1 else highest
+
+
+class _Opaque:
+    """Stands in for mmengine's log history and the bound methods in it, without being them."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        self.state: dict[str, Any] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+
+# torch has no list of them; numpy gives each kind of number a class of its own.
+_NUMBERS = {np.dtype(code) for code in np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'}
+_SAFE: list[Any] = [
+    # mmengine's own list allows the real getattr, with which a crafted file reaches any function.
+    (_Opaque, 'builtins.getattr'),
+    (_Opaque, 'mmengine.logging.history_buffer.HistoryBuffer'),
+    *((np.empty(0).__reduce__()[0], f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),
+    *((np.float64(0).__reduce__()[0], f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
+    np.ndarray,
+    np.dtype,
+    *{type(number) for number in _NUMBERS},
+]
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, as mmengine's Runner expects it; nothing in the file is executed.
+
+    Args:
+        path: A file of :func:`write_checkpoint`, or of mmengine's Runner.
+
+    Returns:
+        The checkpoint, with the log history of its message hub as ``HistoryBuffer``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, no checkpoint, or refers to anything but tensors, numbers, text and containers.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'There is no checkpoint {os.fspath(path)!r}.')
+    try:
+        with torch.serialization.safe_globals(_SAFE):
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except DAMAGE as error:
+        foreign = re.search(r'GLOBAL (\S+)', str(error))
+        reason = (
+            f'refers to {foreign[1]}, which could run code, so it is not loaded'
+            if foreign
+            else f'is damaged or no checkpoint ({type(error).__name__}). Take an earlier one'
+        )
+        raise ValueError(f'{os.fspath(path)!r} {reason}.') from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'{os.fspath(path)!r} holds {type(checkpoint).__name__}, not a checkpoint.')
+    hub = checkpoint.get('message_hub')
+    if isinstance(hub, dict) and isinstance(hub.get('log_scalars'), dict):
+        hub['log_scalars'] = {name: _history(value) for name, value in hub['log_scalars'].items()}
+    return checkpoint
+
+
+def _history(value: Any) -> Any:
+    if isinstance(value, _Opaque) and '_log_history' in value.state:
+        value = {_HISTORY: [value.state['_log_history'], value.state['_count_history'], value.state['max_length']]}
+    if isinstance(value, dict) and _HISTORY in value:
+        return HistoryBuffer(*value[_HISTORY])
+    return value
+
+
+def plain(value: Any, left_out: list[str] | None = None, name: str = '') -> Any:
+    """Copy a checkpoint, tensors to the CPU, so that later steps do not change it and :func:`read_checkpoint` reads it.
+
+    Containers become those of Python; numpy's numbers, paths and mmengine's log history get a plain form. Objects of
+    other kinds have none and are left out.
+
+    Args:
+        value: The checkpoint.
+        left_out: Gets the names of the objects that are left out.
+        name: Of ``value``, for that list.
+
+    Returns:
+        The copy, or :data:`LEFT_OUT` for an object without a plain form.
+    """
+    if isinstance(value, Tensor):
+        # A copy even on the CPU: training goes on while the file is written.
+        return value.detach().to('cpu', copy=True)
+    if value is None or type(value) in (bool, int, float, complex, str, bytes):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray) and value.dtype in _NUMBERS:
+        return value.copy()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, HistoryBuffer):
+        return {_HISTORY: [*(history.copy() for history in value.data), value.max_length]}
+    if isinstance(value, Mapping):
+        items = {key: plain(item, left_out, f'{name}.{key}') for key, item in value.items()}
+        items = {key: item for key, item in items.items() if item is not LEFT_OUT}
+        if not isinstance(value, OrderedDict):
+            return items
+        copied = OrderedDict(items)
+        if hasattr(value, '_metadata'):
+            # Versions of the modules, of which a state dict consists.
+            copied._metadata = plain(value._metadata)  # type: ignore[attr-defined]
+        return copied
+    if isinstance(value, (list, tuple, set, frozenset)):
+        kind = list if isinstance(value, list) else tuple if isinstance(value, tuple) else set
+        return kind(_items(value, left_out, name))
+    if left_out is not None:
+        left_out.append(f'{name.removeprefix(".")} ({type(value).__name__})')
+    return LEFT_OUT
+
+
+def _items(values: Any, left_out: list[str] | None, name: str) -> list[Any]:
+    copied = [plain(item, left_out, f'{name}.{index}') for index, item in enumerate(values)]
+    return [item for item in copied if item is not LEFT_OUT]
+
+
+LEFT_OUT = object()
+
+
+class BackgroundWriter:
+    """Runs one task at a time in a thread, so that training goes on while a checkpoint is written."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def start(self, task: Callable[[], None]) -> None:
+        """Start a task, after the one before it has ended; see :meth:`wait` for errors of that one."""
+        self.wait()
+        # No daemon: the interpreter waits for it, so that the end of a run does not cut a file off.
+        self._thread = threading.Thread(target=self._run, args=(task,), name='checkpoint writer')
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the task.
+
+        Raises:
+            BaseException: What the task has raised, once.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _run(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except BaseException as error:  # raised by wait(), in the training thread
+            self._error = error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f'.{path.name}.tmp')
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(f'{path.name}.sha256')
+
+
+def _listed(path: Path) -> dict[str, int]:
+    """The checksums beside a file, each with the number of its save (0: not told); empty if there are none."""
+    return _read_checksums(_sidecar(path))
+
+
+def _read_checksums(sidecar: Path) -> dict[str, int]:
+    try:
+        text = sidecar.read_text(errors='replace')
+    except FileNotFoundError:  # also one that another thread has just removed
+        return {}
+    return {digest: int(number or 0) for number, digest in _CHECKSUM.findall(text)}
+
+
+def _checksum_lines(path: Path, checksums: dict[str, int]) -> str:
+    return ''.join(f'# save {number}\n{digest}  {path.name}\n' for digest, number in checksums.items())
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = _temporary(path)
+    try:
+        with open(temporary, 'w', encoding='utf-8') as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

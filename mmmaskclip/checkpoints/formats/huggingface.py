@@ -1,0 +1,78 @@
+"""Names of Hugging Face's CLIP checkpoints (``transformers.CLIPModel``), translated to ours."""
+
+import re
+
+import torch
+from torch import Tensor
+
+_BLOCK = {
+    'layer_norm1.': 'ln1.',
+    'layer_norm2.': 'ln2.',
+    # The first of three, which become one.
+    'self_attn.q_proj.': 'attn.qkv.',
+    'self_attn.out_proj.': 'attn.proj.',
+    'mlp.fc1.': 'ffn.layers.0.0.',
+    'mlp.fc2.': 'ffn.layers.1.',
+}
+_OTHER = {
+    'vision_model.embeddings.class_embedding': 'image_encoder.cls_token',
+    'vision_model.embeddings.position_embedding.weight': 'image_encoder.pos_embed',
+    'vision_model.embeddings.patch_embedding.weight': 'image_encoder.patch_embed.projection.weight',
+    # Their spelling.
+    'vision_model.pre_layrnorm.': 'image_encoder.pre_norm.',
+    'vision_model.post_layernorm.': 'image_encoder.ln1.',
+    'visual_projection.': 'image_projection.projection.',
+    'text_model.embeddings.token_embedding.': 'text_encoder.token_embedding.',
+    'text_model.embeddings.position_embedding.weight': 'text_encoder.pos_embed',
+    'text_model.final_layer_norm.': 'text_encoder.final_norm.',
+    'text_projection.': 'text_projection.projection.',
+    'logit_scale': 'objectives.contrast.logit_scale',
+}
+
+
+def convert_hf_clip(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Translate a ``transformers.CLIPModel`` checkpoint to ``ImageTextPretrainer``'s names and shapes.
+
+    The model must be configured as :func:`~mmmaskclip.checkpoints.formats.open_clip.convert_open_clip` says.
+
+    Args:
+        state_dict: Of a ``CLIPModel``.
+
+    Returns:
+        State dict for ``ImageTextPretrainer``.
+
+    Raises:
+        KeyError: If a name is not part of such a model, or a layer lacks some of query, key and value.
+    """
+    converted = {}
+    for name, value in state_dict.items():
+        # Buffers of older versions.
+        if name.endswith('.position_ids'):
+            continue
+        joined = re.fullmatch(r'(.+\.self_attn\.)([qkv])_proj(\.\w+)', name)
+        if joined:
+            parts = [f'{joined[1]}{part}_proj{joined[3]}' for part in 'qkv']
+            if missing := [part for part in parts if part not in state_dict]:
+                raise KeyError(f'{", ".join(missing)} missing, while there is {name}: the file is not complete')
+            if joined[2] != 'q':
+                continue
+            value = torch.cat([state_dict[part] for part in parts])
+        elif name == 'vision_model.embeddings.class_embedding':
+            value = value.view(1, 1, -1)
+        elif name == 'vision_model.embeddings.position_embedding.weight':
+            value = value.unsqueeze(0)
+        converted[_translate(name)] = value
+    return converted
+
+
+def _translate(name: str) -> str:
+    block = re.fullmatch(r'(vision|text)_model\.encoder\.layers\.(\d+)\.(.+)', name)
+    if block:
+        tower = 'image_encoder' if block[1] == 'vision' else 'text_encoder'
+        for theirs, ours in _BLOCK.items():
+            if block[3].startswith(theirs):
+                return f'{tower}.layers.{block[2]}.{block[3].replace(theirs, ours, 1)}'
+    for theirs, ours in _OTHER.items():
+        if name == theirs or (theirs.endswith('.') and name.startswith(theirs)):
+            return name.replace(theirs, ours, 1)
+    raise KeyError(f'{name!r} is no weight of a CLIPModel of transformers; only those can be converted')

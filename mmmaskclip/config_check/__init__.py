@@ -1,0 +1,1 @@
+"""Names every mistake of a config before anything is built."""

@@ -1,0 +1,1 @@
+"""Images with labels, captions or masks, for evaluation."""

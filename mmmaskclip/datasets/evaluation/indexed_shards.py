@@ -1,0 +1,168 @@
+"""Random access to local tar shards, for evaluation."""
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mmmaskclip.datasets.training.annotation_files import StringColumn
+from mmmaskclip.datasets.training.captions import CaptionReader
+from mmmaskclip.datasets.training.image_text_shards import IMAGE_KEYS
+from mmmaskclip.datasets.training.sampling import BadSample
+from mmmaskclip.datasets.training.shard_index import expand_urls, is_indexable, shard_name
+from mmmaskclip.datasets.training.tar_files import read_span, walk_samples
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.transforms.tokenize import tokenize
+from mmmaskclip.datasets.transforms.views import ImageViews
+from mmmaskclip.registry import DATASETS
+
+
+@DATASETS.register_module()
+class IndexedShards(Dataset):
+    """Every sample of local tar shards, once, in their order, with what an evaluation needs. Nothing is skipped.
+
+    Args:
+        urls: Path with braces or wildcards, or a list of them; local, uncompressed tar files.
+        transforms: Deterministic transforms of the image, as in one view of
+            :class:`~mmmaskclip.datasets.transforms.views.ImageViews`.
+        caption_key: Where captions are, see :class:`~.captions.CaptionReader`; all of them are
+            given, repetitions too, and a blank one is an error. Default: none are read.
+        label_key: Extension of a file with the class as a number, or as a name out of ``classes``; e.g. ``'cls'``.
+            ``'npy'``: an array with 0 or 1 for each class, as CLIP_benchmark stores several labels.
+        mask_key: Extension of a mask, an 8-bit image of class numbers, e.g. ``'mask.png'``. It is given in its own
+            size, whatever the transforms do to the image.
+        classes: Names of the classes, or a json file with the list of them.
+        image_keys: Extensions of the image; the first that is there is taken.
+        max_pixels: Larger images are refused.
+        context_length: Longest caption in tokens.
+
+    Attributes:
+        metainfo (dict): ``classes``, a tuple, where given.
+    """
+
+    def __init__(
+        self,
+        urls: str | Sequence[str],
+        transforms: list[Any],
+        caption_key: str | Sequence[str] | None = None,
+        label_key: str | None = None,
+        mask_key: str | None = None,
+        classes: Sequence[str] | str | None = None,
+        image_keys: Sequence[str] = IMAGE_KEYS,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        context_length: int = 77,
+    ) -> None:
+        self.shards = expand_urls(urls)
+        self._views = ImageViews({'image': transforms})
+        self._captions = None if caption_key is None else CaptionReader(caption_key)
+        self._label_key, self._mask_key = label_key, mask_key
+        self._image_keys = tuple(image_keys)
+        self._max_pixels, self._context_length = max_pixels, context_length
+        if isinstance(classes, str):
+            with open(classes, encoding='utf-8') as file:
+                classes = json.load(file)
+        self.metainfo: dict[str, Any] = {} if classes is None else {'classes': tuple(classes)}
+        self._build_index()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        key = f'{shard_name(self.shards[self._shard[index]])}/{self._keys[index]}'
+        files = self._read(index)
+        try:
+            sample: dict[str, Any] = self._views(decode_image(self._image(files), self._max_pixels), 0)
+            if self._captions is not None:
+                sample['tokens'] = tokenize(self._captions.every(files), self._context_length)
+            if self._label_key is not None:
+                sample['label'] = self._label(files[self._label_key])
+            if self._mask_key is not None:
+                sample['mask'] = _decode_mask(files[self._mask_key])
+        except BadSample as bad:
+            # A missing sample would change the metric without a word.
+            raise ValueError(f'{key} cannot be evaluated: {bad}') from bad
+        return {**sample, 'key': key}
+
+    def labels(self) -> np.ndarray:
+        """Labels of all samples without decoding their images: int64, (N,), or (N, C) for several labels.
+
+        Raises:
+            ValueError: If a label is none, or ``label_key`` is not set.
+        """
+        if self._label_key is None:
+            raise ValueError('set label_key to read labels')
+        labels = []
+        for index in range(len(self)):
+            with open(self.shards[self._shard[index]], 'rb', buffering=0) as file:
+                start, size = self._spans[self._label_key][index]
+                try:
+                    labels.append(self._label(read_span(file, (int(start), int(size)))))
+                except BadSample as bad:
+                    raise ValueError(f'{self.shards[self._shard[index]]}/{self._keys[index]}: {bad}') from bad
+        return np.array([np.asarray(label) for label in labels], dtype=np.int64)
+
+    def _build_index(self) -> None:
+        spans: dict[str, list[tuple[int, int]]] = {name: [] for name in self._wanted()}
+        keys, shards = [], []
+        for number, path in enumerate(self.shards):
+            if not is_indexable(path):
+                raise ValueError(f'{path} allows no random access; evaluation needs local, uncompressed tar files')
+            try:
+                with open(path, 'rb', buffering=0) as file:
+                    for sample in walk_samples(file):
+                        self._check(sample.spans, f'{path}: sample {sample.key}')
+                        keys.append(sample.key)
+                        shards.append(number)
+                        for name, column in spans.items():
+                            column.append(sample.spans.get(name, (-1, -1)))
+            except BadSample as bad:
+                raise ValueError(f'{path} cannot be evaluated: {bad}') from bad
+        if not keys:
+            raise ValueError(f'no sample in {", ".join(self.shards[:5])}')
+        self._keys = StringColumn(keys)
+        self._shard = np.array(shards, dtype=np.int32)
+        self._spans = {name: np.array(column, dtype=np.int64) for name, column in spans.items()}
+
+    def _wanted(self) -> set[str]:
+        captions = self._captions.keys if self._captions else []
+        extras = {key for key in (self._label_key, self._mask_key) if key}
+        return {*self._image_keys, *(key.partition(':')[0] for key in captions), *extras}
+
+    def _check(self, found: dict[str, Any], where: str) -> None:
+        for key in (self._label_key, self._mask_key):
+            if key is not None and key not in found:
+                raise ValueError(f'{where} has no {key!r}, but {sorted(found)}; correct label_key or mask_key')
+        if not any(key in found for key in self._image_keys):
+            raise ValueError(f'{where} has no {" or ".join(self._image_keys)}, but {sorted(found)}; set image_keys')
+
+    def _read(self, index: int) -> dict[str, bytes]:
+        with open(self.shards[self._shard[index]], 'rb', buffering=0) as file:
+            found = {name: column[index] for name, column in self._spans.items() if column[index, 0] >= 0}
+            return {name: read_span(file, (int(span[0]), int(span[1]))) for name, span in found.items()}
+
+    def _image(self, files: dict[str, bytes]) -> bytes:
+        return next(files[key] for key in self._image_keys if key in files)
+
+    def _label(self, data: bytes) -> int | Tensor:
+        if self._label_key == 'npy':
+            return torch.from_numpy(np.load(io.BytesIO(data), allow_pickle=False).astype(np.int64))
+        text = data.decode('utf-8', 'replace').strip()
+        if text.lstrip('-').isdigit():
+            return int(text)
+        classes = self.metainfo.get('classes', ())
+        if text not in classes:
+            raise BadSample('unknown_label', f'{text!r} is neither a number nor one of the {len(classes)} classes')
+        return int(classes.index(text))
+
+
+def _decode_mask(data: bytes) -> Tensor:
+    image = Image.open(io.BytesIO(data))
+    if image.mode not in ('L', 'P'):
+        raise BadSample('unsupported_mask', f'a mask must be an 8-bit image of one channel, not of mode {image.mode}')
+    return torch.from_numpy(np.array(image, dtype=np.uint8))

@@ -1,0 +1,302 @@
+"""Labelled images for zero-shot classification, read with the libraries' dataset classes and checked."""
+
+import glob
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision.datasets
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mmmaskclip.datasets.evaluation.indexed_shards import IndexedShards
+from mmmaskclip.datasets.prompts import as_classes, load_prompts
+from mmmaskclip.datasets.training.sampling import BadSample
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.transforms.views import ImageViews
+from mmmaskclip.registry import DATASETS
+
+# Where torchvision's datasets keep the labels: reading them there spares decoding every image.
+_LABEL_ATTRIBUTES = ('targets', '_labels', 'labels', 'y')
+_SAMPLE_ATTRIBUTES = ('samples', '_samples')
+
+
+class MissingImages(FileNotFoundError):
+    """A set's images are not on this machine: a suite goes on without it, as with no other error."""
+
+
+@DATASETS.register_module()
+class LabelledImages(Dataset):
+    """One split of a classification set, in its public layout or CLIP_benchmark's, with labels in the prompts' order.
+
+    The library's dataset reads ``folder`` where that exists, else ``shards`` where those exist. Where the library (or
+    ``classnames.txt`` beside the shards) names the classes as ``classes`` does, labels are renumbered to the order of
+    ``classes``: the libraries sort some sets otherwise than the protocols (Oxford pets, SUN397, VOC2007). Numbers of
+    samples and classes are checked, so that a wrong split fails loudly.
+
+    Args:
+        source: Config of a dataset of torchvision (``type='torchvision/CIFAR10'``) or mmpretrain
+            (``type='mmpretrain.CUB'``), without transforms.
+        folder: Folder that the source reads.
+        classes: Name or path of a prompt file, or the class names (each one name or a list of synonyms).
+        transforms: Deterministic transforms of the image, as in one view of
+            :class:`~mmmaskclip.datasets.transforms.views.ImageViews`.
+        num_classes: How many classes the protocol has.
+        num_samples: How many samples its split has; None where copies of the set differ, e.g. of web videos.
+        shards: The same split as tar shards in the layout of CLIP_benchmark (``clip_benchmark_export_wds``): a path
+            with wildcards.
+        label_order: Labels of the source in the order of ``classes``, where neither names nor numbers tell.
+        shards_label_order: The same for the shards.
+        per_class: Take only the images ``[first, last)`` of each class, for a split that is defined so (EuroSAT).
+        label_key: Extension of the label in the shards: ``'cls'``, or ``'npy'`` with several labels.
+        folders: Names that the source must give the classes, in the order of ``classes``; for an ``ImageFolder`` whose
+            folders have other names than the classes.
+        get: How to get the set, for the error where it is missing.
+
+    Attributes:
+        metainfo (dict): ``classes``, a tuple of each class's first name.
+
+    Raises:
+        MissingImages: If there are neither the folder, with anything in it, nor the shards.
+        ValueError: If counts differ from the protocol, the class list has another length, the classes' names
+            contradict their order or ``folders``, samples have no labels, or, later, an image cannot be read.
+    """
+
+    def __init__(
+        self,
+        source: Mapping[str, Any],
+        folder: str,
+        classes: str | Sequence[str | Sequence[str]],
+        transforms: list[Any],
+        num_classes: int,
+        num_samples: int | None = None,
+        shards: str | None = None,
+        label_order: Sequence[int] | None = None,
+        shards_label_order: Sequence[int] | None = None,
+        per_class: tuple[int, int] | None = None,
+        label_key: str = 'cls',
+        folders: Sequence[str] | None = None,
+        get: str = '',
+    ) -> None:
+        self._name = Path(folder).name
+        names = load_prompts(classes).classes if isinstance(classes, str) else as_classes(classes)
+        if len(names) != num_classes:
+            raise ValueError(f'{self._name} has {num_classes} classes, but classes={classes!r} names {len(names)}')
+        self.metainfo = {'classes': tuple(synonyms[0] for synonyms in names)}
+        self._images: _Source = _open(source, folder, shards, transforms, label_key, get)
+        self._labels = self._images.labels()
+        self._indices = np.arange(len(self._labels))
+        from_shards = isinstance(self._images, _Shards)
+        order = shards_label_order if from_shards else label_order
+        if folders is not None and not from_shards:
+            self._check_folders(folders)
+            order = range(num_classes)
+        self._renumber(order or _order(self._images.classes, names, self.where, from_shards))
+        if per_class is not None and not from_shards:
+            self._keep(per_class)
+        self._check(num_classes, num_samples)
+
+    @property
+    def where(self) -> str:
+        """What is read: the folder, or the shards."""
+        return self._images.where
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        label = self._labels[index]
+        return {
+            'image': self._images.image(int(self._indices[index])),
+            'label': int(label) if label.ndim == 0 else torch.from_numpy(label.copy()),
+            'key': f'{self._name}/{self._indices[index]}',
+        }
+
+    def _check_folders(self, folders: Sequence[str]) -> None:
+        found, wanted = list(self._images.classes), list(folders)
+        if found != wanted:
+            raise ValueError(
+                f'{self.where} has the classes {found[:10]}, but the protocol of {self._name} {wanted[:10]}: name and '
+                'sort the folders so'
+            )
+
+    def _renumber(self, order: Sequence[int]) -> None:
+        """Gives every label its place in ``order``; several labels are columns."""
+        if not order:
+            return
+        if self._labels.ndim == 2:
+            self._labels = self._labels[:, list(order)]
+            return
+        unknown = sorted({*self._labels.tolist()} - {*order})
+        if unknown:
+            raise ValueError(f'{self.where} has the labels {unknown[:5]}, which are none of {list(order)[:20]}')
+        places = {label: place for place, label in enumerate(order)}
+        self._labels = np.array([places[label] for label in self._labels.tolist()], dtype=np.int64)
+
+    def _keep(self, per_class: tuple[int, int]) -> None:
+        of_class = [np.flatnonzero(self._labels == label)[slice(*per_class)] for label in np.unique(self._labels)]
+        self._indices = np.concatenate(of_class)
+        self._labels = self._labels[self._indices]
+
+    def _check(self, num_classes: int, num_samples: int | None) -> None:
+        if num_samples is not None and len(self) != num_samples:
+            raise ValueError(
+                f'{self.where} has {len(self)} samples, but the protocol of {self._name} has {num_samples}: this is '
+                'another split or an incomplete copy; set num_samples to evaluate it all the same'
+            )
+        found = np.unique(self._labels) if self._labels.ndim == 1 else np.flatnonzero(self._labels.any(0))
+        if found.tolist() != list(range(num_classes)) or self._labels.shape[1:] not in ((), (num_classes,)):
+            lacking = sorted({*range(num_classes)} - {*found.tolist()})
+            surplus = sorted({*found.tolist()} - {*range(num_classes)})
+            raise ValueError(
+                f'{self.where} has images of {len(found)} classes, but the protocol of {self._name} has {num_classes}: '
+                f'no image of classes {lacking[:5]}, unknown classes {surplus[:5]}'
+            )
+
+
+class _Source:
+    """Images and labels of a dataset of a library.
+
+    Attributes:
+        where: The folder.
+        classes: Names of the classes in the order of the labels; empty where unknown.
+    """
+
+    def __init__(self, dataset: Any, where: str, transforms: list[Any], get: str = '') -> None:
+        self.where, self._get = where, get
+        self._dataset = dataset
+        self._views = ImageViews({'image': transforms})
+        self._is_mmpretrain = hasattr(dataset, 'get_data_info')
+        found = dataset.CLASSES if self._is_mmpretrain else getattr(dataset, 'classes', None)
+        # torchvision's ImageNet gives tuples of synonyms.
+        self.classes = [name if isinstance(name, str) else name[0] for name in found or ()]
+
+    def labels(self) -> np.ndarray:
+        """Labels (N,), or 0 and 1 of every class (N, C) where a sample has several; int64."""
+        if not self._is_mmpretrain:
+            given = self._of_torchvision()
+            # torchvision takes Kaggle's test.csv of FER2013, which has none, for the test split.
+            if any(label is None for label in given):
+                raise ValueError(f'{self.where} holds samples without labels. {self._get}'.strip())
+            return np.array(given, dtype=np.int64)
+        infos = [self._dataset.get_data_info(index) for index in range(len(self._dataset))]
+        if not infos or np.ndim(infos[0]['gt_label']) == 0:
+            return np.array([info['gt_label'] for info in infos], dtype=np.int64)
+        labels = np.zeros((len(infos), len(self.classes)), dtype=np.int64)
+        for row, info in zip(labels, infos, strict=True):
+            # CLIP_benchmark, too, counts a difficult object as one that is there.
+            row[[*info['gt_label'], *info['gt_label_difficult']]] = 1
+        return labels
+
+    def _of_torchvision(self) -> Sequence[int]:
+        if isinstance(self._dataset, torchvision.datasets.PCAM):
+            return _labels_of_pcam(self._dataset)
+        for name in _LABEL_ATTRIBUTES:
+            if getattr(self._dataset, name, None) is not None:
+                return getattr(self._dataset, name)
+        for name in _SAMPLE_ATTRIBUTES:
+            if hasattr(self._dataset, name):
+                return [label for _, label in getattr(self._dataset, name)]
+        return [self._dataset[index][1] for index in range(len(self._dataset))]
+
+    def image(self, index: int) -> Tensor:
+        """The transformed image (3, H, W), uint8."""
+        if not self._is_mmpretrain:
+            return self._views(self._image_of_torchvision(index), 0)['image']
+        path = self._dataset.get_data_info(index)['img_path']
+        try:
+            return self._views(decode_image(Path(path).read_bytes(), DEFAULT_MAX_PIXELS), 0)['image']
+        except BadSample as bad:
+            # A missing sample would change the metric without a word.
+            raise ValueError(f'{path} cannot be evaluated: {bad}') from bad
+
+    def _image_of_torchvision(self, index: int) -> Image.Image:
+        try:
+            return self._dataset[index][0].convert('RGB')
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
+            key = f'{Path(self.where).name}/{index}'
+            raise ValueError(f'{key} of {self.where} cannot be evaluated: {error}') from error
+
+
+class _Shards(_Source):
+    """Images and labels of tar shards in CLIP_benchmark's layout, with ``classnames.txt`` above the split's folder."""
+
+    def __init__(self, urls: str, transforms: list[Any], label_key: str) -> None:
+        self.where = urls
+        self._shards = IndexedShards(urls, transforms, label_key=label_key)
+        names = Path(urls).parent.parent / 'classnames.txt'
+        lines = names.read_text(encoding='utf-8').splitlines() if names.is_file() else []
+        self.classes = [line.strip() for line in lines if line.strip()]
+
+    def labels(self) -> np.ndarray:
+        return self._shards.labels()
+
+    def image(self, index: int) -> Tensor:
+        return self._shards[index]['image']
+
+
+def _open(
+    source: Mapping[str, Any], folder: str, shards: str | None, transforms: list[Any], label_key: str, get: str
+) -> _Source:
+    # An empty folder is what a download leaves that has not begun.
+    if Path(folder).is_dir() and any(Path(folder).iterdir()):
+        try:
+            return _Source(_build(source), folder, transforms, get)
+        except (RuntimeError, OSError) as error:
+            # torchvision says "Dataset not found or corrupted" and no more.
+            raise ValueError(f'{folder} is not as {source["type"]} reads it: {error} {get}'.strip()) from error
+    if shards and glob.glob(shards):
+        return _Shards(shards, transforms, label_key)
+    other = f' nor shards {shards}' if shards else ''
+    what = 'There is nothing in the folder' if Path(folder).is_dir() else 'There is no folder'
+    raise MissingImages(f'{what} {folder}{other}. {get}'.strip())
+
+
+def _build(source: Mapping[str, Any]) -> Any:
+    kind = source['type']
+    if not kind.startswith('torchvision/'):
+        return DATASETS.build(dict(source))
+    cls = getattr(torchvision.datasets, kind.removeprefix('torchvision/'), None)
+    if cls is None:
+        raise ValueError(f'torchvision has no dataset {kind.removeprefix("torchvision/")!r}')
+    return cls(**{name: value for name, value in source.items() if name != 'type'})
+
+
+def _labels_of_pcam(dataset: Any) -> list[int]:
+    """Of torchvision's PCAM, which gives a label only with its image."""
+    name = dataset._FILES[dataset._split]['targets'][0]
+    with dataset.h5py.File(dataset._base_folder / name) as file:
+        return file['y'][:].reshape(-1).tolist()
+
+
+def _order(found: Sequence[str], wanted: Sequence[Sequence[str]], where: str, names_must_match: bool) -> list[int]:
+    """The source's numbers of the classes in the order of ``wanted``, by name; empty where the numbers are the same."""
+    number = {_plain(name): index for index, names in enumerate(wanted) for name in names}
+    matched = {number[_plain(name)]: index for index, name in enumerate(found) if _plain(name) in number}
+    if len(matched) == len(wanted) == len(found):
+        return [matched[index] for index in range(len(wanted))]
+    wrong = [f'{found[old]!r} is {old} here and {new} there' for new, old in matched.items() if old != new]
+    if names_must_match and found and 2 * len(matched) < len(wanted):
+        wrong.append(f'only {len(matched)} of {len(wanted)} names are the same')
+    if wrong:
+        raise ValueError(
+            f'{where}: its classes are not those of the prompts: {"; ".join(wrong[:3])}. Give other classes, or set '
+            'label_order (shards_label_order for shards).'
+        )
+    numbers = [int(name) for name in found if name.isdecimal()]
+    if not matched and len(numbers) == len(found) and numbers != sorted(numbers):
+        raise ValueError(
+            f'{where}: its classes are numbers, sorted as text: {", ".join(found[:4])}, ...; pad them with zeros to '
+            'one length, or set label_order'
+        )
+    return []
+
+
+def _plain(name: str) -> str:
+    return re.sub(r'[^a-z0-9]', '', name.lower())

@@ -1,0 +1,1 @@
+"""Captioned scenes, generated from a seed."""

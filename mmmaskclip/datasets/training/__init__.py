@@ -1,0 +1,1 @@
+"""Image-text pairs for training: readers, samplers, batches."""

@@ -1,0 +1,131 @@
+"""Labelled images in tar shards, with captions made from the names of their classes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmmaskclip.datasets.prompts import as_classes, load_prompts
+from mmmaskclip.datasets.training.image_text_shards import ImageTextShards
+from mmmaskclip.datasets.training.sampling import BadSample
+from mmmaskclip.datasets.training.shard_streams import RawSample
+from mmmaskclip.registry import DATASETS
+
+
+@DATASETS.register_module()
+class ImageLabelShards(ImageTextShards):
+    """Streams labelled images as image-text pairs: a caption is a random template, filled with the class's name.
+
+    This is UniCL's image-label data (Yang et al. 2022, section 3.2). The template (and the synonym, where a class has
+    several) follows from the sample's seed, so that it changes from epoch to epoch and not after a resume. Samples
+    carry their class as ``label``.
+
+    Args:
+        urls: Shards, see :class:`ImageTextShards`.
+        views: Transforms by view.
+        classes: Names of the classes, each one name or a list of synonyms; or a ``.txt`` file with one name per line;
+            or the name or path of a prompt file, see :func:`~mmmaskclip.datasets.prompts.load_prompts`.
+        templates: Sentences with one ``{}``, or the name or path of a prompt file. Default: those of the file that
+            ``classes`` names.
+        label_key: Extension of the file with the class, as a number counted from 0 or as a name out of ``classes``.
+            Defaults to ``'cls'``.
+        **kwargs: Other arguments of :class:`ImageTextShards`, but ``caption_key``.
+
+    Attributes:
+        num_classes (int): Labels are below it.
+
+    Raises:
+        ValueError: If there are no classes or no templates, or one of them is malformed.
+    """
+
+    def __init__(
+        self,
+        urls: str | Sequence[str],
+        views: dict[str, list[Any]],
+        classes: str | Sequence[str | Sequence[str]],
+        templates: str | Sequence[str] | None = None,
+        label_key: str = 'cls',
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(urls, views, **kwargs)
+        names = _class_names(classes)
+        self.captions: ClassCaptions = ClassCaptions(names, _templates(templates, classes), label_key)
+        self.num_classes = len(names)
+
+    def make_sample(self, raw: RawSample, seed: int) -> dict[str, Any]:
+        """Decode and transform one sample.
+
+        Raises:
+            BadSample: It cannot be used; a label is bad when it is missing or no class.
+        """
+        sample = super().make_sample(raw, seed)
+        sample['label'] = self.captions.label(raw.files)
+        return sample
+
+
+class ClassCaptions:
+    """Makes all captions of a labelled image, in place of a :class:`~.captions.CaptionReader`.
+
+    Args:
+        classes: Synonyms of each class.
+        templates: Sentences with one ``{}``.
+        label_key: Extension of the file with the class.
+    """
+
+    def __init__(self, classes: Sequence[Sequence[str]], templates: Sequence[str], label_key: str) -> None:
+        self.keys = [label_key]
+        self._captions = [[template.format(name) for template in templates for name in names] for names in classes]
+        self._labels = {name: label for label, names in reversed(list(enumerate(classes))) for name in names}
+
+    def __call__(self, files: Mapping[str, bytes]) -> list[str]:
+        """Get every template filled with every name of the sample's class; BadSample as in :meth:`label`."""
+        return self._captions[self.label(files)]
+
+    def label(self, files: Mapping[str, bytes]) -> int:
+        """Get the class of a sample.
+
+        Args:
+            files: Extension to content.
+
+        Raises:
+            BadSample: ``missing_label``, or ``unknown_label`` where it is neither a class's number nor its name.
+        """
+        (key,) = self.keys
+        if key not in files:
+            raise BadSample('missing_label', f'no {key} among {", ".join(sorted(files))}')
+        text = files[key].decode('utf-8', 'replace').strip()
+        label = int(text) if text.isdecimal() else self._labels.get(text, -1)
+        if not 0 <= label < len(self._captions):
+            raise BadSample('unknown_label', f'{text!r} is neither a number below {len(self._captions)} nor a class')
+        return label
+
+    def missing(self, files: Mapping[str, bytes]) -> str | None:
+        """Say what is wrong with a sample's label, for the check before training; None when it is right."""
+        try:
+            self.label(files)
+        except BadSample as bad:
+            return bad.detail
+        return None
+
+
+def _class_names(classes: str | Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(classes, str):
+        names = as_classes(classes)
+    elif classes.endswith('.txt'):
+        names = as_classes([line.strip() for line in Path(classes).read_text(encoding='utf-8').splitlines()], classes)
+    else:
+        names = load_prompts(classes).classes
+    if not names:
+        raise ValueError(f'classes={classes!r} names no class; give a list, or a file that has classes')
+    return names
+
+
+def _templates(templates: str | Sequence[str] | None, classes: str | Sequence[Any]) -> tuple[str, ...]:
+    if templates is None and isinstance(classes, str) and not classes.endswith('.txt'):
+        templates = classes
+    found = load_prompts(templates).templates if isinstance(templates, str) else tuple(templates or ())
+    if not found:
+        raise ValueError("templates are missing: give a list of them or a prompt file, e.g. 'imagenet_7'")
+    for template in found:
+        if template.count('{}') != 1:
+            raise ValueError(f'template {template!r} needs exactly one {{}} where the class name goes')
+    return found

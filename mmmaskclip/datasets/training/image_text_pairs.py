@@ -1,0 +1,152 @@
+"""Image files with captions in csv, tsv, jsonl, COCO captions or Karpathy's json."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from mmmaskclip.datasets.training.annotation_files import CaptionTable, detect_format, read_pairs
+from mmmaskclip.datasets.training.captions import choose_caption
+from mmmaskclip.datasets.training.sampling import BadSample, EpochState, stable_hash
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.transforms.tokenize import tokenize
+from mmmaskclip.datasets.transforms.views import ImageViews
+from mmmaskclip.registry import DATASETS
+
+# After that many bad ones in a row the folder is wrong, not the images.
+_MOST_BAD_IN_A_ROW = 1000
+
+
+@DATASETS.register_module()
+class ImageTextPairs(Dataset):
+    """Image-text pairs from image files and a list of captions; one sample is an image with all of its captions.
+
+    Training: one caption is chosen at random, and an image that cannot be used is replaced by the next good one and
+    reported in ``skipped``. Testing (``test_mode``): all captions, in the order of the file, images must be readable.
+
+    Args:
+        ann_file: The list.
+        views: Transforms by view, see :class:`~mmmaskclip.datasets.transforms.views.ImageViews`.
+        data_root: Folder that the paths in the list start from. Default: the folder of ``ann_file``.
+        format: ``csv``, ``tsv``, ``jsonl``, ``coco`` or ``karpathy``. Default: from the file.
+        image_key: Column or field of the path (csv, tsv, jsonl).
+        caption_key: Column or field of the caption, or several (csv, tsv, jsonl).
+        split: Splits to take (karpathy).
+        test_mode: For evaluation.
+        max_pixels: Larger images are skipped.
+        context_length: Longest caption in tokens.
+    """
+
+    # The loops of mmengine warn about datasets without it.
+    metainfo: ClassVar[dict[str, Any]] = {}
+
+    def __init__(
+        self,
+        ann_file: str,
+        views: dict[str, list[Any]],
+        data_root: str | None = None,
+        format: str | None = None,
+        image_key: str = 'filepath',
+        caption_key: str | Sequence[str] = 'caption',
+        split: str | Sequence[str] | None = None,
+        test_mode: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        context_length: int = 77,
+    ) -> None:
+        self.ann_file = ann_file
+        self.data_root = os.path.dirname(ann_file) if data_root is None else data_root
+        bad: list[BadSample] = []
+        format = format or detect_format(ann_file)
+        self._table = CaptionTable(read_pairs(ann_file, format, image_key, caption_key, split, bad))
+        if not len(self._table):
+            raise ValueError(f'{ann_file} ({format}) lists no image' + (f'; {bad[0]}' if bad else ''))
+        self._bad_lines = [problem.record('', os.path.basename(ann_file)) for problem in bad]
+        self._views = ImageViews(views)
+        self._test_mode = test_mode
+        self._max_pixels = max_pixels
+        self._context_length = context_length
+        self._state = EpochState()
+
+    def __len__(self) -> int:
+        """Number of images, over all ranks."""
+        return len(self._table)
+
+    def begin_epoch(self, epoch: int, seed: int, batch_size: int = 0, start_batch: int = 0) -> None:
+        """Set what the samples' random choices derive from; reaches persistent workers.
+
+        Args:
+            epoch: Counted from 0.
+            seed: The same on all ranks.
+            batch_size: Unused: which samples are read is the sampler's affair.
+            start_batch: Unused, likewise.
+        """
+        self._state.set(epoch=epoch, seed=seed)
+
+    def preflight(self) -> None:
+        """Check that some of the images, spread over the list, are where they should be.
+
+        Raises:
+            ValueError: None of them is.
+        """
+        problems = []
+        for index in np.unique(np.linspace(0, len(self) - 1, 16).astype(int)):
+            try:
+                self._image(int(index))
+                return
+            except BadSample as bad:
+                problems.append(bad)
+        raise ValueError(
+            f'none of {len(problems)} images of {self.ann_file} that were tried can be used; {problems[0]}. '
+            f'Paths start from data_root={self.data_root!r}.'
+        )
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if self._test_mode:
+            try:
+                return self._test_sample(index)
+            except BadSample as bad:
+                raise ValueError(f'{self._table.paths[index]} of {self.ann_file} cannot be evaluated: {bad}') from bad
+        state = self._state.get()
+        seed = stable_hash(state['seed'], state['epoch'], index)
+        # Lines that name no image belong to no index; they are reported with the first.
+        skipped = list(self._bad_lines) if index == 0 else []
+        for step in range(min(len(self), _MOST_BAD_IN_A_ROW)):
+            current = (index + step) % len(self)
+            try:
+                return {**self._train_sample(current, seed), 'skipped': skipped}
+            except BadSample as bad:
+                skipped.append(bad.record(self._table.paths[current], os.path.basename(self.ann_file)))
+        raise RuntimeError(
+            f'none of {len(skipped)} images of {self.ann_file} from {self._table.paths[index]} on can be used; '
+            f'e.g. {skipped[-1]["cause"]}: {skipped[-1]["detail"]}'
+        )
+
+    def _train_sample(self, index: int, seed: int) -> dict[str, Any]:
+        captions = self._captions(index)
+        image = self._image(index)
+        (tokens,) = tokenize([choose_caption(captions, seed)], self._context_length)
+        return {**self._views(image, seed), 'tokens': tokens, 'seed': seed, 'key': self._table.paths[index]}
+
+    def _test_sample(self, index: int) -> dict[str, Any]:
+        if index in self._table.blank:
+            # Left out, it would let the next one move into its place: protocols take the first five.
+            raise BadSample('empty_caption', f'one of its captions in {os.path.basename(self.ann_file)} is empty')
+        tokens = tokenize(self._captions(index), self._context_length)
+        return {**self._views(self._image(index), 0), 'tokens': tokens, 'key': self._table.paths[index]}
+
+    def _captions(self, index: int) -> list[str]:
+        captions = self._table.captions(index)
+        if not captions:
+            raise BadSample('missing_caption', f'no caption for it in {os.path.basename(self.ann_file)}')
+        return captions
+
+    def _image(self, index: int) -> Any:
+        path = os.path.join(self.data_root, self._table.paths[index])
+        try:
+            with open(path, 'rb') as file:
+                data = file.read()
+        except OSError as error:
+            raise BadSample('missing_image', f'{path}: {error.strerror}') from error
+        return decode_image(data, self._max_pixels)

@@ -1,0 +1,298 @@
+"""Image-text pairs in tar shards, as img2dataset writes them for LAION and others."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any, ClassVar
+
+from mmengine.dist import get_dist_info
+from mmengine.logging import print_log
+from torch.utils.data import IterableDataset, get_worker_info
+
+from mmmaskclip.datasets.training.captions import CaptionReader, CaptionSource, choose_caption
+from mmmaskclip.datasets.training.preflight import check_shards
+from mmmaskclip.datasets.training.sampling import BadSample, EpochState, stable_hash
+from mmmaskclip.datasets.training.shard_index import count_samples, expand_urls, is_indexable, shard_name
+from mmmaskclip.datasets.training.shard_streams import (
+    IndexedSource,
+    RawSample,
+    SequentialSource,
+    ShuffledReader,
+    permuted_shards,
+)
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.transforms.tokenize import tokenize
+from mmmaskclip.datasets.transforms.views import ImageViews
+from mmmaskclip.registry import DATASETS
+
+IMAGE_KEYS = ('jpg', 'jpeg', 'png', 'webp')
+
+
+@DATASETS.register_module()
+class ImageTextShards(IterableDataset):
+    """Streams image-text pairs from tar shards, in an order that is a pure function of (seed, epoch, rank, worker).
+
+    In each epoch the shards are permuted and laid end to end, and each stream, one per rank and worker, reads its own
+    contiguous range of samples through a shuffle buffer, so that every sample is read once, whatever the number of
+    shards (but for the rest that fills no batch on all ranks). This needs to know how many samples each shard has: they
+    are counted once, by the headers, and kept in a small index. Shards that are not local tar files need
+    ``num_samples``; streams then read whole shards, or every k-th sample where there are fewer shards than streams.
+
+    Every rank gets the same number of full batches. A sample that cannot be used is replaced by another one of its
+    stream and reported in ``skipped`` of the sample that is delivered in its place. All randomness of a sample (crop,
+    choice of caption) follows from its ``seed``.
+
+    Use it with ``sampler=None``, ``drop_last=True`` and ``collate_fn=dict(type='collate_image_text')``, and call
+    :meth:`begin_epoch` before each pass over the loader.
+
+    Args:
+        urls: A path or url with braces or wildcards, or a list of them: local tar files, or anything that
+            ``webdataset.gopen`` opens (``pipe:aws s3 cp ... -``, ``https://...``).
+        views: Transforms by view, see :class:`~mmmaskclip.datasets.transforms.views.ImageViews`.
+        caption_key: Where captions are, see :class:`~.captions.CaptionReader`. Among several, one is
+            chosen at random each time.
+        image_keys: Extensions of the image; the first that is there is taken.
+        num_samples: Samples in all shards, roughly; makes an index unnecessary.
+        shuffle_buffer: Samples per stream, as encoded bytes, among which the next is drawn.
+        max_pixels: Larger images are skipped, unseen.
+        context_length: Longest caption in tokens.
+        index_dir: Folder of the index. Default: beside the shards, or in the user's cache folder.
+    """
+
+    # The loops of mmengine warn about datasets without it.
+    metainfo: ClassVar[dict[str, Any]] = {}
+
+    def __init__(
+        self,
+        urls: str | Sequence[str],
+        views: dict[str, list[Any]],
+        caption_key: str | Sequence[str] = 'txt',
+        image_keys: Sequence[str] = IMAGE_KEYS,
+        num_samples: int | None = None,
+        shuffle_buffer: int = 2000,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        context_length: int = 77,
+        index_dir: str | None = None,
+    ) -> None:
+        self.shards = expand_urls(urls)
+        self.captions: CaptionSource = CaptionReader(caption_key)
+        self.image_keys = tuple(image_keys)
+        self._views = ImageViews(views)
+        self.view_names = tuple(views)
+        self._num_samples = num_samples
+        self.shuffle_buffer = max(1, shuffle_buffer)
+        self._max_pixels = max_pixels
+        self._context_length = context_length
+        self._index_dir = index_dir
+        self._index: list[dict[str, Any]] | None = None
+        self._state = EpochState()
+        self._ready = False
+        unknown = [url for url in self.shards if not is_indexable(url)]
+        if num_samples is None and unknown:
+            raise ValueError(
+                f'the samples of {unknown[0]!r} cannot be counted without reading all of it (it is remote, a pipe, or '
+                'compressed); give num_samples, the number of samples in all shards'
+            )
+
+    def full_init(self) -> None:
+        """Count the samples, if not done yet. Collective: every rank calls it, through the Runner or ``len``."""
+        if self._ready:
+            return
+        rank, world_size = get_dist_info()
+        self._state.set(rank=rank, world_size=world_size)
+        if self._num_samples is None:
+            self._index = count_samples(self.shards, self._index_dir)
+            if self.total_samples == 0:
+                found = next((entry['detail'] for entry in self._index if 'detail' in entry), 'no sample in it')
+                raise ValueError(f'no sample in any of {len(self.shards)} shards; {self.shards[0]}: {found}')
+        self._ready = True
+
+    @property
+    def total_samples(self) -> int:
+        """Samples in all shards."""
+        if self._index is None:
+            return int(self._num_samples or 0)
+        return sum(entry['samples'] for entry in self._index)
+
+    def __len__(self) -> int:
+        """Samples of each rank in an epoch, so that ``len(dataloader)`` with ``drop_last`` is the number of batches."""
+        self.full_init()
+        return self.total_samples // self._state.get()['world_size']
+
+    def begin_epoch(self, epoch: int, seed: int, batch_size: int, start_batch: int = 0) -> None:
+        """Set what the next pass over the loader reads; reaches persistent workers too.
+
+        Args:
+            epoch: Counted from 0.
+            seed: The same on all ranks.
+            batch_size: Per rank, as in the loader.
+            start_batch: Batches of this rank to leave out, for a run that continues in the middle of an epoch. None
+                of their images is decoded. The rest is exactly what it would have been, as long as the number of
+                ranks and workers and the batch size are unchanged.
+        """
+        batches = len(self) // batch_size
+        if batches == 0:
+            raise ValueError(
+                f'{self.total_samples} samples do not fill one batch of {batch_size} on each of '
+                f'{self._state.get()["world_size"]} ranks; lower the batch size'
+            )
+        if not 0 <= start_batch <= batches:
+            raise ValueError(f'start_batch={start_batch}, but an epoch has {batches} batches')
+        self._state.set(begun=1, epoch=epoch, seed=seed, batch_size=batch_size, start_batch=start_batch)
+
+    def preflight(self) -> None:
+        """Check the first sample of every shard, see :func:`~mmmaskclip.datasets.training.preflight.check_shards`."""
+        check_shards(self)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        state = self._state.get()
+        if not state['begun']:
+            raise RuntimeError('call dataset.begin_epoch(epoch, seed, batch_size) before iterating over the loader')
+        worker = get_worker_info()
+        return self.stream(
+            state['epoch'],
+            state['seed'],
+            state['batch_size'],
+            state['start_batch'],
+            worker.id if worker else 0,
+            worker.num_workers if worker else 1,
+        )
+
+    def stream(
+        self, epoch: int, seed: int, batch_size: int, start_batch: int, worker: int, num_workers: int
+    ) -> Iterator[dict[str, Any]]:
+        """Give the samples that one worker of this rank delivers in one epoch, whatever :meth:`begin_epoch` has set.
+
+        Args:
+            epoch: As in :meth:`begin_epoch`, like the next three.
+            seed: The run's.
+            batch_size: Per rank.
+            start_batch: Batches of this rank to leave out.
+            worker: Delivers the batches ``start_batch + worker``, ``start_batch + worker + num_workers`` and so on.
+            num_workers: Workers of this rank.
+        """
+        asked = dict(epoch=epoch, seed=seed, batch_size=batch_size, start_batch=start_batch)
+        return _Stream(self, {**self._state.get(), **asked}, worker, num_workers).samples()
+
+    def shard_counts(self) -> list[int] | None:
+        """Samples in each shard; None when only their total is given."""
+        return None if self._index is None else [entry['samples'] for entry in self._index]
+
+    def damaged_shards(self) -> list[dict[str, str]]:
+        """Records of the shards that turned out damaged when their samples were counted."""
+        return [
+            BadSample(entry['cause'], entry['detail']).record('', shard_name(url))
+            for url, entry in zip(self.shards, self._index or [], strict=False)
+            if 'cause' in entry
+        ]
+
+    def warn_about_streams(self, num_streams: int) -> None:
+        """Say once per run what few shards cost."""
+        if len(self.shards) >= num_streams or self._state.get()['warned']:
+            return
+        self._state.set(warned=1)
+        how = (
+            'each reads its own part of them' if self._index is not None else 'each reads a whole one and keeps a part'
+        )
+        print_log(
+            f'{len(self.shards)} shards for {num_streams} streams (ranks x workers): {how}. Training is right, reading '
+            'is slower; more shards, or fewer workers, avoid it.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+    def make_sample(self, raw: RawSample, seed: int) -> dict[str, Any]:
+        """Decode and transform one sample.
+
+        Raises:
+            BadSample: It cannot be used.
+        """
+        if raw.error is not None:
+            raise raw.error
+        data = next((raw.files[key] for key in self.image_keys if key in raw.files), None)
+        if data is None:
+            raise BadSample('missing_image', f'no {" or ".join(self.image_keys)} among {", ".join(sorted(raw.files))}')
+        caption = choose_caption(self.captions(raw.files), seed)
+        image = decode_image(data, self._max_pixels)
+        (tokens,) = tokenize([caption], self._context_length)
+        return {**self._views(image, seed), 'tokens': tokens, 'seed': seed, 'key': self.key(raw)}
+
+    def key(self, raw: RawSample) -> str:
+        """Name a sample, for people."""
+        return f'{shard_name(self.shards[raw.shard])}/{raw.key}'
+
+
+class _Stream:
+    """One pass of one (rank, worker) over its part of the data."""
+
+    def __init__(self, dataset: ImageTextShards, state: dict[str, int], worker: int, num_workers: int) -> None:
+        self._dataset, self._seed, self._epoch = dataset, state['seed'], state['epoch']
+        batch_size, start, rank = state['batch_size'], state['start_batch'], state['rank']
+        batches = len(dataset) // batch_size
+        # The loader asks its workers for batches in turn, beginning with worker 0; after a restart at batch s, worker 0
+        # must go on with what was the work of worker s % n.
+        role = (worker + start) % num_workers
+        quota = [len(range(i, batches, num_workers)) for i in range(num_workers)]
+        self._total = quota[role] * batch_size
+        self._skip = len(range(role, start, num_workers)) * batch_size
+        self._stream = rank * num_workers + role
+        num_streams = state['world_size'] * num_workers
+        order = permuted_shards(len(dataset.shards), self._seed, self._epoch)
+        counts = dataset.shard_counts()
+        self._source: IndexedSource | SequentialSource
+        if counts is not None:
+            first = (rank * batches + sum(quota[:role])) * batch_size
+            extensions = {*dataset.image_keys, *(key.partition(':')[0] for key in dataset.captions.keys)}
+            self._source = IndexedSource(dataset.shards, counts, order, first, first + self._total, extensions)
+        else:
+            self._source = SequentialSource(dataset.shards, order, self._stream, num_streams)
+        self._bad: set[tuple[int, int]] = set()
+        self._skipped: list[dict[str, str]] = []
+        if self._stream == 0 and start == 0:
+            self._skipped.extend(dataset.damaged_shards())
+        if rank == 0 and worker == 0:
+            dataset.warn_about_streams(num_streams)
+
+    def samples(self) -> Iterator[dict[str, Any]]:
+        """Deliver exactly the samples of this stream's full batches."""
+        if self._total <= self._skip:
+            return
+        seed = stable_hash(self._seed, self._epoch, 'buffer', self._stream)
+        reader = ShuffledReader(self._source, self._dataset.shuffle_buffer, seed, self._total, self._skip)
+        drawn = iter(reader)
+        for _ in range(self._total - self._skip):
+            raw = next(drawn)
+            seed = stable_hash(
+                self._seed, self._epoch, raw.shard, shard_name(self._dataset.shards[raw.shard]), raw.index, raw.lap
+            )
+            # The substitute is drawn from elsewhere instead of reading on, so that one bad image moves no other sample
+            # and a resumed run need not decode the past to know where it is.
+            sample = self._first_good(chain([raw], reader.others(seed)), seed)
+            if sample is None:
+                sample = self._first_good(self._source.one_lap(), seed)
+            if sample is None:
+                raise RuntimeError(self._nothing_good())
+            sample['skipped'] = self._skipped + self._source.events
+            self._skipped, self._source.events = [], []
+            yield sample
+
+    def _first_good(self, candidates: Iterator[RawSample], seed: int) -> dict[str, Any] | None:
+        for raw in candidates:
+            if (raw.shard, raw.index) in self._bad:
+                continue
+            try:
+                return self._dataset.make_sample(raw, seed)
+            except BadSample as bad:
+                self._bad.add((raw.shard, raw.index))
+                self._skipped.append(bad.record(self._dataset.key(raw), shard_name(self._dataset.shards[raw.shard])))
+        return None
+
+    def _nothing_good(self) -> str:
+        causes = Counter(record['cause'] for record in self._skipped)
+        names = self._source.names()
+        example = self._skipped[-1] if self._skipped else {'key': '', 'detail': ''}
+        return (
+            f'none of the {len(self._bad)} samples in {", ".join(names[:5])}{" ..." if len(names) > 5 else ""} can be '
+            f'used: {dict(causes)}; e.g. {example["key"]}: {example["detail"]}. Repair these shards or leave them out.'
+        )

@@ -1,0 +1,3 @@
+from mmmaskclip.engine.distributed.fsdp import FullyShardedModel
+
+__all__ = ['FullyShardedModel']

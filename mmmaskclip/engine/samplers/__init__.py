@@ -1,3 +1,0 @@
-from mmmaskclip.engine.samplers.resumable_sampler import ResumableSampler
-
-__all__ = ['ResumableSampler']

@@ -1,0 +1,164 @@
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmmaskclip.config_check.check import ConfigMistake, check_config, check_paths
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
+PRETRAINING = 'configs/maskclip/vitt16_flickr8k.py'
+DETECTION = 'configs/mask_rcnn/vitt16_coco_tiny.py'
+
+
+@pytest.mark.parametrize('folder', sorted({name.split('/')[1] for name in CONFIGS}))
+def test_accepts_every_config(folder):
+    for name in CONFIGS:
+        if name.split('/')[1] == folder:
+            check_config(Config.fromfile(ROOT / name))
+
+
+@pytest.mark.parametrize(
+    ('config', 'option', 'value', 'message'),
+    [
+        (PRETRAINING, 'model.image_encodr', {}, 'model.image_encodr: ImageTextPretrainer has no .* mean image_encoder'),
+        (PRETRAINING, 'model.image_encoder.drop_path', 0.1, 'CLIPVisionTransformer has .* mean .*drop_path_rate'),
+        (PRETRAINING, 'model.objectives.distillation.type', 'MaskdSelfDistillation', 'mean MaskedSelfDistillation'),
+        (PRETRAINING, 'model.objectives.distillation.weight', 'one', "takes float or dict, found str 'one'"),
+        (PRETRAINING, 'train_dataloader.batchsize', 8, 'a data loader has no such argument. Did you mean batch_size'),
+        (PRETRAINING, 'train_dataloader.dataset.viwes', {}, 'Did you mean views'),
+        (PRETRAINING, 'default_hooks.logger.intervall', 5, 'LoggerHook has no such argument. Did you mean interval'),
+        (PRETRAINING, 'train_cfg.max_epochs', 'ten', "train_cfg.max_epochs: .* takes int.*, found str 'ten'"),
+        (PRETRAINING, 'optim_wrapper.optimizer.type', 'AdmW', 'Did you mean AdamW'),
+        (PRETRAINING, 'optim_wrapper.optimizer.lr', 'high', "found str 'high'"),
+        (PRETRAINING, 'custom_hoks', [], 'custom_hoks: no Runner reads this key. Did you mean custom_hooks'),
+        (PRETRAINING, 'model.objectives.mlm', {'weight': 1.0}, 'objectives.mlm: it has no type. Its keys: weight'),
+        (PRETRAINING, 'model.objectives.contrast.loss', {'type': None}, 'expected the name of a part, found NoneType'),
+        (PRETRAINING, 'default_hooks.chekpoint', {'interval': 3}, 'it has no type. Did you mean checkpoint'),
+        (PRETRAINING, 'train_cfg', ({'type': 'PretrainLoop'},), 'expected a dict, .*Remove the comma after it'),
+        (PRETRAINING, 'train_cfg.max_epochs', None, 'takes int, found NoneType None'),
+        (PRETRAINING, 'train_cfg.max_epochs', 0, 'expected at least 1, found 0'),
+        (PRETRAINING, 'optim_wrapper', None, 'it is missing, but there is train_dataloader and train_cfg'),
+        (PRETRAINING, 'model', None, 'model: it is missing, but there is train_cfg'),
+        (PRETRAINING, 'train_dataloader.batch_size', '32', "a whole number of at least 1, found str '32'"),
+        (PRETRAINING, 'train_dataloader.batch_size', (32,), 'Remove the comma after it'),
+        (PRETRAINING, 'train_dataloader.batch_size', 0, 'a whole number of at least 1, found int 0'),
+        (PRETRAINING, 'train_dataloader.batch_size', True, 'a whole number of at least 1, found bool True'),
+        (PRETRAINING, 'train_dataloader.num_workers', -1, 'a whole number of at least 0, found int -1'),
+        (PRETRAINING, 'train_dataloader.num_workers', 0, 'persistent_workers=True needs num_workers above 0'),
+        (PRETRAINING, 'train_dataloader.pin_memory', 'False', "expected True or False, found str 'False'"),
+        (PRETRAINING, 'train_dataloader.dataset', '/data', "expected a dict with type, found '/data'"),
+        (PRETRAINING, 'train_dataloader.dataset.views', [], 'takes dict, found list'),
+        (PRETRAINING, 'test_evaluator', [{}], 'one for each of the tasks retrieval, found list'),
+        (PRETRAINING, 'val_evaluator', {'retreival': {}}, "none for the task 'retreival'. Did you mean retrieval"),
+        (PRETRAINING, 'param_scheduler', [{'by_epoch': True}], r'param_scheduler\.0: it has no type'),
+        (PRETRAINING, 'optim_wrapper.constructor', 'PretrainWrapperConstructor', 'mean PretrainOptimWrapperConstr'),
+        (PRETRAINING, 'optim_wrapper.clip_grad', {'maxnorm': 1.0}, 'maxnorm: nothing reads it. Did you mean max_norm'),
+        (PRETRAINING, 'optim_wrapper.clip_grad', {'max_norm': '1'}, "max_norm: expected a number, found str '1'"),
+        (PRETRAINING, 'optim_wrapper.paramwise_cfg', {'custom_key': {}}, 'Did you mean custom_keys'),
+        (PRETRAINING, 'custom_hooks.0.priority', 'HIGHER', "a name like HIGH, found 'HIGHER'"),
+        (PRETRAINING, 'randomness.sed', 1, 'randomness.sed: nothing reads it. Did you mean seed'),
+        (PRETRAINING, 'randomness.seed', '1', "randomness.seed: expected an int or None, found str '1'"),
+        (PRETRAINING, 'env_cfg.dist', {}, 'env_cfg.dist: nothing reads it. Did you mean dist_cfg'),
+        (PRETRAINING, 'log_level', 'INFOO', "log_level: expected DEBUG.*, found 'INFOO'"),
+        (PRETRAINING, 'lr_config', {}, 'lr_config: .* Its settings are in param_scheduler'),
+        (PRETRAINING, 'data', {'samples_per_gpu': 2}, 'data: .* Its settings are in train_dataloader'),
+        (PRETRAINING, 'resume', 'auto', "resume: expected a bool, found str 'auto'"),
+        (DETECTION, 'model.roi_head.bbox_head.num_clases', 3, 'Did you mean num_classes'),
+        (DETECTION, 'model.neck.1.type', 'mmdet.FNP', 'Did you mean .*mmdet.FPN'),
+        (DETECTION, 'default_hooks.checkpoint.intervall', 2, 'Did you mean interval'),
+    ],
+)
+def test_mistakes_are_named_with_the_nearest(config, option, value, message):
+    cfg = Config.fromfile(ROOT / config)
+    cfg.merge_from_dict({option: value})
+    with pytest.raises(ConfigMistake, match=message) as error:
+        check_config(cfg)
+    assert option.rpartition('.')[0] in str(error.value)
+
+
+def test_arguments_that_are_missing_are_named():
+    cfg = Config.fromfile(ROOT / PRETRAINING)
+    del cfg.train_cfg['max_epochs']
+    with pytest.raises(ConfigMistake, match='max_epochs: it is missing; PretrainLoop has no default for it'):
+        check_config(cfg)
+
+
+def test_clipping_by_value_is_no_part():
+    cfg = Config.fromfile(ROOT / PRETRAINING)
+    cfg.optim_wrapper.clip_grad = dict(type='value', clip_value=1.0)
+    check_config(cfg)
+
+
+def test_a_schedule_alone_needs_a_type():
+    cfg = Config.fromfile(ROOT / PRETRAINING)
+    cfg.param_scheduler = dict(by_epoch=True)
+    with pytest.raises(ConfigMistake, match='param_scheduler: it has no type'):
+        check_config(cfg)
+
+
+def test_another_loop_keeps_no_key_of_the_old_one_and_counts_iterations():
+    cfg = Config.fromfile(ROOT / PRETRAINING)
+    cfg.merge_from_dict({'train_cfg': dict(type='IterBasedTrainLoop', max_iters=9)})
+    del cfg.param_scheduler[0]['by_epoch']  # True is its default
+    message = r'(?s)param_scheduler\.0\.by_epoch: it must be False.*mean max_iters\? .*_delete_=True'
+    with pytest.raises(ConfigMistake, match=message):
+        check_config(cfg)
+
+
+def test_a_list_of_hooks_that_leaves_out_the_models_is_refused():
+    cfg = Config.fromfile(ROOT / PRETRAINING)
+    cfg.custom_hooks = [dict(type='mmengine.EMAHook')]
+    with pytest.raises(ConfigMistake, match='custom_hooks: without ModelStepHook the teacher'):
+        check_config(cfg)
+    cfg.custom_hooks = [dict(type='mmmaskclip.ModelStepHook')]
+    check_config(cfg)
+
+
+def test_all_mistakes_are_told_at_once():
+    cfg = Config.fromfile(ROOT / PRETRAINING)
+    cfg.merge_from_dict({'model.tex_encoder': {}, 'train_cfg.max_epoch': 3})
+    with pytest.raises(ConfigMistake, match=r'(?s)text_encoder.*max_epochs'):
+        check_config(cfg)
+
+
+def test_paths_name_the_nearest(tmp_path, monkeypatch):
+    (tmp_path / 'shards').mkdir()
+    (tmp_path / 'weights.pth').touch()
+    dataset = dict(urls=f'{tmp_path}/shrads', data_root=str(tmp_path))
+    cfg = Config(dict(load_from=f'{tmp_path}/wieghts.pth', train_dataloader=dict(dataset=dataset)))
+    with pytest.raises(ConfigMistake, match=r'(?s)load_from=.*mean .*/weights.pth.*urls=.*mean .*/shards') as error:
+        check_paths(cfg)
+    assert 'data_root' not in str(error.value)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigMistake, match=f'folder of it that exists is {tmp_path}'):
+        check_paths(Config(dict(load_from='nothing/like.it')))
+    made = dict(dataset=dict(type='mmpretrain.CIFAR10', data_root='made/by/it'))
+    check_paths(Config(dict(train_dataloader=made)))
+    (tmp_path / '3.tar').touch()
+    # Of a pattern of many the dataset's preflight names those that are missing.
+    fine = ['pipe:cat x', 'https://a/b.tar', f'{tmp_path}/{{0..3}}.tar', f'{tmp_path}/*.tar']
+    check_paths(Config(dict(train_dataloader=dict(dataset=dict(urls=fine)))))
+
+
+@pytest.mark.parametrize('urls', ['shrads/*.tar', 'shrads/{0..3}.tar', ['shrads/0.tar']])
+def test_patterns_that_match_nothing_are_named(tmp_path, monkeypatch, urls):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'shards').mkdir()
+    cfg = Config(dict(val_dataloader=dict(task=dict(dataset=dict(urls=urls)))))
+    with pytest.raises(ConfigMistake, match=r'val_dataloader\.task\.dataset\.urls=.*Did you mean .*shards\?'):
+        check_paths(cfg)
+    check_paths(cfg, 'test')
+    with pytest.raises(ConfigMistake, match='checkpoint=.*Did you mean .*shards'):
+        check_paths(cfg, 'test', checkpoint='shrads')
+
+
+def test_lists_are_looked_for_below_the_root(tmp_path):
+    (tmp_path / 'train.json').touch()
+    loader = dict(dataset=dict(data_root=str(tmp_path), ann_file='train.json'))
+    cfg = Config(dict(train_dataloader=loader, test_dataloader=loader, test_cfg=dict(type='SuiteLoop')))
+    check_paths(cfg)
+    cfg.merge_from_dict({'train_dataloader.dataset.ann_file': 'tarin.json', 'test_dataloader.dataset.data_root': '/no'})
+    check_paths(cfg, 'test')  # a suite goes on without the sets that are missing
+    with pytest.raises(ConfigMistake, match=r'dataset\.ann_file=.*Did you mean .*/train.json'):
+        check_paths(cfg)

@@ -1,0 +1,203 @@
+"""The zero-shot segmentation head and segmentor against NumPy, and against hooks in the tower that is in use."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mmmaskclip.models.backbones.read_outs import dense_features, image_share, upsample_patches
+from mmmaskclip.models.open_vocabulary import encode_classes
+from mmmaskclip.models.open_vocabulary.segmentation_head import ZeroShotSegHead
+from mmmaskclip.models.open_vocabulary.segmentor import ZeroShotSegmentor
+from mmmaskclip.registry import MODELS
+
+CLASSES = ['sky', ['tree', 'bush'], 'road']
+TOWER = dict(
+    type='CLIPVisionTransformer',
+    arch=dict(embed_dims=32, num_layers=3, num_heads=2, feedforward_channels=64),
+    patch_size=8,
+    img_size=32,
+)
+
+
+@pytest.fixture(scope='module')
+def model():
+    torch.manual_seed(0)
+    built = MODELS.build(
+        dict(
+            type='ImageTextPretrainer',
+            data_preprocessor=dict(type='ImageTextPreprocessor', mean=[100.0, 110, 120], std=[50.0, 60, 70]),
+            image_encoder=TOWER,
+            image_projection=dict(type='ImageProjectionHead', in_channels=32, embed_dims=16),
+            text_encoder=dict(type='CLIPTextTransformer', width=16, num_layers=1, num_heads=2),
+            text_projection=dict(type='TextProjectionHead', in_channels=16, embed_dims=16),
+            objectives=dict(contrast=dict(type='ImageTextContrast')),
+        )
+    )
+    built.init_weights()
+    return built.eval()
+
+
+def make_segmentor(model, **kwargs):
+    return ZeroShotSegmentor(model, **{'classes': CLASSES, 'templates': ['a {}', '{} here'], **kwargs})
+
+
+def make_head(threshold=None):
+    projection = nn.Linear(6, 4, bias=False)
+    embeds = F.normalize(torch.randn(3, 4), dim=-1)
+    return ZeroShotSegHead(projection, embeds, threshold)
+
+
+def numpy_cosines(head, features):
+    embeds = np.einsum('bchw,dc->bdhw', features.numpy(), head.projection.weight.detach().numpy())
+    embeds /= np.linalg.norm(embeds, axis=1, keepdims=True)
+    return np.einsum('bdhw,kd->bkhw', embeds, head.class_embeds.numpy())
+
+
+def test_head_gives_cosines():
+    head, features = make_head(), torch.randn(2, 6, 3, 5)
+    np.testing.assert_allclose(
+        head((torch.zeros(1), features)).detach().numpy(), numpy_cosines(head, features), atol=1e-6
+    )
+
+
+def test_background_is_where_no_class_is_probable():
+    head, features = make_head(0.6), torch.randn(2, 6, 3, 5)
+    found = head((features,)).detach().numpy()
+    # TCL's, models/tcl/tcl.py.
+    probabilities = 1 / (1 + np.exp(-10 * (numpy_cosines(head, features) - 0.25)))
+    np.testing.assert_allclose(found[:, 1:], probabilities, atol=1e-5)
+    expected = np.where(probabilities.max(1) > 0.6, probabilities.argmax(1) + 1, 0)
+    assert (found.argmax(1) == expected).all()
+    assert 0 < (expected == 0).mean() < 1
+    assert head.num_classes == head.out_channels == 4
+
+
+def test_number_of_classes_does_not_make_background():
+    # A CLIP's cosines: 0.3 with what is there, 0.2 with all else, of which there is much.
+    embeds = torch.zeros(60, 64)
+    embeds[:, 0], embeds[0, 0] = 0.2, 0.3
+    embeds[torch.arange(60), torch.arange(1, 61)] = (1 - embeds[:, 0] ** 2).sqrt()
+    head = ZeroShotSegHead(nn.Identity(), embeds, background_threshold=0.5)
+    assert head((torch.eye(64)[0].view(1, 64, 1, 1),)).argmax(1).item() == 1
+    steep = ZeroShotSegHead(nn.Identity(), embeds, 0.5, probability_scale=40.0, probability_offset=0.31)
+    assert steep((torch.eye(64)[0].view(1, 64, 1, 1),)).argmax(1).item() == 0
+
+
+@pytest.mark.parametrize('threshold', [0.0, 1.0, 40.0])
+def test_threshold_is_a_probability(threshold):
+    with pytest.raises(ValueError, match='choose one between 0 and 1'):
+        make_head(threshold)
+
+
+@pytest.mark.parametrize(
+    'tower',
+    [
+        {},
+        dict(num_registers=2),
+        dict(pre_norm=True, quick_gelu=True),
+        dict(layer_cfgs=dict(layer_scale_init_value=0.5)),
+    ],
+    ids=['plain', 'registers', 'openai', 'layer scale'],
+)
+def test_value_read_out_is_attention_of_every_token_to_itself_alone(tower):
+    tower = MODELS.build({**TOWER, **tower})
+    tower.init_weights()
+    for name, parameter in tower.named_parameters():
+        if 'bias' in name or 'ln' in name:
+            nn.init.normal_(parameter, std=0.5)
+    tower.eval()
+    images = torch.randn(2, 3, 32, 40)
+    found, grid = dense_features(tower, images, 'value')
+    assert grid == (4, 5)
+
+    # The tower as it is, but queries and keys such that all of a token's attention is on the token itself.
+    last = tower.layers[-1].attn
+    attend = last.scaled_dot_product_attention
+    last.scaled_dot_product_attention = lambda query, key, value, **_: torch.eye(value.shape[2]) @ value
+    expected = tower.features(images)
+    last.scaled_dot_product_attention = attend
+    torch.testing.assert_close(found.patches, expected.patches)
+    torch.testing.assert_close(found.cls, expected.cls)
+    patches, _ = dense_features(tower, images, 'patch')
+    torch.testing.assert_close(patches.patches, tower.features(images).patches)
+    assert (patches.patches - found.patches).abs().max() > 0.05
+
+
+def test_unknown_read_out_is_named(model):
+    with pytest.raises(ValueError, match="read_out='key': choose one of patch, value"):
+        make_segmentor(model, read_out='key')
+    with pytest.raises(ValueError, match="read_out='key'"):
+        model.encode_dense(torch.zeros(1, 3, 32, 32), 'key')
+
+
+@pytest.mark.parametrize('read_out', ['patch', 'value'])
+def test_segmentor_compares_patches_with_class_names(model, read_out):
+    images = torch.randn(2, 3, 32, 48)
+    with torch.no_grad():
+        logits = make_segmentor(model, read_out=read_out).encode_decode(images, [])
+        classes = encode_classes(model, CLASSES, ['a {}', '{} here'])
+        cosines = torch.einsum('bdhw,kd->bkhw', model.encode_dense(images, read_out), classes)
+    torch.testing.assert_close(logits, F.interpolate(cosines, scale_factor=8, mode='bilinear'))
+
+
+def test_filled_up_patches_are_cut_off(model):
+    image = torch.randn(1, 3, 29, 45)
+    segmentor = make_segmentor(model)
+    with torch.no_grad():
+        found = segmentor.encode_decode(image, [])
+        whole = segmentor.encode_decode(F.pad(image, (0, 3, 0, 3)), [])
+    assert found.shape[2:] == (29, 45)
+    torch.testing.assert_close(found, whole[..., :29, :45])
+
+
+def test_share_of_the_patches():
+    tower = MODELS.build(TOWER)
+    assert image_share(tower, (32, 29)) == (1.0, 29 / 32)
+    values = torch.arange(4.0).view(1, 1, 1, 4)
+    # A mask of twice the image's size: patches of 16 pixels, of which the last has 10.
+    found = upsample_patches(values, (16, 58), (1.0, 29 / 32))
+    torch.testing.assert_close(found, F.interpolate(values, (16, 64), mode='bilinear')[..., :58])
+
+
+def test_sliding_averages_the_windows(model):
+    slide = dict(mode='slide', crop_size=(32, 32), stride=(16, 16))
+    segmentor = make_segmentor(model, test_cfg=slide)
+    image = torch.randn(1, 3, 32, 56)
+    with torch.no_grad():
+        found = segmentor.inference(image, [dict(ori_shape=(32, 56))])[0].numpy()
+        total, count = np.zeros((3, 32, 56)), np.zeros((32, 56))
+        for left in (0, 16, 24):
+            window = image[..., left : left + 32]
+            total[..., left : left + 32] += segmentor.encode_decode(window, [])[0].numpy()
+            count[:, left : left + 32] += 1
+    np.testing.assert_allclose(found, total / count, atol=1e-6)
+
+
+@pytest.mark.parametrize('size', [(32, 32), (24, 32), (21, 17)], ids=['one window', 'smaller', 'smaller and uneven'])
+def test_sliding_in_one_window_is_whole(model, size):
+    image, meta = torch.randn(1, 3, *size), [dict(ori_shape=size)]
+    with torch.no_grad():
+        whole = make_segmentor(model).inference(image, meta)
+        slide = make_segmentor(model, test_cfg=dict(mode='slide', crop_size=(32, 32), stride=(16, 16)))
+        torch.testing.assert_close(slide.inference(image, [dict(meta[0])]), whole)
+
+
+def test_images_are_normalized_as_in_pretraining(model):
+    bgr = torch.randint(256, (3, 32, 32), dtype=torch.uint8)
+    found = make_segmentor(model).data_preprocessor({'inputs': [bgr]})['inputs']
+    expected = model.data_preprocessor({'image': bgr.flip(0)[None]})['image']
+    torch.testing.assert_close(found, expected)
+
+
+def test_background_has_no_text(model):
+    assert make_segmentor(model).num_classes == 3
+    with_name = make_segmentor(model, classes=['background', *CLASSES], background_threshold=0.5)
+    without = make_segmentor(model, background_threshold=0.5)
+    assert with_name.num_classes == without.num_classes == 4
+    torch.testing.assert_close(with_name.decode_head.class_embeds, without.decode_head.class_embeds)
+    with pytest.raises(ValueError, match="'background' is among the classes, but no text describes it"):
+        make_segmentor(model, classes=['background', *CLASSES])
+    with pytest.raises(ValueError, match="'background' is among the classes"):
+        make_segmentor(model, classes=[*CLASSES, 'background'], background_threshold=0.5)

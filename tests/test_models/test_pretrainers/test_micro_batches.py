@@ -1,0 +1,364 @@
+"""Micro-batches must give what the whole batch gives, for every objective, and more of them need no more memory."""
+
+import weakref
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from mmengine.model import MMDistributedDataParallel
+from ranks import run_ranks
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmmaskclip.engine import PretrainOptimWrapper
+from mmmaskclip.engine.distributed.activation_checkpointing import turn_on_activation_checkpointing
+from mmmaskclip.models.objectives import Objective
+from mmmaskclip.models.pretrainers import micro_batches
+from mmmaskclip.registry import MODELS
+
+BATCH = 10
+LAYER_NORM_HEAD = dict(
+    type='mmpretrain.NonLinearNeck',
+    in_channels=32,
+    hid_channels=32,
+    out_channels=8,
+    with_avg_pool=False,
+    with_last_bn=False,
+    norm_cfg=dict(type='LN'),
+)
+PROTOTYPES = dict(type='PrototypeHead', in_channels=16, num_prototypes=24, hidden_channels=32, bottleneck_channels=8)
+
+
+def _objectives(name, distillation):
+    contrast = dict(type='ImageTextContrast')
+    return {
+        'info_nce': dict(contrast=contrast),
+        'unicl': dict(contrast=dict(**contrast, loss=dict(type='UniCLLoss'))),
+        'sigmoid': dict(contrast=dict(**contrast, loss=dict(type='SigmoidLoss', init_bias=-3.0))),
+        'slip': dict(contrast=contrast, simclr=dict(type='ImageContrast', head=LAYER_NORM_HEAD)),
+        'silc': dict(
+            contrast=dict(**contrast, images=('image', 'image_2')),
+            local=dict(
+                type='LocalToGlobalDistillation', head=PROTOTYPES, loss=dict(type='CodewordLoss', num_prototypes=24)
+            ),
+        ),
+        'v1': dict(contrast=contrast, distillation=distillation('v1')),
+        'shared': dict(contrast=contrast, distillation=distillation('v1', target='shared')),
+        'cvpr': dict(
+            contrast=contrast,
+            distillation=distillation('cvpr'),
+            mlm=dict(
+                type='MaskedLanguageModeling',
+                decoder=dict(type='TextDecoder', width=16, num_heads=2, depth=1, vocab_size=100),
+                weight=1.0,
+            ),
+        ),
+        'pixels': dict(
+            contrast=contrast,
+            pixels=dict(
+                type='PixelReconstruction',
+                patch_size=8,
+                decoder=dict(
+                    type='mmpretrain.MAEPretrainDecoder',
+                    num_patches=16,
+                    patch_size=8,
+                    embed_dim=32,
+                    decoder_embed_dim=32,
+                    decoder_depth=1,
+                    decoder_num_heads=2,
+                ),
+            ),
+        ),
+    }[name]
+
+
+NAMES = ['info_nce', 'unicl', 'sigmoid', 'slip', 'silc', 'v1', 'shared', 'cvpr', 'pixels']
+
+
+@pytest.fixture
+def model_cfg(tiny_model_cfg, distillation_cfg):
+    """A function that gives the config of the tiny pretrainer with the objectives of that name."""
+
+    def build(name, drop_path_rate=0.0):
+        cfg = tiny_model_cfg(_objectives(name, distillation_cfg))
+        cfg['image_encoder']['drop_path_rate'] = drop_path_rate
+        return cfg
+
+    return build
+
+
+@pytest.fixture
+def data(random_batch):
+    """A function that gives a batch with all the views, and captions of different lengths."""
+
+    def build(size=BATCH):
+        batch = random_batch(size)
+        for row in range(0, size, 2):
+            batch['tokens'][row, 3:] = torch.tensor([99, 0, 0, 0])
+        for seed, view in enumerate(('augmented_1', 'augmented_2', 'image_2'), 1):
+            batch[view] = random_batch(size, seed=seed)['image']
+        batch['local'] = torch.stack([random_batch(size, seed=seed)['image'][..., :16, :16] for seed in (4, 5)], dim=1)
+        batch['label'] = torch.arange(size) % 4 - 1
+        return batch | dict(key=['key'] * size, skipped=[])
+
+    return build
+
+
+def _train(cfg, batch, steps=3, precision='fp32', accumulative_counts=1, wrap=None, change=lambda model: None):
+    """Train with SGD; losses, gradients of the first step, and parameters and buffers at the end."""
+    torch.manual_seed(1)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    change(model)
+    # Parameters that start at zero would leave others without gradient.
+    for parameter in model.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    wrapped = wrap(model) if wrap else model
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.1)
+    optim_wrapper = PretrainOptimWrapper(optimizer, precision, accumulative_counts)
+    optim_wrapper.initialize_count_status(model, 0, steps)
+    grads: dict = {}
+
+    def keep_first_gradients(*_):
+        if not grads:
+            grads.update({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+
+    optimizer.register_step_pre_hook(keep_first_gradients)
+    torch.manual_seed(2)
+    model.train()
+    losses = []
+    for _ in range(steps):
+        taken = optim_wrapper.steps_taken
+        losses.append(wrapped.train_step(batch, optim_wrapper))
+        if optim_wrapper.steps_taken > taken:
+            model.after_optimizer_step()
+    buffers = {name: value for name, value in model.named_buffers() if 'pending' not in name}
+    return dict(losses=losses, grads=grads, state=dict(model.named_parameters()) | buffers)
+
+
+def _assert_equal(result, expected, rtol=1e-3, atol=1e-5):
+    assert len(expected['grads']) > 20
+    for what in ('losses', 'grads', 'state'):
+        torch.testing.assert_close(result[what], expected[what], rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_equals_the_whole_batch_for_three_steps(model_cfg, data, name):
+    cfg = model_cfg(name)
+    # The last micro-batch is smaller than the others.
+    _assert_equal(_train(cfg | dict(micro_batch_size=4), data()), _train(cfg, data()))
+
+
+def test_visual_tokens_equal_the_whole_batch(tiny_model_cfg, data, tmp_path):
+    tokenizer = dict(type='DALLETokenizer', encoder=dict(n_hid=8, n_blk_per_group=1, vocab_size=32))
+    torch.save(MODELS.build(tokenizer).encoder.state_dict(), tmp_path / 'dalle.pth')
+    tokens = dict(
+        type='VisualTokenPrediction',
+        tokenizer=dict(**tokenizer, checkpoint=str(tmp_path / 'dalle.pth')),
+        in_channels=32,
+        num_tokens=32,
+        mask=dict(type='RandomMask', ratio=0.4),
+    )
+    cfg = tiny_model_cfg(dict(contrast=dict(type='ImageTextContrast'), beit=tokens))
+    _assert_equal(_train(cfg | dict(micro_batch_size=4), data()), _train(cfg, data()))
+
+
+@pytest.fixture
+def one_graph(monkeypatch):
+    """A function that lets micro-batches be kept in memory until the backward pass, so that each is computed once."""
+    return lambda: monkeypatch.setattr(micro_batches, 'checkpoint', lambda compute, part, **_: compute(part))
+
+
+@pytest.mark.parametrize('name', ['silc', 'cvpr', 'slip'])
+def test_second_pass_drops_the_same_paths(model_cfg, data, one_graph, name):
+    """Bit for bit, and so does the state of the generator afterwards."""
+    cfg = model_cfg(name, drop_path_rate=0.5) | dict(micro_batch_size=4)
+    result, state = _train(cfg, data()), torch.get_rng_state()
+    one_graph()
+    expected = _train(cfg, data())
+    _assert_equal(result, expected, rtol=0, atol=0)
+    assert torch.equal(state, torch.get_rng_state())
+    without = _train(model_cfg(name) | dict(micro_batch_size=4), data())
+    with pytest.raises(AssertionError):
+        _assert_equal(without, expected)
+
+
+def test_second_pass_is_not_counted_by_the_codeword_loss(model_cfg, data):
+    model = MODELS.build(model_cfg('cvpr') | dict(micro_batch_size=4))
+    sum(model(mode='loss', **model.data_preprocessor(data())).values()).backward()
+    assert model.objectives['distillation'].loss.pending[-1] == 12 * BATCH  # the masked ones of 16 patches
+
+
+def test_accumulation_of_micro_batched_iterations_equals_that_of_whole_ones(model_cfg, data):
+    cfg = model_cfg('cvpr')
+    result = _train(cfg | dict(micro_batch_size=5), data(), steps=4, accumulative_counts=2)
+    _assert_equal(result, _train(cfg, data(), steps=4, accumulative_counts=2))
+
+
+def test_weight_gradients_of_micro_batches_add_up_in_float32(model_cfg, data, one_graph):
+    """Under autocast one bfloat16 copy of a weight would serve all micro-batches, and collect their gradients."""
+    cfg = model_cfg('v1')
+    batch = data(32)
+    result = _train(cfg | dict(micro_batch_size=1), batch, steps=1, precision='bf16')['grads']
+    exact = _train(cfg, batch, steps=1)['grads']
+    rounded = _train(cfg, batch, steps=1, precision='bf16')['grads']
+    name = 'image_encoder.layers.0.ffn.layers.1.weight'
+    assert (result[name] - exact[name]).norm() < 1.2 * (rounded[name] - exact[name]).norm()
+    # Bfloat16 has 8 bits of precision; of a sum of 32 terms in it, all values would fit into them.
+    assert not torch.equal(result[name], result[name].bfloat16().float())
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Bytes of all tensors that were made in this context and still exist, and the most there ever were.
+
+    Args:
+        without: Tensors made before, whose views are not counted either.
+    """
+
+    def __init__(self, without):
+        super().__init__()
+        self.now, self.peak = 0, 0
+        self._seen = {tensor.untyped_storage()._cdata for tensor in without}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, list | tuple) else [out]:
+            if isinstance(tensor, torch.Tensor):
+                self._watch(tensor.untyped_storage())
+        return out
+
+    def _watch(self, storage):
+        if storage._cdata not in self._seen:
+            self._seen.add(storage._cdata)
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes())
+
+    def _gone(self, number, size):
+        self._seen.discard(number)
+        self.now -= size
+
+
+def _peak(cfg, batch):
+    torch.manual_seed(1)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    batch = {k: v for k, v in model.data_preprocessor(batch).items() if isinstance(v, torch.Tensor)}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with _LiveBytes(without=[*batch.values(), *model.parameters(), *model.buffers()]) as live:
+        sum(model(mode='loss', **batch).values()).backward()
+    return live.peak
+
+
+def test_memory_does_not_grow_with_the_number_of_micro_batches(model_cfg, data):
+    cfg = model_cfg('cvpr')
+    in_parts = [_peak(cfg | dict(micro_batch_size=8), data(size)) for size in (16, 64)]
+    at_once = [_peak(cfg, data(size)) for size in (16, 64)]
+    # What is left are the embeddings and their similarities.
+    assert in_parts[1] - in_parts[0] < 0.01 * (at_once[1] - at_once[0])
+    assert in_parts[1] < 0.25 * at_once[1]
+
+
+@pytest.mark.parametrize('micro_batch_size', [None, 4])
+@pytest.mark.parametrize('name', ['v1', 'silc'])
+def test_activation_checkpointing_changes_nothing(model_cfg, data, name, micro_batch_size):
+    cfg = model_cfg(name, drop_path_rate=0.5) | dict(micro_batch_size=micro_batch_size)
+    modules = ['image_encoder.layers', 'text_encoder.layers.0']
+    result = _train(cfg, data(), change=lambda model: turn_on_activation_checkpointing(model, modules))
+    _assert_equal(result, _train(cfg, data()), rtol=0, atol=0)
+
+
+def test_activation_checkpointing_saves_memory(model_cfg, data, monkeypatch):
+    cfg = model_cfg('info_nce')
+    before, build = _peak(cfg, data(16)), MODELS.build
+
+    def build_with(cfg):
+        model = build(cfg)
+        turn_on_activation_checkpointing(model, ['image_encoder.layers', 'text_encoder.layers'])
+        return model
+
+    monkeypatch.setattr(MODELS, 'build', lambda c: build_with(c) if c['type'] == 'ImageTextPretrainer' else build(c))
+    assert _peak(cfg, data(16)) < 0.7 * before
+
+
+@pytest.mark.parametrize(
+    ('module', 'message'),
+    [('image_encoder.layer', "did you mean 'image_encoder.layers'"), ('text_encoder', "name its blocks, 'text_encod")],
+)
+def test_activation_checkpointing_of_what_is_not_there_is_refused(model_cfg, module, message):
+    with pytest.raises(ValueError, match=message):
+        turn_on_activation_checkpointing(MODELS.build(model_cfg('info_nce')), module)
+
+
+class _Silent(Objective):
+    def forward(self, views):
+        return {}
+
+
+@pytest.mark.parametrize(
+    ('objectives', 'size', 'message'),
+    [
+        (dict(mine=dict(type=_Silent)), 2, r"'mine' \(_Silent\) does not say how it adds up"),
+        (
+            dict(slip=dict(type='ImageContrast', head=LAYER_NORM_HEAD | dict(norm_cfg=dict(type='SyncBN')))),
+            2,
+            r'objectives.slip.head.bn0 \(SyncBatchNorm\) takes statistics over the batch',
+        ),
+        (None, 0, 'micro_batch_size=0'),
+    ],
+)
+def test_what_would_not_add_up_is_refused_before_training(tiny_model_cfg, objectives, size, message):
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(tiny_model_cfg(objectives) | dict(micro_batch_size=size))
+
+
+def test_batch_with_several_captions_per_image_is_refused(model_cfg, data):
+    model = MODELS.build(model_cfg('info_nce') | dict(micro_batch_size=4))
+    batch = data() | dict(tokens=data(2 * BATCH)['tokens'])
+    with pytest.raises(ValueError, match="'tokens': 20"):
+        model(mode='loss', **model.data_preprocessor(batch))
+
+
+def _late(cfg):
+    cfg = deepcopy(cfg)
+    cfg['objectives']['distillation']['start_fraction'] = 0.5
+    return cfg
+
+
+def test_objective_that_has_not_started_yet_gives_no_loss(model_cfg, data):
+    model = MODELS.build(_late(model_cfg('cvpr')) | dict(micro_batch_size=4))
+    assert set(model(mode='loss', **model.data_preprocessor(data()))) == {'contrast_loss', 'mlm_loss'}
+
+
+def _wrap(model):
+    return MMDistributedDataParallel(model, broadcast_buffers=False)
+
+
+def _run_as_one_of_two(folder: Path) -> None:
+    dist.init_process_group('gloo')
+    rank, results = dist.get_rank(), {}
+    half = slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
+    cases, batch, modules = torch.load(folder / 'cases.pt', weights_only=False)
+    own = {name: value[half] for name, value in batch.items()}
+    for name, cfg in cases.items():
+        results[name] = _train(cfg, own, wrap=_wrap, change=lambda m: turn_on_activation_checkpointing(m, modules))
+        for losses in results[name]['losses']:
+            for value in losses.values():
+                dist.all_reduce(value)
+                value /= 2
+    if rank == 0:
+        torch.save(results, folder / 'results.pt')
+
+
+def test_two_processes_equal_one_with_the_whole_batch(model_cfg, data, tmp_path):
+    """Micro-batches, blocks that are computed again, and DDP, all at once."""
+    cases = {name: model_cfg(name) | dict(micro_batch_size=2) for name in ('cvpr', 'silc', 'sigmoid')}
+    modules = ['image_encoder.layers', 'text_encoder.layers']
+    torch.save((cases, data(), modules), tmp_path / 'cases.pt')
+    run_ranks(_run_as_one_of_two, tmp_path)
+    results = torch.load(tmp_path / 'results.pt')
+    for name in cases:
+        _assert_equal(results[name], _train(model_cfg(name), data()))

@@ -1,0 +1,79 @@
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from mmmaskclip.registry import HOOKS, LOOPS, METRICS
+from mmmaskclip.startup.processes import register_all_modules, setup_processes
+
+
+def test_register_all_modules_sets_the_scope_only_if_asked():
+    register_all_modules(init_default_scope=False)
+    for registry, name in ((LOOPS, 'PretrainLoop'), (HOOKS, 'ModelStepHook'), (METRICS, 'RetrievalRecall')):
+        assert registry.get(name) is not None, name
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        register_all_modules()
+        assert DefaultScope.get_current_instance().scope_name == 'mmmaskclip'
+
+
+@pytest.fixture
+def groups(monkeypatch):
+    """The process groups that were asked for, on a machine without GPUs."""
+    asked = []
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda *args, **kwargs: asked.append((args, kwargs)))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    return asked
+
+
+def test_one_process_needs_nothing(groups):
+    cfg = Config({'launcher': 'none'})
+    setup_processes(cfg)
+    assert not groups
+    assert 'model_wrapper_cfg' not in cfg
+
+
+def test_without_gpus_the_group_is_gloo_and_ddp_gets_no_device(groups):
+    cfg = Config({'launcher': 'pytorch', 'env_cfg': {'dist_cfg': {'timeout': 60}}, 'find_unused_parameters': True})
+    setup_processes(cfg)
+    ((backend,), settings) = groups[0]
+    assert backend == 'gloo'
+    assert settings['timeout'].total_seconds() == 60
+    assert cfg.model_wrapper_cfg.device_ids is None
+    assert cfg.model_wrapper_cfg.find_unused_parameters
+
+
+def test_with_gpus_the_runner_makes_the_group_and_the_config_wins(groups, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    cfg = Config({'launcher': 'slurm', 'model_wrapper_cfg': {'broadcast_buffers': True}})
+    setup_processes(cfg)
+    assert not groups
+    assert 'device_ids' not in cfg.model_wrapper_cfg
+    assert cfg.model_wrapper_cfg.broadcast_buffers
+    assert not cfg.model_wrapper_cfg.find_unused_parameters
+
+
+def test_slurm_without_gpus_is_refused(groups):
+    with pytest.raises(RuntimeError, match='launcher slurm needs a GPU'):
+        setup_processes(Config({'launcher': 'slurm'}))
+
+
+NORMS = {'backbone': {'norm_cfg': {'type': 'LN'}}, 'heads': [{'norm_cfg': {'type': 'SyncBN', 'requires_grad': True}}]}
+
+
+def test_without_gpus_sync_bn_becomes_bn_everywhere(groups):
+    cfg = Config({'launcher': 'pytorch', 'model': {**NORMS, 'neck': {'norm_cfg': {'type': 'mmpretrain.SyncBN'}}}})
+    setup_processes(cfg)
+    assert cfg.model.heads[0].norm_cfg == {'type': 'BN', 'requires_grad': True}
+    assert cfg.model.neck.norm_cfg.type == 'mmpretrain.BN'
+    assert cfg.model.backbone.norm_cfg.type == 'LN'
+    assert cfg.model_wrapper_cfg.broadcast_buffers
+
+
+def test_sync_bn_stays_with_gpus_and_nothing_is_broadcast_without_it(groups, monkeypatch):
+    cfg = Config({'launcher': 'pytorch', 'model': {'backbone': NORMS['backbone']}})
+    setup_processes(cfg)
+    assert not cfg.model_wrapper_cfg.broadcast_buffers
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    cfg = Config({'launcher': 'pytorch', 'model': NORMS})
+    setup_processes(cfg)
+    assert cfg.model.heads[0].norm_cfg.type == 'SyncBN'
