@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mmmaskclip.datasets import ImageTextShards, collate_image_text, image_text_shards, shard_streams
+from mmmaskclip.datasets import ImageTextShards, collate_image_text
+from mmmaskclip.datasets.training import image_text_shards, shard_streams
 from mmmaskclip.datasets.training.shard_streams import permuted_shards
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.registry import DATASETS

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mmmaskclip.datasets import ImageLabelShards, MixedSources, collate_image_text, image_text_shards, mixed_sources
+from mmmaskclip.datasets import ImageLabelShards, MixedSources, collate_image_text
+from mmmaskclip.datasets.training import image_text_shards, mixed_sources
 from mmmaskclip.registry import DATASETS
 
 
