@@ -298,7 +298,7 @@ def test_killed_and_resumed_with_other_numbers_of_processes(tmp_path, write_conf
     assert train(tmp_path / 'tiny.py', run, kill_at=3, world_size=2)
     assert train(tmp_path / 'tiny.py', run, kill_at=8)
     log = log_of(run)
-    assert 'RESUMED WITH A DIFFERENCE: world_size was 2 and is 1' in log
+    assert 'Resumed with a difference: world_size was 2 and is 1' in log
     assert 'Going on in epoch 2 after 4 of its samples: iteration 3 is now 7' in log
     assert not train(tmp_path / 'tiny.py', run, world_size=2)
     log = log_of(run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -21,9 +20,6 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from mmmaskclip.checkpoints.weights import DAMAGE
-
-# No space, no quota, too large for the limit of the process.
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 _NUMBERED = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
 # Programs that read checksums skip lines with #.

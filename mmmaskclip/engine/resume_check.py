@@ -82,7 +82,7 @@ def check_resume(meta: dict[str, Any], loop: BaseLoop) -> None:
     if loop.iter != old_iter:
         _rebuild_schedules(loop)
     if told:
-        runner.logger.warning(f'RESUMED WITH A DIFFERENCE: {" ".join(told)}')
+        runner.logger.warning(f'Resumed with a difference: {" ".join(told)}')
 
 
 def _global_batch(sizes: dict[str, Any]) -> int:

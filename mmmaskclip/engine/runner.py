@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import time
@@ -22,7 +21,7 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
-from mmmaskclip.checkpoints.files import DISK_FULL, plain, read_checkpoint, write_checkpoint
+from mmmaskclip.checkpoints.files import plain, read_checkpoint, write_checkpoint
 from mmmaskclip.checkpoints.weights import download, read_state_dict
 from mmmaskclip.engine.distributed.activation_checkpointing import turn_on_activation_checkpointing
 from mmmaskclip.engine.resume_check import check_resume, measure
@@ -35,6 +34,8 @@ from mmmaskclip.engine.run_state import (
     versions,
 )
 from mmmaskclip.registry import RUNNERS
+from mmmaskclip.utils.disk import DISK_FULL
+from mmmaskclip.utils.distributed import raise_everywhere
 
 _META = 'mmmaskclip'
 _RANDOM = 'random_states'
@@ -270,28 +271,6 @@ class ReliableRunner(Runner):
                 error = problem
         raise_everywhere(error)
 
-    def save_now(self, reason: str) -> str:
-        """Save a checkpoint of the iteration just done, from which the run can be resumed; all ranks call it.
-
-        Args:
-            reason: For the log, for example ``'SIGTERM'``.
-
-        Returns:
-            Its path.
-
-        Raises:
-            OSError: On all ranks, if it cannot be written.
-            RuntimeError: If the config has no ``ReliableCheckpointHook``.
-        """
-        from mmmaskclip.engine.hooks.checkpoint_hook import ReliableCheckpointHook
-
-        hooks = [hook for hook in self.hooks if isinstance(hook, ReliableCheckpointHook)]
-        if not hooks:
-            raise RuntimeError(
-                'The run cannot be saved: default_hooks.checkpoint is no ReliableCheckpointHook, as in default_runtime.'
-            )
-        return hooks[0].save_now(self, reason)
-
     def _model_state(self) -> dict[str, Any]:
         """Parameters and buffers of the whole model; all ranks call it."""
         return (self.model.module if is_model_wrapper(self.model) else self.model).state_dict()
@@ -358,7 +337,7 @@ def _write_if_there_is_space(write: Callable[..., None], *args, **kwargs) -> Non
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        text = f'NOT WRITTEN TO THE FILES OF THE LOG: {error}. The run goes on. MAKE SPACE.'
+        text = f'The files of the log could not be written: {error}. The run continues; free some space.'
         print_log(text, logger='current', level=logging.ERROR)
 
 
@@ -383,14 +362,3 @@ def _read(filename: str) -> dict[str, Any]:
         # mmengine would execute it, as the text of a config in Python.
         checkpoint['meta'].pop('config', None)
     return checkpoint
-
-
-def raise_everywhere(error: Exception | None) -> None:
-    """Raise the error of the first rank on all ranks; others give None."""
-    told = [None if error is None else (isinstance(error, OSError), getattr(error, 'errno', None), str(error))]
-    broadcast_object_list(told)
-    if error is not None:
-        raise error
-    if told[0] is not None:
-        is_os_error, number, text = told[0]
-        raise OSError(number or errno.EIO, text) if is_os_error else RuntimeError(f'On rank 0: {text}')

@@ -1,7 +1,10 @@
 """Collectives that mmengine.dist does not have."""
 
+import errno
+
 import torch
 import torch.distributed as dist
+from mmengine.dist import broadcast_object_list
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather as all_gather_with_grad
 
@@ -55,3 +58,24 @@ def any_rank(flag: bool) -> bool:
     value = torch.tensor(int(flag))
     dist.all_reduce(value, op=dist.ReduceOp.MAX, group=_host_groups[world])
     return bool(value)
+
+
+def raise_everywhere(error: Exception | None) -> None:
+    """Raise rank 0's error on all ranks, so that none waits for a rank that has left.
+
+    Collective.
+
+    Args:
+        error: What went wrong on rank 0, None if nothing did. The other ranks give None.
+
+    Raises:
+        OSError: On the other ranks, with the same number, if rank 0's error is one.
+        RuntimeError: On the other ranks, if rank 0's error is of another kind.
+    """
+    sent = [None if error is None else (isinstance(error, OSError), getattr(error, 'errno', None), str(error))]
+    broadcast_object_list(sent)
+    if error is not None:
+        raise error
+    if sent[0] is not None:
+        is_os_error, number, text = sent[0]
+        raise OSError(number or errno.EIO, text) if is_os_error else RuntimeError(f'On rank 0: {text}')

@@ -12,7 +12,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mmmaskclip.checkpoints.files import DISK_FULL
+from mmmaskclip.utils.disk import DISK_FULL
 
 
 def append_json_lines(path: Path, records: Iterable[dict[str, Any]]) -> bool:
@@ -46,7 +46,7 @@ def append_json_lines(path: Path, records: Iterable[dict[str, Any]]) -> bool:
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        text = f'NOT WRITTEN TO {path}: {error}. The run goes on. MAKE SPACE.'
+        text = f'{path} could not be written: {error}. The run continues; free some space.'
         print_log(text, logger='current', level=logging.ERROR)
         return False
     return True

@@ -136,7 +136,7 @@ class Watchdog:
             doing = f'waits {sign["waited"]:.0f} s for {sign["phase"]}'
             alive = sign != before.get(rank)
             found[rank] = (
-                f'alive, {doing} ({who})' if alive else f'DEAD or stopped ({who}); in its last sign it {doing}'
+                f'alive, {doing} ({who})' if alive else f'dead or stopped ({who}); in its last sign it {doing}'
             )
 
     def _signs(self) -> dict[int, dict[str, Any]]:
@@ -154,7 +154,7 @@ class Watchdog:
         phase, limit = self.phase, self._limit
         self._dump_stacks(f'rank {self._rank} waited {waited:.1f} s for {phase}')
         message = (
-            f'HANG: rank {self._rank} of {self._world_size} waited {waited:.1f} s for {phase}; the limit is {limit:g} '
+            f'Hang: rank {self._rank} of {self._world_size} waited {waited:.1f} s for {phase}; the limit is {limit:g} '
             f's (WatchdogHook). {self.others()}\nThe stacks of its threads and of its data loader workers are in '
             f'{self.file}. The process ends with code {HUNG}; --resume auto goes on from the newest checkpoint.'
         )

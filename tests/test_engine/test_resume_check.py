@@ -54,7 +54,7 @@ def test_another_batch_size_goes_on_after_the_samples_seen_with_the_schedule_of_
     assert late_rates == pytest.approx(rates[5:], abs=1e-12)
     assert late.iter == 8
     assert late.optim_wrapper.steps_taken == 8
-    (message,) = [text for text in told if 'RESUMED WITH A DIFFERENCE' in text]
+    (message,) = [text for text in told if 'Resumed with a difference' in text]
     assert 'batch_size was 2 and is 4' in message
     assert 'epoch 2 after 4 of its samples: iteration 10 is now 5' in message
 
@@ -84,7 +84,7 @@ def test_other_data_goes_on_after_as_many_samples_and_says_so(tiny_runner, tmp_p
     told = warnings_of(late, monkeypatch)
     late.train()
     assert len(late.model.seen) == size // 2 * 2 - 4
-    (message,) = [text for text in told if 'RESUMED WITH A DIFFERENCE' in text]
+    (message,) = [text for text in told if 'Resumed with a difference' in text]
     assert f'dataset_size was 16 and is {size}' in message
     assert f'after 4 of its samples: iteration 10 is now {iteration}' in message
     assert 'some samples come twice' in message

@@ -1,4 +1,3 @@
-import errno
 import gc
 import os
 import random
@@ -18,7 +17,6 @@ from options import MAP_STYLE, VALIDATION
 
 from mmmaskclip.checkpoints.files import read_checkpoint
 from mmmaskclip.engine.run_state import config_fingerprints, differing_keys, versions
-from mmmaskclip.engine.runner import raise_everywhere
 from mmmaskclip.registry import MODELS
 
 # Like the configs of downstream tasks, whose loops are mmengine's.
@@ -223,19 +221,6 @@ def test_checkpoint_of_mmengines_own_runner_is_resumed_with_a_word(noisy_runner,
 class _Harmful:
     def __reduce__(self):
         return os.mkdir, ('harm',)
-
-
-@pytest.mark.parametrize(
-    ('told', 'error'), [((True, errno.ENOSPC, 'full'), OSError), ((False, None, 'broken'), RuntimeError)]
-)
-def test_error_of_the_first_rank_is_raised_on_the_others(monkeypatch, told, error):
-    def broadcast(values):
-        values[0] = told
-
-    monkeypatch.setattr('mmmaskclip.engine.runner.broadcast_object_list', broadcast)
-    with pytest.raises(error, match=told[2]) as caught:
-        raise_everywhere(None)
-    assert getattr(caught.value, 'errno', None) == told[1]
 
 
 @pytest.fixture

@@ -15,16 +15,16 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmmaskclip.checkpoints.files import (
-    DISK_FULL,
     BackgroundWriter,
     remove_checkpoint,
     remove_remains,
     write_checkpoint,
     write_last_checkpoint,
 )
-from mmmaskclip.engine.runner import ReliableRunner, raise_everywhere
+from mmmaskclip.engine.runner import ReliableRunner
 from mmmaskclip.registry import HOOKS
-from mmmaskclip.utils.distributed import any_rank
+from mmmaskclip.utils.disk import DISK_FULL
+from mmmaskclip.utils.distributed import any_rank, raise_everywhere
 
 # Iterations between two looks at the clock where several processes must agree on it.
 _CLOCK_INTERVAL = 20
@@ -165,7 +165,7 @@ class ReliableCheckpointHook(CheckpointHook):
         super().after_train(runner)
 
     def save_now(self, runner: ReliableRunner, reason: str) -> str:
-        """Save the iteration just done, and be sure that it is on the disk; see :meth:`ReliableRunner.save_now`."""
+        """Save the iteration just done and wait until it is on the disk; see :func:`save_now`."""
         self._settle()
         done = runner.iterations_done
         name = f'iter_{done}.pth'
@@ -355,8 +355,33 @@ class ReliableCheckpointHook(CheckpointHook):
         return None
 
 
+def save_now(runner: Runner, reason: str) -> str:
+    """Save a checkpoint of the iteration just done, from which the run can be resumed; all ranks call it.
+
+    Args:
+        runner: The run.
+        reason: For the log, for example ``'SIGTERM'``.
+
+    Returns:
+        Path of the checkpoint.
+
+    Raises:
+        OSError: On all ranks, if it cannot be written.
+        RuntimeError: If the config has no ``ReliableCheckpointHook``.
+    """
+    hooks = [hook for hook in runner.hooks if isinstance(hook, ReliableCheckpointHook)]
+    if not hooks:
+        raise RuntimeError(
+            'The run cannot be saved: default_hooks.checkpoint is no ReliableCheckpointHook, as in default_runtime.'
+        )
+    return hooks[0].save_now(_reliable(runner), reason)
+
+
 def _no_checkpoint(error: Exception, again: str) -> str:
-    return f'NO CHECKPOINT SAVED: {error}. The earlier one is intact, and training goes on; {again}. MAKE SPACE.'
+    return (
+        f'The checkpoint could not be saved: {error}. The earlier one is intact, training continues, and {again}. '
+        'Free some space.'
+    )
 
 
 def _reliable(runner: Runner) -> ReliableRunner:

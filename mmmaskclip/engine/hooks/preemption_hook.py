@@ -14,6 +14,7 @@ from types import FrameType
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 
+from mmmaskclip.engine.hooks.checkpoint_hook import save_now
 from mmmaskclip.registry import HOOKS
 from mmmaskclip.utils.distributed import any_rank
 from mmmaskclip.utils.exit_codes import SAVED
@@ -67,7 +68,7 @@ class PreemptionHook(Hook):
         if not runner.at_step_boundary or not any_rank(self._received is not None):
             return
         name = 'a signal to another rank' if self._received is None else signal.Signals(self._received).name
-        path = runner.save_now(name)
+        path = save_now(runner, name)
         runner.logger.warning(f'{name}: saved {path}; the run ends with code {SAVED}. Go on with --resume auto.')
         runner.visualizer.close()
         raise SystemExit(SAVED)

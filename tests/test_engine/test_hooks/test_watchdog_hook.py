@@ -77,7 +77,7 @@ def ended(tmp_path_factory):
 def test_a_stuck_reader_ends_the_run_with_the_stacks(ended, run, where, iteration):
     folder, (code,), (error,) = ended[run]
     assert code == 76, error
-    assert 'HANG: rank 0 of 1 waited' in error
+    assert 'Hang: rank 0 of 1 waited' in error
     assert f's for the batch of iteration {iteration or ""}' in error
     assert f'(its data loader); the limit is {LIMIT} s' in error
     stacks = (folder / 'hang_rank0.txt').read_text()
@@ -99,14 +99,14 @@ def test_a_killed_rank_ends_the_other_which_names_it(ended):
     assert codes[1] == -signal.SIGKILL
     assert codes[0] not in (0, 75)
     assert 'ERROR: rank 0 of 2 failed during the training step of iteration 5' in errors[0], errors[0]
-    assert 'Rank 1: DEAD or stopped' in errors[0]
+    assert 'Rank 1: dead or stopped' in errors[0]
 
 
 def test_a_stopped_rank_is_named_by_the_one_that_waits_for_it(ended):
     _, codes, errors = ended['stopped_rank']
     assert codes[1] == 76
     assert codes[0] not in (0, 75)
-    assert 'HANG: rank 1 of 2 waited' in errors[1]
+    assert 'Hang: rank 1 of 2 waited' in errors[1]
     assert 'Rank 0: alive, waits' in errors[1]
 
 
