@@ -1,7 +1,7 @@
 # make quickstart   create the environment, generate data, pretrain, evaluate, draw: about four minutes on two cores
 # make test         create the environment with the test tools and run every test
 # make env          create the environment only
-# make lint         check style and types
+# make lint         check style, types and the direction of imports
 # PYTHON=python3.11 chooses the interpreter of a new environment (3.10 to 3.12).
 
 ENV ?= .venv
@@ -23,6 +23,7 @@ lint: $(ENV)/.installed-tests
 	$(ENV)/bin/ruff check .
 	$(ENV)/bin/ruff format --check .
 	$(ENV)/bin/mypy
+	$(ENV)/bin/lint-imports
 
 # Writes the versions anew: only for whoever updates them.
 lock:

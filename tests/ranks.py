@@ -14,7 +14,8 @@ from typing import Any
 import mmengine.runner.runner
 import torch
 
-from mmmaskclip.startup.processes import leave_processes, register_all_modules
+from mmmaskclip.engine.registration import register_all_modules
+from mmmaskclip.startup.processes import leave_processes
 
 LIMIT = 200
 # A server that has imported what takes seconds and has no thread, from which processes are forked.

@@ -19,11 +19,11 @@ from PIL import Image
 
 from mmmaskclip.datasets import ImageTextShards
 from mmmaskclip.engine import ReliableRunner
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.models.backbones import CLIPVisionTransformer
 from mmmaskclip.models.backbones.vision_transformer import ARCHITECTURES
 from mmmaskclip.models.necks import MaskedTokenDecoder
 from mmmaskclip.registry import MODELS
-from mmmaskclip.startup.processes import register_all_modules
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / 'configs'

@@ -23,8 +23,8 @@ from mmmaskclip.checkpoints import files as checkpoint_files
 from mmmaskclip.checkpoints.files import read_checkpoint
 from mmmaskclip.cli.train import main
 from mmmaskclip.engine.hooks.preemption_hook import kill_workers
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.registry import HOOKS
-from mmmaskclip.startup.processes import register_all_modules
 
 # Before the forks, which then need not.
 register_all_modules(init_default_scope=False)

@@ -19,8 +19,8 @@ from PIL import Image
 
 from mmmaskclip.datasets.evaluation.segmentation_sets import COCOObjectDataset
 from mmmaskclip.datasets.prompts import load_prompts
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.registry import DATASETS
-from mmmaskclip.startup.processes import register_all_modules
 
 CONFIGS = Path(__file__).parents[1] / 'configs/zero_shot_seg'
 # Folder of the images, folder of the masks, the endings, and the file that lists the split; the number of classes; and

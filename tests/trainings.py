@@ -15,7 +15,7 @@ import torch
 from ranks import environments
 
 from mmmaskclip.cli.train import main
-from mmmaskclip.startup.processes import register_all_modules
+from mmmaskclip.engine.registration import register_all_modules
 
 TINY = Path(__file__).parent / 'tiny'
 LIMIT = 100

@@ -61,6 +61,7 @@ TESTS = (
     Dependency('open_clip_torch', '>=2.24', 'the reference for parity; older ones have not been tried'),
     Dependency('ruff', '>=0.6', 'the lint rules in pyproject.toml'),
     Dependency('mypy', '>=1.8', 'type checks'),
+    Dependency('import-linter', '>=2.7', 'acyclic_siblings, the contract against circles'),
     Dependency('pre-commit', '>=3', 'hooks'),
 )
 

@@ -6,8 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmmaskclip.analysis.cost import PartFlops, parameter_counts, step_flops
 from mmmaskclip.analysis.random_batch import random_batch
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.registry import MODELS
-from mmmaskclip.startup.processes import register_all_modules
 
 
 @pytest.fixture(scope='module', autouse=True)

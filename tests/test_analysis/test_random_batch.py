@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 
 from mmmaskclip.analysis.random_batch import random_batch
-from mmmaskclip.startup.processes import register_all_modules
+from mmmaskclip.engine.registration import register_all_modules
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 

@@ -16,9 +16,10 @@ from ranks import run_ranks
 from mmmaskclip.cli import test as cli_test
 from mmmaskclip.cli import train as cli_train
 from mmmaskclip.engine import ReliableRunner
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.models.backbones.vision_transformer import ARCHITECTURES
 from mmmaskclip.registry import METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
-from mmmaskclip.startup.processes import register_all_modules, setup_processes
+from mmmaskclip.startup.processes import setup_processes
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'

@@ -10,10 +10,10 @@ from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
 from mmmaskclip.datasets.training.collate import collate_image_text
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.evaluation import LinearClassificationProbe
 from mmmaskclip.evaluation.frozen_features import pooled_features
 from mmmaskclip.registry import METRICS, MODELS
-from mmmaskclip.startup.processes import register_all_modules
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
-from mmmaskclip.startup.processes import register_all_modules, setup_processes
+from mmmaskclip.engine.registration import register_all_modules
+from mmmaskclip.startup.processes import setup_processes
 
 
 class Samples(Dataset):

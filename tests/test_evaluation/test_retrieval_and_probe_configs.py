@@ -11,8 +11,8 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmmaskclip.datasets.scenes.writer import SceneSplit, write_shards
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.registry import DATASETS
-from mmmaskclip.startup.processes import register_all_modules
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 

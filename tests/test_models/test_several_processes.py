@@ -21,9 +21,9 @@ from torch.utils.data import Dataset
 from mmmaskclip.datasets import ImageTextShards
 from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.models.objectives import Objective
 from mmmaskclip.registry import MODELS
-from mmmaskclip.startup.processes import register_all_modules
 
 STEPS = 5
 BATCH = 8

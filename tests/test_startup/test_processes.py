@@ -1,19 +1,8 @@
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 
-from mmmaskclip.registry import HOOKS, LOOPS, METRICS
-from mmmaskclip.startup.processes import register_all_modules, setup_processes
-
-
-def test_register_all_modules_sets_the_scope_only_if_asked():
-    register_all_modules(init_default_scope=False)
-    for registry, name in ((LOOPS, 'PretrainLoop'), (HOOKS, 'ModelStepHook'), (METRICS, 'RetrievalRecall')):
-        assert registry.get(name) is not None, name
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        register_all_modules()
-        assert DefaultScope.get_current_instance().scope_name == 'mmmaskclip'
+from mmmaskclip.startup.processes import setup_processes
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmmaskclip.startup.processes import register_all_modules
+from mmmaskclip.engine.registration import register_all_modules
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools/analysis_tools/compare_methods.py'

@@ -16,8 +16,8 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import Tensor, nn
 
 from mmmaskclip.analysis.random_batch import random_batch
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.registry import MODELS
-from mmmaskclip.startup.processes import register_all_modules
 
 
 class Contender:

@@ -35,7 +35,7 @@ from mmmaskclip.checkpoints.weights import read_state_dict
 from mmmaskclip.cli.config import load_config
 from mmmaskclip.config_check.check import check_paths
 from mmmaskclip.datasets import ImageTextShards
-from mmmaskclip.startup.processes import register_all_modules
+from mmmaskclip.engine.registration import register_all_modules
 
 # What our own checks raise, with a message; a KeyError or TypeError from inside of a library is none of them.
 CLEAR = (ValueError, RuntimeError, FileNotFoundError)

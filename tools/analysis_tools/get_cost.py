@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from mmengine.config import Config
 
 from mmmaskclip.analysis.cost import PARTS, parameter_counts, step_flops
-from mmmaskclip.startup.processes import register_all_modules
+from mmmaskclip.engine.registration import register_all_modules
 
 # The mean of the 30,455 captions of Flickr8k's training images is 14.1 tokens, start and end included.
 _CAPTION_LENGTHS = (77, 14)

@@ -17,8 +17,8 @@ from PIL import Image
 from mmmaskclip.datasets import LabelledImages
 from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
 from mmmaskclip.datasets.prompts import load_prompts
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.registry import DATASETS
-from mmmaskclip.startup.processes import register_all_modules
 
 CONFIGS = Path(__file__).parents[3] / 'configs/zero_shot'
 SETS = sorted(path.stem for path in CONFIGS.glob('*.py') if not path.stem.startswith('suite_'))

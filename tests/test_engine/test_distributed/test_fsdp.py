@@ -15,8 +15,9 @@ from mmmaskclip.checkpoints.files import read_checkpoint
 from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.cli.test import main as run_test
 from mmmaskclip.engine import FullyShardedModel, ReliableRunner
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.registry import MODELS
-from mmmaskclip.startup.processes import register_all_modules, setup_processes
+from mmmaskclip.startup.processes import setup_processes
 
 ITERATIONS = 8
 COLOURS = ['red', 'green', 'blue', 'grey', 'black', 'white', 'brown', 'pink']

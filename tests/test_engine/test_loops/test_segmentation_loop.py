@@ -11,9 +11,9 @@ from mmengine.runner import Runner
 from PIL import Image
 from ranks import run_ranks
 
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.models.open_vocabulary.segmentor import ZeroShotSegmentor
 from mmmaskclip.registry import HOOKS
-from mmmaskclip.startup.processes import register_all_modules
 
 CLASSES = ('cat', 'dog', 'grass')
 MODEL = dict(

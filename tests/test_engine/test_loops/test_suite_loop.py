@@ -22,9 +22,9 @@ from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
 from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.engine.loops.suite_loop import SuiteLoop
 from mmmaskclip.engine.loops.suite_table import Published, format_suite
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.evaluation import ZeroShotClassification
 from mmmaskclip.registry import MODELS
-from mmmaskclip.startup.processes import register_all_modules
 
 CONFIGS = Path(__file__).parents[3] / 'configs/zero_shot'
 CLASSES = ['ant', 'bee', 'cow']

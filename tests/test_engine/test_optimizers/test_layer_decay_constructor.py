@@ -9,8 +9,8 @@ from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import nn
 
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.models.backbones import CLIPVisionTransformer
-from mmmaskclip.startup.processes import register_all_modules
 
 LR, DECAY, RATE = 1e-3, 0.05, 0.6
 TOWER = dict(type='mmmaskclip.CLIPVisionTransformer', arch='ViT-B/16', img_size=224, out_type='featmap')
