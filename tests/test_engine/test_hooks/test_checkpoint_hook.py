@@ -12,7 +12,7 @@ from options import VALIDATION
 
 from mmmaskclip.checkpoints.files import newest_verified, read_checkpoint, verify_checkpoint
 from mmmaskclip.engine.hooks import checkpoint_hook
-from mmmaskclip.engine.hooks.checkpoint_hook import ReliableCheckpointHook
+from mmmaskclip.engine.hooks.checkpoint_hook import ReliableCheckpointHook, save_now
 
 KEY = 'default_hooks.checkpoint.'
 write = checkpoint_hook.write_checkpoint
@@ -318,7 +318,7 @@ def test_save_now_gives_a_checkpoint_to_resume(build, tmp_path):
     def saving(name, **kwargs):
         call_hook(name, **kwargs)
         if name == 'before_train_iter' and runner.iter == 7:
-            paths.append(runner.save_now('SIGTERM'))
+            paths.append(save_now(runner, 'SIGTERM'))
             assert paths[0] == str(tmp_path / 'run/iter_7.pth')
 
     runner.call_hook = saving
@@ -339,7 +339,7 @@ def test_checkpoint_saved_inside_an_epoch_is_removed_after_the_next(build, tmp_p
         type(runner).call_hook(runner, name, **kwargs)
         if name == 'after_train_iter' and runner.iter == 5:
             runner.call_hook = lambda *_, **__: None
-            runner.save_now('SIGTERM')
+            save_now(runner, 'SIGTERM')
             raise SystemExit
 
     runner.call_hook = stop
