@@ -11,8 +11,8 @@ _base_ = '../_base_/default_runtime.py'
 
 data_root = '{{$MMMASKCLIP_SCENES:data/scenes}}/shards'
 
-single = dict(type='IndexedShards', label_key='cls', transforms=[dict(type='torchvision/Resize', size=64)])
-several = dict(type='IndexedShards', mask_key='mask.png', transforms=[dict(type='torchvision/Resize', size=64)])
+single = dict(type='EvaluationShards', label_key='cls', transforms=[dict(type='torchvision/Resize', size=64)])
+several = dict(type='EvaluationShards', mask_key='mask.png', transforms=[dict(type='torchvision/Resize', size=64)])
 loader = dict(
     batch_size=72,
     num_workers=0,

@@ -15,7 +15,7 @@ test_dataloader = dict(
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='mmmaskclip.collate_image_text'),
         dataset=dict(
-            type='IndexedShards',
+            type='EvaluationShards',
             urls='{{$MMMASKCLIP_DATA:../shared/data}}/flickr8k/dev-*.tar',
             caption_key='json:captions',
             transforms=[dict(type='torchvision/Resize', size=224), dict(type='torchvision/CenterCrop', size=224)],

@@ -34,7 +34,7 @@ train_dataloader = dict(
             cc12m=dict(dataset=dict(urls='data/cc12m/{00000..01242}.tar', **pairs), per_batch=143),
             imagenet21k=dict(
                 dataset=dict(
-                    type='ImageLabelShards',
+                    type='ClassCaptionShards',
                     urls='data/imagenet21k_minus_1k/{00000..01299}.tar',
                     label_key='cls',
                     classes='data/imagenet21k_minus_1k/classes.txt',

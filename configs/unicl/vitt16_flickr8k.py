@@ -28,7 +28,7 @@ train_dataloader = dict(
             ),
             cifar10=dict(
                 dataset=dict(
-                    type='ImageLabelShards',
+                    type='ClassCaptionShards',
                     urls='data/cifar10_shards/*.tar',
                     classes='data/cifar10_shards/classes.txt',
                     templates='imagenet_7',

@@ -41,6 +41,6 @@ def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str,
     tokens[:, 0], tokens[:, -1] = _START, _END
     batch = {name: torch.randint(0, 256, (batch_size, *view.shape), dtype=torch.uint8) for name, view in sample.items()}
     batch.update(tokens=tokens, seed=torch.randint(0, 2**62, (batch_size,)))
-    if any(source.get('type') == 'ImageLabelShards' for source in sources):
+    if any(source.get('type') == 'ClassCaptionShards' for source in sources):
         batch['label'] = torch.where(torch.arange(batch_size) % 2 == 0, 0, -1)
     return batch

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from mmmaskclip.datasets.training.sampling import BadSample
+from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.transforms.decode import decode_image
 
 ImageLike = str | PathLike | Image.Image

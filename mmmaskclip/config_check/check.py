@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from mmmaskclip.config_check.sections import check_loader, check_sections, found, lacks_type
 from mmmaskclip.config_check.types import Arguments, arguments_of, wrong_type
-from mmmaskclip.datasets.training.shard_index import is_local
+from mmmaskclip.datasets.training.shard_counts import is_local
 
 # Keys that mmengine takes away before it builds the part, by its registry.
 _TAKEN = {

@@ -1,20 +1,24 @@
-"""Image-text datasets and what turns their samples into batches."""
+"""Image-text datasets and what turns their samples into batches.
 
-from mmmaskclip.datasets.evaluation.indexed_shards import IndexedShards
-from mmmaskclip.datasets.evaluation.labelled_images import LabelledImages
-from mmmaskclip.datasets.evaluation.segmentation_images import SegmentationImages
-from mmmaskclip.datasets.training.collate import collate_image_text
-from mmmaskclip.datasets.training.image_label_shards import ImageLabelShards
-from mmmaskclip.datasets.training.image_text_pairs import ImageTextPairs
-from mmmaskclip.datasets.training.image_text_shards import ImageTextShards
-from mmmaskclip.datasets.training.mixed_sources import MixedSources
-from mmmaskclip.datasets.transforms.crops import RepeatCrops
+Rooms, from the lowest up: ``transforms`` (one sample), ``prompts`` (class names), ``training``, ``evaluation``;
+``scenes`` generates data.
+"""
+
+from mmmaskclip.datasets.evaluation import EvaluationShards, LabelledImages, SegmentationImages
+from mmmaskclip.datasets.training import (
+    ClassCaptionShards,
+    ImageTextPairs,
+    ImageTextShards,
+    MixedSources,
+    collate_image_text,
+)
+from mmmaskclip.datasets.transforms import RepeatCrops
 
 __all__ = [
-    'ImageLabelShards',
+    'ClassCaptionShards',
+    'EvaluationShards',
     'ImageTextPairs',
     'ImageTextShards',
-    'IndexedShards',
     'LabelledImages',
     'MixedSources',
     'RepeatCrops',

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmmaskclip.datasets import prompts
 from mmmaskclip.datasets.prompts import as_classes, load_prompts
+from mmmaskclip.datasets.prompts import prompt_files as prompts
 
 FILES = sorted(file.stem for file in Path(prompts.__file__).parent.glob('*.json'))
 REFERENCE = Path(os.environ.get('MMMASKCLIP_DATA', Path(__file__).parents[2].parent / 'shared/data'))

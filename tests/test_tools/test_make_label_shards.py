@@ -3,7 +3,7 @@ from collections import Counter
 
 from PIL import Image
 
-from mmmaskclip.datasets import ImageLabelShards
+from mmmaskclip.datasets import ClassCaptionShards
 
 TOOL = 'tools/dataset_converters/make_label_shards.py'
 
@@ -19,7 +19,7 @@ def test_an_image_folder_becomes_labelled_pairs(run_tool, tmp_path):
     )
     assert '7 images of 2 classes' in done.stdout
     assert len(list(out.glob('*.tar'))) == 2
-    dataset = ImageLabelShards(
+    dataset = ClassCaptionShards(
         f'{out}/*.tar', views=dict(image=[]), classes=str(out / 'classes.txt'), templates=['a photo of a {}']
     )
     dataset.begin_epoch(0, 0, batch_size=1)

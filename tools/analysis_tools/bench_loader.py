@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from mmmaskclip.datasets import ImageTextShards, collate_image_text, image_text_shards
+from mmmaskclip.datasets import ImageTextShards, collate_image_text
+from mmmaskclip.datasets.training import image_text_shards
 
 
 def parse_args() -> argparse.Namespace:

@@ -22,7 +22,7 @@ val_dataloader = dict(
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='mmmaskclip.collate_image_text'),
         dataset=dict(
-            type='IndexedShards',
+            type='EvaluationShards',
             urls=data_root + '/dev-*.tar',
             caption_key='json:captions',
             transforms=[dict(type='torchvision/Resize', size=112), dict(type='torchvision/CenterCrop', size=112)],

@@ -25,7 +25,7 @@ val_dataloader = dict(
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='mmmaskclip.collate_image_text'),
         dataset=dict(
-            type='IndexedShards',
+            type='EvaluationShards',
             urls=data_root + '/val-*.tar',
             caption_key='json:captions',
             mask_key='mask.png',
@@ -38,7 +38,7 @@ val_dataloader = dict(
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='mmmaskclip.collate_image_text'),
         dataset=dict(
-            type='IndexedShards',
+            type='EvaluationShards',
             urls=data_root + '/single-*.tar',
             label_key='cls',
             transforms=[dict(type='torchvision/Resize', size=64)],

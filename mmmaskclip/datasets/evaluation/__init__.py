@@ -1,1 +1,7 @@
-"""Images with labels, captions or masks, for evaluation."""
+"""Images with captions, labels or masks for evaluation: every sample counts, a damaged one is an error."""
+
+from mmmaskclip.datasets.evaluation.evaluation_shards import EvaluationShards
+from mmmaskclip.datasets.evaluation.labelled_images import LabelledImages
+from mmmaskclip.datasets.evaluation.segmentation_images import SegmentationImages
+
+__all__ = ['EvaluationShards', 'LabelledImages', 'SegmentationImages']

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmmaskclip.datasets.evaluation.indexed_shards import IndexedShards
+from mmmaskclip.datasets.evaluation.evaluation_shards import EvaluationShards
 from mmmaskclip.datasets.prompts import as_classes, load_prompts
-from mmmaskclip.datasets.training.sampling import BadSample
+from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
 from mmmaskclip.datasets.transforms.views import ImageViews
 from mmmaskclip.registry import DATASETS
@@ -229,7 +229,7 @@ class _Shards(_Source):
 
     def __init__(self, urls: str, transforms: list[Any], label_key: str) -> None:
         self.where = urls
-        self._shards = IndexedShards(urls, transforms, label_key=label_key)
+        self._shards = EvaluationShards(urls, transforms, label_key=label_key)
         names = Path(urls).parent.parent / 'classnames.txt'
         lines = names.read_text(encoding='utf-8').splitlines() if names.is_file() else []
         self.classes = [line.strip() for line in lines if line.strip()]

@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import DATASETS as ROOT
 from torch.utils.data import Dataset
 
-from mmmaskclip.datasets.training.sampling import BadSample
+from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
 from mmmaskclip.datasets.transforms.views import ImageViews
 from mmmaskclip.registry import DATASETS

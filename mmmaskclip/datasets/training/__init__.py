@@ -1,1 +1,9 @@
-"""Image-text pairs for training: readers, samplers, batches."""
+"""Image-text pairs for training: what reads them, orders them, and makes batches of them."""
+
+from mmmaskclip.datasets.training.class_caption_shards import ClassCaptionShards
+from mmmaskclip.datasets.training.collate import collate_image_text
+from mmmaskclip.datasets.training.image_text_pairs import ImageTextPairs
+from mmmaskclip.datasets.training.image_text_shards import ImageTextShards
+from mmmaskclip.datasets.training.mixed_sources import MixedSources
+
+__all__ = ['ClassCaptionShards', 'ImageTextPairs', 'ImageTextShards', 'MixedSources', 'collate_image_text']

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmmaskclip.datasets.training.sampling import BadSample
+from mmmaskclip.datasets.sampling import BadSample
 
 FORMATS = ('csv', 'tsv', 'jsonl', 'coco', 'karpathy')
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from mmmaskclip.datasets.training.sampling import BadSample, stable_hash
+from mmmaskclip.datasets.sampling import BadSample, stable_hash
 
 
 class CaptionSource(Protocol):

@@ -10,12 +10,12 @@ from mmengine.dist import get_dist_info
 from mmengine.logging import print_log
 from torch.utils.data import IterableDataset, get_worker_info
 
+from mmmaskclip.datasets.sampling import BadSample, EpochState, stable_hash
 from mmmaskclip.datasets.training.captions import CaptionReader, CaptionSource, choose_caption
 from mmmaskclip.datasets.training.preflight import check_shards
-from mmmaskclip.datasets.training.sampling import BadSample, EpochState, stable_hash
-from mmmaskclip.datasets.training.shard_index import count_samples, expand_urls, is_indexable, shard_name
+from mmmaskclip.datasets.training.shard_counts import count_samples, expand_urls, is_indexable, shard_name
 from mmmaskclip.datasets.training.shard_streams import (
-    IndexedSource,
+    CountedRange,
     RawSample,
     SequentialSource,
     ShuffledReader,
@@ -143,7 +143,7 @@ class ImageTextShards(IterableDataset):
 
     def preflight(self) -> None:
         """Check the first sample of every shard, see :func:`~mmmaskclip.datasets.training.preflight.check_shards`."""
-        check_shards(self)
+        check_shards(self.shards, self.image_keys, self.captions)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         state = self._state.get()
@@ -240,11 +240,11 @@ class _Stream:
         num_streams = state['world_size'] * num_workers
         order = permuted_shards(len(dataset.shards), self._seed, self._epoch)
         counts = dataset.shard_counts()
-        self._source: IndexedSource | SequentialSource
+        self._source: CountedRange | SequentialSource
         if counts is not None:
             first = (rank * batches + sum(quota[:role])) * batch_size
             extensions = {*dataset.image_keys, *(key.partition(':')[0] for key in dataset.captions.keys)}
-            self._source = IndexedSource(dataset.shards, counts, order, first, first + self._total, extensions)
+            self._source = CountedRange(dataset.shards, counts, order, first, first + self._total, extensions)
         else:
             self._source = SequentialSource(dataset.shards, order, self._stream, num_streams)
         self._bad: set[tuple[int, int]] = set()

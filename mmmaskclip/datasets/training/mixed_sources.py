@@ -5,8 +5,8 @@ from typing import Any, ClassVar, cast
 
 from torch.utils.data import IterableDataset, get_worker_info
 
+from mmmaskclip.datasets.sampling import EpochState, stable_hash
 from mmmaskclip.datasets.training.image_text_shards import ImageTextShards
-from mmmaskclip.datasets.training.sampling import EpochState, stable_hash
 from mmmaskclip.registry import DATASETS
 
 
@@ -28,7 +28,7 @@ class MixedSources(IterableDataset):
 
     Args:
         sources: By name, ``dict(dataset=dict(type=..., ...), per_batch=n)``: the config of an ``ImageTextShards`` or
-            ``ImageLabelShards``, and how many of its samples each rank's batch has. All make the same views.
+            ``ClassCaptionShards``, and how many of its samples each rank's batch has. All make the same views.
 
     Raises:
         ValueError: If there is no source, one of them is malformed or of another type, their views differ, or a
@@ -51,8 +51,8 @@ class MixedSources(IterableDataset):
             dataset = DATASETS.build(source['dataset']) if isinstance(source['dataset'], dict) else source['dataset']
             if not isinstance(dataset, ImageTextShards):
                 raise ValueError(
-                    f'source {name!r} is a {type(dataset).__name__}; only ImageTextShards and ImageLabelShards can be '
-                    'read from any batch of any epoch on'
+                    f'source {name!r} is a {type(dataset).__name__}; only ImageTextShards and ClassCaptionShards can '
+                    'be read from any batch of any epoch on'
                 )
             self.datasets[name], self.per_batch[name] = dataset, source['per_batch']
             self._first_label[name] = next_label

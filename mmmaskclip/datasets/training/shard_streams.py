@@ -18,8 +18,8 @@ from mmengine.logging import print_log
 from webdataset.gopen import Pipe, gopen, set_options
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from mmmaskclip.datasets.training.sampling import BadSample, describe, stable_hash
-from mmmaskclip.datasets.training.shard_index import is_indexable, is_local, shard_name
+from mmmaskclip.datasets.sampling import BadSample, describe, stable_hash
+from mmmaskclip.datasets.training.shard_counts import is_indexable, is_local, shard_name
 from mmmaskclip.datasets.training.tar_files import read_span, walk_samples
 
 # Waits between the attempts to read a shard that is not a local file: 1 s, 2 s, 4 s ... Half a minute in all is longer
@@ -67,7 +67,7 @@ def permuted_shards(num_shards: int, seed: int, epoch: int) -> list[int]:
     return sorted(range(num_shards), key=lambda shard: stable_hash(seed, epoch, 'shard', shard))
 
 
-class IndexedSource:
+class CountedRange:
     """A contiguous range of the samples of all shards, whose counts are known, laid end to end in the epoch's order.
 
     Args:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from webdataset.tariterators import base_plus_ext
 
-from mmmaskclip.datasets.training.sampling import BadSample
+from mmmaskclip.datasets.sampling import BadSample
 
 _BLOCK = 512
 _END = bytes(_BLOCK)

@@ -1,0 +1,8 @@
+"""What happens to one sample: images are decoded and cropped, captions become word ids."""
+
+from mmmaskclip.datasets.transforms.crops import RepeatCrops
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.transforms.tokenize import pad_tokens, tokenize
+from mmmaskclip.datasets.transforms.views import ImageViews
+
+__all__ = ['DEFAULT_MAX_PIXELS', 'ImageViews', 'RepeatCrops', 'decode_image', 'pad_tokens', 'tokenize']

@@ -5,7 +5,7 @@ import warnings
 
 from PIL import Image, UnidentifiedImageError
 
-from mmmaskclip.datasets.training.sampling import BadSample
+from mmmaskclip.datasets.sampling import BadSample
 
 # Modes that convert to RGB without loss of meaning. CMYK needs a colour profile; 16-bit and float images are depth maps
 # or medical scans, and Pillow clips rather than scales them.

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from mmmaskclip.datasets.training.sampling import seeded, stable_hash
+from mmmaskclip.datasets.sampling import seeded, stable_hash
 from mmmaskclip.registry import TRANSFORMS
 
 

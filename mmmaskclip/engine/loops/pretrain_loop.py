@@ -11,6 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from mmmaskclip.datasets.contract import ChecksBeforeTraining, OrdersEpochs
 from mmmaskclip.registry import LOOPS
 
 
@@ -108,7 +109,7 @@ class PretrainLoop(EpochBasedTrainLoop):
 
     def _data_order(self) -> list:
         parts = (self.dataloader.dataset, self.dataloader.sampler, self.dataloader.batch_sampler.sampler)
-        return [part for part in dict.fromkeys(parts) if hasattr(part, 'begin_epoch')]
+        return [part for part in dict.fromkeys(parts) if isinstance(part, OrdersEpochs)]
 
     def _check_dataloader(self) -> None:
         batch_sampler, world_size = self.dataloader.batch_sampler, get_world_size()
@@ -156,12 +157,12 @@ class PretrainLoop(EpochBasedTrainLoop):
 
     def _preflight(self) -> None:
         error: list[BaseException | None] = [None]
-        preflight = getattr(self.dataloader.dataset, 'preflight', None)
-        if preflight is None:
+        dataset = self.dataloader.dataset
+        if not isinstance(dataset, ChecksBeforeTraining):
             return
         if get_rank() == 0:
             try:
-                preflight()
+                dataset.preflight()
             except Exception as exception:  # raised below on every rank, so that none waits for another
                 error = [exception]
         message = [None if error[0] is None else f'{type(error[0]).__name__}: {error[0]}']

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.training.captions import CaptionReader, choose_caption
-from mmmaskclip.datasets.training.sampling import BadSample
 
 
 def test_text_and_json():

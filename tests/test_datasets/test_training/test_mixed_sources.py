@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mmmaskclip.datasets import ImageLabelShards, MixedSources, collate_image_text
+from mmmaskclip.datasets import ClassCaptionShards, MixedSources, collate_image_text
 from mmmaskclip.datasets.training import image_text_shards, mixed_sources
 from mmmaskclip.registry import DATASETS
 
@@ -23,7 +23,7 @@ def sources(make_shards, tools, tmp_path):
         pairs=dict(dataset=dict(type='ImageTextShards', urls=pairs, **common), per_batch=3),
         labelled=dict(
             dataset=dict(
-                type='ImageLabelShards', urls=labelled, classes=['a', 'b', 'c'], templates=['the {}'], **common
+                type='ClassCaptionShards', urls=labelled, classes=['a', 'b', 'c'], templates=['the {}'], **common
             ),
             per_batch=2,
         ),
@@ -201,7 +201,7 @@ def test_wrong_use_is_explained(sources, tools):
 def test_preflight_names_the_source(sources):
     dataset = MixedSources(sources)
     dataset.preflight()
-    assert isinstance(dataset.datasets['labelled'], ImageLabelShards)
+    assert isinstance(dataset.datasets['labelled'], ClassCaptionShards)
     os.truncate(sources['labelled']['dataset']['urls'], 0)
     with pytest.raises(ValueError, match="source 'labelled': 1 of 1 shards cannot be used"):
         dataset.preflight()

@@ -3,7 +3,7 @@ import tarfile
 
 import pytest
 
-from mmmaskclip.datasets.training.sampling import BadSample
+from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.training.tar_files import read_span, walk_samples
 
 

@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.training.annotation_files import StringColumn
 from mmmaskclip.datasets.training.captions import CaptionReader
 from mmmaskclip.datasets.training.image_text_shards import IMAGE_KEYS
-from mmmaskclip.datasets.training.sampling import BadSample
-from mmmaskclip.datasets.training.shard_index import expand_urls, is_indexable, shard_name
+from mmmaskclip.datasets.training.shard_counts import expand_urls, is_indexable, shard_name
 from mmmaskclip.datasets.training.tar_files import read_span, walk_samples
 from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
 from mmmaskclip.datasets.transforms.tokenize import tokenize
@@ -24,7 +24,7 @@ from mmmaskclip.registry import DATASETS
 
 
 @DATASETS.register_module()
-class IndexedShards(Dataset):
+class EvaluationShards(Dataset):
     """Every sample of local tar shards, once, in their order, with what an evaluation needs. Nothing is skipped.
 
     Args:

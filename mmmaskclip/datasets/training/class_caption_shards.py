@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from mmmaskclip.datasets.prompts import as_classes, load_prompts
+from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.training.image_text_shards import ImageTextShards
-from mmmaskclip.datasets.training.sampling import BadSample
 from mmmaskclip.datasets.training.shard_streams import RawSample
 from mmmaskclip.registry import DATASETS
 
 
 @DATASETS.register_module()
-class ImageLabelShards(ImageTextShards):
+class ClassCaptionShards(ImageTextShards):
     """Streams labelled images as image-text pairs: a caption is a random template, filled with the class's name.
 
     This is UniCL's image-label data (Yang et al. 2022, section 3.2). The template (and the synonym, where a class has

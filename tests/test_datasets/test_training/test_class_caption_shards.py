@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmmaskclip.datasets import ImageLabelShards
+from mmmaskclip.datasets import ClassCaptionShards
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 
 CLASSES = ['cat', ['dog', 'hound'], 'bird']
@@ -18,7 +18,7 @@ def _shard(tools, path, labels):
 def read(tools):
     def read(url, epoch=0, seed=0, **kwargs):
         kwargs = {'classes': CLASSES, 'templates': TEMPLATES, **kwargs}
-        dataset = ImageLabelShards(url, views=tools.views, shuffle_buffer=4, **kwargs)
+        dataset = ClassCaptionShards(url, views=tools.views, shuffle_buffer=4, **kwargs)
         dataset.begin_epoch(epoch, seed, batch_size=1)
         return sorted(dataset, key=lambda sample: sample['key'])
 
@@ -66,13 +66,13 @@ def test_bad_labels_are_skipped(tools, tmp_path, read):
 
 def test_missing_labels_are_found_before_training(tools, tmp_path):
     url = tools.write_tar(tmp_path / 'a.tar', {'0': tools.good(0)})
-    dataset = ImageLabelShards(url, tools.views, CLASSES, TEMPLATES)
+    dataset = ClassCaptionShards(url, tools.views, CLASSES, TEMPLATES)
     with pytest.raises(ValueError, match='expected cls, no cls among jpg, json, txt'):
         dataset.preflight()
-    dataset = ImageLabelShards(_shard(tools, tmp_path / 'b.tar', [7]), tools.views, CLASSES, TEMPLATES)
+    dataset = ClassCaptionShards(_shard(tools, tmp_path / 'b.tar', [7]), tools.views, CLASSES, TEMPLATES)
     with pytest.raises(ValueError, match="'7' is neither a number below 3 nor a class"):
         dataset.preflight()
-    ImageLabelShards(_shard(tools, tmp_path / 'c.tar', [2]), tools.views, CLASSES, TEMPLATES).preflight()
+    ClassCaptionShards(_shard(tools, tmp_path / 'c.tar', [2]), tools.views, CLASSES, TEMPLATES).preflight()
 
 
 def test_classes_and_templates_from_files(tools, tmp_path, read):
@@ -85,7 +85,7 @@ def test_classes_and_templates_from_files(tools, tmp_path, read):
     prompts.write_text(json.dumps({'source': 's', 'templates': ['the {}'], 'classes': ['x', 'y']}))
     (sample,) = read(url, classes=str(prompts), templates=None)
     assert _texts(sample, ['the y'])
-    dataset = ImageLabelShards(url, tools.views, 'scenes')
+    dataset = ClassCaptionShards(url, tools.views, 'scenes')
     assert dataset.num_classes == 40
 
 
@@ -102,4 +102,4 @@ def test_classes_and_templates_from_files(tools, tmp_path, read):
 def test_wrong_options(tools, tmp_path, options, message):
     url = _shard(tools, tmp_path / 'a.tar', [0])
     with pytest.raises(ValueError, match=message):
-        ImageLabelShards(url, tools.views, **{'classes': CLASSES, 'templates': TEMPLATES, **options})
+        ClassCaptionShards(url, tools.views, **{'classes': CLASSES, 'templates': TEMPLATES, **options})

@@ -14,7 +14,7 @@ from braceexpand import braceexpand
 from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size
 from mmengine.logging import print_log
 
-from mmmaskclip.datasets.training.sampling import BadSample, describe
+from mmmaskclip.datasets.sampling import BadSample, describe
 from mmmaskclip.datasets.training.tar_files import walk_samples
 
 INDEX_NAME = '.mmmaskclip_index.json'

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmmaskclip.datasets import IndexedShards, collate_image_text
+from mmmaskclip.datasets import EvaluationShards, collate_image_text
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 
 RESIZE = [{'type': 'torchvision/Resize', 'size': (8, 8)}]
@@ -30,7 +30,7 @@ def shards(tmp_path, tools):
 
 
 def test_every_field(shards):
-    dataset = IndexedShards(shards, RESIZE, 'json:captions', 'cls', 'mask.png', classes=list('abcdef'))
+    dataset = EvaluationShards(shards, RESIZE, 'json:captions', 'cls', 'mask.png', classes=list('abcdef'))
     assert len(dataset) == 6
     assert dataset.metainfo == {'classes': tuple('abcdef')}
     sample = dataset[4]
@@ -47,7 +47,7 @@ def test_every_field(shards):
 
 
 def test_only_what_is_asked_for(shards):
-    assert set(IndexedShards(shards[0], RESIZE)[0]) == {'image', 'key'}
+    assert set(EvaluationShards(shards[0], RESIZE)[0]) == {'image', 'key'}
 
 
 def test_classes_from_a_file_and_labels_by_name(tmp_path, tools):
@@ -55,7 +55,7 @@ def test_classes_from_a_file_and_labels_by_name(tmp_path, tools):
     url = tools.write_tar(
         tmp_path / 'a.tar', {'0': {**tools.good(0), 'cls': b'dog'}, '1': {**tools.good(1), 'cls': b'cow'}}
     )
-    dataset = IndexedShards(url, RESIZE, label_key='cls', classes=str(tmp_path / 'classes.json'))
+    dataset = EvaluationShards(url, RESIZE, label_key='cls', classes=str(tmp_path / 'classes.json'))
     assert dataset[0]['label'] == 1
     with pytest.raises(ValueError, match=r"a.tar/1 cannot be evaluated: .*'cow' is neither a number nor one of the 2"):
         dataset[1]
@@ -63,19 +63,19 @@ def test_classes_from_a_file_and_labels_by_name(tmp_path, tools):
 
 def test_nothing_is_skipped(tmp_path, tools, shards):
     url = tools.write_tar(tmp_path / 'bad.tar', {'0': tools.good(0), '1': tools.bad('html')[0]})
-    dataset = IndexedShards(url, RESIZE)
+    dataset = EvaluationShards(url, RESIZE)
     with pytest.raises(ValueError, match='bad.tar/1 cannot be evaluated: not_an_image'):
         dataset[1]
     with pytest.raises(ValueError, match="sample 0 has no 'cls'"):
-        IndexedShards(url, RESIZE, label_key='cls')
+        EvaluationShards(url, RESIZE, label_key='cls')
     with pytest.raises(ValueError, match='sample 0 has no gif'):
-        IndexedShards(url, RESIZE, image_keys=['gif'])
+        EvaluationShards(url, RESIZE, image_keys=['gif'])
     with open(shards[0], 'r+b') as file:
         file.truncate(3000)
     with pytest.raises(ValueError, match='0.tar cannot be evaluated: broken_tar'):
-        IndexedShards(shards, RESIZE)
+        EvaluationShards(shards, RESIZE)
     with pytest.raises(ValueError, match='allows no random access'):
-        IndexedShards('pipe:cat x.tar', RESIZE)
+        EvaluationShards('pipe:cat x.tar', RESIZE)
 
 
 def test_an_empty_caption_is_an_error_and_a_repeated_one_stays(tmp_path, tools):
@@ -83,7 +83,7 @@ def test_an_empty_caption_is_an_error_and_a_repeated_one_stays(tmp_path, tools):
         '0': {**tools.good(0), 'json': b'{"captions": ["a cat", "a cat"]}'},
         '1': {**tools.good(1), 'json': b'{"captions": ["a dog", " "]}'},
     }
-    dataset = IndexedShards(tools.write_tar(tmp_path / 'a.tar', samples), RESIZE, 'json:captions')
+    dataset = EvaluationShards(tools.write_tar(tmp_path / 'a.tar', samples), RESIZE, 'json:captions')
     assert len(dataset[0]['tokens']) == 2
     with pytest.raises(ValueError, match=r"a.tar/1 cannot be evaluated: empty_caption: caption 2 of 2 is ' '"):
         dataset[1]
@@ -91,7 +91,7 @@ def test_an_empty_caption_is_an_error_and_a_repeated_one_stays(tmp_path, tools):
 
 def test_flickr8k_dev(data_root):
     crop = [{'type': 'torchvision/CenterCrop', 'size': 112}]
-    dataset = IndexedShards(str(data_root / 'flickr8k/dev-00000.tar'), crop, 'json:captions')
+    dataset = EvaluationShards(str(data_root / 'flickr8k/dev-00000.tar'), crop, 'json:captions')
     batch = collate_image_text([dataset[i] for i in (0, 1, 999)])
     assert len(dataset) == 1000
     assert batch['image'].shape == (3, 3, 112, 112)

@@ -4,7 +4,7 @@ import random
 import numpy as np
 import torch
 
-from mmmaskclip.datasets.training.sampling import BadSample, EpochState, seeded, stable_hash
+from mmmaskclip.datasets.sampling import BadSample, EpochState, seeded, stable_hash
 
 
 def _draw():

@@ -6,8 +6,8 @@ import pytest
 import torch
 from ranks import run_ranks
 
-from mmmaskclip.datasets.training import shard_index
-from mmmaskclip.datasets.training.shard_index import INDEX_NAME, count_samples, expand_urls, is_indexable, shard_name
+from mmmaskclip.datasets.training import shard_counts
+from mmmaskclip.datasets.training.shard_counts import INDEX_NAME, count_samples, expand_urls, is_indexable, shard_name
 
 
 def test_expand_urls(make_shards):
@@ -45,7 +45,7 @@ def test_shards_are_scanned_once(make_shards, monkeypatch):
     assert [entry['samples'] for entry in count_samples(shards)] == [3, 0, 5]
     index = os.path.join(os.path.dirname(shards[0]), INDEX_NAME)
     assert json.loads(Path(index).read_text())['00002.tar']['samples'] == 5
-    monkeypatch.setattr(shard_index, 'scan_shard', None)
+    monkeypatch.setattr(shard_counts, 'scan_shard', None)
     assert [entry['samples'] for entry in count_samples(shards)] == [3, 0, 5]
 
 
@@ -77,7 +77,7 @@ def test_index_dir_and_folders_that_cannot_be_written(make_shards, tmp_path, mon
     os.chmod(folder, 0o755)
     assert INDEX_NAME not in os.listdir(folder)
     assert len(os.listdir(tmp_path / 'cache/mmmaskclip/index')) == 1
-    monkeypatch.setattr(shard_index, 'scan_shard', None)
+    monkeypatch.setattr(shard_counts, 'scan_shard', None)
     assert count_samples(shards)[0]['samples'] == 2
 
 
@@ -96,8 +96,8 @@ def test_damage_is_part_of_the_index(make_shards):
 def _count_on_one_rank(folder, shards):
     torch.distributed.init_process_group('gloo')
     scanned = []
-    scan = shard_index.scan_shard
-    shard_index.scan_shard = lambda path: scanned.append(path) or scan(path)
+    scan = shard_counts.scan_shard
+    shard_counts.scan_shard = lambda path: scanned.append(path) or scan(path)
     counts = [entry['samples'] for entry in count_samples(shards)]
     (folder / f'rank{torch.distributed.get_rank()}').write_text(json.dumps([counts, len(scanned)]))
 

@@ -1,0 +1,136 @@
+"""Class names and prompt templates of zero-shot protocols, as data files in one format.
+
+A file ``NAME.json`` holds ``source`` (where the facts come from), ``templates`` (each with one ``{}``) and ``classes``
+(each a name, or a list of synonyms); either of the last two can be left out. Where a library has exactly the list, the
+file names it instead: ``"classes": {"mmpretrain": "CIFAR10_CATEGORIES"}`` for a list of
+``mmpretrain.datasets.categories``, ``"templates": {"mmseg": "imagenet"}`` for a set of
+``mmseg.utils.get_predefined_templates``.
+
+The order of the classes is that of the labels in the source: SLIP's are mostly the sorted names of image folders, so a
+dataset that numbers its classes in another way has to be mapped.
+"""
+
+import json
+import runpy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """What one file holds.
+
+    Attributes:
+        name: The file's name without ``.json``.
+        source: Where the names and templates come from.
+        templates: Sentences with one ``{}``; empty where the file has none.
+        classes: For each class its synonyms, mostly one; empty where the file has none.
+    """
+
+    name: str
+    source: str
+    templates: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]
+
+
+def load_prompts(name: str | Path) -> PromptSet:
+    """Reads a prompt file.
+
+    Args:
+        name: Name of a file of this package (``'imagenet_7'``), or the path of a ``.json`` file.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        FileNotFoundError: If there is no such file; the message lists those that there are.
+        ValueError: If a template has not exactly one ``{}``, a class has no name, or the file names a list that the
+            library has not.
+    """
+    path = Path(name) if str(name).endswith('.json') else _FOLDER / f'{name}.json'
+    if not path.is_file():
+        known = ', '.join(sorted(file.stem for file in _FOLDER.glob('*.json')))
+        raise FileNotFoundError(f'no prompt file {path}; give the path of a .json file or one of: {known}')
+    content = json.loads(path.read_text(encoding='utf-8'))
+    templates = tuple(_entries(content.get('templates', ()), str(path)))
+    check_templates(templates, str(path))
+    classes = as_classes(_entries(content.get('classes', ()), str(path)), str(path))
+    return PromptSet(path.stem, content['source'], templates, classes)
+
+
+def _entries(entries: Sequence | dict[str, str], where: str) -> Sequence:
+    """A list as it is, or the list of a library that a file names."""
+    if not isinstance(entries, dict):
+        return entries
+    for library, find in (('mmpretrain', _mmpretrain_categories), ('mmseg', _mmseg_templates)):
+        name = entries.get(library)
+        found = find(name) if name and len(entries) == 1 else None
+        if found:
+            return found
+    raise ValueError(
+        f'{where}: {entries} names no list of a library; write the entries out, or name one as '
+        '{"mmpretrain": "CIFAR10_CATEGORIES"} (of mmpretrain.datasets.categories) or {"mmseg": "imagenet"} (of '
+        'mmseg.utils.get_predefined_templates)'
+    )
+
+
+@lru_cache
+def _mmpretrain_lists() -> dict:
+    spec = find_spec('mmpretrain')
+    assert spec is not None
+    assert spec.origin is not None
+    # The file alone, which holds only lists: importing mmpretrain.datasets takes seconds.
+    return runpy.run_path(str(Path(spec.origin).parent / 'datasets/categories.py'))
+
+
+def _mmpretrain_categories(name: str) -> Sequence | None:
+    return _mmpretrain_lists().get(name) if name.endswith('_CATEGORIES') else None
+
+
+def _mmseg_templates(name: str) -> Sequence | None:
+    from mmseg.utils import get_predefined_templates  # here, because most prompt files need no mmseg
+
+    try:
+        return get_predefined_templates(name)
+    except ValueError:
+        return None
+
+
+def check_templates(templates: Sequence[str], where: str = 'templates') -> None:
+    """Checks that a class name goes into each template, in one place.
+
+    Args:
+        templates: Sentences with one ``{}``.
+        where: What to call the list in an error.
+
+    Raises:
+        ValueError: If one has not exactly one ``{}``, or other braces.
+    """
+    for template in templates:
+        if template.count('{}') != 1 or set('{}') & set(template.replace('{}', '')):
+            raise ValueError(f'{where}: template {template!r} needs exactly one {{}} where the class name goes')
+
+
+def as_classes(classes: Sequence[str | Sequence[str]], where: str = 'classes') -> tuple[tuple[str, ...], ...]:
+    """Brings class names to one form, a tuple of synonyms for each class.
+
+    Args:
+        classes: For each class a name or a list of synonyms.
+        where: What to call the list in an error.
+
+    Returns:
+        For each class its synonyms.
+
+    Raises:
+        ValueError: If a class has no name or an empty one.
+    """
+    result = tuple((entry,) if isinstance(entry, str) else tuple(entry) for entry in classes)
+    for index, names in enumerate(result):
+        if not names or not all(name.strip() for name in names):
+            raise ValueError(f'{where}: class {index} has no name or an empty one: {list(names)}')
+    return result
