@@ -1,11 +1,11 @@
 """What all tests share."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.registry import DefaultScope
+from paths import DATA
 
 # Before any test module imports mmpretrain, which would leave mmdet without operators.
 import mmmaskclip  # noqa: F401
@@ -30,10 +30,9 @@ def _no_scope():
 @pytest.fixture(scope='session')
 def data_root() -> Path:
     """Folder with the real data sets; the test is skipped, with the reason, where there is none."""
-    root = Path(os.environ.get('MMMASKCLIP_DATA', Path(__file__).parents[1] / '../shared/data')).resolve()
-    if not root.is_dir():
-        pytest.skip(f'no real data: {root} does not exist (set MMMASKCLIP_DATA)')
-    return root
+    if not DATA.is_dir():
+        pytest.skip(f'no real data: {DATA} does not exist (set MMMASKCLIP_DATA)')
+    return DATA
 
 
 @pytest.fixture(scope='session')

@@ -1,6 +1,5 @@
 """Runs a function of a test file in several processes that can talk to each other."""
 
-import importlib.util
 import inspect
 import multiprocessing
 import multiprocessing.connection
@@ -8,11 +7,11 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import mmengine.runner.runner
 import torch
+from paths import load_module
 
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.startup.processes import leave_processes
@@ -75,10 +74,5 @@ def _run(environment: dict[str, str], file: str, name: str, arguments: tuple[Any
     mmengine.runner.runner.collect_env = dict
     register_all_modules()
     # Test files have no name under which they could be imported.
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    getattr(module, name)(*arguments)
+    getattr(load_module(file), name)(*arguments)
     leave_processes()

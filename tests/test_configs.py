@@ -4,8 +4,6 @@ import ast
 import gc
 import io
 import json
-import os
-from pathlib import Path
 
 import mmpretrain
 import numpy as np
@@ -15,6 +13,7 @@ import webdataset
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.models import MAEPretrainDecoder
+from paths import CONFIGS, DATA
 from PIL import Image
 
 from mmmaskclip.datasets import ImageTextShards
@@ -25,9 +24,7 @@ from mmmaskclip.models.backbones.vision_transformer import ARCHITECTURES
 from mmmaskclip.models.necks import MaskedTokenDecoder
 from mmmaskclip.registry import MODELS
 
-ROOT = Path(__file__).parents[1]
-CONFIGS = ROOT / 'configs'
-FLICKR8K = Path(os.environ.get('MMMASKCLIP_DATA', ROOT.parent / 'shared/data')) / 'flickr8k'
+FLICKR8K = DATA / 'flickr8k'
 # Those that only evaluate, or train on top of a pretrained tower, have tests of their own.
 EVALUATION = {'foreign', 'probes', 'retrieval', 'zero_shot', 'zero_shot_seg'}
 DOWNSTREAM = {'linear_probe', 'finetune', 'upernet', 'mask_rcnn', 'ov_mask_rcnn'}

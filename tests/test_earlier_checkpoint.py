@@ -8,7 +8,7 @@ it, so that both commits build the same checkpoint.
 
 To record a later format, when one must change: copy this file into a clone of the commit whose checkpoints are to stay
 readable, run ``python tests/test_earlier_checkpoint.py tests/recorded/checkpoint_COMMIT.json`` there with that commit
-installed, and add the new file to ``RECORDS`` here. The old ones stay.
+installed, and keep the new file beside the old one.
 """
 
 import hashlib
@@ -25,13 +25,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from paths import CONFIGS, ROOT
 from PIL import Image
 
 from mmmaskclip.cli.test import main as evaluate
 from mmmaskclip.cli.train import main as train
 
-HERE = Path(__file__).parent
-RECORDS = sorted((HERE / 'recorded').glob('checkpoint_*.json'))
+RECORDS = sorted((ROOT / 'tests/recorded').glob('checkpoint_*.json'))
 SAVED, LAST = 3, 6
 # On another kind of CPU sums are rounded otherwise.
 TOLERANCE = dict(rel=1e-4, abs=1e-5)
@@ -157,7 +157,7 @@ def write_config(folder: Path) -> str:
             dataset=dict(type='ImageTextPairs', ann_file=str(folder / 'pairs.csv'), views=dict(image=steps), **options),
         )
 
-    cfg = Config.fromfile(HERE.parent / 'configs/_base_/default_runtime.py')
+    cfg = Config.fromfile(CONFIGS / '_base_/default_runtime.py')
     cfg.merge_from_dict(
         dict(
             model=model,

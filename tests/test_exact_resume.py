@@ -16,6 +16,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from paths import CONFIGS
 from PIL import Image
 from ranks import environments
 
@@ -29,7 +30,7 @@ from mmmaskclip.registry import HOOKS
 # Before the forks, which then need not.
 register_all_modules(init_default_scope=False)
 
-RUNTIME = Path(__file__).parents[1] / 'configs/_base_/default_runtime.py'
+RUNTIME = CONFIGS / '_base_/default_runtime.py'
 PAIRS, BATCH, EPOCHS = 12, 2, 2
 ITERATIONS = EPOCHS * PAIRS // BATCH
 INTERVAL = 3

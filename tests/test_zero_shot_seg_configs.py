@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import paths
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -22,7 +23,7 @@ from mmmaskclip.datasets.prompts import load_prompts
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.registry import DATASETS
 
-CONFIGS = Path(__file__).parents[1] / 'configs/zero_shot_seg'
+CONFIGS = paths.CONFIGS / 'zero_shot_seg'
 # Folder of the images, folder of the masks, the endings, and the file that lists the split; the number of classes; and
 # the mask values of the first and last class, and of what is ignored.
 ADE = (
@@ -223,7 +224,7 @@ def test_class_names_are_the_protocols(tmp_path):
 
 
 def test_docs_say_of_every_config_what_it_reads():
-    lines = (CONFIGS.parents[1] / 'docs/evaluation.md').read_text(encoding='utf-8').splitlines()
+    lines = (paths.ROOT / 'docs/evaluation.md').read_text(encoding='utf-8').splitlines()
     for name in LAYOUTS:
         cfg = Config.fromfile(CONFIGS / f'{name}.py')
         numbers = cfg.test_cfg.num_images

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import mmengine.runner.runner
 import torch
+from paths import TINY
 from ranks import environments
 
 from mmmaskclip.cli.train import main
 from mmmaskclip.engine.registration import register_all_modules
 
-TINY = Path(__file__).parent / 'tiny'
 LIMIT = 100
 _context = multiprocessing.get_context('forkserver')
 

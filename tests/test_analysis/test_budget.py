@@ -1,11 +1,8 @@
-from pathlib import Path
-
 import pytest
 from mmengine.config import Config
+from paths import CONFIGS
 
 from mmmaskclip.analysis.budget import decisive_settings, differences, fingerprint, set_epochs
-
-CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def test_schedules_keep_their_shares_of_the_run():

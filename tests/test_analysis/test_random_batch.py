@@ -1,13 +1,10 @@
-from pathlib import Path
-
 import pytest
 import torch
 from mmengine.config import Config
+from paths import CONFIGS
 
 from mmmaskclip.analysis.random_batch import random_batch
 from mmmaskclip.engine.registration import register_all_modules
-
-CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -1,6 +1,6 @@
 import json
-from pathlib import Path
 
+import paths
 import pytest
 import torch
 from mmengine.config import Config
@@ -8,7 +8,7 @@ from mmengine.runner import save_checkpoint
 
 from mmmaskclip.cli.test import command, format_table, main, use_model
 
-TINY = Path(__file__).parents[1] / 'tiny/tiny.py'
+TINY = paths.TINY / 'tiny.py'
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
-from pathlib import Path
-
+import paths
 import pytest
 from mmengine.config import Config
 
 from mmmaskclip.checkpoints.files import write_checkpoint
 from mmmaskclip.cli.train import main, parse_args, set_precision, set_resume
 
-TINY = Path(__file__).parents[1] / 'tiny/tiny.py'
+TINY = paths.TINY / 'tiny.py'
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
-from pathlib import Path
-
 import pytest
 from mmengine.config import Config
+from paths import ROOT
 
 from mmmaskclip.config_check.check import ConfigMistake, check_config, check_paths
 
-ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
 PRETRAINING = 'configs/maskclip/vitt16_flickr8k.py'
 DETECTION = 'configs/mask_rcnn/vitt16_coco_tiny.py'

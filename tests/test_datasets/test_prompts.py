@@ -1,17 +1,16 @@
 """Prompt files and their errors."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
+from paths import DATA
 
 from mmmaskclip.datasets.prompts import as_classes, load_prompts
 from mmmaskclip.datasets.prompts import prompt_files as prompts
 
 FILES = sorted(file.stem for file in Path(prompts.__file__).parent.glob('*.json'))
-REFERENCE = Path(os.environ.get('MMMASKCLIP_DATA', Path(__file__).parents[2].parent / 'shared/data'))
-REFERENCE = REFERENCE.parent / 'reference/prompts'
+REFERENCE = DATA.parent / 'reference/prompts'
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f'no reference prompts at {REFERENCE}')
 # SLIP's eval_zeroshot.py evaluates these in this order.
 SLIP26 = (

@@ -5,9 +5,10 @@ import runpy
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 from PIL import Image
 
-SCRIPT = Path(__file__).parents[2] / 'demo/quickstart.py'
+SCRIPT = ROOT / 'demo/quickstart.py'
 
 
 @pytest.fixture(scope='module')

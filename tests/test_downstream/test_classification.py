@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from paths import CONFIGS
 from ranks import run_ranks
 
 from mmmaskclip.cli import test as cli_test
@@ -21,8 +22,6 @@ from mmmaskclip.models.backbones.vision_transformer import ARCHITECTURES
 from mmmaskclip.registry import METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from mmmaskclip.startup.processes import setup_processes
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = ROOT / 'configs'
 LINEAR = ['linear_probe/vitb16_in1k.py', 'linear_probe/vitb16_in1k_cls.py', 'linear_probe/vitt16_cifar10.py']
 FINETUNE = ['finetune/vitb16_in1k.py', 'finetune/vitt16_cifar10.py']
 PROBES = [f'probes/{name}.py' for name in ('cifar10_linear', 'cifar10_logistic', 'cifar10_few_shot')]

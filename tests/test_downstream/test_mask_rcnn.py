@@ -1,8 +1,8 @@
 """Mask R-CNN: the configs hold the supplement's recipe, and train and test on real images by the command line."""
 
 import json
-from pathlib import Path
 
+import paths
 import pytest
 import torch
 from mmengine.config import Config
@@ -16,8 +16,7 @@ from mmmaskclip.cli.train import main as train
 from mmmaskclip.models.backbones import CLIPVisionTransformer
 from mmmaskclip.registry import DATASETS, MODELS
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = ROOT / 'configs/mask_rcnn'
+CONFIGS = paths.CONFIGS / 'mask_rcnn'
 COCO = CONFIGS / 'vitb16_coco_1x.py'
 TINY = CONFIGS / 'vitt16_coco_tiny.py'
 ANNOTATIONS = 'annotations/instances_train2017.json'

@@ -1,9 +1,9 @@
 """Open-vocabulary detection: the classifier, the data set, the metric, and their configs on real images."""
 
 import json
-from pathlib import Path
 
 import numpy as np
+import paths
 import pytest
 import torch
 from mmengine.config import Config
@@ -21,7 +21,7 @@ from mmmaskclip.models.open_vocabulary.class_embeddings import encode_classes
 from mmmaskclip.models.open_vocabulary.text_classifier import TextClassifier
 from mmmaskclip.registry import MODELS
 
-CONFIGS = Path(__file__).parents[2] / 'configs/ov_mask_rcnn'
+CONFIGS = paths.CONFIGS / 'ov_mask_rcnn'
 CLASSES = ('cat', 'dog', 'bird')
 TEMPLATES = ['a {}.', 'one {}']
 

@@ -2,7 +2,6 @@
 
 import re
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS, PARAM_SCHEDULERS
 from mmseg.structures import SegDataSample
+from paths import ROOT
 from PIL import Image
 from ranks import run_ranks
 
@@ -22,7 +22,6 @@ from mmmaskclip.cli.test import main as evaluate
 from mmmaskclip.cli.train import main as train
 from mmmaskclip.models.backbones import CLIPVisionTransformer
 
-ROOT = Path(__file__).parents[2]
 ADE20K, CAMVID = ROOT / 'configs/upernet/vitb16_ade20k.py', ROOT / 'configs/upernet/vitt16_camvid.py'
 
 

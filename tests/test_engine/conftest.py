@@ -1,12 +1,10 @@
 import itertools
-from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from paths import TINY
 
 from mmmaskclip.engine import ReliableRunner
-
-TINY = Path(__file__).parents[1] / 'tiny'
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """Linear probe on cached features: the paper's recipe, the same training as mmpretrain's Runner, wrong input."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
+from paths import CONFIGS
 from torch.utils.data import Dataset
 
 from mmmaskclip.datasets.training.collate import collate_image_text
@@ -14,8 +13,6 @@ from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.evaluation import LinearClassificationProbe
 from mmmaskclip.evaluation.frozen_features import pooled_features
 from mmmaskclip.registry import METRICS, MODELS
-
-CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 class Coloured(Dataset):

@@ -3,18 +3,16 @@
 import io
 import json
 import tarfile
-from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
+from paths import CONFIGS
 from PIL import Image
 
 from mmmaskclip.datasets.scenes.writer import SceneSplit, write_shards
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.registry import DATASETS
-
-CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,9 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-TINY = ROOT / 'tests/tiny'
+from paths import ROOT, TINY
 
 
 @pytest.fixture(scope='session')

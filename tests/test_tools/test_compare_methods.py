@@ -8,25 +8,20 @@ import subprocess
 import sys
 import time
 import traceback
-from pathlib import Path
 
 import pytest
 import torch
+from paths import ROOT, TINY, TOOLS, load_module
 from PIL import Image
 
 from mmmaskclip.engine.registration import register_all_modules
 
-ROOT = Path(__file__).parents[2]
-TOOL = ROOT / 'tools/analysis_tools/compare_methods.py'
-TINY = ROOT / 'tests/tiny'
+TOOL = TOOLS / 'analysis_tools/compare_methods.py'
 
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('compare_methods', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules['compare_methods'] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
+    module = load_module(TOOL)
     importlib.import_module('mmmaskclip.cli.test')
     register_all_modules()  # here and not in every fork
     yield module

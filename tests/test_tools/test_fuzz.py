@@ -1,21 +1,12 @@
-import importlib.util
 import random
-import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from paths import load_module
 
 
 @pytest.fixture
 def fuzz():
-    spec = importlib.util.spec_from_file_location('fuzz', ROOT / 'tools/analysis_tools/fuzz.py')
-    module = importlib.util.module_from_spec(spec)
-    sys.modules['fuzz'] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules['fuzz']
+    return load_module('tools/analysis_tools/fuzz.py')
 
 
 def test_thirty_two_cases_end_in_an_error_or_a_skip(fuzz):

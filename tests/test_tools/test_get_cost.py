@@ -1,19 +1,11 @@
-import importlib.util
-from pathlib import Path
-
 import pytest
 from mmengine.config import Config
-
-ROOT = Path(__file__).parents[2]
-CONFIGS = ROOT / 'configs'
+from paths import CONFIGS, load_module
 
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('get_cost', ROOT / 'tools/analysis_tools/get_cost.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module('tools/analysis_tools/get_cost.py')
 
 
 def rows(text):

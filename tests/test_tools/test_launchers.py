@@ -1,15 +1,15 @@
 import json
 import os
 import sys
-from pathlib import Path
 
+import paths
 import pytest
 import torch
 from ranks import free_port
 
 from mmmaskclip.cli.test import main as evaluate
 
-TINY = Path(__file__).parents[1] / 'tiny/tiny.py'
+TINY = paths.TINY / 'tiny.py'
 NOISE = ('MultiScaleDeformableAttention', 'Line NMS', 'OneDL', 'FileClient', 'Failed to search registry')
 
 

@@ -1,19 +1,13 @@
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
+from paths import load_module
 from PIL import Image
-
-TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/plot_curves.py'
 
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('plot_curves', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module('tools/analysis_tools/plot_curves.py')
 
 
 def write_log(folder, lines):

@@ -1,10 +1,9 @@
 import hashlib
-import importlib.util
 import os
-from pathlib import Path
 
 import pytest
 import torch
+from paths import load_module
 
 from mmmaskclip.checkpoints.files import write_checkpoint
 from mmmaskclip.checkpoints.image_tower import load_image_tower
@@ -12,14 +11,11 @@ from mmmaskclip.checkpoints.weights import load_weights, read_state_dict
 from mmmaskclip.registry import MODELS
 
 safetensors = pytest.importorskip('safetensors')
-TOOL = Path(__file__).parents[2] / 'tools/model_converters/publish_model.py'
 
 
 @pytest.fixture
 def publish():
-    spec = importlib.util.spec_from_file_location('publish_model', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_module('tools/model_converters/publish_model.py')
     return lambda *arguments: module.main([str(argument) for argument in arguments])
 
 

@@ -1,22 +1,14 @@
-import importlib.util
 import multiprocessing
-import sys
 import time
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from paths import TINY, load_module
 
 
 @pytest.fixture
 def soak(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / 'tests/tiny'))
-    spec = importlib.util.spec_from_file_location('soak', ROOT / 'tools/analysis_tools/soak.py')
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, 'soak', module)
-    spec.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(str(TINY))
+    return load_module('tools/analysis_tools/soak.py')
 
 
 def test_what_other_processes_hold_is_added_up(soak):
@@ -41,7 +33,7 @@ def test_what_other_processes_hold_is_added_up(soak):
 
 def test_a_short_run_is_flat(soak, tmp_path):
     readings = soak.main(
-        [str(ROOT / 'tests/tiny/tiny.py'), '--steps', '100', '--work-dir', str(tmp_path)]
+        [str(TINY / 'tiny.py'), '--steps', '100', '--work-dir', str(tmp_path)]
         + [
             '--cfg-options',
             f'experiment_name={tmp_path.name}',

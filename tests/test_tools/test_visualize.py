@@ -2,19 +2,17 @@
 
 import runpy
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from paths import TOOLS
 from PIL import Image
 
 from mmmaskclip.apis import ImageTextInferencer
 from mmmaskclip.datasets.prompts import load_prompts
 from mmmaskclip.registry import MODELS
-
-TOOLS = Path(__file__).parents[2] / 'tools'
 
 
 @pytest.fixture(scope='module')

@@ -5,9 +5,9 @@ import re
 import sys
 import warnings
 import zipfile
-from pathlib import Path
 
 import open_clip
+import paths
 import pytest
 import torch
 from mmengine.config import Config
@@ -23,7 +23,7 @@ from mmmaskclip.datasets.prompts import load_prompts
 from mmmaskclip.models.open_vocabulary import encode_classes
 from mmmaskclip.registry import MODELS
 
-CONFIGS = Path(__file__).parents[3] / 'configs/foreign'
+CONFIGS = paths.CONFIGS / 'foreign'
 OPENCLIP_NAMES = {
     'openai_vitb16': 'ViT-B-16-quickgelu',
     'openai_vitb32': 'ViT-B-32-quickgelu',

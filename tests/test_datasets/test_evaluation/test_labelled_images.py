@@ -1,12 +1,12 @@
 """Every set's public layout, as its config reads it; CLIP_benchmark's layout; what is wrong is named."""
 
-import importlib.util
 import io
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import paths
 import pytest
 import torch
 import torchvision
@@ -20,13 +20,11 @@ from mmmaskclip.datasets.prompts import load_prompts
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.registry import DATASETS
 
-CONFIGS = Path(__file__).parents[3] / 'configs/zero_shot'
+CONFIGS = paths.CONFIGS / 'zero_shot'
 SETS = sorted(path.stem for path in CONFIGS.glob('*.py') if not path.stem.startswith('suite_'))
 TRANSFORMS = [dict(type='torchvision/Resize', size=8)]
 
-_spec = importlib.util.spec_from_file_location('layouts', Path(__file__).with_name('classification_layouts.py'))
-layouts = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(layouts)
+layouts = paths.load_module(Path(__file__).with_name('classification_layouts.py'))
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -189,7 +187,7 @@ def test_every_config_is_of_its_protocol(tmp_path, monkeypatch):
 
 
 def test_documentation_is_of_the_configs(tmp_path, monkeypatch):
-    lines = (CONFIGS.parents[1] / 'docs/evaluation.md').read_text(encoding='utf-8').splitlines()
+    lines = (paths.ROOT / 'docs/evaluation.md').read_text(encoding='utf-8').splitlines()
     start = next(index for index, line in enumerate(lines) if line.startswith('| set | SLIP-26'))
     rows = {}
     for line in lines[start + 2 : lines.index('', start)]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from paths import CONFIGS
 from PIL import Image
 from ranks import run_ranks
 from torch.distributed.tensor import DTensor
@@ -77,7 +78,7 @@ def _write_config(folder: Path, model: dict) -> None:
         test_cfg=dict(type='EvaluationLoop'),
         default_hooks=dict(checkpoint=dict(interval=4, max_keep_ckpts=9), logger=dict(interval=1)),
     )
-    base = Path(__file__).parents[3] / 'configs/_base_/default_runtime.py'
+    base = CONFIGS / '_base_/default_runtime.py'
     text = [f'_base_ = {str(base)!r}', *(f'{key} = {pprint.pformat(value)}' for key, value in cfg.items())]
     (folder / 'config.py').write_text('\n'.join(text) + '\n')
 

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import paths
 import pytest
 import torch
 from mmengine.config import Config
@@ -26,7 +27,7 @@ from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.evaluation import ZeroShotClassification
 from mmmaskclip.registry import MODELS
 
-CONFIGS = Path(__file__).parents[3] / 'configs/zero_shot'
+CONFIGS = paths.CONFIGS / 'zero_shot'
 CLASSES = ['ant', 'bee', 'cow']
 
 
@@ -315,7 +316,7 @@ def test_validates_while_training(tasks, sets, tmp_path, tiny_model_cfg):
 
 
 def test_documented_lines_put_a_suite_into_a_training_config(tmp_path, monkeypatch):
-    root = CONFIGS.parents[1]
+    root = paths.ROOT
     monkeypatch.chdir(root)
     blocks = re.findall(r'```python\n(.*?)```', (root / 'docs/evaluation.md').read_text(encoding='utf-8'), re.DOTALL)
     (lines,) = [block for block in blocks if 'suite_icinw20.py' in block]
