@@ -28,6 +28,7 @@ from mmmaskclip.apis import ImageTextInferencer
 from mmmaskclip.cli import test, train
 from mmmaskclip.datasets.scenes.generator import CLASSES, draw_image, sample_scene
 from mmmaskclip.datasets.scenes.writer import default_splits, write_shards
+from mmmaskclip.utils.tables import format_table
 from mmmaskclip.visualization import SimilarityRow, draw_similarity_maps
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,16 +102,10 @@ def missed_targets(rows: dict[str, dict[str, float]]) -> list[str]:
     return missed
 
 
-def format_table(rows: dict[str, dict[str, float]]) -> str:
+def results_table(rows: dict[str, dict[str, float]]) -> str:
     """The table in percent, with one line per row."""
-    widths = [max(len(title), 8) for title in COLUMNS.values()]
-    lines = [
-        '  '.join([' ' * 10, *(title.rjust(width) for title, width in zip(COLUMNS.values(), widths, strict=True))])
-    ]
-    for row, metrics in rows.items():
-        values = (f'{metrics[name]:{width}.2f}' for name, width in zip(COLUMNS, widths, strict=True))
-        lines.append('  '.join([row.ljust(10), *values]))
-    return '\n'.join(lines)
+    lines = [(row, *(f'{metrics[name]:.2f}' for name in COLUMNS)) for row, metrics in rows.items()]
+    return format_table(lines, ['', *COLUMNS.values()])
 
 
 def find_scenes(words: tuple[str, ...], num_scenes: int = 4) -> list[Image.Image]:
@@ -176,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = {'chance': chance(num_held_out), 'untrained': untrained, 'trained': trained}
     (args.out / 'results.json').write_text(json.dumps(rows, indent=2) + '\n')
     say('done')
-    print(f'\nHeld-out scenes, percent:\n\n{format_table(rows)}\n\nPicture: {picture}\nCheckpoint: {checkpoint}')
+    print(f'\nHeld-out scenes, percent:\n\n{results_table(rows)}\n\nPicture: {picture}\nCheckpoint: {checkpoint}')
     missed = missed_targets(rows)
     if missed and not args.small:
         print('\nTargets missed: ' + '; '.join(missed), file=sys.stderr)

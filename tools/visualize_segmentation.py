@@ -18,8 +18,7 @@ from mmmaskclip.cli.compared_models import (
     check_texts,
     load_models,
 )
-from mmmaskclip.datasets.prompts import load_prompts
-from mmmaskclip.models.open_vocabulary.class_embeddings import ClassPrompts
+from mmmaskclip.datasets.prompts import ClassPrompts, load_prompts
 from mmmaskclip.visualization import SegmentationRow, draw_segmentations
 from mmmaskclip.visualization.segmentation_overlay import Colour
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmmaskclip.utils.tables import format_table
+
 
 def seconds_of_training(times: dict[int, float]) -> float:
     """The time of all steps, from the mean step time of each log interval by its last iteration."""
@@ -98,7 +100,7 @@ def metric_names(summary: dict[str, dict], wanted: Sequence[str] | None = None) 
     return list(wanted or known)
 
 
-def format_table(summary: dict[str, dict], epochs: dict[str, int | None], reference: str, names: Sequence[str]) -> str:
+def summary_table(summary: dict[str, dict], epochs: dict[str, int | None], reference: str, names: Sequence[str]) -> str:
     """A markdown table with one row per method.
 
     Args:
@@ -111,7 +113,7 @@ def format_table(summary: dict[str, dict], epochs: dict[str, int | None], refere
         The table; a cell is ``mean ± spread``, or the bare value of a single seed.
     """
     head = ['method', *names, 'seeds', 'epochs', 'ms per step', 'time', 'minutes', 'memory']
-    lines = [f'| {" | ".join(head)} |', '|' + '---|' * len(head)]
+    rows = []
     for method, entry in summary.items():
         cells = [f'{method} (reference)' if method == reference and len(summary) > 1 else method]
         cells += [_cell(entry['metrics'].get(name)) for name in names]
@@ -119,8 +121,8 @@ def format_table(summary: dict[str, dict], epochs: dict[str, int | None], refere
         for key, scale, form in (('step_time', 1e3, '.1f'), ('time_ratio', 1, '.2f'), ('minutes', 1, '.1f')):
             cells.append('' if entry[key] is None else f'{scale * entry[key]:{form}}' + 'x' * (key == 'time_ratio'))
         cells.append('' if entry['memory'] is None else f'{entry["memory"]:.0f} MB')
-        lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines)
+        rows.append(cells)
+    return format_table(rows, head, markdown=True)
 
 
 def _cell(metric: dict | None) -> str:

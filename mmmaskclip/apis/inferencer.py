@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
 from mmmaskclip.apis.images import ImageLike, open_image
 from mmmaskclip.checkpoints.weights import load_weights
+from mmmaskclip.models.backbones.read_outs import ReadOut
 from mmmaskclip.models.open_vocabulary import encode_classes, encode_texts
+from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity, upsample_patches
 from mmmaskclip.registry import MODELS
 
 
@@ -120,7 +121,7 @@ class ImageTextInferencer:
         texts: Sequence[str],
         size: int | None = None,
         mode: str = 'interpolate',
-        read_out: str = 'patch',
+        read_out: ReadOut = 'patch',
     ) -> Tensor:
         """Where in an image a word or caption is: cosine similarity of every patch with it.
 
@@ -132,8 +133,7 @@ class ImageTextInferencer:
             mode: ``'interpolate'``: the image in one piece, the model's positions interpolated. ``'sliding'``: windows
                 of the size it was trained at, half a window apart, their maps averaged (as MaskCLIP v1 segments).
                 Defaults to ``'interpolate'``.
-            read_out: ``'patch'`` or ``'value'``, see :func:`~.read_outs.dense_features`. Defaults to
-                ``'patch'``.
+            read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
 
         Returns:
             (T, H, W), upsampled (bilinear) to the image's own size.
@@ -143,7 +143,7 @@ class ImageTextInferencer:
         """
         pixels = _pixels(image)
         maps = self._maps(pixels, self.embed_texts(texts), size, mode, read_out)
-        return _upsampled(maps, pixels.shape[1:])
+        return upsample_patches(maps[None], pixels.shape[1:])[0]
 
     @torch.no_grad()
     def segment(
@@ -153,7 +153,7 @@ class ImageTextInferencer:
         templates: Sequence[str] = ('a photo of a {}.',),
         size: int | None = None,
         mode: str = 'interpolate',
-        read_out: str = 'patch',
+        read_out: ReadOut = 'patch',
     ) -> Tensor:
         """Zero-shot segmentation: every pixel is of the class that its patch is most similar to.
 
@@ -179,12 +179,12 @@ class ImageTextInferencer:
         # One class after the other: 150 maps of a photo's full size need gigabytes. Those that sliding windows add up
         # are of the size at which the model sees the image, mostly far smaller.
         for index in range(len(maps)):
-            scores = _upsampled(maps[index : index + 1], pixels.shape[1:])[0]
+            scores = upsample_patches(maps[None, index : index + 1], pixels.shape[1:])[0, 0]
             labels[scores > best] = index
             best = best.maximum(scores)
         return labels
 
-    def _maps(self, pixels: Tensor, embeds: Tensor, size: int | None, mode: str, read_out: str) -> Tensor:
+    def _maps(self, pixels: Tensor, embeds: Tensor, size: int | None, mode: str, read_out: ReadOut) -> Tensor:
         """Similarities of an image's patches, or of its pixels as the model sees it, with texts (T, D): (T, h, w)."""
         if mode not in ('interpolate', 'sliding'):
             raise ValueError(f"mode={mode!r}: choose 'interpolate' or 'sliding'")
@@ -205,13 +205,13 @@ class ImageTextInferencer:
             crops = torch.cat([TF.crop(image, *place, *window) for place in some])
             maps = self._patch_similarities(crops, embeds, read_out)
             for (top, left), crop in zip(some, maps, strict=True):
-                total[:, top : top + window[0], left : left + window[1]] += _upsampled(crop, window)
+                total[:, top : top + window[0], left : left + window[1]] += upsample_patches(crop[None], window)[0]
                 count[top : top + window[0], left : left + window[1]] += 1
         return total / count
 
-    def _patch_similarities(self, images: Tensor, embeds: Tensor, read_out: str) -> Tensor:
+    def _patch_similarities(self, images: Tensor, embeds: Tensor, read_out: ReadOut) -> Tensor:
         """Cosine similarities of the patches of normalized images (B, 3, H, W) with texts (T, D): (B, T, h, w)."""
-        return torch.einsum('bdhw,td->bthw', self.model.encode_dense(images, read_out), embeds)
+        return dense_similarity(self.model.encode_dense(images, read_out), embeds)
 
     def _normalized(self, pixels: Tensor) -> Tensor:
         return self.model.data_preprocessor({'image': pixels})['image']
@@ -220,11 +220,6 @@ class ImageTextInferencer:
 def _pixels(image: ImageLike) -> Tensor:
     """An image as uint8 (3, H, W), turned as its camera says."""
     return TF.pil_to_tensor(open_image(image))
-
-
-def _upsampled(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps (T, h, w), bilinear at the given height and width."""
-    return F.interpolate(maps[None], size=tuple(size), mode='bilinear', align_corners=False)[0]
 
 
 def _starts(side: int, window: int) -> list[int]:

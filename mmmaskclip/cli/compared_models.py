@@ -30,7 +30,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         '--read-out',
         choices=READ_OUTS,
         default='patch',
-        help="what stands for a place: the tower's output, or the last block's values (Zhou et al.) [patch]",
+        help='how one vector per patch is read from the image tower, see docs/evaluation.md [patch]',
     )
     parser.add_argument('--crop', action='store_true', help='the middle square only: what the global embedding sees')
 

@@ -16,6 +16,7 @@ from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.cli.config import add_config_arguments, load_config
 from mmmaskclip.config_check.check import check_config, check_paths
 from mmmaskclip.startup.processes import leave_processes, setup_processes
+from mmmaskclip.utils.tables import format_table
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,12 +33,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--show-dir', metavar='DIR', help='also draw the predictions on the images, with mmseg, mmdet or mmpretrain'
     )
     return parser.parse_args(argv)
-
-
-def format_table(metrics: dict[str, float]) -> str:
-    """A table with one metric per line."""
-    width = max((len(name) for name in metrics), default=0)
-    return '\n'.join(f'{name:<{width}}  {value:10.4f}' for name, value in metrics.items())
 
 
 def use_model(cfg: Config, path: str) -> None:
@@ -170,7 +165,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
             raise IsADirectoryError(f'--out {args.out}: it is a folder; name a file in it.')
     metrics = evaluate(cfg, args.checkpoint, args.amp)
     if is_main_process():
-        print(f'\n{args.config}  {args.checkpoint}\n{format_table(metrics)}')
+        table = format_table([(name, f'{value:.4f}') for name, value in metrics.items()])
+        print(f'\n{args.config}  {args.checkpoint}\n{table}')
         if args.out:
             model = {'model': args.model} if args.model else {}
             result = {'config': args.config, **model, 'checkpoint': args.checkpoint, 'metrics': metrics}

@@ -6,7 +6,7 @@ from mmmaskclip.evaluation.linear_segmentation_probe import LinearSegmentationPr
 from mmmaskclip.evaluation.logistic_regression_probe import LogisticRegressionProbe
 from mmmaskclip.evaluation.retrieval import RetrievalRecall, retrieval_ranks
 from mmmaskclip.evaluation.zero_shot_classification import ZeroShotClassification
-from mmmaskclip.evaluation.zero_shot_segmentation import ZeroShotSegmentation, segment
+from mmmaskclip.evaluation.zero_shot_segmentation import ZeroShotSegmentation
 
 __all__ = [
     'KNNClassification',
@@ -17,5 +17,4 @@ __all__ = [
     'ZeroShotClassification',
     'ZeroShotSegmentation',
     'retrieval_ranks',
-    'segment',
 ]

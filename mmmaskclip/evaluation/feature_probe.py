@@ -1,4 +1,4 @@
-"""What the classification probes share: features of one pass, a linear classifier of them, the suites' metrics."""
+"""What the classification probes share: features of one pass, linear classifiers on them, the suites' metrics."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from mmmaskclip.evaluation.frozen_features import (
     labelled_features,
     pooled_features,
 )
-from mmmaskclip.evaluation.zero_shot_classification import Score, ZeroShotClassification
+from mmmaskclip.evaluation.scores import Score, check_score, classification_scores, rank_columns
 
 
 class FeatureProbe(BaseMetric):
@@ -92,9 +92,7 @@ class FeatureProbe(BaseMetric):
         features, labels, self.train_size = labelled_features(model, self._loader, self.pool)
         self._check_kind(labels)
         self.num_classes = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
-        names = [str(number) for number in range(self.num_classes)]
-        # Its table of metrics, its checks of them and its arithmetic; its prompts have no part in this.
-        self.scorer = ZeroShotClassification(names, templates=['{}'], metric=self.metric)
+        check_score(self.metric, self.num_classes, 'the training split')
         self.model = model
         self.heads = features.new_empty(self.num_heads, self.num_classes, features.shape[1] + 1)
         if is_main_process():
@@ -118,25 +116,18 @@ class FeatureProbe(BaseMetric):
         labels = self._labels(data_batch)
         features = pooled_features(self.model, data_batch, self.pool)
         heads = self.heads.flatten(0, 1).double()
-        # float64 rounded to float32: the order then depends neither on the batch nor on the kernel; ties go to the
-        # lower class.
+        # In float64, and rounded to float32 for the ranks: their order then depends neither on the batch nor on the
+        # kernel.
         with torch.autocast(features.device.type, enabled=False):
             exact = F.linear(features.double(), heads[:, :-1], heads[:, -1]).unflatten(1, (self.num_heads, -1))
         check_finite(exact, data_batch.get('key', range(len(exact))))
-        scores = exact.float()
         if self.metric == 'map11':
-            self.results.extend(zip(labels.numpy(), scores.cpu().numpy(), strict=True))
+            self.results.extend(zip(labels.numpy(), exact.float().cpu().numpy(), strict=True))
             return
-        own_class = labels.to(scores.device)[:, None, None]
-        own = scores.gather(2, own_class.expand(-1, self.num_heads, 1))
-        before = torch.arange(self.num_classes, device=scores.device) < own_class
-        columns = [labels.tolist(), ((scores > own) | ((scores == own) & before)).sum(2).tolist()]
-        if self.metric == 'roc_auc':
-            columns.append((exact[..., 1] - exact[..., 0]).float().tolist())
-        self.results.extend(zip(*columns, strict=True))
+        self.results.extend(zip(*rank_columns(exact, labels, self.metric), strict=True))  # (B, heads) ranks
 
     def evaluate(self, size: int) -> dict:
-        """BaseMetric's, and then lets go of the model and the classifiers."""
+        """BaseMetric's; then releases the model and the classifiers."""
         metrics = super().evaluate(size)
         self.model = self.heads = None
         return metrics
@@ -152,7 +143,11 @@ class FeatureProbe(BaseMetric):
             See ``ZeroShotClassification``.
         """
         return [
-            self.scorer.compute_metrics([(label, *(column[head] for column in columns)) for label, *columns in results])
+            classification_scores(
+                [(label, *(column[head] for column in columns)) for label, *columns in results],
+                self.metric,
+                self.num_classes,
+            )
             for head in range(self.num_heads)
         ]
 

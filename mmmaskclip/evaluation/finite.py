@@ -1,4 +1,4 @@
-"""NaN in a metric: it compares false with everything, so that a broken model would be first in every ranking."""
+"""Refuse NaN and infinity: NaN compares false with everything, so a broken model would win every ranking."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ from torch import Tensor
 
 
 def check_finite(values: Tensor, keys: Sequence) -> None:
-    """Refuses what a model gave for a batch if any of it is NaN or infinite.
+    """Refuses a batch of a model's outputs if any of it is NaN or infinite.
 
     Args:
         values: (B, ...), features or similarities.
         keys: B names of the samples, for the message.
 
     Raises:
-        ValueError: If it is; names the first sample.
+        ValueError: If so; names the first sample.
     """
     good = values.isfinite().flatten(1).all(1)
     if not good.all():

@@ -1,4 +1,4 @@
-"""Features of the frozen image tower, before any projection: what probes measure."""
+"""Features of the frozen image tower, before any projection, which probes measure."""
 
 from collections.abc import Sequence, Sized
 from typing import Any, Literal, cast
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmmaskclip.datasets.training.collate import collate_image_text
+from mmmaskclip.evaluation.finite import check_finite
+from mmmaskclip.models.backbones.read_outs import ReadOut
 from mmmaskclip.registry import DATASETS
 
 Pool = Literal['mean', 'cls']
@@ -28,7 +30,7 @@ def pooled_features(model: nn.Module, batch: dict, pool: Pool | None = None) -> 
     Returns:
         (B, C) float32, C the width of the tower.
     """
-    images = _images(model, batch)
+    images = normalized_images(model, batch)
     features = cast(Any, model.image_encoder).features(images)
     pool = pool or getattr(model.image_projection, 'pool', 'mean')
     return (features.cls if pool == 'cls' else features.patches.mean(1)).float()
@@ -49,7 +51,7 @@ def labelled_features(
         width.
 
     Raises:
-        ValueError: If samples have no label.
+        ValueError: If samples have no label, or features are not finite.
     """
     features, labels = [], []
     batch: dict = {}
@@ -57,6 +59,7 @@ def labelled_features(
         if 'label' not in batch:
             raise ValueError(f'a probe needs labels, the data set gives {sorted(batch)}: set its label_key')
         features.append(pooled_features(model, batch, pool))
+        check_finite(features[-1], batch.get('key', range(len(features[-1]))))
         labels.append(batch['label'].long().to(features[-1].device))
     total = len(cast(Sized, loader.dataset))
     size = tuple(batch['image'].shape[-2:])
@@ -64,22 +67,22 @@ def labelled_features(
 
 
 @torch.no_grad()
-def patch_features(model: nn.Module, batch: dict) -> Tensor:
-    """The patch tokens of every image, in rows and columns.
+def patch_features(model: nn.Module, batch: dict, read_out: ReadOut = 'patch') -> Tensor:
+    """One vector per patch of every image, in rows and columns.
 
     Args:
         model: Has ``data_preprocessor`` and ``image_encoder``, as ``ImageTextPretrainer``.
         batch: As the collate function gives it, with ``image`` uint8 (B, 3, H, W).
+        read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
 
     Returns:
         (B, h, w, C) float32.
 
     Raises:
-        ValueError: If H or W is no multiple of the patch size: the mask would be wider than what the tokens saw.
+        ValueError: If H or W is no multiple of the patch size: the mask would not cover the padding.
     """
-    images = _images(model, batch)
+    images = normalized_images(model, batch)
     tower: Any = model.image_encoder
-    tokens, grid = tower.embed(images)
     patch = tower.patch_embed.projection.kernel_size
     sizes = tuple(images.shape[-2:])
     if any(size % step for size, step in zip(sizes, patch, strict=True)):
@@ -87,14 +90,26 @@ def patch_features(model: nn.Module, batch: dict) -> Tensor:
             f'images of {sizes} are no multiple of the patch size {tuple(patch)}: give torchvision/Resize a height and '
             'width that are'
         )
-    return tower.encode(tokens).patches.unflatten(1, tuple(grid)).float()
+    patches, grid = tower.dense(images, read_out)  # (B, N, C)
+    return patches.unflatten(1, grid).float()
 
 
-def _images(model: nn.Module, batch: dict) -> Tensor:
+def normalized_images(model: nn.Module, batch: dict) -> Tensor:
+    """The images of a batch, normalized by the model's preprocessor, on its device.
+
+    Args:
+        model: Has ``data_preprocessor`` and ``image_encoder``, as ``ImageTextPretrainer``.
+        batch: With ``image`` uint8 (B, 3, H, W); captions and masks in it are left alone.
+
+    Returns:
+        (B, 3, H, W).
+
+    Raises:
+        AttributeError: If the model has no ``image_encoder``.
+    """
     if not hasattr(model, 'image_encoder'):
-        raise AttributeError(f'{type(model).__name__} has no image_encoder: probes are for ImageTextPretrainer')
-    # Nothing else of the batch, so that a probe works whatever captions or masks come along.
-    return model.data_preprocessor({'image': batch['image']})['image']
+        raise AttributeError(f'{type(model).__name__} has no image_encoder: this metric is for ImageTextPretrainer')
+    return cast(Any, model).data_preprocessor({'image': batch['image']})['image']
 
 
 def build_train_loader(cfg: dict) -> DataLoader:

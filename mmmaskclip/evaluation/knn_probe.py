@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from mmmaskclip.evaluation.finite import check_finite
-from mmmaskclip.evaluation.frozen_features import build_train_loader, check_size, gather_in_order, pooled_features
+from mmmaskclip.evaluation.frozen_features import build_train_loader, check_size, labelled_features, pooled_features
+from mmmaskclip.evaluation.scores import label_ranks, top_k
 from mmmaskclip.registry import METRICS
 
 
@@ -70,15 +71,10 @@ class KNNClassification(BaseMetric):
         if total < self.k:
             raise ValueError(f'k={self.k} neighbours of {total} training samples: lower k, or check the training split')
         self.model = model
-        features, labels = [], []
-        batch: dict = {}
-        for batch in self._loader:
-            features.append(self._features(batch))
-            labels.append(_class_labels(batch).to(features[-1].device))
-        self.train_features = gather_in_order(torch.cat(features), total)
-        self.train_labels = gather_in_order(torch.cat(labels), total)
+        features, self.train_labels, self.train_size = labelled_features(model, self._loader)
+        _check_kind(self.train_labels)
+        self.train_features = F.normalize(features, dim=-1)
         self.num_classes = int(self.train_labels.max()) + 1
-        self.train_size = tuple(batch['image'].shape[-2:])
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Ranks the right class of each sample of one batch.
@@ -102,15 +98,13 @@ class KNNClassification(BaseMetric):
                     f'sample {key!r} has label {label}, but the training split has the classes 0 to '
                     f'{self.num_classes - 1}: train_dataloader does not belong to this test split'
                 )
-        votes = knn_votes(self._features(data_batch), self.train_features, self.train_labels, self.k, self.temperature)
-        labels = labels.to(votes.device)
-        own = votes.gather(1, labels[:, None])
-        before = torch.arange(votes.shape[1], device=votes.device) < labels[:, None]
-        ranks = ((votes > own) | ((votes == own) & before)).sum(1)
-        self.results.extend(ranks.tolist())
+        features = F.normalize(pooled_features(self.model, data_batch), dim=-1)
+        check_finite(features, data_batch.get('key', range(len(features))))
+        votes = knn_votes(features, self.train_features, self.train_labels, self.k, self.temperature)
+        self.results.extend(label_ranks(votes, labels).tolist())
 
     def evaluate(self, size: int) -> dict:
-        """BaseMetric's, and then lets go of the training features: training needs the memory, on every process."""
+        """BaseMetric's; then releases the training features, because training needs the memory."""
         metrics = super().evaluate(size)
         self.model = self.train_features = None
         return metrics
@@ -125,15 +119,10 @@ class KNNClassification(BaseMetric):
             ``top1``, and ``top5`` with more than 5 classes.
         """
         ranks = np.array(results)
-        metrics = {'top1': 100 * float((ranks < 1).mean())}
+        metrics = {'top1': top_k(ranks, 1)}
         if self.num_classes > 5:
-            metrics['top5'] = 100 * float((ranks < 5).mean())
+            metrics['top5'] = top_k(ranks, 5)
         return metrics
-
-    def _features(self, batch: dict) -> Tensor:
-        features = F.normalize(pooled_features(self.model, batch), dim=-1)
-        check_finite(features, batch.get('key', range(len(features))))
-        return features
 
 
 def knn_votes(
@@ -168,11 +157,14 @@ def knn_votes(
 
 def _class_labels(batch: dict) -> Tensor:
     if 'label' not in batch:
-        raise ValueError(f'k-NN needs a label for each image, the data set gives {sorted(batch)}: set its label_key')
-    labels = batch['label']
+        raise ValueError(f'a probe needs labels, the data set gives {sorted(batch)}: set its label_key')
+    _check_kind(batch['label'])
+    return batch['label'].long()
+
+
+def _check_kind(labels: Tensor) -> None:
     if labels.ndim != 1:
         raise ValueError(
             f'k-NN needs one class for each image, got labels of shape {tuple(labels.shape[1:])}: this data set has '
             'several classes per image'
         )
-    return labels.long()

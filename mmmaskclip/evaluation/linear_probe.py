@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mmmaskclip.evaluation.feature_probe import FeatureProbe, seeded_permutation
 from mmmaskclip.evaluation.frozen_features import Pool
-from mmmaskclip.evaluation.zero_shot_classification import Score
+from mmmaskclip.evaluation.scores import Score
 from mmmaskclip.registry import METRICS
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from mmmaskclip.evaluation.finite import check_finite
 from mmmaskclip.evaluation.frozen_features import build_train_loader, check_size, gather_in_order, patch_features
+from mmmaskclip.models.backbones.read_outs import ReadOut, find_read_out
 from mmmaskclip.registry import METRICS
 
 
@@ -41,6 +42,7 @@ class LinearSegmentationProbe(BaseMetric):
         batch_size: Tokens per step. Defaults to 4096.
         lr: Learning rate of the first step. Defaults to 0.01.
         weight_decay: Defaults to 1e-4, DINOv2's.
+        read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
         collect_device: How results travel between processes, see ``RetrievalRecall``.
         prefix: Prefix of the metric names; the loop sets the task's name.
     """
@@ -57,10 +59,13 @@ class LinearSegmentationProbe(BaseMetric):
         batch_size: int = 4096,
         lr: float = 0.01,
         weight_decay: float = 1e-4,
+        read_out: ReadOut = 'patch',
         collect_device: str = 'gpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
+        find_read_out(read_out)
+        self.read_out = read_out
         self.train_dataloader = train_dataloader
         self.num_classes = num_classes
         self.ignore_index = ignore_index
@@ -84,7 +89,7 @@ class LinearSegmentationProbe(BaseMetric):
         tokens, shares = [], []
         batch: dict = {}
         for batch in self._loader:
-            features = patch_features(model, batch)
+            features = patch_features(model, batch, self.read_out)
             check_finite(features, batch.get('key', range(len(features))))
             tokens.append(features.flatten(1, 2).half())
             if tokens[-1].shape[1:] != tokens[0].shape[1:]:
@@ -123,7 +128,7 @@ class LinearSegmentationProbe(BaseMetric):
             raise RuntimeError('LinearSegmentationProbe.prepare(model) must be called before a batch is processed')
         check_size(data_batch, self.train_size)
         masks = self._masks(data_batch)
-        tokens = patch_features(self.model, data_batch)
+        tokens = patch_features(self.model, data_batch, self.read_out)
         check_finite(tokens, data_batch.get('key', range(len(tokens))))
         # The bias takes the tokens' mean away again: in bfloat16 little of the difference would be left.
         with torch.autocast(tokens.device.type, enabled=False):

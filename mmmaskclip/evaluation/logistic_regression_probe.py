@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmmaskclip.evaluation.feature_probe import FeatureProbe, seeded_permutation
 from mmmaskclip.evaluation.frozen_features import Pool
-from mmmaskclip.evaluation.zero_shot_classification import Score, average_precision_11
+from mmmaskclip.evaluation.scores import Score, average_precision_11
 from mmmaskclip.registry import METRICS
 
 # Of CLIP's example in its README: what stands where nothing can be held out to search on.

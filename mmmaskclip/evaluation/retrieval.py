@@ -10,6 +10,7 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from mmmaskclip.evaluation.finite import check_finite
+from mmmaskclip.evaluation.scores import ahead, top_k
 from mmmaskclip.registry import METRICS
 
 
@@ -66,13 +67,9 @@ def retrieval_ranks(
             mine = (image_of_text[columns] >= top) & (image_of_text[columns] < top + len(rows))
             scores[image_of_text[columns[mine]] - top, columns[mine] - left] = own[columns[mine]]
             bar = best[rows, None]
-            image_rank[rows] += _ahead(scores, bar, columns < best_text[rows, None]).sum(1)
-            text_rank[columns] += _ahead(scores, own[columns], rows[:, None] < image_of_text[columns]).sum(0)
+            image_rank[rows] += ahead(scores, bar, columns < best_text[rows, None]).sum(1)
+            text_rank[columns] += ahead(scores, own[columns], rows[:, None] < image_of_text[columns]).sum(0)
     return image_rank, text_rank
-
-
-def _ahead(scores: Tensor, bar: Tensor, comes_first: Tensor) -> Tensor:
-    return (scores > bar) | ((scores == bar) & comes_first)
 
 
 @METRICS.register_module()
@@ -170,7 +167,7 @@ class RetrievalRecall(BaseMetric):
         image_of_text = torch.repeat_interleave(counts)
         ranks = retrieval_ranks(images, texts, image_of_text, self.block)
         return {
-            f'{direction}_R@{k}': 100 * (rank < k).double().mean().item()
+            f'{direction}_R@{k}': top_k(rank.cpu().numpy(), k)
             for direction, rank in zip(('image_to_text', 'text_to_image'), ranks, strict=True)
             for k in self.topk
         }

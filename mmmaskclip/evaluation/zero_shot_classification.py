@@ -1,63 +1,17 @@
 """Zero-shot classification: an image is of the class whose prompts it is most similar to."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
-import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 
+from mmmaskclip.datasets.prompts import ClassPrompts
 from mmmaskclip.evaluation.finite import check_finite
-from mmmaskclip.models.open_vocabulary.class_embeddings import ClassPrompts
+from mmmaskclip.evaluation.scores import Score, check_score, classification_scores, rank_columns
+from mmmaskclip.models.open_vocabulary.class_embeddings import encode_classes
 from mmmaskclip.registry import METRICS
-
-Score = Literal['top1', 'mean_per_class', 'mean_top1_top5', 'roc_auc', 'map11']
-
-
-def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve: how often a positive sample is above a negative one, a tie counting half.
-
-    Args:
-        scores: (N,).
-        positive: (N,), true or 1 for a positive sample.
-
-    Returns:
-        In [0, 1].
-
-    Raises:
-        ValueError: If there are no positive or no negative samples.
-    """
-    positive = positive.astype(bool)
-    above, below = scores[positive], np.sort(scores[~positive])
-    if not len(above) or not len(below):
-        raise ValueError(
-            f'ROC-AUC needs samples of both kinds; got {len(above)} positive and {len(below)} negative ones'
-        )
-    lower, not_higher = (np.searchsorted(below, above, side) for side in ('left', 'right'))
-    return float((lower + not_higher).mean() / 2 / len(below))
-
-
-def average_precision_11(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Average precision interpolated at the recalls 0, 0.1, .., 1 (VOC2007).
-
-    As in ICinW's evaluator (microsoft/vision-evaluation, ``MeanAveragePrecisionNPointsEvaluator(11)``): samples of
-    equal score come in together, and the curve begins with precision 1 at recall 0, so the first point is always 1.
-
-    Args:
-        scores: (N,).
-        positive: (N,), true or 1 for a positive sample; at least one.
-
-    Returns:
-        In [0, 1].
-    """
-    order = np.argsort(-scores, kind='stable')
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
-    found = np.cumsum(positive[order])[ends]
-    precision = np.append(1.0, found / (ends + 1))
-    recall = np.append(0.0, found / found[-1])
-    # Counted down from 1, as there: counting up gives 0.7000000000000001, which a recall of 7 / 10 does not reach.
-    return float(np.mean([precision[recall >= bound].max() for bound in np.linspace(1, 0, 11)]))
 
 
 @METRICS.register_module()
@@ -95,16 +49,8 @@ class ZeroShotClassification(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.prompts = ClassPrompts(classes, templates)
-        self.metric = metric
-        num_classes = len(self.prompts.classes)
-        if metric not in get_args(Score):
-            raise ValueError(f'metric={metric!r}: choose one of {", ".join(get_args(Score))}')
-        if metric == 'roc_auc' and num_classes != 2:
-            raise ValueError(f"metric='roc_auc' is for 2 classes, but {classes!r} has {num_classes}: choose 'top1'")
-        if metric == 'mean_top1_top5' and num_classes <= 5:
-            raise ValueError(
-                f"metric='mean_top1_top5' is for more than 5 classes, but {classes!r} has {num_classes}: choose 'top1'"
-            )
+        self.metric: Score = metric
+        check_score(metric, len(self.prompts.classes), classes)
         self.class_embeds: Tensor | None = None
 
     def prepare(self, model: nn.Module) -> None:
@@ -118,7 +64,7 @@ class ZeroShotClassification(BaseMetric):
                 in another order than those of this metric.
         """
         self._check_classes()
-        self.class_embeds = self.prompts.encode(model)
+        self.class_embeds = encode_classes(model, self.prompts.classes, self.prompts.templates)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Compares the samples of one batch with the classes.
@@ -136,8 +82,8 @@ class ZeroShotClassification(BaseMetric):
             raise RuntimeError('ZeroShotClassification.prepare(model) must be called before a batch is processed')
         labels = self._labels(data_samples, len(self.class_embeds))
         images = torch.stack([sample['image_embed'] for sample in data_samples])
-        # float64 rounded to float32: the order then depends neither on the batch nor on the kernel; ties go to the
-        # lower index.
+        # In float64, and rounded to float32 for the ranks: their order then depends neither on the batch nor on the
+        # kernel.
         exact = images.double() @ self.class_embeds.double().T
         check_finite(exact, [sample.get('key') for sample in data_samples])
         if self.metric == 'map11':
@@ -145,15 +91,7 @@ class ZeroShotClassification(BaseMetric):
             logs = (100 * exact).log_softmax(-1).float().cpu()
             self.results.extend(zip(labels.numpy(), logs.numpy(), strict=True))
             return
-        labels = labels.to(exact.device)
-        scores = exact.float()
-        own = scores.gather(1, labels[:, None])
-        before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
-        ranks = ((scores > own) | ((scores == own) & before)).sum(1)
-        columns = [labels.tolist(), ranks.tolist()]
-        if self.metric == 'roc_auc':
-            columns.append((exact[:, 1] - exact[:, 0]).float().tolist())
-        self.results.extend(zip(*columns, strict=True))
+        self.results.extend(zip(*rank_columns(exact, labels, self.metric), strict=True))
 
     def _check_classes(self) -> None:
         named = (self.dataset_meta or {}).get('classes')
@@ -199,34 +137,6 @@ class ZeroShotClassification(BaseMetric):
         """The metrics in percent over all samples.
 
         Args:
-            results: For each sample its label and the rank (0 = first) that the label got, for ``roc_auc`` also how
-                much closer it is to class 1 than to class 0; for ``map11`` its labels (C,) and scores (C,).
-
-        Returns:
-            See the class.
-
-        Raises:
-            ValueError: If for ``roc_auc`` one of the classes does not occur, for ``map11`` none does.
+            results: See :func:`~mmmaskclip.evaluation.scores.classification_scores`.
         """
-        if self.metric == 'map11':
-            score = _map11(*(np.stack(column) for column in zip(*results, strict=True)))
-            return {'map11': score, 'score': score}
-        labels, ranks, *margins = (np.array(column) for column in zip(*results, strict=True))
-        metrics = {'top1': 100 * float((ranks < 1).mean())}
-        if len(self.prompts.classes) > 5:
-            metrics['top5'] = 100 * float((ranks < 5).mean())
-        per_class = [(ranks[labels == label] < 1).mean() for label in np.unique(labels)]
-        metrics['mean_per_class'] = 100 * float(np.mean(per_class))
-        if self.metric == 'roc_auc':
-            metrics['roc_auc'] = 100 * roc_auc(margins[0], labels)
-        if self.metric == 'mean_top1_top5':
-            return {**metrics, 'score': (metrics['top1'] + metrics['top5']) / 2}
-        return {**metrics, 'score': metrics[self.metric]}
-
-
-def _map11(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Mean in percent over the classes that occur, of labels and scores (N, C)."""
-    present = np.flatnonzero(labels.sum(0))
-    if not len(present):
-        raise ValueError(f"metric='map11': none of the {len(labels)} samples has a class")
-    return 100 * float(np.mean([average_precision_11(scores[:, index], labels[:, index]) for index in present]))
+        return classification_scores(results, self.metric, len(self.prompts.classes))

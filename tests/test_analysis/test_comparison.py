@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmmaskclip.analysis.comparison import draw_bars, format_table, metric_names, summarize
+from mmmaskclip.analysis.comparison import draw_bars, metric_names, summarize, summary_table
 
 
 def run(accuracy, step_time=0.1, **metrics):
@@ -32,7 +32,7 @@ def test_mean_spread_and_paired_difference():
 
 
 def test_table():
-    table = format_table(summarize(RUNS, 'clip'), {'clip': 4, 'ours': 3, 'late': None}, 'clip', ['top1', 'mIoU'])
+    table = summary_table(summarize(RUNS, 'clip'), {'clip': 4, 'ours': 3, 'late': None}, 'clip', ['top1', 'mIoU'])
     assert table.splitlines() == [
         '| method | top1 | mIoU | seeds | epochs | ms per step | time | minutes | memory |',
         '|---|---|---|---|---|---|---|---|---|',

@@ -33,7 +33,7 @@ def test_small_run_gives_table_and_picture(quickstart, tmp_path, monkeypatch, ca
     assert list(results) == ['chance', 'untrained', 'trained']
     for row in results.values():
         assert set(quickstart['COLUMNS']) <= set(row)
-    table = quickstart['format_table'](results)
+    table = quickstart['results_table'](results)
     assert table in shown
     assert [line.split()[0] for line in table.splitlines()[1:]] == list(results)
     width, height = Image.open(tmp_path / 'similarity.png').size

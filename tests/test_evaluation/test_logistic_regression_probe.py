@@ -14,7 +14,7 @@ from mmmaskclip.evaluation.logistic_regression_probe import (
     fit_logistic,
     search_regularization,
 )
-from mmmaskclip.evaluation.zero_shot_classification import average_precision_11, roc_auc
+from mmmaskclip.evaluation.scores import average_precision_11, roc_auc
 from mmmaskclip.registry import METRICS, MODELS
 
 

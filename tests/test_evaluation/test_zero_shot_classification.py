@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.evaluation import ZeroShotClassification
-from mmmaskclip.evaluation.zero_shot_classification import average_precision_11, roc_auc
+from mmmaskclip.evaluation.scores import average_precision_11, roc_auc
 from mmmaskclip.models.open_vocabulary import encode_classes, encode_texts
 
 

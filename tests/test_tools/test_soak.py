@@ -28,7 +28,7 @@ def test_what_other_processes_hold_is_added_up(soak):
     assert reading.worker_memory > 2
     assert reading.worker_threads == 2
     assert reading.worker_files >= 2 * 3
-    assert str(reading.worker_files) in soak.format_table([reading])
+    assert str(reading.worker_files) in soak.readings_table([reading])
 
 
 def test_a_short_run_is_flat(soak, tmp_path):

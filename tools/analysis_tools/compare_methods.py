@@ -35,12 +35,12 @@ from mmengine.config import Config, DictAction
 from mmmaskclip.analysis.budget import decisive_settings, differences, evaluation_settings, fingerprint, set_epochs
 from mmmaskclip.analysis.comparison import (
     draw_bars,
-    format_table,
     metric_names,
     read_run,
     read_step_times,
     seconds_of_training,
     summarize,
+    summary_table,
 )
 from mmmaskclip.checkpoints.files import newest_verified
 from mmmaskclip.cli.config import load_config
@@ -340,7 +340,7 @@ class Comparison:
             summary = summarize({name: dict(runs) for name, runs in self.finished.items()}, self.reference)
             names = metric_names(summary, self.args.metrics)
             budget = f'{self.args.minutes:g} minutes' if self.args.minutes else 'the same number of epochs'
-            text = format_table(summary, epochs, self.reference, names)
+            text = summary_table(summary, epochs, self.reference, names)
             text += f'\n\nBudget of each run: {budget}. Mean ± sample standard deviation over the seeds.\n'
             text += ''.join(f'\nFailed: {name}: {reason}\n' for name, reason in self.failed.items())
             (out / 'table.md').write_text(text)

@@ -24,6 +24,7 @@ from mmengine.hooks import Hook
 from mmmaskclip.cli.config import add_config_arguments, load_config
 from mmmaskclip.engine.runner import ReliableRunner
 from mmmaskclip.startup.processes import setup_processes
+from mmmaskclip.utils.tables import format_table
 
 
 @dataclass
@@ -91,14 +92,15 @@ def soak(cfg: Config, steps: int, readings: int = 10) -> list[Reading]:
     return hook.readings
 
 
-def format_table(readings: Sequence[Reading]) -> str:
+def readings_table(readings: Sequence[Reading]) -> str:
     """One line for each reading."""
-    head = f'{"step":>8} {"memory (MiB)":>12} {"files":>6} {"threads":>8}'
-    lines = [f'{head} | {"workers":>7} {"memory (MiB)":>12} {"files":>6} {"threads":>8}']
-    for r in readings:
-        own = f'{r.step:>8} {r.memory:>12.1f} {r.files:>6} {r.threads:>8}'
-        lines.append(f'{own} | {r.workers:>7} {r.worker_memory:>12.1f} {r.worker_files:>6} {r.worker_threads:>8}')
-    return '\n'.join(lines)
+    head = ['step', 'memory (MiB)', 'files', 'threads']
+    rows = [
+        (r.step, f'{r.memory:.1f}', r.files, r.threads)
+        + (r.workers, f'{r.worker_memory:.1f}', r.worker_files, r.worker_threads)
+        for r in readings
+    ]
+    return format_table(rows, [*head, 'workers', *(f'their {title}' for title in head[1:])])
 
 
 def main(argv: Sequence[str] | None = None) -> list[Reading]:
@@ -110,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> list[Reading]:
     parser.add_argument('--steps', type=int, default=10000, help='[10000]')
     args = parser.parse_args(argv)
     readings = soak(load_config(args), args.steps)
-    print(format_table(readings))
+    print(readings_table(readings))
     return readings
 
 

@@ -1,5 +1,12 @@
 """Class names and prompt templates of zero-shot protocols, as data files in one format."""
 
-from mmmaskclip.datasets.prompts.prompt_files import PromptSet, as_classes, check_templates, load_prompts
+from mmmaskclip.datasets.prompts.class_prompts import ClassPrompts
+from mmmaskclip.datasets.prompts.prompt_files import (
+    PromptSet,
+    as_classes,
+    check_templates,
+    load_prompts,
+    refuse_string,
+)
 
-__all__ = ['PromptSet', 'as_classes', 'check_templates', 'load_prompts']
+__all__ = ['ClassPrompts', 'PromptSet', 'as_classes', 'check_templates', 'load_prompts', 'refuse_string']

@@ -101,6 +101,20 @@ def _mmseg_templates(name: str) -> Sequence | None:
         return None
 
 
+def refuse_string(texts: Sequence, where: str) -> None:
+    """Refuses one string in place of a list: Python would take it for the list of its letters.
+
+    Args:
+        texts: What the user gave.
+        where: What to call the argument in the error.
+
+    Raises:
+        TypeError: If it is a string.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f'{where} is the string {texts!r}: give a list, [{texts!r}]')
+
+
 def check_templates(templates: Sequence[str], where: str = 'templates') -> None:
     """Checks that a class name goes into each template, in one place.
 
@@ -109,8 +123,10 @@ def check_templates(templates: Sequence[str], where: str = 'templates') -> None:
         where: What to call the list in an error.
 
     Raises:
+        TypeError: If it is one string: its letters would be taken for templates.
         ValueError: If one has not exactly one ``{}``, or other braces.
     """
+    refuse_string(templates, where)
     for template in templates:
         if template.count('{}') != 1 or set('{}') & set(template.replace('{}', '')):
             raise ValueError(f'{where}: template {template!r} needs exactly one {{}} where the class name goes')
@@ -127,8 +143,13 @@ def as_classes(classes: Sequence[str | Sequence[str]], where: str = 'classes') -
         For each class its synonyms.
 
     Raises:
+        TypeError: If it is one string, whose letters would be taken for classes, or a name is no string.
         ValueError: If a class has no name or an empty one.
     """
+    refuse_string(classes, where)
+    for index, entry in enumerate(classes):
+        if not isinstance(entry, Sequence) or not all(isinstance(name, str) for name in entry):
+            raise TypeError(f'{where}: class {index} is {entry!r}: give a name or a list of synonyms, each a string')
     result = tuple((entry,) if isinstance(entry, str) else tuple(entry) for entry in classes)
     for index, names in enumerate(result):
         if not names or not all(name.strip() for name in names):

@@ -1,10 +1,9 @@
 """Labelled images in tar shards, with captions made from the names of their classes."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from mmmaskclip.datasets.prompts import as_classes, load_prompts
+from mmmaskclip.datasets.prompts import ClassPrompts
 from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.training.image_text_shards import ImageTextShards
 from mmmaskclip.datasets.training.shard_streams import RawSample
@@ -47,9 +46,9 @@ class ClassCaptionShards(ImageTextShards):
         **kwargs: Any,
     ) -> None:
         super().__init__(urls, views, **kwargs)
-        names = _class_names(classes)
-        self.captions: ClassCaptions = ClassCaptions(names, _templates(templates, classes), label_key)
-        self.num_classes = len(names)
+        prompts = ClassPrompts(classes, templates)
+        self.captions: ClassCaptions = ClassCaptions(prompts.classes, prompts.templates, label_key)
+        self.num_classes = len(prompts.classes)
 
     def make_sample(self, raw: RawSample, seed: int) -> dict[str, Any]:
         """Decode and transform one sample.
@@ -105,27 +104,3 @@ class ClassCaptions:
         except BadSample as bad:
             return bad.detail
         return None
-
-
-def _class_names(classes: str | Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...], ...]:
-    if not isinstance(classes, str):
-        names = as_classes(classes)
-    elif classes.endswith('.txt'):
-        names = as_classes([line.strip() for line in Path(classes).read_text(encoding='utf-8').splitlines()], classes)
-    else:
-        names = load_prompts(classes).classes
-    if not names:
-        raise ValueError(f'classes={classes!r} names no class; give a list, or a file that has classes')
-    return names
-
-
-def _templates(templates: str | Sequence[str] | None, classes: str | Sequence[Any]) -> tuple[str, ...]:
-    if templates is None and isinstance(classes, str) and not classes.endswith('.txt'):
-        templates = classes
-    found = load_prompts(templates).templates if isinstance(templates, str) else tuple(templates or ())
-    if not found:
-        raise ValueError("templates are missing: give a list of them or a prompt file, e.g. 'imagenet_7'")
-    for template in found:
-        if template.count('{}') != 1:
-            raise ValueError(f'template {template!r} needs exactly one {{}} where the class name goes')
-    return found

@@ -20,7 +20,7 @@ from mmmaskclip.registry import MODEL_WRAPPERS
 # Methods that the evaluation calls beside ``forward``, by part of the model: '' is the model itself.
 _ENTRY_POINTS = {
     '': ('encode_image', 'encode_text', 'encode_dense'),
-    'image_encoder': ('features', 'embed', 'encode'),
+    'image_encoder': ('features', 'embed', 'encode', 'dense'),
 }
 
 

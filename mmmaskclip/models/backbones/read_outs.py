@@ -1,81 +1,90 @@
-"""What stands for a place in an image: the ways to read features of single patches out of the image tower."""
+"""Dense features: how to read one vector per patch from the image tower.
 
-from collections.abc import Sequence
+A read-out is a function ``(tower, x, grid, **options) -> patches``. It gets the input of the first block, x (B, E + N,
+C), and the grid (rows, columns), N = rows * columns; the first E tokens (class token, registers) belong to no patch. It
+returns the patches (B, N, C) after the tower's final norm, ready for the image projection. Every consumer (evaluation,
+probes, segmentor, inferencer, pictures) reaches it through ``CLIPVisionTransformer.dense``. To add one, write the
+function here under ``@register_read_out`` and its NumPy reference in ``tests/test_models/test_backbones/
+test_read_outs.py``.
+"""
 
-import torch.nn.functional as F
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
 from torch import Tensor
 
-from mmmaskclip.models.backbones import CLIPVisionTransformer, ImageFeatures
+if TYPE_CHECKING:
+    from mmmaskclip.models.backbones.vision_transformer import CLIPVisionTransformer
 
-READ_OUTS = ('patch', 'value')
+Grid = tuple[int, int]
+ReadOut = str | Mapping[str, Any]
+
+READ_OUTS: dict[str, Callable[..., Tensor]] = {}
 
 
-def dense_features(
-    tower: CLIPVisionTransformer, images: Tensor, read_out: str = 'patch'
-) -> tuple[ImageFeatures, tuple[int, int]]:
-    """Features of every patch of images of any size.
+def register_read_out(name: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Decorator: make a function available as ``read_out=name``."""
+
+    def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        READ_OUTS[name] = function
+        return function
+
+    return register
+
+
+def find_read_out(read_out: ReadOut) -> Callable[[CLIPVisionTransformer, Tensor, Grid], Tensor]:
+    """The function that a config names.
 
     Args:
-        tower: The image tower.
-        images: Normalized images, (B, 3, H, W). Where H or W is no multiple of the patch size, the tower fills up at
-            the bottom and the right with zeros, the mean colour.
-        read_out: ``'patch'``, the tower's output. Or ``'value'``: in the last block every token attends only to itself,
-            so that its value, projected, takes the place of the attention's output; all else stays (Zhou et al. 2022,
-            "Extract Free Dense Labels from CLIP", section 3.2 and their code). CLIP's last attention gathers global
-            information for the class token, and so its patch tokens say little about their own place.
+        read_out: A name, or ``dict(type=NAME, **options)``.
 
     Returns:
-        The features, N = rows x columns of them per image, and the grid (rows, columns), rounded up.
+        The function with its options set.
 
     Raises:
-        ValueError: If ``read_out`` is unknown.
+        ValueError: If the name is unknown, or the read-out has no such option.
     """
-    if read_out not in READ_OUTS:
-        raise ValueError(f'read_out={read_out!r}: choose one of {", ".join(READ_OUTS)}')
-    tokens, grid = tower.embed(images)
-    return (tower.encode(tokens) if read_out == 'patch' else _encode_values(tower, tokens)), grid
+    options = {'type': read_out} if isinstance(read_out, str) else dict(read_out)
+    name = options.pop('type', None)
+    if name not in READ_OUTS:
+        raise ValueError(f'read_out={name!r}: choose one of {", ".join(READ_OUTS)}')
+    function = READ_OUTS[name]
+    # The first three are what every read-out gets.
+    known = list(inspect.signature(function).parameters)[3:]
+    if unknown := [key for key in options if key not in known]:
+        raise ValueError(f'read_out {name!r} has no option {unknown[0]!r}: it has {", ".join(known) or "none"}')
+    return partial(function, **options)
 
 
-def _encode_values(tower: CLIPVisionTransformer, tokens: Tensor) -> ImageFeatures:
-    x = tower._prepare(tokens)
+@register_read_out('patch')
+def read_patches(tower: CLIPVisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+    """The tower's output."""
+    for layer in tower.layers:
+        x = layer(x)
+    return _patches(tower, x, grid)
+
+
+@register_read_out('value')
+def read_values(tower: CLIPVisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+    """In the last block every token attends to itself alone; the rest of the block is unchanged.
+
+    Zhou et al., "Extract Free Dense Labels from CLIP", ECCV 2022, section 3.2: CLIP's last attention gathers global
+    information for the class token, so that its patch tokens say little about their own place.
+    """
     for layer in tower.layers[:-1]:
         x = layer(x)
     last = tower.layers[-1]
     attention = last.attn
-    value = attention.qkv(last.ln1(x)).chunk(3, dim=-1)[2]
+    value = attention.qkv(last.ln1(x)).chunk(3, dim=-1)[2]  # (B, E + N, C)
     x = x + attention.out_drop(attention.gamma1(attention.proj_drop(attention.proj(value))))
-    x = last.ffn(last.ln2(x), identity=x)
-    if tower.final_norm:
-        x = tower.ln1(x)
-    return ImageFeatures(cls=x[:, 0], patches=x[:, 1 + tower.num_registers :])
+    return _patches(tower, last.ffn(last.ln2(x), identity=x), grid)
 
 
-def image_share(tower: CLIPVisionTransformer, size: Sequence[int]) -> tuple[float, float]:
-    """How much of the height and width of the tower's patches an image covers; less than 1 where it was filled up.
-
-    Args:
-        tower: The image tower.
-        size: Height H and width W of the image in pixels.
-
-    Returns:
-        ``H / (h p)`` and ``W / (w p)`` for h x w patches of p pixels.
-    """
-    patch = tower.patch_embed.projection.stride
-    height, width = (side / (-(-side // pixels) * pixels) for side, pixels in zip(size, patch, strict=True))
-    return height, width
-
-
-def upsample_patches(values: Tensor, size: Sequence[int], share: Sequence[float] = (1.0, 1.0)) -> Tensor:
-    """Brings values of patches to pixels (bilinear, pixel centres), without what the tower added at bottom and right.
-
-    Args:
-        values: (B, C, h, w).
-        size: Height and width of the result, those of the image.
-        share: How much of the patches' height and width the image covers, see :func:`image_share`. Defaults to all.
-
-    Returns:
-        (B, C, *size).
-    """
-    height, width = size
-    whole = [round(side / part) for side, part in zip(size, share, strict=True)]
-    return F.interpolate(values, size=whole, mode='bilinear', align_corners=False)[..., :height, :width]
+def _patches(tower: CLIPVisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+    """The last block's output without its extra tokens, after the final norm: (B, N, C)."""
+    patches = x[:, x.shape[1] - grid[0] * grid[1] :]
+    return tower.ln1(patches) if tower.final_norm else patches

@@ -1,6 +1,7 @@
 """The image tower: mmpretrain's VisionTransformer, able to encode a subset of its patch tokens."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from mmmaskclip.checkpoints.image_tower import fit_positions, load_image_tower, square_grid
+from mmmaskclip.models.backbones.read_outs import ReadOut, find_read_out
 from mmmaskclip.models.backbones.windows import make_windowed
 from mmmaskclip.registry import MODELS
 
@@ -237,6 +239,38 @@ class CLIPVisionTransformer(VisionTransformer):
     def features(self, images: Tensor) -> ImageFeatures:
         """Features of the full image, (B, 3, H, W): :meth:`embed` and :meth:`encode` in one call."""
         return self.encode(self.embed(images)[0])
+
+    def dense(self, images: Tensor, read_out: ReadOut = 'patch') -> tuple[Tensor, tuple[int, int]]:
+        """One vector for every patch of images of any size.
+
+        Args:
+            images: Normalized images, (B, 3, H, W). A side that is no multiple of the patch size is padded at the
+                bottom or right with zeros, the mean colour.
+            read_out: Name of a read-out, or ``dict(type=NAME, **options)``; see
+                :mod:`~mmmaskclip.models.backbones.read_outs`. Defaults to ``'patch'``, the tower's output.
+
+        Returns:
+            Patches (B, N, C) and their grid (rows, columns), padding included.
+
+        Raises:
+            ValueError: If ``read_out`` or one of its options is unknown.
+        """
+        read = find_read_out(read_out)
+        tokens, grid = self.embed(images)
+        return read(self, self._prepare(tokens), grid), grid
+
+    def unpadded_fraction(self, size: Sequence[int]) -> tuple[float, float]:
+        """Fraction of the padded patch grid that an image fills, (height, width); 1 without padding.
+
+        Args:
+            size: Height H and width W of the image in pixels.
+
+        Returns:
+            ``H / (h p)`` and ``W / (w p)`` for h x w patches of p pixels.
+        """
+        patch = self.patch_embed.projection.stride
+        height, width = (side / (-(-side // pixels) * pixels) for side, pixels in zip(size, patch, strict=True))
+        return height, width
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise decay, and the number of depths.

@@ -53,6 +53,6 @@ class ImageProjectionHead(TextProjectionHead):
         """Global embedding (B, D) of image features."""
         return self.projection(features.patches.mean(dim=1) if self.pool == 'mean' else features.cls)
 
-    def dense(self, features: ImageFeatures) -> Tensor:
-        """Embedding of every patch, (B, N, D). With mean pooling these are the terms whose mean is the global one."""
-        return self.projection(features.patches)
+    def dense(self, patches: Tensor) -> Tensor:
+        """Project patches (B, N, C) to (B, N, D). With mean pooling, the mean of these is the global embedding."""
+        return self.projection(patches)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmmaskclip.datasets.prompts import as_classes, check_templates, load_prompts
+from mmmaskclip.datasets.prompts import as_classes, check_templates
 from mmmaskclip.datasets.transforms.tokenize import pad_tokens, tokenize
 
 
@@ -55,33 +55,3 @@ def encode_classes(
     embeds = encode_texts(model, [prompt for of_class in prompts for prompt in of_class], batch_size).float()
     means = [of_class.mean(0) for of_class in embeds.split([len(of_class) for of_class in prompts])]
     return F.normalize(torch.stack(means), dim=-1)
-
-
-class ClassPrompts:
-    """The classes and templates of a zero-shot metric, from its config to their embeddings.
-
-    Args:
-        classes: Name or path of a prompt file (see ``mmmaskclip.datasets.prompts``), or the class names themselves.
-        templates: Name or path of a prompt file, or the templates themselves. Default: those in the file named by
-            ``classes``.
-
-    Raises:
-        ValueError: If there are no classes or no templates, or a template has not exactly one ``{}``.
-    """
-
-    def __init__(self, classes: str | Sequence[str | Sequence[str]], templates: str | Sequence[str] | None) -> None:
-        if templates is None:
-            if not isinstance(classes, str):
-                raise ValueError("templates are missing: give a list of them or a prompt file, e.g. 'imagenet_7'")
-            templates = classes
-        self.classes = load_prompts(classes).classes if isinstance(classes, str) else as_classes(classes)
-        self.templates = load_prompts(templates).templates if isinstance(templates, str) else tuple(templates)
-        for kind, found, given in (('classes', self.classes, classes), ('templates', self.templates, templates)):
-            if not found:
-                what = f'the prompt file {given!r} has no {kind}' if isinstance(given, str) else f'{kind} are empty'
-                raise ValueError(f'{what}; name a prompt file or give a list for `{kind}`')
-        check_templates(self.templates)
-
-    def encode(self, model: nn.Module) -> Tensor:
-        """The class embeddings (C, D) under a model, see ``encode_classes``."""
-        return encode_classes(model, self.classes, self.templates)

@@ -2,31 +2,29 @@
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
+from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity
 from mmmaskclip.registry import MODELS
 
 
 @MODELS.register_module()
 class ZeroShotSegHead(BaseDecodeHead):
-    """Cosine similarity of every place's projected features with the embeddings of class names.
+    """Cosine similarity of every patch embedding with the embeddings of class names.
 
-    Without ``background_threshold`` the logits are these cosines (MaskCLIP v1, section 4; Zhou et al. 2022). With it
-    they are probabilities of each class for itself, ``sigmoid(probability_scale * (cosine - probability_offset))``, and
-    the first channel, the background, is the threshold itself: a pixel for which no class is more probable is
-    background. That is TCL (Cha et al. 2023): the background in ``segmentation/evaluation/tcl_seg.py``, and the
-    sigmoid, with these constants, in ``kp_branch`` of ``models/tcl/tcl.py``, the part of its masks that is not trained.
-    Its other part, ``Sim2Mask``, is such a sigmoid with a learned scale and offset, which other models lack.
+    Without ``background_threshold`` the logits are the cosines (MaskCLIP v1, section 4; Zhou et al. 2022). With it
+    they are a probability per class, ``sigmoid(probability_scale * (cosine - probability_offset))``, and the first
+    channel, the background, is the constant threshold: a pixel for which no class is more probable is background.
+    That is TCL (Cha et al., CVPR 2023): the background in ``segmentation/evaluation/tcl_seg.py``, and the sigmoid with
+    these constants in ``kp_branch`` of ``models/tcl/tcl.py``, the part of its masks that is not trained. TCL's other
+    part, ``Sim2Mask``, is a sigmoid with a learned scale and offset, which other models lack.
 
     Args:
-        projection: Layer from tower width C to the shared embedding D, on the last dimension; the pretraining's
-            ``image_projection.projection``.
         class_embeds: (K, D), L2-normalized, one per class, without background.
         background_threshold: Probability in (0, 1) that the best class must exceed. None: there is no background.
-        probability_scale: How steep the probabilities are; without a threshold it has no effect. Defaults to 10 (TCL).
+        probability_scale: Slope of the probabilities; without a threshold it has no effect. Defaults to 10 (TCL).
         probability_offset: The cosine whose probability is 0.5. Defaults to 0.25 (TCL).
 
     Raises:
@@ -35,7 +33,6 @@ class ZeroShotSegHead(BaseDecodeHead):
 
     def __init__(
         self,
-        projection: nn.Module,
         class_embeds: Tensor,
         background_threshold: float | None = None,
         probability_scale: float = 10.0,
@@ -59,9 +56,8 @@ class ZeroShotSegHead(BaseDecodeHead):
             loss_decode=dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True),
             init_cfg=None,
         )
-        # mmseg's trained classifier, in whose place the text is.
+        # mmseg's trained classifier; text takes its place.
         del self.conv_seg
-        self.projection = projection
         self.background_threshold = background_threshold
         self.probability_scale = probability_scale
         self.probability_offset = probability_offset
@@ -72,10 +68,9 @@ class ZeroShotSegHead(BaseDecodeHead):
         """Logits (B, K, h, w), or probabilities (B, 1 + K, h, w) with the background first, in float32.
 
         Args:
-            inputs: Feature maps (B, C, h, w), of which the last is taken.
+            inputs: Patch embeddings (B, D, h, w), L2-normalized, of which the last entry is taken.
         """
-        embeds = self.projection(inputs[-1].movedim(1, -1)).float()
-        cosines = torch.einsum('bhwd,kd->bkhw', F.normalize(embeds, dim=-1), self.class_embeds)
+        cosines = dense_similarity(inputs[-1], self.class_embeds)  # (B, K, h, w)
         if self.background_threshold is None:
             return cosines
         probabilities = (self.probability_scale * (cosines - self.probability_offset)).sigmoid()

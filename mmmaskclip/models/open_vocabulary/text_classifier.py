@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmmaskclip.checkpoints.weights import read_state_dict, translate_weights
-from mmmaskclip.models.open_vocabulary.class_embeddings import ClassPrompts
+from mmmaskclip.datasets.prompts import ClassPrompts
+from mmmaskclip.models.open_vocabulary.class_embeddings import encode_classes
 from mmmaskclip.registry import MODELS
 
 
@@ -114,7 +115,7 @@ class TextClassifier(nn.Module):
                 f'{checkpoint!r} does not fit text.encoder and text.projection: {differences}. Use those of the '
                 'config it was trained with.'
             ) from error
-        self.class_embeds.copy_(self.prompts.encode(tower))
+        self.class_embeds.copy_(encode_classes(tower, self.prompts.classes, self.prompts.templates))
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
         """Embed the class names anew where the checkpoint's are others."""

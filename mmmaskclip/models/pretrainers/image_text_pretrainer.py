@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
 
-from mmmaskclip.models.backbones import ImageFeatures
-from mmmaskclip.models.backbones.read_outs import dense_features, image_share
+from mmmaskclip.models.backbones.read_outs import ReadOut
 from mmmaskclip.models.objectives import Objective
 from mmmaskclip.models.objectives.teacher import MomentumCopy, follow
 from mmmaskclip.models.objectives.views import Views
@@ -143,24 +142,16 @@ class ImageTextPretrainer(BaseModel):
 
         Args:
             batch: ``image`` (B, 3, H, W); with ``tokens`` (T, L) and ``num_captions`` (B,), or ``tokens`` (B, L), the
-                captions of the images in order; with ``mask``, patch embeddings are wanted.
+                captions of the images in order.
 
         Returns:
-            Per image: ``image_embed`` (D,), ``text_embeds`` (n, D) if there are captions; if there is a mask,
-            ``patch_embeds`` (D, h, w) and ``image_share`` (2,), see
-            :func:`~.read_outs.image_share`; and the batch's ``key``, ``label`` and ``mask`` where
-            present.
+            Per image: ``image_embed`` (D,), ``text_embeds`` (n, D) if there are captions, and the batch's ``key``,
+            ``label`` and ``mask`` where present.
         """
-        images = batch['image']
-        tokens, grid = self.image_encoder.embed(images)
-        features = self.image_encoder.encode(tokens)
-        columns: dict[str, Any] = {'image_embed': F.normalize(self.image_projection(features).float(), dim=-1)}
+        columns: dict[str, Any] = {'image_embed': self.encode_image(batch['image'])}
         if 'tokens' in batch:
-            counts = batch['num_captions'].tolist() if 'num_captions' in batch else [1] * len(images)
+            counts = batch['num_captions'].tolist() if 'num_captions' in batch else [1] * len(batch['image'])
             columns['text_embeds'] = self.encode_text(batch['tokens']).split(counts)
-        if 'mask' in batch:
-            columns['patch_embeds'] = self._dense(features, grid)
-            columns['image_share'] = [image_share(self.image_encoder, images.shape[2:])] * len(images)
         columns |= {name: batch[name] for name in ('key', 'label', 'mask') if name in batch}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
@@ -184,23 +175,19 @@ class ImageTextPretrainer(BaseModel):
             raise AttributeError('this model has no text tower: evaluate it by linear probe or fine-tuning')
         return F.normalize(self.text_projection(self.text_encoder(tokens)).float(), dim=-1)
 
-    def encode_dense(self, images: Tensor, read_out: str = 'patch') -> Tensor:
+    def encode_dense(self, images: Tensor, read_out: ReadOut = 'patch') -> Tensor:
         """Patch embeddings that are comparable with text.
 
         Args:
             images: Normalized images (B, 3, H, W) of any size.
-            read_out: ``'patch'`` or ``'value'``, see :func:`~.read_outs.dense_features`. Defaults to
-                ``'patch'``.
+            read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
 
         Returns:
-            (B, D, h, w), L2-normalized, float32; h and w are rounded up to whole patches, so that the last row and
-            column can reach over the image: :func:`~.read_outs.upsample_patches` cuts that off.
+            (B, D, h, w), L2-normalized, float32; h and w are rounded up to whole patches, padding included.
         """
-        return self._dense(*dense_features(self.image_encoder, images, read_out))
-
-    def _dense(self, features: ImageFeatures, grid: tuple[int, int]) -> Tensor:
-        patches = F.normalize(self.image_projection.dense(features).float(), dim=-1)
-        return patches.transpose(1, 2).unflatten(2, grid)
+        patches, grid = self.image_encoder.dense(images, read_out)  # (B, N, C)
+        embeds = F.normalize(self.image_projection.dense(patches).float(), dim=-1)  # (B, N, D)
+        return embeds.transpose(1, 2).unflatten(2, grid)
 
     def logits(self, image_embed: Tensor, text_embed: Tensor) -> Tensor:
         """Similarities over the learned temperature, float32 (R, K).

@@ -92,8 +92,8 @@ def test_classes_and_templates_from_files(tools, tmp_path, read):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(classes=[]), r'classes=\[\] names no class'),
-        (dict(classes='imagenet_7'), "classes='imagenet_7' names no class"),
+        (dict(classes=[]), 'classes are empty'),
+        (dict(classes='imagenet_7'), "the prompt file 'imagenet_7' has no classes"),
         (dict(templates=None), 'templates are missing'),
         (dict(templates=['no place']), "template 'no place' needs exactly one"),
         (dict(classes=['cat', ' ']), 'class 1 has no name'),

@@ -15,7 +15,7 @@ def test_mean_of_patches_or_class_token():
 def test_global_embedding_is_the_mean_of_the_dense_one():
     features = ImageFeatures(cls=torch.randn(2, 4), patches=torch.randn(2, 9, 4))
     head = ImageProjectionHead(4, 3)
-    torch.testing.assert_close(head.dense(features).mean(1), head(features))
+    torch.testing.assert_close(head.dense(features.patches).mean(1), head(features))
 
 
 def test_unknown_pooling():

@@ -115,9 +115,6 @@ def test_predict_gives_one_dict_per_image(model, random_batch):
     assert [len(row['text_embeds']) for row in rows] == [1, 3, 1]
     torch.testing.assert_close(torch.cat([row['text_embeds'] for row in rows]), model.encode_text(tokens))
     torch.testing.assert_close(torch.stack([row['image_embed'] for row in rows]), model.encode_image(batch['image']))
-    dense = model.encode_dense(batch['image'])
-    assert dense.shape == (3, 16, 4, 4)
-    torch.testing.assert_close(torch.stack([row['patch_embeds'] for row in rows]), dense)
 
 
 @torch.no_grad()
@@ -128,7 +125,9 @@ def test_dense_embeddings_keep_their_place(model):
     assert dense.shape == (1, 16, 4, 6)
     features = model.image_encoder.features(images)
     row, column = 2, 5
-    expected = torch.nn.functional.normalize(model.image_projection.dense(features)[0, row * 6 + column], dim=-1)
+    expected = torch.nn.functional.normalize(
+        model.image_projection.dense(features.patches)[0, row * 6 + column], dim=-1
+    )
     torch.testing.assert_close(dense[0, :, row, column], expected)
 
 
