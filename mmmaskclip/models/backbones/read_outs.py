@@ -13,12 +13,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from mmmaskclip.models.backbones.vision_transformer import CLIPVisionTransformer
 
 Grid = tuple[int, int]
 ReadOut = str | Mapping[str, Any]
@@ -36,7 +34,7 @@ def register_read_out(name: str) -> Callable[[Callable[..., Tensor]], Callable[.
     return register
 
 
-def find_read_out(read_out: ReadOut) -> Callable[[CLIPVisionTransformer, Tensor, Grid], Tensor]:
+def find_read_out(read_out: ReadOut) -> Callable[[VisionTransformer, Tensor, Grid], Tensor]:
     """The function that a config names.
 
     Args:
@@ -61,7 +59,7 @@ def find_read_out(read_out: ReadOut) -> Callable[[CLIPVisionTransformer, Tensor,
 
 
 @register_read_out('patch')
-def read_patches(tower: CLIPVisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+def read_patches(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
     """The tower's output."""
     for layer in tower.layers:
         x = layer(x)
@@ -69,7 +67,7 @@ def read_patches(tower: CLIPVisionTransformer, x: Tensor, grid: Grid) -> Tensor:
 
 
 @register_read_out('value')
-def read_values(tower: CLIPVisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+def read_values(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
     """In the last block every token attends to itself alone; the rest of the block is unchanged.
 
     Zhou et al., "Extract Free Dense Labels from CLIP", ECCV 2022, section 3.2: CLIP's last attention gathers global
@@ -84,7 +82,7 @@ def read_values(tower: CLIPVisionTransformer, x: Tensor, grid: Grid) -> Tensor:
     return _patches(tower, last.ffn(last.ln2(x), identity=x), grid)
 
 
-def _patches(tower: CLIPVisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+def _patches(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
     """The last block's output without its extra tokens, after the final norm: (B, N, C)."""
     patches = x[:, x.shape[1] - grid[0] * grid[1] :]
     return tower.ln1(patches) if tower.final_norm else patches
