@@ -7,33 +7,9 @@ val_dataloader and val_evaluator of that config. Not run.
 """
 
 _base_ = '../zero_shot/_base_/task.py'
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import labelled_images, loader, probe_loader
 
-cifar10 = dict(
-    **_base_.images,
-    folder=_base_.data_root + '/cifar-10-batches-py',
-    classes='cifar10',
-    num_classes=10,
-    get='torchvision.datasets.CIFAR10(root, download=True) gets it.',
+test_dataloader = dict(knn=loader(labelled_images('cifar10', _base_.data_root)))
+test_evaluator = dict(
+    knn=dict(type='KNNClassification', train_dataloader=probe_loader('cifar10', _base_.data_root)),
 )
-train_dataloader_of_probe = dict(
-    batch_size=256,
-    num_workers=4,
-    dataset=dict(
-        **cifar10,
-        source=dict(type='torchvision/CIFAR10', root=_base_.data_root, train=True),
-        shards=_base_.data_root + '/wds_vtab-cifar10/train/*.tar',
-        num_samples=50000,
-    ),
-)
-test_dataloader = dict(
-    knn=dict(
-        **_base_.loader,
-        dataset=dict(
-            **cifar10,
-            source=dict(type='torchvision/CIFAR10', root=_base_.data_root, train=False),
-            shards=_base_.data_root + '/wds_vtab-cifar10/test/*.tar',
-            num_samples=10000,
-        ),
-    )
-)
-test_evaluator = dict(knn=dict(type='KNNClassification', train_dataloader=train_dataloader_of_probe))

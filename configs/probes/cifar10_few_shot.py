@@ -9,27 +9,13 @@ test_evaluator.pets.shots="[1,5,10,20,50]". Not run.
 """
 
 _base_ = '../zero_shot/_base_/task.py'
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import labelled_images, loader, probe_loader
 
-cifar10 = dict(**_base_.images, classes='cifar10', num_classes=10, num_samples=5000)
-train_folder = _base_.data_root + '/cifar10_folder/train'
-test_folder = _base_.data_root + '/cifar10_folder/test'
-
-test_dataloader = dict(
-    few_shot=dict(
-        **_base_.loader,
-        dataset=dict(**cifar10, source=dict(type='torchvision/ImageFolder', root=test_folder), folder=test_folder),
-    )
-)
+test_dataloader = dict(few_shot=loader(labelled_images('cifar10_folder', _base_.data_root)))
 test_evaluator = dict(
     few_shot=dict(
         type='LogisticRegressionProbe',
-        train_dataloader=dict(
-            batch_size=256,
-            num_workers=4,
-            dataset=dict(
-                **cifar10, source=dict(type='torchvision/ImageFolder', root=train_folder), folder=train_folder
-            ),
-        ),
+        train_dataloader=probe_loader('cifar10_folder', _base_.data_root),
         metric='top1',
         shots=[1, 5, 10, 20, 50],
         seeds=[0, 1, 2],

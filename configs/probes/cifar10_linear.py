@@ -9,27 +9,13 @@ official 50,000 + 10,000: the data of configs/probes/cifar10.py. 90 epochs of 9 
 """
 
 _base_ = '../zero_shot/_base_/task.py'
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import labelled_images, loader, probe_loader
 
-cifar10 = dict(**_base_.images, classes='cifar10', num_classes=10, num_samples=5000)
-train_folder = _base_.data_root + '/cifar10_folder/train'
-test_folder = _base_.data_root + '/cifar10_folder/test'
-
-test_dataloader = dict(
-    linear=dict(
-        **_base_.loader,
-        dataset=dict(**cifar10, source=dict(type='torchvision/ImageFolder', root=test_folder), folder=test_folder),
-    )
-)
+test_dataloader = dict(linear=loader(labelled_images('cifar10_folder', _base_.data_root)))
 test_evaluator = dict(
     linear=dict(
         type='LinearClassificationProbe',
-        train_dataloader=dict(
-            batch_size=256,
-            num_workers=4,
-            dataset=dict(
-                **cifar10, source=dict(type='torchvision/ImageFolder', root=train_folder), folder=train_folder
-            ),
-        ),
+        train_dataloader=probe_loader('cifar10_folder', _base_.data_root),
         metric='top1',
         epochs=90,
         warmup_epochs=10,

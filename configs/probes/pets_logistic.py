@@ -2,32 +2,19 @@
 
 python tools/test.py configs/probes/pets_logistic.py CHECKPOINT --model CONFIG
 
-The pattern for every set of the suites: the set's own config gives test split, classes and metric; below stand the
-training split (`source`, `folder`, `shards`, `num_samples`; `transforms` stay those of the test) and the probe.
-Few-shot with test_evaluator.pets.shots="[1,5,10,20,50]"; the linear probe with type='LinearClassificationProbe' and a
-batch_size that gives some hundreds of steps. Not run.
+The pattern for every set of the suites: its row in mmmaskclip/datasets/evaluation/zero_shot_sets.py gives the test
+split, and, in `train`, what differs in the training split. Few-shot with test_evaluator.pets.shots="[1,5,10,20,50]";
+the linear probe with type='LinearClassificationProbe' and a batch_size that gives some hundreds of steps. Not run.
 """
 
-_base_ = '../zero_shot/pets.py'
+_base_ = '../zero_shot/_base_/task.py'
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import labelled_images, loader, probe_loader
 
+test_dataloader = dict(pets=loader(labelled_images('pets', _base_.data_root)))
 test_evaluator = dict(
     pets=dict(
-        _delete_=True,
         type='LogisticRegressionProbe',
+        train_dataloader=probe_loader('pets', _base_.data_root),
         metric='mean_per_class',
-        train_dataloader=dict(
-            batch_size=256,
-            num_workers=4,
-            dataset=dict(
-                **_base_.images,
-                source=dict(type='torchvision/OxfordIIITPet', root=_base_.data_root, split='trainval'),
-                folder=_base_.data_root + '/oxford-iiit-pet',
-                shards=_base_.data_root + '/wds_vtab-pets/train/*.tar',
-                classes='pets',
-                num_samples=3680,
-                num_classes=37,
-                get='torchvision.datasets.OxfordIIITPet(root, download=True) gets it.',
-            ),
-        ),
     )
 )

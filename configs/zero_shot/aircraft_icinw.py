@@ -1,18 +1,6 @@
-"""Zero-shot on FGVC-Aircraft, variants, test split: ICinW's prompts, mean accuracy per class; for ICinW.
+"""Zero-shot: FGVC-Aircraft, variants, test split."""
 
-python tools/test.py configs/zero_shot/aircraft_icinw.py CHECKPOINT --model CONFIG
+_base_ = './_base_/task.py'
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks
 
-Not run.
-"""
-
-_base_ = './aircraft.py'
-
-test_dataloader = dict(
-    aircraft=dict(
-        dataset=dict(
-            transforms=_base_.bicubic,
-            classes='aircraft_icinw',
-        )
-    )
-)
-test_evaluator = dict(aircraft=dict(classes='aircraft_icinw'))
+test_dataloader, test_evaluator = tasks('aircraft_icinw', _base_.data_root)

@@ -1,18 +1,6 @@
-"""Zero-shot on Stanford Cars, test split: ICinW's prompts, top-1; for ICinW.
+"""Zero-shot: Stanford Cars, test split."""
 
-python tools/test.py configs/zero_shot/cars_icinw.py CHECKPOINT --model CONFIG
+_base_ = './_base_/task.py'
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks
 
-Not run.
-"""
-
-_base_ = './cars.py'
-
-test_dataloader = dict(
-    cars=dict(
-        dataset=dict(
-            transforms=_base_.bicubic,
-            classes='cars_icinw',
-        )
-    )
-)
-test_evaluator = dict(cars=dict(classes='cars_icinw'))
+test_dataloader, test_evaluator = tasks('cars_icinw', _base_.data_root)

@@ -1,22 +1,9 @@
-"""Zero-shot on 5,000 of CIFAR-10's test images as JPEG files, one folder per class: SLIP's prompts, top-1.
+"""Zero-shot: 5,000 of CIFAR-10's test images as JPEG files.
 
-tar xf test.tar -C data/zero_shot/cifar10_folder
-python tools/test.py configs/zero_shot/cifar10_folder.py CHECKPOINT --model CONFIG
-
-For quick comparisons; not comparable with published results. Measured on 2026-11-22 with the ViT-Ti/16 of Flickr8k:
-CLIP 16.5 %, MaskCLIP v1 18.9 %; more in docs/results.md.
+Measured on 2026-11-22 with the ViT-Ti/16 of Flickr8k: CLIP 16.5 %, MaskCLIP v1 18.9 %; more in docs/results.md.
 """
 
-_base_ = './cifar10.py'
+_base_ = './_base_/task.py'
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks
 
-test_dataloader = dict(
-    cifar10=dict(
-        dataset=dict(
-            source=dict(_delete_=True, type='torchvision/ImageFolder', root=_base_.data_root + '/cifar10_folder/test'),
-            folder=_base_.data_root + '/cifar10_folder/test',
-            shards=None,
-            num_samples=5000,
-            get='One folder per class, 500 images in each.',
-        )
-    )
-)
+test_dataloader, test_evaluator = tasks('cifar10_folder', _base_.data_root)

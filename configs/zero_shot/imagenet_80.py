@@ -1,10 +1,6 @@
-"""Zero-shot on ImageNet-1K, val split, with OpenAI's 80 templates: CLIP's own protocol, top-1.
+"""Zero-shot: ImageNet-1K, val split, OpenAI's 80 templates."""
 
-python tools/test.py configs/zero_shot/imagenet_80.py CHECKPOINT --model CONFIG
+_base_ = './_base_/task.py'
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks
 
-Not run.
-"""
-
-_base_ = './imagenet.py'
-
-test_evaluator = dict(imagenet=dict(templates='imagenet_80'))
+test_dataloader, test_evaluator = tasks('imagenet_80', _base_.data_root)

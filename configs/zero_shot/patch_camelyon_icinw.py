@@ -1,18 +1,6 @@
-"""Zero-shot on PatchCamelyon, test split: SLIP's prompts, top-1; for ICinW.
+"""Zero-shot: PatchCamelyon, test split."""
 
-python tools/test.py configs/zero_shot/patch_camelyon_icinw.py CHECKPOINT --model CONFIG
+_base_ = './_base_/task.py'
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks
 
-Not run.
-"""
-
-_base_ = './patch_camelyon.py'
-
-test_dataloader = dict(
-    patch_camelyon=dict(
-        dataset=dict(
-            transforms=_base_.bicubic,
-            source=dict(split='test'),
-            shards=_base_.data_root + '/wds_vtab-pcam/test/*.tar',
-        )
-    )
-)
+test_dataloader, test_evaluator = tasks('patch_camelyon_icinw', _base_.data_root)

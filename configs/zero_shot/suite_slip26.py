@@ -6,46 +6,10 @@ Published averages are of A-CLIP (arXiv 2212.08653), over all 26, and of MaskCLI
 without Hateful Memes. Not run.
 """
 
-from mmengine import Config
-
 _base_ = './_base_/task.py'
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks
 
-_files = [
-    'food101',
-    'cifar10',
-    'cifar100',
-    'cub200',
-    'sun397',
-    'cars',
-    'aircraft',
-    'dtd',
-    'pets',
-    'caltech101',
-    'flowers',
-    'mnist',
-    'fer2013',
-    'stl10',
-    'eurosat',
-    'resisc45',
-    'gtsrb',
-    'kitti_distance',
-    'country211',
-    'patch_camelyon',
-    'ucf101_frames',
-    'kinetics700_frames',
-    'clevr_counts',
-    'hateful_memes',
-    'rendered_sst2',
-    'imagenet',
-]
-# mmengine merges no two bases that set the same keys.
-test_dataloader, test_evaluator = {}, {}
-for _file in _files:
-    _task = Config.fromfile('{{ fileDirname }}/' + _file + '.py')
-    test_dataloader.update(_task.test_dataloader.to_dict())
-    test_evaluator.update(_task.test_evaluator.to_dict())
-del Config, _file, _files, _task  # what is left is the config
-
+test_dataloader, test_evaluator = tasks('slip26', _base_.data_root)
 test_cfg = dict(
     _delete_=True,
     type='SuiteLoop',

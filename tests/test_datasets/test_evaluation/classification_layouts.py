@@ -1,7 +1,8 @@
 """Tiny copies of the public layouts of classification sets: for each class two images of one colour.
 
-``write(NAME, ROOT, CLASSES)`` writes the set as ``configs/zero_shot/NAME.py`` expects it; the colour of an image is
-that of its class's number among the classes of the prompt file, so that a test sees whether labels are in that order.
+``write(ROW, ROOT, CLASSES)`` writes the set as its row of the table of zero-shot sets expects it. The colour of an
+image is that of its class's number among the classes of the prompt file, so that a test sees whether labels are in that
+order.
 """
 
 import csv
@@ -15,7 +16,11 @@ from mmpretrain.datasets import categories
 from PIL import Image
 from scipy.io import savemat
 
+from mmmaskclip.datasets.evaluation.zero_shot_sets import IMAGE_FOLDER, ZeroShotSet
+
 PER_CLASS = 2
+# The colour of no class: of images that are not of the split.
+OTHER = 900
 
 
 def colour(label: int) -> tuple[int, int, int]:
@@ -52,16 +57,6 @@ def folders(root: Path, names: Sequence[str], order: Sequence[int], per_class: i
     for name, label in zip(names, order, strict=True):
         for index in range(per_class):
             save(root / name / f'{index:04d}.jpg', label)
-
-
-def _sorted_folders(path: str, names: Callable | Sequence[str] | None = None) -> Callable:
-    def write(root, classes):
-        found = (
-            names(classes) if callable(names) else names if names else [f'{index:04d}' for index in range(len(classes))]
-        )
-        folders(root / path, found, range(len(classes)))
-
-    return write
 
 
 def _names(classes):
@@ -154,14 +149,6 @@ def _pets(root, classes):
     (base / 'annotations/test.txt').write_text('\n'.join(lines))
 
 
-def _caltech101(root, classes):
-    names = categories.CALTECH101_CATEGORIES
-    folders(root / 'caltech-101/101_ObjectCategories', names, range(len(names)))
-    (root / 'caltech-101/meta').mkdir()
-    lines = [f'{name}/{index:04d}.jpg {label}' for label, name in enumerate(names) for index in range(PER_CLASS)]
-    (root / 'caltech-101/meta/test.txt').write_text('\n'.join(lines))
-
-
 def _flowers(root, classes):
     labels = [label for label in range(len(classes)) for _ in range(PER_CLASS)]
     for image_id, label in enumerate(labels, 1):
@@ -204,15 +191,14 @@ def _stl10(root, classes):
     (base / 'class_names.txt').write_text('\n'.join(synonyms[0] for synonyms in classes))
 
 
-EUROSAT = ['AnnualCrop', 'Forest', 'HerbaceousVegetation', 'Highway', 'Industrial', 'Pasture', 'PermanentCrop']
-EUROSAT += ['Residential', 'River', 'SeaLake']
-KITTI = ['above_20', 'below_20', 'below_8', 'no_vehicle']
+def _country211(root, classes):
+    folders(root / 'country211/test', [f'{index:04d}' for index in range(len(classes))], range(len(classes)))
 
 
 def _eurosat(root, classes):
-    names = EUROSAT
-    # Images that are not of the split have the colour of no class.
-    folders(root / 'eurosat/2750', names, [900] * len(names), 4)
+    names = ['AnnualCrop', 'Forest', 'HerbaceousVegetation', 'Highway', 'Industrial', 'Pasture', 'PermanentCrop']
+    names += ['Residential', 'River', 'SeaLake']
+    folders(root / 'eurosat/2750', names, [OTHER] * len(names), 4)
     for label, name in enumerate(names):
         for index in (1, 2):
             save(root / f'eurosat/2750/{name}/{index:04d}.jpg', label)
@@ -272,41 +258,49 @@ def _voc2007(root, classes):
     (base / 'ImageSets/Main/test.txt').write_text('\n'.join(ids))
 
 
+def _image_folder(row: ZeroShotSet, root: Path, classes: Sequence[Sequence[str]]) -> None:
+    """Folders with the names that the row gives, with those of the classes, or, where two are alike, with numbers."""
+    names = row.options.get('folders') or _names(classes)
+    if row.name == 'caltech101':
+        names = categories.CALTECH101_CATEGORIES
+    elif len({plain(name) for name in names}) < len(names):
+        names = [f'{index:04d}' for index in range(len(classes))]
+    order = range(len(classes))
+    if 'per_class' in row.options:
+        folders(root / row.folder, names, [OTHER] * len(names), PER_CLASS + 2)
+        for name, label in zip(names, order, strict=True):
+            for index in range(PER_CLASS):
+                save(root / row.folder / name / f'{index + 1:04d}.jpg', label)
+    else:
+        folders(root / row.folder, names, order)
+
+
+# By the class that reads the layout. A set in folders needs no writer of its own.
 WRITERS: dict[str, Callable[[Path, Sequence[Sequence[str]]], None]] = {
-    'food101': _food101,
-    'cifar10': _cifar('cifar-10-batches-py', 'test_batch', 'labels', ('batches.meta', 'label_names')),
-    'cifar100': _cifar('cifar-100-python', 'test', 'fine_labels', ('meta', 'fine_label_names')),
-    'cub200': _cub200,
-    'sun397': _sun397,
-    'cars': _cars,
-    'aircraft': _aircraft,
-    'dtd': _dtd,
-    'pets': _pets,
-    'caltech101': _caltech101,
-    'flowers': _flowers,
-    'mnist': _mnist,
-    'fer2013': _fer2013,
-    'stl10': _stl10,
-    'eurosat': _eurosat,
-    'resisc45': _sorted_folders('resisc45/test', _names),
-    'gtsrb': _gtsrb,
-    'kitti_distance': _sorted_folders('kitti_distance/val', KITTI),
-    'country211': _sorted_folders('country211/test'),
-    'ucf101_frames': _sorted_folders('ucf101_frames/val'),
-    'kinetics700_frames': _sorted_folders('kinetics700_frames/val_images'),
-    'clevr_counts': _clevr,
-    'hateful_memes': _sorted_folders('hateful_memes/dev', '01'),
-    'rendered_sst2': _sst2,
-    'imagenet': _sorted_folders('imagenet/val'),
-    'imagenet_80': _sorted_folders('imagenet/val'),
-    'voc2007': _voc2007,
-    'cifar10_folder': _sorted_folders('cifar10_folder/test', _names),
-    'eurosat_icinw': _sorted_folders('eurosat_icinw/test', EUROSAT),
-    'fer2013_icinw': _sorted_folders('fer2013_icinw/test', _names),
-    'kitti_distance_icinw': _sorted_folders('kitti_distance_icinw/test', KITTI),
-    'resisc45_icinw': _sorted_folders('resisc45_icinw/test', _names),
+    'torchvision/Food101': _food101,
+    'torchvision/CIFAR10': _cifar('cifar-10-batches-py', 'test_batch', 'labels', ('batches.meta', 'label_names')),
+    'torchvision/CIFAR100': _cifar('cifar-100-python', 'test', 'fine_labels', ('meta', 'fine_label_names')),
+    'mmpretrain.CUB': _cub200,
+    'mmpretrain.SUN397': _sun397,
+    'mmpretrain.VOC': _voc2007,
+    'torchvision/StanfordCars': _cars,
+    'torchvision/FGVCAircraft': _aircraft,
+    'torchvision/DTD': _dtd,
+    'torchvision/OxfordIIITPet': _pets,
+    'torchvision/Flowers102': _flowers,
+    'torchvision/MNIST': _mnist,
+    'torchvision/FER2013': _fer2013,
+    'torchvision/STL10': _stl10,
+    'torchvision/EuroSAT': _eurosat,
+    'torchvision/GTSRB': _gtsrb,
+    'torchvision/Country211': _country211,
+    'torchvision/CLEVRClassification': _clevr,
+    'torchvision/RenderedSST2': _sst2,
 }
 
 
-def write(name: str, root: Path, classes: Sequence[Sequence[str]]) -> None:
-    WRITERS[name](root, classes)
+def write(row: ZeroShotSet, root: Path, classes: Sequence[Sequence[str]]) -> None:
+    if row.source == IMAGE_FOLDER:
+        _image_folder(row, root, classes)
+    else:
+        WRITERS[row.source](root, classes)

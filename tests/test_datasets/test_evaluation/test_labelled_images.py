@@ -11,17 +11,19 @@ import pytest
 import torch
 import torchvision
 import webdataset
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from PIL import Image
 
 from mmmaskclip.datasets import LabelledImages
 from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
+from mmmaskclip.datasets.evaluation.zero_shot_sets import SUITES, ZERO_SHOT_SETS
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import METRICS, labelled_images, markdown_table, tasks
 from mmmaskclip.datasets.prompts import load_prompts
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.registry import DATASETS
 
 CONFIGS = paths.CONFIGS / 'zero_shot'
-SETS = sorted(path.stem for path in CONFIGS.glob('*.py') if not path.stem.startswith('suite_'))
+SETS = sorted(ZERO_SHOT_SETS)
 TRANSFORMS = [dict(type='torchvision/Resize', size=8)]
 
 layouts = paths.load_module(Path(__file__).with_name('classification_layouts.py'))
@@ -39,30 +41,28 @@ def _checksums_of_copies(monkeypatch):
         monkeypatch.setattr(getattr(torchvision.datasets, name), 'check_integrity', lambda *_args, **_kwargs: True)
 
 
-def config_of(name, root, monkeypatch):
-    monkeypatch.setenv('MMMASKCLIP_EVAL', str(root))
-    cfg = Config.fromfile(CONFIGS / f'{name}.py')
-    (key,) = cfg.test_dataloader
-    dataset = cfg.test_dataloader[key].dataset
+def config_of(name, root):
+    loaders, evaluators = tasks(name, str(root))
+    ((task, loader),) = loaders.items()
+    dataset = ConfigDict(loader['dataset'])
     dataset.transforms = TRANSFORMS
-    return dataset, cfg.test_evaluator[key]
+    return dataset, evaluators[task]
 
 
 @pytest.mark.parametrize('name', [name for name in SETS if 'patch_camelyon' not in name])
-def test_public_layout(name, tmp_path, monkeypatch):
-    cfg, metric = config_of(name, tmp_path, monkeypatch)
+def test_public_layout(name, tmp_path):
+    cfg, _ = config_of(name, tmp_path)
     classes = load_prompts(cfg.classes).classes
-    base = name if name in layouts.WRITERS else name.removesuffix('_icinw')
-    layouts.write(base, tmp_path, classes)
+    base = name.removesuffix('_icinw')
+    layouts.write(ZERO_SHOT_SETS[name], tmp_path, classes)
     if cfg.get('per_class'):
-        assert cfg.per_class == (1000, 1500)
         cfg.per_class = (1, 3)
     samples = 20 if base == 'voc2007' else layouts.PER_CLASS * cfg.num_classes
-    assert cfg.get('num_samples', 10**9) > samples
+    assert (cfg.num_samples or 10**9) > samples
     cfg.num_samples = samples
     dataset = DATASETS.build(cfg)
     assert (len(dataset), len(dataset.metainfo['classes'])) == (samples, len(classes))
-    grey = base in ('mnist', 'fer2013')
+    grey = name in ('mnist', 'fer2013')
     for index in range(0, samples, max(1, samples // 300)):
         sample = dataset[index]
         assert sample['image'].shape[0] == 3
@@ -75,21 +75,9 @@ def test_public_layout(name, tmp_path, monkeypatch):
     assert len({dataset[index]['key'] for index in range(min(samples, 40))}) == min(samples, 40)
 
 
-# CLIP_benchmark's exports of these are other splits, and of the last one there is none.
-NO_SHARDS = {
-    'eurosat',
-    'eurosat_icinw',
-    'sun397',
-    'kitti_distance',
-    'fer2013_icinw',
-    'resisc45_icinw',
-    'cifar10_folder',
-}
-
-
-@pytest.mark.parametrize('name', sorted(set(SETS) - NO_SHARDS))
-def test_shards_alone(name, tmp_path, monkeypatch):
-    cfg, _ = config_of(name, tmp_path, monkeypatch)
+@pytest.mark.parametrize('name', [name for name in SETS if ZERO_SHOT_SETS[name].shards])
+def test_shards_alone(name, tmp_path):
+    cfg, _ = config_of(name, tmp_path)
     names = [synonyms[0] for synonyms in load_prompts(cfg.classes).classes]
     # A class with another's name cannot be told by it.
     order = list(range(len(names)))[:: -1 if len(set(names)) == len(names) else 1]
@@ -113,108 +101,67 @@ def test_shards_alone(name, tmp_path, monkeypatch):
         assert int(np.argmax(sample['label'])) == found if cfg.get('label_key') else sample['label'] == found
 
 
-@pytest.mark.parametrize('name', sorted(NO_SHARDS))
-def test_shards_of_another_split_are_not_read(name, tmp_path, monkeypatch):
-    cfg, _ = config_of(name, tmp_path, monkeypatch)
+@pytest.mark.parametrize('name', [name for name in SETS if not ZERO_SHOT_SETS[name].shards])
+def test_shards_of_another_split_are_not_read(name, tmp_path):
+    cfg, _ = config_of(name, tmp_path)
     assert cfg.get('shards') is None
     with pytest.raises(MissingImages, match=r'There is no folder [^,]*\. '):
         DATASETS.build(cfg)
 
 
-def test_order_of_kittis_shards_is_vtabs(tmp_path, monkeypatch):
-    cfg, _ = config_of('kitti_distance_icinw', tmp_path, monkeypatch)
+def test_order_of_kittis_shards_is_vtabs(tmp_path):
+    cfg, _ = config_of('kitti_distance_icinw', tmp_path)
     # VTAB (task_adaptation/data/kitti.py) counts distances up: below 8 m, below 20 m, farther, no vehicle.
     vtab = ['on my left or right side', 'nearby', 'in the distance', 'no car']
     names = [synonyms[0] for synonyms in load_prompts(cfg.classes).classes]
     assert all(vtab[label] in name for name, label in zip(names, cfg.shards_label_order, strict=True))
 
 
-# From the sources: SLIP's dataset_catalog.json and the counts of VISSL's scripts, ELEVATER's vision_datasets.json, and
-# the test splits that the sets themselves publish. Samples, classes, metric.
-PROTOCOLS = {
-    'food101': (25250, 101, 'top1'),
-    'cifar10': (10000, 10, 'top1'),
-    'cifar100': (10000, 100, 'top1'),
-    'cub200': (5794, 200, 'top1'),
-    'sun397': (19850, 397, 'top1'),
-    'cars': (8041, 196, 'top1'),
-    'aircraft': (3333, 100, 'mean_per_class'),
-    'dtd': (1880, 47, 'top1'),
-    'pets': (3669, 37, 'mean_per_class'),
-    'caltech101': (6084, 102, 'mean_per_class'),
-    'flowers': (6149, 102, 'mean_per_class'),
-    'mnist': (10000, 10, 'top1'),
-    'fer2013': (7178, 7, 'top1'),
-    'stl10': (8000, 10, 'top1'),
-    'eurosat': (5000, 10, 'top1'),
-    'resisc45': (6300, 45, 'top1'),
-    'gtsrb': (12630, 43, 'top1'),
-    'kitti_distance': (1496, 4, 'top1'),
-    'country211': (21100, 211, 'top1'),
-    'patch_camelyon': (32768, 2, 'top1'),
-    'ucf101_frames': (3783, 101, 'top1'),
-    'kinetics700_frames': (None, 700, 'mean_top1_top5'),
-    'clevr_counts': (15000, 8, 'top1'),
-    'hateful_memes': (500, 2, 'roc_auc'),
-    'rendered_sst2': (1821, 2, 'top1'),
-    'imagenet': (50000, 1000, 'top1'),
-    'imagenet_80': (50000, 1000, 'top1'),
-    'voc2007': (4952, 20, 'map11'),
-    'aircraft_icinw': (3333, 100, 'mean_per_class'),
-    'cars_icinw': (8041, 196, 'top1'),
-    'eurosat_icinw': (5000, 10, 'top1'),
-    'fer2013_icinw': (3589, 7, 'top1'),
-    'kitti_distance_icinw': (711, 4, 'top1'),
-    'patch_camelyon_icinw': (32768, 2, 'top1'),
-    'resisc45_icinw': (25200, 45, 'top1'),
-    'cifar10_folder': (5000, 10, 'top1'),
-}
-METRICS = {
-    'top1': 'top-1',
-    'mean_per_class': 'mean per class',
-    'mean_top1_top5': '(top-1 + top-5) / 2',
-    'roc_auc': 'ROC AUC',
-    'map11': '11-point mAP',
-}
+def test_table_of_the_docs_is_that_of_the_package():
+    docs = (paths.ROOT / 'docs/evaluation.md').read_text(encoding='utf-8')
+    # `python -m mmmaskclip.datasets.evaluation.zero_shot_tasks` prints what belongs there.
+    assert markdown_table() in docs
 
 
-def test_every_config_is_of_its_protocol(tmp_path, monkeypatch):
-    found = {}
-    for name in SETS:
-        dataset, metric = config_of(name, tmp_path, monkeypatch)
-        found[name] = (dataset.get('num_samples'), dataset.num_classes, metric.metric)
-    assert found == PROTOCOLS
+def test_each_row_has_its_config_and_each_config_its_row(monkeypatch):
+    monkeypatch.setenv('MMMASKCLIP_EVAL', 'SETS')
+    suites = {f'suite_{name}': name for name in SUITES}
+    assert {path.stem for path in CONFIGS.glob('*.py')} == {*SETS, *suites}
+    for path in CONFIGS.glob('*.py'):
+        cfg = Config.fromfile(path)
+        resize = 'bicubic' if path.stem == 'suite_icinw20' else None
+        loaders, evaluators = tasks(suites.get(path.stem, path.stem), 'SETS', resize)
+        assert (cfg.test_dataloader.to_dict(), cfg.test_evaluator.to_dict()) == (loaders, evaluators)
 
 
-def test_documentation_is_of_the_configs(tmp_path, monkeypatch):
-    lines = (paths.ROOT / 'docs/evaluation.md').read_text(encoding='utf-8').splitlines()
-    start = next(index for index, line in enumerate(lines) if line.startswith('| set | SLIP-26'))
-    rows = {}
-    for line in lines[start + 2 : lines.index('', start)]:
-        name, *cells = (cell.strip() for cell in line.strip('|').split('|'))
-        rows[name] = cells[2:]
-    assert set(rows) == set(PROTOCOLS) - {'imagenet_80', 'cifar10_folder'}
-    for name, row in rows.items():
-        cfg, metric = config_of(name, tmp_path, monkeypatch)
-        shards = f'`{Path(cfg.shards).parts[-3]}`' if cfg.get('shards') else ''
-        place = f'`{cfg.source.type}` at `{Path(cfg.folder).relative_to(tmp_path)}`'
-        samples = str(cfg.get('num_samples') or '—')
-        assert row == [METRICS[metric.metric], samples, str(cfg.num_classes), place, shards, cfg['get']]
+def test_rows_that_are_not_there_are_named():
+    with pytest.raises(ValueError, match="no zero-shot set 'cifar'; there are aircraft, "):
+        tasks(['cifar'], 'SETS')
+    with pytest.raises(ValueError, match="row of 'dtd' in zero_shot_sets.py has no training split"):
+        labelled_images('dtd', 'SETS', split='train')
+
+
+def test_caltechs_split_is_what_its_counts_say():
+    # 9,144 images in 102 classes, 30 of each for training (Fei-Fei et al. 2004).
+    row = ZERO_SHOT_SETS['caltech101']
+    assert (row.options['per_class'][0], row.num_samples) == (30, 9144 - 30 * row.num_classes)
+    assert ZERO_SHOT_SETS['eurosat'].options['per_class'] == (1000, 1500)
 
 
 @pytest.mark.parametrize('name', SETS)
-def test_dataset_and_metric_name_the_same_classes(name, monkeypatch, tmp_path):
-    dataset, metric = config_of(name, tmp_path, monkeypatch)
-    assert dataset.classes == metric.classes
-    prompts = load_prompts(metric.classes)
+def test_dataset_and_metric_name_the_same_classes(name, tmp_path):
+    dataset, metric = config_of(name, tmp_path)
+    assert dataset.classes == metric['classes']
+    assert metric['metric'] in METRICS
+    prompts = load_prompts(dataset.classes)
     assert len(prompts.classes) == dataset.num_classes
-    assert load_prompts(metric.get('templates', metric.classes)).templates
+    assert load_prompts(metric.get('templates', dataset.classes)).templates
 
 
-def test_difficult_objects_count_as_present(tmp_path, monkeypatch):
-    cfg, _ = config_of('voc2007', tmp_path, monkeypatch)
+def test_difficult_objects_count_as_present(tmp_path):
+    cfg, _ = config_of('voc2007', tmp_path)
     classes = load_prompts(cfg.classes).classes
-    layouts.write('voc2007', tmp_path, classes)
+    layouts.write(ZERO_SHOT_SETS['voc2007'], tmp_path, classes)
     cfg.num_samples = 20
     label = DATASETS.build(cfg)[0]['label']
     assert (label.dtype, label.sum()) == (torch.int64, 2)
@@ -295,8 +242,8 @@ def test_numbers_as_folders_must_be_padded(tmp_path):
     assert len(LabelledImages(**cfg)) == 12
 
 
-def test_file_without_labels_is_named(tmp_path, monkeypatch):
-    cfg, _ = config_of('fer2013', tmp_path, monkeypatch)
+def test_file_without_labels_is_named(tmp_path):
+    cfg, _ = config_of('fer2013', tmp_path)
     (tmp_path / 'fer2013').mkdir()
     (tmp_path / 'fer2013/test.csv').write_text('pixels\n' + f'{" ".join(["0"] * 48 * 48)}\n')
     with pytest.raises(ValueError, match=r'fer2013 holds samples without labels\. Put fer2013\.csv or icml_face_data'):
@@ -328,7 +275,7 @@ def test_labels_of_pcam_need_no_image(tmp_path, monkeypatch):
         __exit__ = lambda *_: None  # noqa: E731
 
     monkeypatch.setitem(sys.modules, 'h5py', SimpleNamespace(File=File))
-    cfg, _ = config_of('patch_camelyon', tmp_path, monkeypatch)
+    cfg, _ = config_of('patch_camelyon', tmp_path)
     (tmp_path / 'pcam').mkdir()
     for kind in 'xy':
         (tmp_path / f'pcam/camelyonpatch_level_2_split_valid_{kind}.h5').touch()
@@ -407,6 +354,6 @@ def test_package_that_a_layout_needs_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'h5py', None)
     (tmp_path / 'pcam').mkdir()
     (tmp_path / 'pcam/camelyonpatch_level_2_split_valid_x.h5').touch()
-    cfg, _ = config_of('patch_camelyon', tmp_path, monkeypatch)
+    cfg, _ = config_of('patch_camelyon', tmp_path)
     with pytest.raises(ValueError, match='pcam is not as torchvision/PCAM reads it: h5py is not found'):
         DATASETS.build(cfg)
