@@ -1,4 +1,4 @@
-"""Zero-shot: cifar10, test split."""
+"""Zero-shot: CIFAR-10, test split."""
 
 _base_ = './_base_/task.py'
 from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks

@@ -1,4 +1,4 @@
-"""Zero-shot: cifar100, test split."""
+"""Zero-shot: CIFAR-100, test split."""
 
 _base_ = './_base_/task.py'
 from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks

@@ -1,4 +1,4 @@
-"""Zero-shot: country211, test split."""
+"""Zero-shot: Country211, test split."""
 
 _base_ = './_base_/task.py'
 from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks

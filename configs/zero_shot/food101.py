@@ -1,4 +1,4 @@
-"""Zero-shot: food101, test split."""
+"""Zero-shot: Food-101, test split."""
 
 _base_ = './_base_/task.py'
 from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks

@@ -1,4 +1,4 @@
-"""Zero-shot: gtsrb, test split."""
+"""Zero-shot: GTSRB, test split."""
 
 _base_ = './_base_/task.py'
 from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks

@@ -1,4 +1,4 @@
-"""Zero-shot: mnist, test split."""
+"""Zero-shot: MNIST, test split."""
 
 _base_ = './_base_/task.py'
 from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks

@@ -1,4 +1,4 @@
-"""Zero-shot: rendered_sst2, test split."""
+"""Zero-shot: Rendered SST2, test split."""
 
 _base_ = './_base_/task.py'
 from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks

@@ -1,4 +1,4 @@
-"""Zero-shot: stl10, test split."""
+"""Zero-shot: STL-10, test split."""
 
 _base_ = './_base_/task.py'
 from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks

@@ -71,16 +71,21 @@ IMAGE_FOLDER = 'torchvision/ImageFolder'
 _TEST, _NO_TRAIN = dict(split='test'), dict(train=False)
 
 
-def _downloads(name: str, source: str, folder: str, shards: str | None, *counts: int, **facts: Any) -> ZeroShotSet:
+def _downloads(
+    name: str, source: str, folder: str, shards: str | None, num_samples: int, num_classes: int, **facts: Any
+) -> ZeroShotSet:
     """A set that torchvision downloads by itself."""
-    get = f'`torchvision.datasets.{source}(root, download=True)`' + facts.pop('needs', '') + '.'
-    facts = dict(arguments=_TEST, title=f'{name}, test split') | facts
-    return ZeroShotSet(name, facts.pop('title'), f'torchvision/{source}', folder, *counts, get, shards=shards, **facts)
+    get = f'`torchvision.datasets.{source}(root, download=True)`{facts.pop("needs", "")}.'
+    facts = dict(title=f'{source}, test split', arguments=_TEST) | facts
+    place: dict[str, Any] = dict(source=f'torchvision/{source}', folder=folder, shards=shards)
+    return ZeroShotSet(name, num_samples=num_samples, num_classes=num_classes, get=get, **place, **facts)
 
 
-def _folders(name: str, title: str, folder: str, *counts: int | None, **facts: Any) -> ZeroShotSet:
+def _folders(
+    name: str, title: str, folder: str, num_samples: int | None, num_classes: int, get: str, **facts: Any
+) -> ZeroShotSet:
     """A set with one folder of images per class."""
-    return ZeroShotSet(name, title, IMAGE_FOLDER, folder, *counts, **facts)  # type: ignore[misc]
+    return ZeroShotSet(name, title, IMAGE_FOLDER, folder, num_samples, num_classes, get, **facts)
 
 
 _KITTI = ['above_20', 'below_20', 'below_8', 'no_vehicle']
@@ -91,14 +96,15 @@ _FER2013 = ['angry', 'disgusted', 'fearful', 'happy', 'neutral', 'sad', 'surpris
 # Counts are those of SLIP's dataset_catalog.json and VISSL's scripts, of ELEVATER's vision_datasets.json, and the test
 # splits that the sets themselves publish.
 _ROWS = [
-    _downloads('food101', 'Food101', 'food-101', 'wds_food101/test', 25250, 101),
+    _downloads('food101', 'Food101', 'food-101', 'wds_food101/test', 25250, 101, title='Food-101, test split'),
     _downloads(
         'cifar10', 'CIFAR10', 'cifar-10-batches-py', 'wds_vtab-cifar10/test', 10000, 10,
-        arguments=_NO_TRAIN,
+        title='CIFAR-10, test split', arguments=_NO_TRAIN,
         train=dict(arguments=dict(train=True), shards='wds_vtab-cifar10/train', num_samples=50000),
     ),
     _downloads(
-        'cifar100', 'CIFAR100', 'cifar-100-python', 'wds_vtab-cifar100/test', 10000, 100, arguments=_NO_TRAIN
+        'cifar100', 'CIFAR100', 'cifar-100-python', 'wds_vtab-cifar100/test', 10000, 100,
+        title='CIFAR-100, test split', arguments=_NO_TRAIN,
     ),
     ZeroShotSet(
         'cub200', 'CUB-200-2011, test split', 'mmpretrain.CUB', 'CUB_200_2011', 5794, 200,
@@ -151,7 +157,7 @@ _ROWS = [
         options=dict(label_order=[0, 1, 2, 3, 6, 4, 5]),
         note="SLIP does not say which of the two test splits it took; both together are CLIP_benchmark's.",
     ),
-    _downloads('stl10', 'STL10', 'stl10_binary', 'wds_stl10/test', 8000, 10),
+    _downloads('stl10', 'STL10', 'stl10_binary', 'wds_stl10/test', 8000, 10, title='STL-10, test split'),
     _downloads(
         'eurosat', 'EuroSAT', 'eurosat', None, 5000, 10, title='EuroSAT, images 1,000 to 1,499 of each class',
         arguments={}, options=dict(per_class=(1000, 1500)),
@@ -195,7 +201,7 @@ _ROWS = [
         get='Sort the images of dev.jsonl into the folders 0 and 1 by their label.',
         metric='roc_auc', options=dict(folders=['0', '1']),
     ),
-    _downloads('rendered_sst2', 'RenderedSST2', 'rendered-sst2', 'wds_renderedsst2/test', 1821, 2),
+    _downloads('rendered_sst2', 'RenderedSST2', 'rendered-sst2', 'wds_renderedsst2/test', 1821, 2, title='Rendered SST2, test split'),
     _folders(
         'imagenet', 'ImageNet-1K, val split, 7 templates', 'imagenet/val', 50000, 1000, shards='wds_imagenet1k/test',
         get='One folder per class, named by its WordNet id.',
@@ -223,7 +229,7 @@ def _of_icinw(of: str, **changes: Any) -> None:
 
 
 def _folders_of_icinw(of: str, title: str, num_samples: int, get: str, **changes: Any) -> None:
-    place = dict(source=IMAGE_FOLDER, folder=f'{of}_icinw/test', arguments={}, shards=None)
+    place: dict[str, Any] = dict(source=IMAGE_FOLDER, folder=f'{of}_icinw/test', arguments={}, shards=None)
     _of_icinw(of, **(dict(title=title, num_samples=num_samples, get=get, **place) | changes))
 
 
