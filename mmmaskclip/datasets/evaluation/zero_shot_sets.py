@@ -201,7 +201,10 @@ _ROWS = [
         get='Sort the images of dev.jsonl into the folders 0 and 1 by their label.',
         metric='roc_auc', options=dict(folders=['0', '1']),
     ),
-    _downloads('rendered_sst2', 'RenderedSST2', 'rendered-sst2', 'wds_renderedsst2/test', 1821, 2, title='Rendered SST2, test split'),
+    _downloads(
+        'rendered_sst2', 'RenderedSST2', 'rendered-sst2', 'wds_renderedsst2/test', 1821, 2,
+        title='Rendered SST2, test split',
+    ),
     _folders(
         'imagenet', 'ImageNet-1K, val split, 7 templates', 'imagenet/val', 50000, 1000, shards='wds_imagenet1k/test',
         get='One folder per class, named by its WordNet id.',
