@@ -19,7 +19,7 @@ _base_ = [
     '../_base_/downstream_runtime.py',
 ]
 default_scope = 'mmdet'
-custom_imports = dict(imports=['mmmaskclip.models'])
+custom_imports = dict(imports=['mmmaskclip.models', 'mmmaskclip.models.heads.float32_detection'])
 
 default_hooks = dict(
     checkpoint=dict(by_epoch=True, interval=1),

@@ -17,7 +17,7 @@ _base_ = [
     '../_base_/downstream_runtime.py',
 ]
 default_scope = 'mmdet'
-custom_imports = dict(imports=['mmmaskclip.models'])
+custom_imports = dict(imports=['mmmaskclip.models', 'mmmaskclip.models.heads.float32_detection'])
 
 model = dict(
     backbone=dict(

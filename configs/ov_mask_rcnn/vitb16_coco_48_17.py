@@ -22,6 +22,7 @@ custom_imports = dict(
     imports=[
         # First: it provides the operators that the others' mmdet needs.
         'mmmaskclip.models.open_vocabulary.text_classifier',
+        'mmmaskclip.models.heads.float32_detection',
         'mmmaskclip.datasets.evaluation.open_vocabulary_coco',
         'mmmaskclip.evaluation.open_vocabulary_coco_metric',
     ]
@@ -31,7 +32,7 @@ novel = [
     *('airplane', 'bus', 'cat', 'dog', 'cow', 'elephant', 'umbrella', 'tie', 'snowboard', 'skateboard', 'cup'),
     *('knife', 'cake', 'couch', 'keyboard', 'sink', 'scissors'),
 ]
-# Base and novel, in the order of COCO's categories, which the labels follow.
+# Base and novel. Labels follow this order, whatever that of the annotation file is.
 classes = [
     *('person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat', 'bench', 'bird', 'cat'),
     *('dog', 'horse', 'sheep', 'cow', 'elephant', 'bear', 'zebra', 'giraffe', 'backpack', 'umbrella', 'handbag', 'tie'),
@@ -70,7 +71,10 @@ train_dataloader = dict(
         metainfo=dict(classes=classes),
     )
 )
-val_dataloader = dict(dataset=dict(metainfo=dict(classes=classes)))
+# Evaluated with the boxes of all classes.
+val_dataloader = dict(
+    dataset=dict(type='mmmaskclip.OpenVocabularyCocoDataset', novel=[], metainfo=dict(classes=classes))
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(type='mmmaskclip.OpenVocabularyCocoMetric', novel=novel)
 test_evaluator = val_evaluator

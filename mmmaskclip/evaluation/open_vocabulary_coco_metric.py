@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from mmdet.evaluation import CocoMetric
 
+from mmmaskclip.datasets.evaluation.open_vocabulary_coco import CocoByName
+from mmmaskclip.datasets.prompts import refuse_string
 from mmmaskclip.registry import METRICS
 
 
@@ -28,13 +30,18 @@ class OpenVocabularyCocoMetric(CocoMetric):
         **kwargs: As ``mmdet.CocoMetric``.
 
     Raises:
-        ValueError: For another ``metric``; when computed, if a novel class is not one of the data set's.
+        TypeError: If ``novel`` is one string.
+        ValueError: For another ``metric``; when computed, if a novel class is not one of the data set's, or the
+            annotation file lacks a class.
     """
+
+    dataset_meta: Any
 
     def __init__(self, novel: Sequence[str], metric: str | Sequence[str] = ('bbox', 'segm'), **kwargs: Any) -> None:
         metrics = [metric] if isinstance(metric, str) else list(metric)
         if other := sorted(set(metrics) - {'bbox', 'segm'}):
             raise ValueError(f"metric={other}: base and novel classes are told apart for 'bbox' and 'segm' only")
+        refuse_string(novel, 'novel')
         super().__init__(metric=metrics, **kwargs)
         self.novel = frozenset(novel)
 
@@ -44,11 +51,30 @@ class OpenVocabularyCocoMetric(CocoMetric):
         Args:
             results: Pairs of ground truth and prediction, one per image, as ``process`` made them.
         """
-        classes = self.dataset_meta['classes']
+        meta = self.dataset_meta
+        classes = meta['classes']
         if unknown := sorted(self.novel - set(classes)):
             raise ValueError(
                 f"novel names {unknown}, which are not among the data set's classes: correct one of the two"
             )
+        # mmdet counts labels in the order of the annotation file.
+        results, classes = self._in_file_order(results, classes)
+        self.dataset_meta = {**meta, 'classes': classes}
+        try:
+            return self._compute(results, classes)
+        finally:
+            self.dataset_meta = meta
+
+    def _in_file_order(self, results: list, classes: Sequence[str]) -> tuple[list, list[str]]:
+        """Results and class names with labels that count the classes as the annotation file does."""
+        if self._coco_api is None:
+            return results, list(classes)
+        chosen = set(CocoByName.get_cat_ids(self._coco_api, classes))
+        in_file = [one['name'] for one in self._coco_api.dataset['categories'] if one['id'] in chosen]
+        position = np.array([in_file.index(name) for name in classes])
+        return [(gt, {**pred, 'labels': position[pred['labels']]}) for gt, pred in results], in_file
+
+    def _compute(self, results: list, classes: Sequence[str]) -> dict[str, float]:
         metrics = dict(super().compute_metrics(results))
         if self.format_only:
             return metrics

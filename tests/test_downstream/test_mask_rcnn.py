@@ -5,6 +5,7 @@ import json
 import paths
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
@@ -226,6 +227,39 @@ def maps_of(model, *images):
     inputs = model.data_preprocessor(dict(inputs=list(images)))['inputs']
     with torch.no_grad():
         return inputs.shape[2:], model.extract_feat(inputs)[0][0]
+
+
+def test_boxes_are_float32_whatever_the_precision_of_the_towers(tiny_detector):
+    image = torch.randint(0, 256, (3, 192, 320), dtype=torch.uint8)
+    sample = DetDataSample(metainfo=dict(img_shape=(192, 320), ori_shape=(192, 320), scale_factor=(1.0, 1.0)))
+    batch = tiny_detector.data_preprocessor(dict(inputs=[image], data_samples=[sample]))
+    proposals, found = [], []
+    predict = tiny_detector.roi_head.predict
+    tiny_detector.roi_head.predict = lambda feats, rois, *rest, **more: (
+        proposals.append(rois[0].bboxes),
+        predict(feats, rois, *rest, **more),
+    )[1]
+    try:
+        for low in (False, True):
+            with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=low):
+                found.append(tiny_detector.predict(batch['inputs'], batch['data_samples'])[0].pred_instances)
+    finally:
+        del tiny_detector.roi_head.predict
+    assert {boxes.dtype for boxes in proposals} == {torch.float32}
+    # Values between those that bfloat16 has.
+    assert (proposals[1] != proposals[1].bfloat16()).float().mean() > 0.3
+    assert {found[1].bboxes.dtype, found[1].scores.dtype} == {torch.float32}
+    # The best proposals are those of full precision, to less than a step of bfloat16 at 300 pixels.
+    distances = (proposals[0][:20, None] - proposals[1][None]).abs().amax(-1).amin(1)
+    assert (distances < 1).float().mean() > 0.7
+
+
+@pytest.mark.parametrize('path', [COCO, TINY, paths.CONFIGS / 'ov_mask_rcnn/vitt16_coco_tiny.py'], ids=lambda p: p.stem)
+def test_no_head_of_the_configs_works_in_another_precision(path):
+    model = Config.fromfile(path).model
+    roi = model.roi_head
+    heads = (model.rpn_head, roi.bbox_roi_extractor, roi.bbox_head, roi.mask_roi_extractor, roi.mask_head)
+    assert all(head.type.startswith('mmmaskclip.Float32') for head in heads)
 
 
 def test_an_image_among_others_of_its_size_gives_what_it_gives_alone(tiny_detector):

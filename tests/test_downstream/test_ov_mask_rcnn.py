@@ -212,6 +212,35 @@ def test_base_and_novel_classes_are_told_apart(ann_file):
     assert score(ann_file, found, metric='bbox').keys() == {name for name in metrics if 'segm' not in name}
 
 
+@pytest.mark.parametrize('order', [(2, 0, 1), (1, 2, 0)])
+def test_labels_are_found_by_name_whatever_the_files_order(ann_file, order):
+    content = json.loads(ann_file.read_text())
+    found = {image: [(name, box, 0.9) for name, box in boxes] for image, boxes in BOXES.items()}
+    expected, before = score(ann_file, found), labels(dataset(ann_file, ()))
+    content['categories'] = [content['categories'][index] for index in order]
+    ann_file.write_text(json.dumps(content))
+    assert labels(dataset(ann_file, ())) == before
+    assert score(ann_file, found) == expected
+    assert expected['coco/bbox_mAP'] == 1
+
+
+def test_names_that_the_file_lacks_are_named_with_both_lists(ann_file):
+    content = json.loads(ann_file.read_text())
+    content['categories'][0]['name'] = 'Cat'
+    ann_file.write_text(json.dumps(content))
+    message = 'does not have the classes cat exactly once. It has Cat, dog, bird; the config has cat, dog, bird'
+    with pytest.raises(ValueError, match=message):
+        dataset(ann_file, ())
+    with pytest.raises(ValueError, match=message):
+        score(ann_file, {})
+
+
+@pytest.mark.parametrize('make', [OpenVocabularyCocoMetric, OpenVocabularyCocoDataset, None], ids=str)
+def test_one_string_is_no_list_of_novel_classes(make):
+    with pytest.raises(TypeError, match=r"novel is the string 'dog': give a list, \['dog'\]"):
+        classifier(novel='dog') if make is None else make('dog')
+
+
 def test_groups_without_detections_or_objects_have_a_score(ann_file):
     cats = {1: [('cat', BOXES[1][0][1], 0.9)]}
     assert score(ann_file, cats)['coco/novel_bbox_mAP'] == 0
@@ -232,7 +261,8 @@ def test_the_split_is_the_papers_in_cocos_order(config):
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert loader.dataset.metainfo.classes == cfg.classes
     assert cfg.train_dataloader.dataset.novel == cfg.test_evaluator.novel == cfg.novel
-    assert cfg.test_dataloader.dataset.type == 'mmdet.CocoDataset'
+    assert cfg.test_dataloader.dataset.type == 'mmmaskclip.OpenVocabularyCocoDataset'
+    assert cfg.test_dataloader.dataset.novel == []
 
 
 def test_the_full_size_detector_builds():

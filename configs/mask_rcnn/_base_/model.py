@@ -1,5 +1,6 @@
 # Mask R-CNN (He et al. 2017) with mmdet's settings, on a plain ViT-B/16 in place of ResNet-50. As the MaskCLIP
-# supplement says: outputs of the blocks 4, 6, 8 and 12 at strides 4, 8, 16 and 32, stochastic depth 0.1.
+# supplement says: outputs of the blocks 4, 6, 8 and 12 at strides 4, 8, 16 and 32, stochastic depth 0.1. The heads are
+# mmdet's, with boxes in float32 whatever the precision of the rest.
 model = dict(
     type='mmdet.MaskRCNN',
     data_preprocessor=dict(
@@ -31,7 +32,7 @@ model = dict(
         dict(type='mmdet.FPN', in_channels=[768] * 4, out_channels=256, num_outs=5),
     ],
     rpn_head=dict(
-        type='mmdet.RPNHead',
+        type='mmmaskclip.Float32RPNHead',
         in_channels=256,
         feat_channels=256,
         anchor_generator=dict(
@@ -44,13 +45,13 @@ model = dict(
     roi_head=dict(
         type='mmdet.StandardRoIHead',
         bbox_roi_extractor=dict(
-            type='mmdet.SingleRoIExtractor',
+            type='mmmaskclip.Float32RoIExtractor',
             roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
             out_channels=256,
             featmap_strides=[4, 8, 16, 32],
         ),
         bbox_head=dict(
-            type='mmdet.Shared2FCBBoxHead',
+            type='mmmaskclip.Float32BBoxHead',
             in_channels=256,
             fc_out_channels=1024,
             roi_feat_size=7,
@@ -61,13 +62,13 @@ model = dict(
             loss_bbox=dict(type='mmdet.L1Loss'),
         ),
         mask_roi_extractor=dict(
-            type='mmdet.SingleRoIExtractor',
+            type='mmmaskclip.Float32RoIExtractor',
             roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
             out_channels=256,
             featmap_strides=[4, 8, 16, 32],
         ),
         mask_head=dict(
-            type='mmdet.FCNMaskHead',
+            type='mmmaskclip.Float32MaskHead',
             num_convs=4,
             in_channels=256,
             conv_out_channels=256,

@@ -7,8 +7,33 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
 
+from mmmaskclip.datasets.prompts import refuse_string
 from mmmaskclip.registry import DATASETS
+
+
+class CocoByName(COCO):
+    """An annotation file whose categories are asked for by name. mmdet's gives ids in the file's order, and says
+    nothing of a name that the file lacks."""
+
+    def get_cat_ids(self, cat_names: Sequence[str] = (), sup_names: Sequence = (), cat_ids: Sequence = ()) -> list[int]:
+        """Ids of the categories, in the order of the names.
+
+        Raises:
+            ValueError: If the file lacks one of the names, or has one twice.
+        """
+        if not cat_names:
+            return super().get_cat_ids(sup_names=sup_names, cat_ids=cat_ids)
+        ids: dict[str, list[int]] = {}
+        for category in self.dataset['categories']:
+            ids.setdefault(category['name'], []).append(category['id'])
+        if wrong := [name for name in cat_names if len(ids.get(name, ())) != 1]:
+            raise ValueError(
+                f'the annotation file does not have the classes {", ".join(wrong)} exactly once. It has '
+                f'{", ".join(ids)}; the config has {", ".join(cat_names)}: give the config the names of the file'
+            )
+        return [ids[name][0] for name in cat_names]
 
 
 @DATASETS.register_module()
@@ -22,14 +47,18 @@ class OpenVocabularyCocoDataset(CocoDataset):
 
     Args:
         novel: Names among ``metainfo['classes']``.
-        **kwargs: As ``mmdet.CocoDataset``. ``metainfo['classes']`` must be in the order of the annotation file's
-            categories, because labels are.
+        **kwargs: As ``mmdet.CocoDataset``. Label i is ``metainfo['classes'][i]``, whatever the order of the annotation
+            file's categories is; categories of the file that are not among the classes are left out.
 
     Raises:
-        ValueError: If a novel class is not among the classes.
+        TypeError: If ``novel`` is one string.
+        ValueError: If a novel class is not among the classes, or the file lacks a class.
     """
 
+    COCOAPI = CocoByName
+
     def __init__(self, novel: Sequence[str], *args: Any, **kwargs: Any) -> None:
+        refuse_string(novel, 'novel')
         self.novel = frozenset(novel)
         super().__init__(*args, **kwargs)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmmaskclip.checkpoints.weights import read_state_dict, translate_weights
-from mmmaskclip.datasets.prompts import ClassPrompts
+from mmmaskclip.datasets.prompts import ClassPrompts, refuse_string
 from mmmaskclip.models.open_vocabulary.class_embeddings import encode_classes
 from mmmaskclip.registry import MODELS
 
@@ -69,6 +69,7 @@ class TextClassifier(nn.Module):
         temperature: float = 0.01,
     ) -> None:
         super().__init__()
+        refuse_string(novel, 'novel')
         self.text = dict(text)
         self.prompts = ClassPrompts(classes, self.text['templates'])
         names = [name if isinstance(name, str) else name[0] for name in self.prompts.classes]
