@@ -14,7 +14,8 @@ from mmengine.model import is_model_wrapper
 
 from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.cli.config import add_config_arguments, load_config
-from mmmaskclip.config_check.check import check_config, check_paths
+from mmmaskclip.config_check.check import check_config
+from mmmaskclip.config_check.paths import check_paths
 from mmmaskclip.startup.processes import leave_processes, setup_processes
 from mmmaskclip.utils.tables import format_table
 

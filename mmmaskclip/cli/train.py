@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from mmmaskclip.checkpoints.files import newest_verified, verify_checkpoint
 from mmmaskclip.cli.config import add_config_arguments, load_config
-from mmmaskclip.config_check.check import check_paths
+from mmmaskclip.config_check.paths import check_paths
 from mmmaskclip.startup.processes import leave_processes, setup_processes
 
 

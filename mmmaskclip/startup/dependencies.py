@@ -6,7 +6,10 @@ standard library is imported here, because the file is run before anything is in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -95,7 +98,7 @@ def check_dependencies() -> None:
                 f'{dependency.name} {found} does not fit; wanted: {dependency.versions} ({dependency.reason})'
             )
             wanted.append(dependency)
-    fixes = [f'python -m pip install {" ".join(repr(str(dependency)) for dependency in wanted)}'] if wanted else []
+    fixes = [pip_install(*wanted)] if wanted else []
     for dependency in (*RUNTIME, *DETECTION):
         found = installed[dependency.name]
         doubles = [name for name in dependency.originals if found and installed[name]]
@@ -109,6 +112,30 @@ def check_dependencies() -> None:
         listed = '\n'.join(f'  - {problem}' for problem in problems)
         commands = '\n'.join(f'  {fix}' for fix in fixes)
         raise ImportError(f'mmmaskclip cannot run with what is installed:\n{listed}\nTo mend it:\n{commands}')
+
+
+def missing_toolbox(imports: Iterable[str]) -> str | None:
+    """Say which of OpenMMLab's toolboxes is not installed, and the command that installs it.
+
+    Args:
+        imports: Names that are about to be imported; others than mmdet, mmpretrain and mmseg are passed over.
+
+    Returns:
+        The sentence, or None if nothing is missing.
+    """
+    packages = {'mmdet': DETECTION[0], **{d.originals[0]: d for d in RUNTIME if d.originals}}
+    packages |= {'mmseg': packages.pop('mmsegmentation')}
+    for name in sorted({*imports} & {*packages}):
+        if find_spec(name) is None:
+            return f'{packages[name].name} is not installed, and this needs it: {pip_install(packages[name])}'
+    return None
+
+
+def pip_install(*wanted: Dependency) -> str:
+    """The command that installs dependencies, held at the versions tested together where this is a clone."""
+    constraints = Path(__file__).parents[2] / 'requirements/constraints.txt'
+    held = f'-c {constraints} ' if constraints.is_file() else ''
+    return f'python -m pip install {held}{" ".join(repr(str(dependency)) for dependency in wanted)}'
 
 
 def _installed(name: str) -> str | None:

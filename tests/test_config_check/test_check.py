@@ -2,7 +2,9 @@ import pytest
 from mmengine.config import Config
 from paths import ROOT
 
-from mmmaskclip.config_check.check import ConfigMistake, check_config, check_paths
+from mmmaskclip.config_check import ConfigMistake
+from mmmaskclip.config_check.check import check_config
+from mmmaskclip.config_check.paths import check_paths
 
 CONFIGS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
 PRETRAINING = 'configs/maskclip/vitt16_flickr8k.py'
@@ -45,9 +47,9 @@ def test_accepts_every_config(folder):
         (PRETRAINING, 'train_dataloader.num_workers', -1, 'a whole number of at least 0, found int -1'),
         (PRETRAINING, 'train_dataloader.num_workers', 0, 'persistent_workers=True needs num_workers above 0'),
         (PRETRAINING, 'train_dataloader.pin_memory', 'False', "expected True or False, found str 'False'"),
-        (PRETRAINING, 'train_dataloader.dataset', '/data', "expected a dict with type, found '/data'"),
+        (PRETRAINING, 'train_dataloader.dataset', '/data', "expected a dict, found str '/data'"),
         (PRETRAINING, 'train_dataloader.dataset.views', [], 'takes dict, found list'),
-        (PRETRAINING, 'test_evaluator', [{}], 'one for each of the tasks retrieval, found list'),
+        (PRETRAINING, 'test_evaluator', [{}], 'one for each of the tasks retrieval, found a list'),
         (PRETRAINING, 'val_evaluator', {'retreival': {}}, "none for the task 'retreival'. Did you mean retrieval"),
         (PRETRAINING, 'param_scheduler', [{'by_epoch': True}], r'param_scheduler\.0: it has no type'),
         (PRETRAINING, 'optim_wrapper.constructor', 'PretrainWrapperConstructor', 'mean PretrainOptimWrapperConstr'),
@@ -56,12 +58,17 @@ def test_accepts_every_config(folder):
         (PRETRAINING, 'optim_wrapper.paramwise_cfg', {'custom_key': {}}, 'Did you mean custom_keys'),
         (PRETRAINING, 'custom_hooks.0.priority', 'HIGHER', "a name like HIGH, found 'HIGHER'"),
         (PRETRAINING, 'randomness.sed', 1, 'randomness.sed: nothing reads it. Did you mean seed'),
-        (PRETRAINING, 'randomness.seed', '1', "randomness.seed: expected an int or None, found str '1'"),
+        (PRETRAINING, 'randomness.seed', '1', "randomness.seed: expected a whole number, found str '1'"),
         (PRETRAINING, 'env_cfg.dist', {}, 'env_cfg.dist: nothing reads it. Did you mean dist_cfg'),
         (PRETRAINING, 'log_level', 'INFOO', "log_level: expected DEBUG.*, found 'INFOO'"),
         (PRETRAINING, 'lr_config', {}, 'lr_config: .* Its settings are in param_scheduler'),
         (PRETRAINING, 'data', {'samples_per_gpu': 2}, 'data: .* Its settings are in train_dataloader'),
-        (PRETRAINING, 'resume', 'auto', "resume: expected a bool, found str 'auto'"),
+        (PRETRAINING, 'resume', 'auto', "resume: expected True or False, found str 'auto'"),
+        (PRETRAINING, 'optim_wrapper.paramwise_cfg', "{'x': 1}", 'paramwise_cfg: expected a dict, found str'),
+        (PRETRAINING, 'optim_wrapper.clip_grad', '1.0', "clip_grad: expected a dict, found str '1.0'"),
+        (PRETRAINING, 'auto_scale_lr.enabled', True, 'enabled: nothing reads it. Did you mean enable'),
+        (PRETRAINING, 'model.image_encoder.img_size', 96, r'image\.0\.size=112: the image tower takes .*img_size=96'),
+        (PRETRAINING, 'val_dataloader.retrieval.batch_size', '8', "a whole number of at least 1, found str '8'"),
         (DETECTION, 'model.roi_head.bbox_head.num_clases', 3, 'Did you mean num_classes'),
         (DETECTION, 'model.neck.1.type', 'mmdet.FNP', 'Did you mean .*mmdet.FPN'),
         (DETECTION, 'default_hooks.checkpoint.intervall', 2, 'Did you mean interval'),
@@ -79,6 +86,22 @@ def test_arguments_that_are_missing_are_named():
     cfg = Config.fromfile(ROOT / PRETRAINING)
     del cfg.train_cfg['max_epochs']
     with pytest.raises(ConfigMistake, match='max_epochs: it is missing; PretrainLoop has no default for it'):
+        check_config(cfg)
+
+
+def test_names_below_custom_keys_are_the_users():
+    cfg = Config.fromfile(ROOT / PRETRAINING)
+    names = ('image_encoder', 'text_encoder', 'image_projection', 'backbone', 'dataset', 'loss', 'optimizer')
+    cfg.optim_wrapper.paramwise_cfg = dict(custom_keys={name: dict(lr_mult=0.1) for name in names})
+    check_config(cfg)
+
+
+def test_schedules_in_epochs_may_begin_and_end_within_one():
+    cfg = Config.fromfile(ROOT / PRETRAINING)
+    cfg.param_scheduler[0].update(convert_to_iter_based=True, by_epoch=True, begin=0, end=0.5)
+    check_config(cfg)
+    del cfg.param_scheduler[0]['convert_to_iter_based']
+    with pytest.raises(ConfigMistake, match=r'param_scheduler\.0\.end: .* takes int, found float 0\.5'):
         check_config(cfg)
 
 
@@ -118,6 +141,17 @@ def test_all_mistakes_are_told_at_once():
     cfg.merge_from_dict({'model.tex_encoder': {}, 'train_cfg.max_epoch': 3})
     with pytest.raises(ConfigMistake, match=r'(?s)text_encoder.*max_epochs'):
         check_config(cfg)
+
+
+@pytest.mark.parametrize(('package', 'config'), [('mmdet', DETECTION), ('mmseg', 'configs/upernet/vitt16_camvid.py')])
+def test_a_missing_toolbox_is_one_line_with_the_command(monkeypatch, package, config):
+    monkeypatch.setattr('mmmaskclip.startup.dependencies.find_spec', lambda name: None if name == package else name)
+    with pytest.raises(ConfigMistake) as error:
+        check_config(Config.fromfile(ROOT / config))
+    distribution = {'mmdet': 'onedl-mmdetection', 'mmseg': 'onedl-mmsegmentation'}[package]
+    command = f"python -m pip install -c {ROOT}/requirements/constraints.txt '{distribution}>="
+    assert str(error.value).startswith(f'{distribution} is not installed, and this needs it: {command}')
+    assert '\n' not in str(error.value)
 
 
 def test_paths_name_the_nearest(tmp_path, monkeypatch):

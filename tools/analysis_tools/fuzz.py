@@ -33,7 +33,7 @@ from PIL import Image
 from mmmaskclip.checkpoints.files import newest_verified, read_checkpoint, write_checkpoint
 from mmmaskclip.checkpoints.weights import read_state_dict
 from mmmaskclip.cli.config import load_config
-from mmmaskclip.config_check.check import check_paths
+from mmmaskclip.config_check.paths import check_paths
 from mmmaskclip.datasets import ImageTextShards
 from mmmaskclip.engine.registration import register_all_modules
 

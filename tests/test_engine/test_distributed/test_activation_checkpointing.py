@@ -4,7 +4,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmmaskclip.config_check.check import ConfigMistake, check_config
+from mmmaskclip.config_check import ConfigMistake
+from mmmaskclip.config_check.check import check_config
 from mmmaskclip.engine.distributed import activation_checkpointing
 from mmmaskclip.engine.distributed.activation_checkpointing import turn_on_activation_checkpointing
 

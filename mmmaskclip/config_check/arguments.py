@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import collections.abc
 import enum
 import inspect
-import re
+import textwrap
 import types
 import typing
 from dataclasses import dataclass
@@ -50,12 +51,14 @@ def arguments_of(part: Any) -> Arguments | None:
     if inspect.isclass(part):
         functions = [vars(cls)['__init__'] for cls in part.__mro__ if '__init__' in vars(cls) and cls is not object]
     arguments: dict[str, Argument] = {}
+    followed = True
     for function in functions:
         try:
             parameters = inspect.signature(function).parameters.values()
         except (TypeError, ValueError):
             return None
-        hints = _hints(function)
+        # Of bases that may not get the argument, names and defaults are still the best guess of what was meant.
+        hints = _hints(function) if followed else {}
         rest = None
         for parameter in parameters:
             if parameter.kind is parameter.VAR_KEYWORD:
@@ -64,10 +67,8 @@ def arguments_of(part: Any) -> Arguments | None:
                 annotation = hints.get(parameter.name, parameter.empty)
                 arguments.setdefault(parameter.name, Argument(annotation, parameter.default))
         if rest is None:
-            return Arguments(arguments, complete=True)
-        if not _only_passed_on(function, rest):
-            # What the base classes take is still the best guess of what was meant.
-            return Arguments({**_of_bases(functions, function), **arguments}, complete=False)
+            return Arguments(arguments, complete=followed)
+        followed = followed and _only_passed_on(function, rest)
     return Arguments(arguments, complete=False)
 
 
@@ -100,24 +101,21 @@ def _hints(function: Any) -> dict[str, Any]:
         return {}
 
 
-def _of_bases(functions: list[Any], function: Any) -> dict[str, Argument]:
-    found: dict[str, Argument] = {}
-    for base in functions[functions.index(function) + 1 :]:
-        for parameter in inspect.signature(base).parameters.values():
-            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and parameter.name != 'self':
-                found.setdefault(parameter.name, Argument(parameter.empty, parameter.default))
-    return found
-
-
 def _only_passed_on(function: Any, rest: str) -> bool:
     """Whether ``**kwargs`` goes to the base class's ``__init__`` and nowhere else."""
     try:
-        source = inspect.getsource(function)
-    except (OSError, TypeError):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
         return False
-    body = re.sub(r'"""[\s\S]*?"""|#.*', '', source)
-    passed = re.search(rf'super\([^)]*\)\s*\.__init__\([^#]*?\*\*{rest}\b', body)
-    return passed is not None and len(re.findall(rf'\b{rest}\b', body)) == 2
+    uses = sum(isinstance(node, ast.Name) and node.id == rest for node in ast.walk(tree))
+    passed = [
+        keyword.value.id
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == '__init__'
+        for keyword in call.keywords
+        if keyword.arg is None and isinstance(keyword.value, ast.Name)
+    ]
+    return uses == 1 and passed == [rest]
 
 
 def _members(annotation: Any) -> list[type] | None:
