@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
@@ -32,62 +33,20 @@ DATA_SAMPLES = 30  # 15 for each of two processes, 7 for each of four with 2 lef
 COLOURS = ['red', 'green', 'blue', 'grey', 'black', 'white']
 
 
-def _objectives(distillation, folder) -> dict[str, dict]:
-    """Every objective that gathers, keeps statistics of a batch or means over parts of samples; contrast first."""
-    codewords = dict(num_prototypes=24)
-    contrast = dict(contrast=dict(type='ImageTextContrast'))
-    # SyncBN has no CPU kernel for several processes.
-    norms = dict(norm_cfg=dict(type='LN'), with_last_bn=False, with_avg_pool=False)
-    neck = dict(type='mmpretrain.NonLinearNeck', in_channels=32, hid_channels=32, out_channels=8, **norms)
-    prototypes = dict(type='PrototypeHead', in_channels=16, hidden_channels=32, bottleneck_channels=8, **codewords)
-    widths = dict(embed_dim=32, decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=2, mlp_ratio=2)
-    pixels = dict(type='mmpretrain.MAEPretrainDecoder', num_patches=16, patch_size=8, **widths)
-    small = dict(n_hid=8, n_blk_per_group=1, vocab_size=32)
-    tokenizer = dict(type='DALLETokenizer', encoder=small)
-    checkpoint = str(folder / 'dalle.pth')
-    torch.save(MODELS.build(tokenizer).encoder.state_dict(), checkpoint)
-    decoder = dict(type='TextDecoder', width=16, num_heads=2, depth=1, vocab_size=100)
-    late = dict(begin=0.0, end=1.0)
-    return {
-        'infonce': contrast,
-        'unicl': dict(contrast=dict(type='ImageTextContrast', loss=dict(type='UniCLLoss'))),
-        'sigmoid': dict(contrast=dict(type='ImageTextContrast', loss=dict(type='SigmoidLoss', init_bias=-3.0))),
-        'image contrast': dict(**contrast, simclr=dict(type='ImageContrast', head=neck)),
-        'regression': dict(**contrast, distillation=distillation('v1')),
-        'codewords': dict(**contrast, distillation=distillation('cvpr', weight=late)),
-        'shared target': dict(**contrast, distillation=distillation('v1', target='shared', loss_on='all')),
-        'local to global': dict(
-            contrast=dict(type='ImageTextContrast', images=('image', 'image_2')),
-            local=dict(type='LocalToGlobalDistillation', head=prototypes, loss=dict(type='CodewordLoss', **codewords)),
-        ),
-        'words': dict(**contrast, mlm=dict(type='MaskedLanguageModeling', decoder=decoder, weight=1.0)),
-        'pixels': dict(**contrast, mae=dict(type='PixelReconstruction', decoder=pixels, patch_size=8)),
-        'visual tokens': dict(
-            **contrast,
-            beit=dict(
-                type='VisualTokenPrediction',
-                tokenizer=dict(**tokenizer, checkpoint=checkpoint),
-                in_channels=32,
-                num_tokens=32,
-                mask=dict(type='RandomMask', ratio=0.4),
-            ),
-        ),
-    }
-
-
-def _make_batch(random_batch, step: int) -> dict:
-    """A batch with captions of different lengths, one of them without a word, and classes that lie on several ranks."""
-    batch = random_batch(BATCH, seed=10 * step)
-    for row, words in enumerate((5, 2, 3, 1, 4, 0, 3, 2)):
-        batch['tokens'][row, words + 1] = 99
-        batch['tokens'][row, words + 2 :] = 0
-    views = {
-        name: random_batch(BATCH, seed=10 * step + i)['image']
-        for i, name in enumerate(('augmented_1', 'augmented_2', 'image_2'), 1)
-    }
-    local = [random_batch(BATCH, seed=10 * step + i)['image'][..., :16, :16] for i in (4, 5)]
-    labels = torch.tensor([4, -1, 4, 2, 4, -1, 2, 3]).roll(step)
-    return batch | views | dict(local=torch.stack(local, dim=1), label=labels)
+def _cases(folder: Path) -> dict[str, tuple[dict, list[dict]]]:
+    """Model and batches of each case: all objectives, one that starts late, and two without the gathered gradient."""
+    tiny_models.write_tokenizer(folder)
+    table = tiny_models.objectives(folder)
+    batches = [tiny_models.full_batch(BATCH, step) for step in range(STEPS)]
+    table['regression']['distillation']['weight'] = dict(begin=0.5, end=1.0)
+    contrast = table['infonce']['contrast']
+    table['late start'] = dict(contrast=contrast, distillation=tiny_models.distillation('cvpr', start_fraction=0.5))
+    cases = {name: (tiny_models.model(chosen), batches) for name, chosen in table.items()}
+    alone = dict(
+        contrast=dict(**contrast, gather_with_grad=False),
+        simclr=dict(**table['image contrast']['simclr'], gather_with_grad=False),
+    )
+    return cases | {'without gathered gradient': (tiny_models.model(alone), batches[:1])}
 
 
 def _share(batch: dict, rank: int, world_size: int) -> dict:
@@ -134,7 +93,9 @@ def _train_as_one_of_several(folder: Path) -> None:
     results = {}
     for name, (cfg, batches) in torch.load(folder / 'cases.pt', weights_only=False).items():
         own = [_share(batch, rank, world_size) for batch in batches]
-        results[name] = _train(cfg, own, partial(DistributedDataParallel, gradient_as_bucket_view=True))
+        # Before its late start an objective uses none of its parameters.
+        wrap = partial(DistributedDataParallel, find_unused_parameters=name == 'late start')
+        results[name] = _train(cfg, own, partial(wrap, gradient_as_bucket_view=name != 'late start'))
         mean = torch.stack([value for losses in results[name]['losses'] for value in losses.values()]) / world_size
         dist.all_reduce(mean)
         values = iter(mean)
@@ -270,17 +231,12 @@ def _evaluate_as_one_of_several(folder: Path) -> None:
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory, request):
+def folder(tmp_path_factory):
     """Where the processes find what to do."""
     folder = tmp_path_factory.mktemp('several_processes')
-    model, distillation, random_batch = (
-        request.getfixturevalue(name) for name in ('tiny_model_cfg', 'distillation_cfg', 'random_batch')
-    )
     register_all_modules(init_default_scope=False)
-    batches = [_make_batch(random_batch, step) for step in range(STEPS)]
-    cases = {name: (model(chosen), batches) for name, chosen in _objectives(distillation, folder).items()}
-    torch.save(cases, folder / 'cases.pt')
-    cfg = model()
+    torch.save(_cases(folder), folder / 'cases.pt')
+    cfg = tiny_models.model()
     cfg['text_encoder']['vocab_size'] = 49408
     (folder / 'model.json').write_text(json.dumps(cfg))
     _write_shards(folder / 'shards')
@@ -312,10 +268,7 @@ def several(folder, world_size):
     return torch.load(folder / f'training_{world_size}.pt')
 
 
-CASES = [
-    'infonce', 'unicl', 'sigmoid', 'image contrast', 'regression', 'codewords',
-    'shared target', 'local to global', 'words', 'pixels', 'visual tokens',
-]  # fmt: skip
+CASES = [*tiny_models.OBJECTIVES, 'late start']
 
 
 def _types(node) -> set:
@@ -326,7 +279,7 @@ def _types(node) -> set:
 
 def test_no_objective_and_no_loss_is_forgotten(folder):
     cases = torch.load(folder / 'cases.pt', weights_only=False)
-    assert list(cases) == CASES
+    assert list(cases)[:-1] == CASES
     # InfoNCE and NT-Xent are the defaults of what they are the loss of.
     used = _types([cfg for cfg, _ in cases.values()]) | {'InfoNCELoss', 'NTXentLoss'}
     parts = {
@@ -370,7 +323,20 @@ def test_the_steps_are_large_enough_to_tell(one, case):
 def test_teacher_centre_and_student_have_the_same_bits_on_all_ranks(several, case):
     assert not [name for name, same in several[case]['same'].items() if not same]
     teachers = [name for name in several[case]['same'] if name.startswith('teacher')]
-    assert bool(teachers) == (case in ('regression', 'codewords', 'local to global'))
+    assert bool(teachers) == (case in ('regression', 'codewords', 'local to global', 'late start'))
+
+
+def test_an_objective_that_starts_late_leaves_its_parameters_alone_until_then(one, several):
+    for result in (one['late start'], several['late start']):
+        assert [len(losses) for losses in result['losses']] == [1, 1, 1, 2, 2]
+        assert not [name for name in result['grads'] if 'distillation' in name]
+
+
+def test_without_the_gathered_gradient_losses_are_equal_and_gradients_are_not(one, several):
+    expected, found = one['without gathered gradient'], several['without gathered gradient']
+    torch.testing.assert_close(found['losses'], expected['losses'])
+    for weight in ('image_projection.projection.weight', 'objectives.simclr.head.fc0.weight'):
+        assert not torch.allclose(found['grads'][weight], expected['grads'][weight], rtol=1e-2)
 
 
 @pytest.mark.parametrize('dataset', ['shards 0', 'shards 2', 'map-style 0', 'map-style 2'])

@@ -5,6 +5,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
+import tiny_models
 import torch
 import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
@@ -18,91 +19,24 @@ from mmmaskclip.models.pretrainers import micro_batches
 from mmmaskclip.registry import MODELS
 
 BATCH = 10
-LAYER_NORM_HEAD = dict(
-    type='mmpretrain.NonLinearNeck',
-    in_channels=32,
-    hid_channels=32,
-    out_channels=8,
-    with_avg_pool=False,
-    with_last_bn=False,
-    norm_cfg=dict(type='LN'),
-)
-PROTOTYPES = dict(type='PrototypeHead', in_channels=16, num_prototypes=24, hidden_channels=32, bottleneck_channels=8)
-
-
-def _objectives(name, distillation):
-    contrast = dict(type='ImageTextContrast')
-    return {
-        'info_nce': dict(contrast=contrast),
-        'unicl': dict(contrast=dict(**contrast, loss=dict(type='UniCLLoss'))),
-        'sigmoid': dict(contrast=dict(**contrast, loss=dict(type='SigmoidLoss', init_bias=-3.0))),
-        'slip': dict(contrast=contrast, simclr=dict(type='ImageContrast', head=LAYER_NORM_HEAD)),
-        'silc': dict(
-            contrast=dict(**contrast, images=('image', 'image_2')),
-            local=dict(
-                type='LocalToGlobalDistillation', head=PROTOTYPES, loss=dict(type='CodewordLoss', num_prototypes=24)
-            ),
-        ),
-        'v1': dict(contrast=contrast, distillation=distillation('v1')),
-        'shared': dict(contrast=contrast, distillation=distillation('v1', target='shared')),
-        'cvpr': dict(
-            contrast=contrast,
-            distillation=distillation('cvpr'),
-            mlm=dict(
-                type='MaskedLanguageModeling',
-                decoder=dict(type='TextDecoder', width=16, num_heads=2, depth=1, vocab_size=100),
-                weight=1.0,
-            ),
-        ),
-        'pixels': dict(
-            contrast=contrast,
-            pixels=dict(
-                type='PixelReconstruction',
-                patch_size=8,
-                decoder=dict(
-                    type='mmpretrain.MAEPretrainDecoder',
-                    num_patches=16,
-                    patch_size=8,
-                    embed_dim=32,
-                    decoder_embed_dim=32,
-                    decoder_depth=1,
-                    decoder_num_heads=2,
-                ),
-            ),
-        ),
-    }[name]
-
-
-NAMES = ['info_nce', 'unicl', 'sigmoid', 'slip', 'silc', 'v1', 'shared', 'cvpr', 'pixels']
+BATCH_NORM_NECK = tiny_models.LAYER_NORM_NECK | dict(norm_cfg=dict(type='SyncBN'))
 
 
 @pytest.fixture
-def model_cfg(tiny_model_cfg, distillation_cfg):
+def model_cfg(tmp_path):
     """A function that gives the config of the tiny pretrainer with the objectives of that name."""
 
+    tiny_models.write_tokenizer(tmp_path)
+
     def build(name, drop_path_rate=0.0):
-        cfg = tiny_model_cfg(_objectives(name, distillation_cfg))
-        cfg['image_encoder']['drop_path_rate'] = drop_path_rate
-        return cfg
+        return tiny_models.model(tiny_models.objectives(tmp_path)[name], drop_path_rate)
 
     return build
 
 
-@pytest.fixture
-def data(random_batch):
-    """A function that gives a batch with all the views, and captions of different lengths."""
-
-    def build(size=BATCH):
-        batch = random_batch(size)
-        for row in range(0, size, 2):
-            batch['tokens'][row, 3:] = torch.tensor([99, 0, 0, 0])
-        for seed, view in enumerate(('augmented_1', 'augmented_2', 'image_2'), 1):
-            batch[view] = random_batch(size, seed=seed)['image']
-        batch['local'] = torch.stack([random_batch(size, seed=seed)['image'][..., :16, :16] for seed in (4, 5)], dim=1)
-        batch['label'] = torch.arange(size) % 4 - 1
-        return batch | dict(key=['key'] * size, skipped=[])
-
-    return build
+def data(size=BATCH):
+    """A batch with all the views, as a loader gives it."""
+    return tiny_models.full_batch(size) | dict(key=['key'] * size, skipped=[])
 
 
 def _train(cfg, batch, steps=3, precision='fp32', accumulative_counts=1, wrap=None, change=lambda model: None):
@@ -144,24 +78,10 @@ def _assert_equal(result, expected, rtol=1e-3, atol=1e-5):
         torch.testing.assert_close(result[what], expected[what], rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_equals_the_whole_batch_for_three_steps(model_cfg, data, name):
+@pytest.mark.parametrize('name', tiny_models.OBJECTIVES)
+def test_equals_the_whole_batch_for_three_steps(model_cfg, name):
     cfg = model_cfg(name)
     # The last micro-batch is smaller than the others.
-    _assert_equal(_train(cfg | dict(micro_batch_size=4), data()), _train(cfg, data()))
-
-
-def test_visual_tokens_equal_the_whole_batch(tiny_model_cfg, data, tmp_path):
-    tokenizer = dict(type='DALLETokenizer', encoder=dict(n_hid=8, n_blk_per_group=1, vocab_size=32))
-    torch.save(MODELS.build(tokenizer).encoder.state_dict(), tmp_path / 'dalle.pth')
-    tokens = dict(
-        type='VisualTokenPrediction',
-        tokenizer=dict(**tokenizer, checkpoint=str(tmp_path / 'dalle.pth')),
-        in_channels=32,
-        num_tokens=32,
-        mask=dict(type='RandomMask', ratio=0.4),
-    )
-    cfg = tiny_model_cfg(dict(contrast=dict(type='ImageTextContrast'), beit=tokens))
     _assert_equal(_train(cfg | dict(micro_batch_size=4), data()), _train(cfg, data()))
 
 
@@ -171,8 +91,8 @@ def one_graph(monkeypatch):
     return lambda: monkeypatch.setattr(micro_batches, 'checkpoint', lambda compute, part, **_: compute(part))
 
 
-@pytest.mark.parametrize('name', ['silc', 'cvpr', 'slip'])
-def test_second_pass_drops_the_same_paths(model_cfg, data, one_graph, name):
+@pytest.mark.parametrize('name', ['local to global', 'codewords', 'image contrast'])
+def test_second_pass_drops_the_same_paths(model_cfg, one_graph, name):
     """Bit for bit, and so does the state of the generator afterwards."""
     cfg = model_cfg(name, drop_path_rate=0.5) | dict(micro_batch_size=4)
     result, state = _train(cfg, data()), torch.get_rng_state()
@@ -185,21 +105,21 @@ def test_second_pass_drops_the_same_paths(model_cfg, data, one_graph, name):
         _assert_equal(without, expected)
 
 
-def test_second_pass_is_not_counted_by_the_codeword_loss(model_cfg, data):
-    model = MODELS.build(model_cfg('cvpr') | dict(micro_batch_size=4))
+def test_second_pass_is_not_counted_by_the_codeword_loss(model_cfg):
+    model = MODELS.build(model_cfg('codewords') | dict(micro_batch_size=4))
     sum(model(mode='loss', **model.data_preprocessor(data())).values()).backward()
     assert model.objectives['distillation'].loss.pending[-1] == 12 * BATCH  # the masked ones of 16 patches
 
 
-def test_accumulation_of_micro_batched_iterations_equals_that_of_whole_ones(model_cfg, data):
-    cfg = model_cfg('cvpr')
+def test_accumulation_of_micro_batched_iterations_equals_that_of_whole_ones(model_cfg):
+    cfg = model_cfg('codewords')
     result = _train(cfg | dict(micro_batch_size=5), data(), steps=4, accumulative_counts=2)
     _assert_equal(result, _train(cfg, data(), steps=4, accumulative_counts=2))
 
 
-def test_weight_gradients_of_micro_batches_add_up_in_float32(model_cfg, data, one_graph):
+def test_weight_gradients_of_micro_batches_add_up_in_float32(model_cfg, one_graph):
     """Under autocast one bfloat16 copy of a weight would serve all micro-batches, and collect their gradients."""
-    cfg = model_cfg('v1')
+    cfg = model_cfg('regression')
     batch = data(32)
     result = _train(cfg | dict(micro_batch_size=1), batch, steps=1, precision='bf16')['grads']
     exact = _train(cfg, batch, steps=1)['grads']
@@ -253,8 +173,8 @@ def _peak(cfg, batch):
     return live.peak
 
 
-def test_memory_does_not_grow_with_the_number_of_micro_batches(model_cfg, data):
-    cfg = model_cfg('cvpr')
+def test_memory_does_not_grow_with_the_number_of_micro_batches(model_cfg):
+    cfg = model_cfg('codewords')
     in_parts = [_peak(cfg | dict(micro_batch_size=8), data(size)) for size in (16, 64)]
     at_once = [_peak(cfg, data(size)) for size in (16, 64)]
     # What is left are the embeddings and their similarities.
@@ -263,16 +183,16 @@ def test_memory_does_not_grow_with_the_number_of_micro_batches(model_cfg, data):
 
 
 @pytest.mark.parametrize('micro_batch_size', [None, 4])
-@pytest.mark.parametrize('name', ['v1', 'silc'])
-def test_activation_checkpointing_changes_nothing(model_cfg, data, name, micro_batch_size):
+@pytest.mark.parametrize('name', ['regression', 'local to global'])
+def test_activation_checkpointing_changes_nothing(model_cfg, name, micro_batch_size):
     cfg = model_cfg(name, drop_path_rate=0.5) | dict(micro_batch_size=micro_batch_size)
     modules = ['image_encoder.layers', 'text_encoder.layers.0']
     result = _train(cfg, data(), change=lambda model: turn_on_activation_checkpointing(model, modules))
     _assert_equal(result, _train(cfg, data()), rtol=0, atol=0)
 
 
-def test_activation_checkpointing_saves_memory(model_cfg, data, monkeypatch):
-    cfg = model_cfg('info_nce')
+def test_activation_checkpointing_saves_memory(model_cfg, monkeypatch):
+    cfg = model_cfg('infonce')
     before, build = _peak(cfg, data(16)), MODELS.build
 
     def build_with(cfg):
@@ -290,7 +210,7 @@ def test_activation_checkpointing_saves_memory(model_cfg, data, monkeypatch):
 )
 def test_activation_checkpointing_of_what_is_not_there_is_refused(model_cfg, module, message):
     with pytest.raises(ValueError, match=message):
-        turn_on_activation_checkpointing(MODELS.build(model_cfg('info_nce')), module)
+        turn_on_activation_checkpointing(MODELS.build(model_cfg('infonce')), module)
 
 
 class _Silent(Objective):
@@ -303,20 +223,22 @@ class _Silent(Objective):
     [
         (dict(mine=dict(type=_Silent)), 2, r"'mine' \(_Silent\) does not say how it adds up"),
         (
-            dict(slip=dict(type='ImageContrast', head=LAYER_NORM_HEAD | dict(norm_cfg=dict(type='SyncBN')))),
+            dict(
+                slip=dict(type='ImageContrast', head=tiny_models.LAYER_NORM_NECK | dict(norm_cfg=dict(type='SyncBN')))
+            ),
             2,
             r'objectives.slip.head.bn0 \(SyncBatchNorm\) takes statistics over the batch',
         ),
         (None, 0, 'micro_batch_size=0'),
     ],
 )
-def test_what_would_not_add_up_is_refused_before_training(tiny_model_cfg, objectives, size, message):
+def test_what_would_not_add_up_is_refused_before_training(objectives, size, message):
     with pytest.raises(ValueError, match=message):
-        MODELS.build(tiny_model_cfg(objectives) | dict(micro_batch_size=size))
+        MODELS.build(tiny_models.model(objectives) | dict(micro_batch_size=size))
 
 
-def test_batch_with_several_captions_per_image_is_refused(model_cfg, data):
-    model = MODELS.build(model_cfg('info_nce') | dict(micro_batch_size=4))
+def test_batch_with_several_captions_per_image_is_refused(model_cfg):
+    model = MODELS.build(model_cfg('infonce') | dict(micro_batch_size=4))
     batch = data() | dict(tokens=data(2 * BATCH)['tokens'])
     with pytest.raises(ValueError, match="'tokens': 20"):
         model(mode='loss', **model.data_preprocessor(batch))
@@ -328,8 +250,8 @@ def _late(cfg):
     return cfg
 
 
-def test_objective_that_has_not_started_yet_gives_no_loss(model_cfg, data):
-    model = MODELS.build(_late(model_cfg('cvpr')) | dict(micro_batch_size=4))
+def test_objective_that_has_not_started_yet_gives_no_loss(model_cfg):
+    model = MODELS.build(_late(model_cfg('codewords')) | dict(micro_batch_size=4))
     assert set(model(mode='loss', **model.data_preprocessor(data()))) == {'contrast_loss', 'mlm_loss'}
 
 
@@ -353,9 +275,9 @@ def _run_as_one_of_two(folder: Path) -> None:
         torch.save(results, folder / 'results.pt')
 
 
-def test_two_processes_equal_one_with_the_whole_batch(model_cfg, data, tmp_path):
+def test_two_processes_equal_one_with_the_whole_batch(model_cfg, tmp_path):
     """Micro-batches, blocks that are computed again, and DDP, all at once."""
-    cases = {name: model_cfg(name) | dict(micro_batch_size=2) for name in ('cvpr', 'silc', 'sigmoid')}
+    cases = {name: model_cfg(name) | dict(micro_batch_size=2) for name in ('codewords', 'local to global', 'sigmoid')}
     modules = ['image_encoder.layers', 'text_encoder.layers']
     torch.save((cases, data(), modules), tmp_path / 'cases.pt')
     run_ranks(_run_as_one_of_two, tmp_path)
