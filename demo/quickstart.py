@@ -32,7 +32,7 @@ from mmmaskclip.utils.tables import format_table
 from mmmaskclip.visualization import SimilarityRow, draw_similarity_maps
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / 'configs/maskclip/vitxs16_scenes.py'
+CONFIG = ROOT / 'configs/maskclip/vitxs16_scenes_v1.py'
 NUM_CAPTIONS = 5
 COLUMNS = {
     'classification/top1': 'zero-shot classification top-1',

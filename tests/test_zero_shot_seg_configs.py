@@ -43,14 +43,14 @@ VOC_SPLIT = 'VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt'
 LAYOUTS = {
     'ade20k_maskclip': ADE,
     'ade20k_tcl': ADE,
-    'coco_stuff171': STUFF,
+    'coco_stuff171_maskclip': STUFF,
     'coco_stuff171_tcl': STUFF,
-    'context59': (CONTEXT, CONTEXT_SPLIT, 59, (1, 59, 0)),
+    'context59_maskclip': (CONTEXT, CONTEXT_SPLIT, 59, (1, 59, 0)),
     'context59_tcl': (CONTEXT, CONTEXT_SPLIT, 59, (1, 59, 0)),
-    'context60': (CONTEXT, CONTEXT_SPLIT, 60, (0, 59, 255)),
-    'voc20': (VOC, VOC_SPLIT, 20, (1, 20, 0)),
-    'voc21': (VOC, VOC_SPLIT, 21, (0, 20, 255)),
-    'coco_object81': (
+    'context60_tcl': (CONTEXT, CONTEXT_SPLIT, 60, (0, 59, 255)),
+    'voc20_tcl': (VOC, VOC_SPLIT, 20, (1, 20, 0)),
+    'voc21_tcl': (VOC, VOC_SPLIT, 21, (0, 20, 255)),
+    'coco_object81_tcl': (
         ('coco_stuff164k/images/val2017', 'coco_stuff164k/annotations/val2017', '.jpg', '_instanceTrainIds.png'),
         None,
         81,
@@ -62,7 +62,7 @@ LAYOUTS = {
         80,
         (1, 80, 0),
     ),
-    'cityscapes19': (
+    'cityscapes19_tcl': (
         (
             'cityscapes/leftImg8bit/val/ulm',
             'cityscapes/gtFine/val/ulm',
@@ -73,7 +73,7 @@ LAYOUTS = {
         19,
         (0, 18, 255),
     ),
-    'camvid': (('camvid/images/test', 'camvid/masks/test', '.jpg', '.png'), None, 11, (0, 10, 11)),
+    'camvid_maskclip': (('camvid/images/test', 'camvid/masks/test', '.jpg', '.png'), None, 11, (0, 10, 11)),
 }
 
 
@@ -152,7 +152,7 @@ def test_missing_folder_and_wrong_split_are_named(in_data_folder, tmp_path, tiny
         Runner.from_cfg(cfg).test()
 
 
-@pytest.mark.parametrize('name', ['context59', 'context59_tcl', 'context60'])
+@pytest.mark.parametrize('name', ['context59_maskclip', 'context59_tcl', 'context60_tcl'])
 def test_both_numbers_of_contexts_images_are_allowed(name, in_data_folder, tmp_path, tiny_model_cfg):
     write_layout(in_data_folder, LAYOUTS[name])
     cfg = read_config(name, tmp_path / 'work', tiny_model_cfg)
@@ -164,8 +164,8 @@ def test_both_numbers_of_contexts_images_are_allowed(name, in_data_folder, tmp_p
 
 
 def test_class_list_of_the_wrong_length_is_refused(in_data_folder, tmp_path, tiny_model_cfg):
-    write_layout(in_data_folder, LAYOUTS['voc21'])
-    cfg = read_config('voc21', tmp_path / 'work', tiny_model_cfg)
+    write_layout(in_data_folder, LAYOUTS['voc21_tcl'])
+    cfg = read_config('voc21_tcl', tmp_path / 'work', tiny_model_cfg)
     cfg.test_cfg.update(num_images=2)
     cfg.test_cfg.segmentor.classes = 'context59'
     with pytest.raises(ValueError, match=r'are 60 \(the background included\).*has 21: background, aeroplane'):
@@ -187,23 +187,23 @@ def test_protocols_are_the_papers():
     assert sizes == {
         **dict.fromkeys(LAYOUTS, tcl),
         'ade20k_maskclip': ((2048, 512), *maskclip),
-        'coco_stuff171': ((2048, 512), *maskclip),
+        'coco_stuff171_maskclip': ((2048, 512), *maskclip),
         'coco_object81_maskclip': ((2048, 512), *maskclip),
-        'context59': ((2048, 480), *maskclip),
-        'camvid': ((2048, 256), (112, 112), (56, 56), 'scenes_85'),
+        'context59_maskclip': ((2048, 480), *maskclip),
+        'camvid_maskclip': ((2048, 256), (112, 112), (56, 56), 'scenes_85'),
     }
 
 
 # TCL takes the names of mmseg's data sets (segmentation/evaluation/builder.py); here some of those that Zhou et al.,
 # whose evaluation MaskCLIP's paper follows, say in another way.
 TCLS = {
-    'voc20': ('aeroplane', 'diningtable', 'pottedplant', 'tvmonitor'),
-    'voc21': ('background', 'aeroplane', 'diningtable', 'pottedplant', 'tvmonitor'),
+    'voc20_tcl': ('aeroplane', 'diningtable', 'pottedplant', 'tvmonitor'),
+    'voc21_tcl': ('background', 'aeroplane', 'diningtable', 'pottedplant', 'tvmonitor'),
     'context59_tcl': ('aeroplane', 'pottedplant', 'tvmonitor'),
-    'context60': ('background', 'aeroplane', 'pottedplant', 'tvmonitor'),
+    'context60_tcl': ('background', 'aeroplane', 'pottedplant', 'tvmonitor'),
     'coco_stuff171_tcl': ('ceiling-tile', 'water-other', 'window-blind', 'grass'),
 }
-ZHOUS = {'context59': 'airplane', 'coco_stuff171': 'tile ceiling'}
+ZHOUS = {'context59_maskclip': 'airplane', 'coco_stuff171_maskclip': 'tile ceiling'}
 
 
 def test_class_names_are_the_protocols(tmp_path):
@@ -280,7 +280,7 @@ def test_camvid(data_root, read_out, tmp_path, monkeypatch, tiny_model_cfg):
         pytest.skip(f'no CamVid in {data_root}')
     register_all_modules()
     monkeypatch.setenv('MMMASKCLIP_DATA', str(data_root))
-    cfg = read_config('camvid', tmp_path, tiny_model_cfg)
+    cfg = read_config('camvid_maskclip', tmp_path, tiny_model_cfg)
     cfg.test_cfg.segmentor.update(read_out=read_out, test_cfg=dict(mode='whole'))
     dataset = DATASETS.build(cfg.test_dataloader.segmentation.dataset)
     assert len(dataset) == cfg.test_cfg.num_images == 233

@@ -1,8 +1,8 @@
 """Draws zero-shot segmentations over images, with a legend: one row per image, one column per checkpoint.
 
     python tools/visualize_segmentation.py a.jpg b.jpg --classes sky road car person \\
-        --config configs/maskclip/vitt16_flickr8k.py \\
-        --checkpoints work_dirs/maskclip/vitt16_flickr8k/epoch_10.pth --size 224 --mode sliding --out classes.png
+        --config configs/maskclip/vitt16_flickr8k_v1.py \\
+        --checkpoints work_dirs/maskclip/vitt16_flickr8k_v1/epoch_10.pth --size 224 --mode sliding --out classes.png
 """
 
 import argparse

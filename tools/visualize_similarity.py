@@ -2,7 +2,7 @@
 
     python tools/visualize_similarity.py a.jpg b.jpg --words dog grass \\
         --captions 'a dog on the grass' 'two dogs play in a meadow' \\
-        --config configs/clip/vitt16_flickr8k.py configs/maskclip/vitt16_flickr8k.py \\
+        --config configs/clip/vitt16_flickr8k.py configs/maskclip/vitt16_flickr8k_v1.py \\
         --checkpoints clip.pth maskclip.pth --names CLIP MaskCLIP --out maps.png
 
 A model sees an image at its own size, or at any --size: in one piece, or with --mode sliding in windows.

@@ -1,4 +1,4 @@
-"""CLIP on generated scenes of coloured shapes, for comparison with configs/maskclip/vitxs16_scenes.py.
+"""CLIP on generated scenes of coloured shapes, for comparison with configs/maskclip/vitxs16_scenes_v1.py.
 
 python tools/dataset_converters/make_scenes.py data/scenes
 python tools/train.py configs/clip/vitxs16_scenes.py

@@ -25,7 +25,7 @@ model = dict(
         out_type='featmap',
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/maskclip/vitt16_flickr8k/epoch_10.pth',
+            checkpoint='work_dirs/maskclip/vitt16_flickr8k_v1/epoch_10.pth',
             prefix='image_encoder.',
         ),
     ),

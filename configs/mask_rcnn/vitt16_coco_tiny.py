@@ -23,7 +23,7 @@ model = dict(
     backbone=dict(
         arch='ViT-Ti/16',
         img_size=112,
-        init_cfg=dict(checkpoint='work_dirs/maskclip/vitt16_flickr8k/epoch_10.pth'),
+        init_cfg=dict(checkpoint='work_dirs/maskclip/vitt16_flickr8k_v1/epoch_10.pth'),
     ),
     neck=[
         dict(type='mmseg.Feature2Pyramid', embed_dim=192, norm_cfg=dict(type='SyncBN')),

@@ -13,7 +13,7 @@ model = dict(
     backbone=dict(
         arch='ViT-Ti/16',
         img_size=112,
-        init_cfg=dict(checkpoint='work_dirs/maskclip/vitt16_flickr8k/epoch_10.pth'),
+        init_cfg=dict(checkpoint='work_dirs/maskclip/vitt16_flickr8k_v1/epoch_10.pth'),
     ),
     neck=[
         dict(type='mmseg.Feature2Pyramid', embed_dim=192, norm_cfg=dict(type='SyncBN')),
@@ -29,7 +29,7 @@ model = dict(
                 text=dict(
                     encoder=dict(width=256, num_layers=6, num_heads=4),
                     projection=dict(in_channels=256, embed_dims=256),
-                    checkpoint='work_dirs/maskclip/vitt16_flickr8k/epoch_10.pth',
+                    checkpoint='work_dirs/maskclip/vitt16_flickr8k_v1/epoch_10.pth',
                 ),
             ),
         ),

@@ -1,6 +1,6 @@
 """Both probes on generated scenes: k-NN on scenes of one object, linear segmentation on scenes of several.
 
-python tools/test.py configs/probes/scenes.py CHECKPOINT --model configs/maskclip/vitxs16_scenes.py
+python tools/test.py configs/probes/scenes.py CHECKPOINT --model configs/maskclip/vitxs16_scenes_v1.py
 
 Of each held-out split, the first shard (500 scenes) is what the probe learns from and the second (220) what it is
 tested on. Set MMMASKCLIP_SCENES to the folder that holds shards/. To run it while training, put the tasks into

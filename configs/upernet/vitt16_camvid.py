@@ -21,7 +21,7 @@ model = dict(
     backbone=dict(
         arch='ViT-Ti/16',
         img_size=224,
-        init_cfg=dict(checkpoint='work_dirs/maskclip/vitt16_flickr8k/epoch_10.pth'),
+        init_cfg=dict(checkpoint='work_dirs/maskclip/vitt16_flickr8k_v1/epoch_10.pth'),
     ),
     neck=dict(embed_dim=192),
     decode_head=dict(in_channels=[192, 192, 192, 192], channels=64, num_classes=11, ignore_index=void),

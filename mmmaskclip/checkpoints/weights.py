@@ -179,7 +179,7 @@ def translate_weights(model: nn.Module, state_dict: dict[str, Tensor], path: str
     """
     for prefixes, convert in _FOREIGN:
         if any(name.startswith(prefixes) for name in state_dict):
-            remedy = 'See configs/foreign for the settings of these weights.'
+            remedy = 'See configs/pretrained for the settings of these weights.'
             _check_activation(model, state_dict, path, remedy)
             _check_normalization(model, state_dict, path, remedy)
             try:
@@ -193,7 +193,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
     """Load all weights of ``model`` from a checkpoint; nothing may be missing, left over or of another shape.
 
     Checkpoints of other CLIPs are told by their names and translated: OpenAI's archives, OpenCLIP's files and Hugging
-    Face's ``pytorch_model.bin`` or ``model.safetensors``. Their models are in ``configs/foreign``.
+    Face's ``pytorch_model.bin`` or ``model.safetensors``. Their models are in ``configs/pretrained``.
 
     Args:
         model: The model, not wrapped.
@@ -209,7 +209,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
     remedy = (
         'Use the config the checkpoint was trained with.'
         if state_dict is read
-        else 'Use the config in configs/foreign for these weights.'
+        else 'Use the config in configs/pretrained for these weights.'
     )
     own = model.state_dict()
     differing = [_difference(model, name, own[name], state_dict[name]) for name in own if name in state_dict]

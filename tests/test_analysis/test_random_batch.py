@@ -37,7 +37,7 @@ def test_every_view_of_the_config_and_crops_of_an_image():
 
 
 def test_mixed_sources_have_labels_and_pairs():
-    batch = random_batch(Config.fromfile(CONFIGS / 'unicl/vitb16_icinw.py'), 4, 5)
+    batch = random_batch(Config.fromfile(CONFIGS / 'unicl/vitb16_icinw_cvpr.py'), 4, 5)
     assert batch['label'].tolist() == [0, -1, 0, -1]
     assert batch['image'].shape == (4, 3, 224, 224)
 

@@ -7,7 +7,7 @@ from mmmaskclip.config_check.check import check_config
 from mmmaskclip.config_check.paths import check_paths
 
 CONFIGS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
-PRETRAINING = 'configs/maskclip/vitt16_flickr8k.py'
+PRETRAINING = 'configs/maskclip/vitt16_flickr8k_v1.py'
 DETECTION = 'configs/mask_rcnn/vitt16_coco_tiny.py'
 
 

@@ -1,6 +1,6 @@
 """Time whole training steps of several configs side by side, without data loading.
 
-python tools/analysis_tools/bench_step.py configs/clip/vitb16_laion20m.py configs/maskclip/vitb16_laion20m.py
+python tools/analysis_tools/bench_step.py configs/clip/vitb16_laion20m.py configs/maskclip/vitb16_laion20m_v1.py
 
 The configs take turns, so that a change in the machine's load meets all of them; the table gives the median step and
 its ratio to the first config's.

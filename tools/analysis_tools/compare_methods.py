@@ -1,6 +1,6 @@
 """Train several methods under the same budget, with the same seeds, evaluate all alike and write one table.
 
-python tools/analysis_tools/compare_methods.py configs/clip/vitxs16_scenes.py configs/maskclip/vitxs16_scenes.py \
+python tools/analysis_tools/compare_methods.py configs/clip/vitxs16_scenes.py configs/maskclip/vitxs16_scenes_v1.py \
     --seeds 0 1 --epochs 12 --out work_dirs/compare
 
 Every (config, seed) is a training of its own (`tools/train.py`) in OUT/runs, followed by `tools/test.py`. The same

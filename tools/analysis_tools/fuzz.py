@@ -139,7 +139,7 @@ def fuzz_checkpoint(folder: Path, draw: random.Random) -> str:
 
 @cache
 def _config() -> str:
-    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/maskclip/vitxs16_scenes.py')
+    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/maskclip/vitxs16_scenes_v1.py')
     return repr(cfg._cfg_dict.to_dict())
 
 

@@ -1,7 +1,7 @@
 """What a training step of each config costs: parameters and floating-point operations by part, as markdown tables.
 
 python tools/analysis_tools/get_cost.py configs/clip/vitb16_laion20m.py configs/slip/vitb16_laion20m.py \
-    configs/clip_mae/vitb16_laion20m.py configs/clip_beit/vitb16_laion20m.py configs/maskclip/vitb16_laion20m.py
+    configs/clip_mae/vitb16_laion20m.py configs/clip_beit/vitb16_laion20m.py configs/maskclip/vitb16_laion20m_v1.py
 
 Operations are those of forward and backward pass for one image and its caption, a multiplication and an addition being
 two; the ratio is to the first config's. They are counted on tensors without content, so neither a GPU nor the memory

@@ -3,7 +3,7 @@ r"""Train a config for many steps; print resident memory, open files and threads
 All of them must be flat.
 
 python tools/dataset_converters/make_scenes.py DIR/scenes --num-train 400 --num-held-out 80 --shard-size 100
-MMMASKCLIP_SCENES=DIR/scenes python tools/analysis_tools/soak.py configs/maskclip/vitxs16_scenes.py --steps 10000 \
+MMMASKCLIP_SCENES=DIR/scenes python tools/analysis_tools/soak.py configs/maskclip/vitxs16_scenes_v1.py --steps 10000 \
     --work-dir DIR/soak --cfg-options train_dataloader.batch_size=4 train_dataloader.num_workers=2
 
 Linux only: the numbers come from /proc.

@@ -9,7 +9,7 @@ Published (arXiv 2208.12262v1, Table 3): linear 65.9, fine-tuned 83.5, UperNet A
 72.5, 83.8. There is no text tower: evaluate by linear probe or fine-tuning. Here: not run at full scale.
 """
 
-_base_ = '../vitb16_laion20m.py'
+_base_ = '../vitb16_laion20m_v1.py'
 
 model = dict(
     image_projection=None,

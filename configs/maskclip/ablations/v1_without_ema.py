@@ -7,6 +7,6 @@ Published (arXiv 2208.12262v1, Table 7): ImageNet zero-shot 46.5, linear 72.0, f
 scale.
 """
 
-_base_ = '../vitb16_laion20m.py'
+_base_ = '../vitb16_laion20m_v1.py'
 
 model = dict(objectives=dict(distillation=dict(target='shared')))

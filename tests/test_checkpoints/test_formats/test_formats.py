@@ -23,7 +23,7 @@ from mmmaskclip.datasets.prompts import load_prompts
 from mmmaskclip.models.open_vocabulary import encode_classes
 from mmmaskclip.registry import MODELS
 
-CONFIGS = paths.CONFIGS / 'foreign'
+CONFIGS = paths.CONFIGS / 'pretrained'
 OPENCLIP_NAMES = {
     'openai_vitb16': 'ViT-B-16-quickgelu',
     'openai_vitb32': 'ViT-B-32-quickgelu',
@@ -252,7 +252,7 @@ def test_missing_and_surplus_names_are_told_in_ours(tmp_path):
     state = theirs().state_dict()
     del state['visual.proj']
     torch.save(state, tmp_path / 'a.pt')
-    with pytest.raises(ValueError, match=r'1 missing: image_projection\.projection\.weight.*configs/foreign'):
+    with pytest.raises(ValueError, match=r'1 missing: image_projection\.projection\.weight.*configs/pretrained'):
         load_weights(ours(), tmp_path / 'a.pt')
     save_file(as_hf(theirs().state_dict()), tmp_path / 'model.safetensors')
     with pytest.raises(ValueError, match=r'12 not in the model: image_encoder\.layers\.1\.ln1\.bias'):

@@ -321,7 +321,7 @@ def test_documented_lines_put_a_suite_into_a_training_config(tmp_path, monkeypat
     blocks = re.findall(r'```python\n(.*?)```', (root / 'docs/evaluation.md').read_text(encoding='utf-8'), re.DOTALL)
     (lines,) = [block for block in blocks if 'suite_icinw20.py' in block]
     config = tmp_path / 'config.py'
-    config.write_text(f'_base_ = {str(root / "configs/maskclip/vitt16_flickr8k.py")!r}\n{lines}')
+    config.write_text(f'_base_ = {str(root / "configs/maskclip/vitt16_flickr8k_v1.py")!r}\n{lines}')
     cfg = Config.fromfile(config)
     suite = Config.fromfile('configs/zero_shot/suite_icinw20.py')
     assert (cfg.val_dataloader, cfg.val_evaluator) == (suite.test_dataloader, suite.test_evaluator)
@@ -463,7 +463,7 @@ def test_each_suite_resizes_as_its_toolkit():
     assert resizing(icinw) == bicubic
     for path in [*CONFIGS.glob('*_icinw.py'), CONFIGS / 'voc2007.py']:
         assert resizing(Config.fromfile(path)) == bicubic
-    use_model(icinw, str(CONFIGS.parent / 'foreign/openai_vitl14_336.py'))
+    use_model(icinw, str(CONFIGS.parent / 'pretrained/openai_vitl14_336.py'))
     assert [step['size'] for step in resizing(icinw)] == [336, 336]
 
 

@@ -1,0 +1,30 @@
+"""MaskCLIP in the form of arXiv v1 (Smooth-L1 on raw EMA features) on generated scenes of coloured shapes.
+
+python demo/quickstart.py        generates the scenes, trains, evaluates and draws
+python tools/dataset_converters/make_scenes.py data/scenes
+python tools/train.py configs/maskclip/vitxs16_scenes_v1.py
+
+Measured on 2026-11-22, two cores, four minutes, 6,000 scenes, held-out scenes: classification top-1 41.5 %
+(chance 2.5), image to text R@1 17.9 % and text to image R@1 11.0 % (chance 0.14), segmentation mIoU 11.2 % (untrained
+0.4). At this size patches tell what is in the image, hardly where: the similarity maps do not localize yet.
+"""
+
+_base_ = '../clip/vitxs16_scenes.py'
+
+model = dict(
+    objectives=dict(
+        contrast=dict(loss=dict(reduction='sum')),
+        distillation=dict(
+            type='MaskedSelfDistillation',
+            mask=dict(type='RandomMask', ratio=0.75),
+            decoder=dict(type='MaskedTokenDecoder', width=128, num_patches=16, num_heads=4, depth=1),
+            target='ema',
+            loss=dict(type='FeatureRegressionLoss', beta=2.0, target_norm='none'),
+            loss_on='masked',
+            # The paper does not say it; ours.
+            weight=1.0,
+        ),
+    ),
+    # The paper's 0.999 needs 1,000 steps to forget; this run has about 1,100.
+    teacher_momentum=dict(begin=0.99, end=0.999),
+)

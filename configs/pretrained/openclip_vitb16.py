@@ -1,0 +1,10 @@
+"""CLIP, ViT-B/16, OpenCLIP's weights with GELU, e.g. laion2b_s34b_b88k; OpenCLIP's or Hugging Face's file.
+
+python tools/test.py configs/zero_shot/suite_slip26.py model.safetensors --model configs/pretrained/openclip_vitb16.py
+
+Published: ImageNet zero-shot 70.2 (OpenCLIP, docs/openclip_results.csv; 80 templates, bicubic resize). Here: not run.
+"""
+
+_base_ = 'openai_vitb16.py'
+
+model = dict(image_encoder=dict(quick_gelu=False), text_encoder=dict(quick_gelu=False))

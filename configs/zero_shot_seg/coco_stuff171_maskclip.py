@@ -1,0 +1,20 @@
+"""COCO-Stuff 164k, 171 classes, 5,000 validation images, under MaskCLIP's protocol.
+
+python tools/test.py configs/zero_shot_seg/coco_stuff171_maskclip.py CKPT --model CONFIG_OF_CKPT
+
+Layout of mmseg: data/coco_stuff164k/images/val2017 and annotations/val2017/*_labelTrainIds.png, by mmseg's
+tools/dataset_converters/coco_stuff164k.py.
+"""
+
+_base_ = './_base_/maskclip.py'
+
+test_dataloader = dict(
+    segmentation=dict(
+        dataset=dict(
+            type='mmseg.COCOStuffDataset',
+            data_root='data/coco_stuff164k',
+            data_prefix=dict(img_path='images/val2017', seg_map_path='annotations/val2017'),
+        )
+    )
+)
+test_cfg = dict(num_images=5000, segmentor=dict(classes='coco_stuff171'))
