@@ -21,7 +21,7 @@ from PIL import Image
 from ranks import environments
 
 from mmmaskclip.checkpoints import files as checkpoint_files
-from mmmaskclip.checkpoints.files import read_checkpoint
+from mmmaskclip.checkpoints.safe_load import read_checkpoint
 from mmmaskclip.cli.train import main
 from mmmaskclip.engine.hooks.preemption_hook import kill_workers
 from mmmaskclip.engine.registration import register_all_modules

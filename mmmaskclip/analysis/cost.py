@@ -19,7 +19,7 @@ from torch.utils.flop_counter import flop_registry
 
 from mmmaskclip.analysis.random_batch import random_batch
 from mmmaskclip.models.objectives import Objective
-from mmmaskclip.models.objectives.frozen_encoder import FrozenEncoder
+from mmmaskclip.models.objectives.targets import FrozenEncoder
 from mmmaskclip.models.objectives.teacher import MomentumCopy
 from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS

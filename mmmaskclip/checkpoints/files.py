@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or not there, and that are read without running code from them."""
+"""Checkpoint files that are whole or not there: writing, checking and finding them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
-from mmmaskclip.checkpoints.weights import DAMAGE
+from mmmaskclip.checkpoints.safe_load import DAMAGE, HISTORY, NUMBERS
 
 _NUMBERED = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
 # Programs that read checksums skip lines with #.
 _CHECKSUM = re.compile(r'(?:# save (\d+)\n)?([0-9a-f]{64})')
 _BLOCK = 2**20
-_HISTORY = 'history_buffer'
 
 
 class _HashedFile:
@@ -188,74 +187,8 @@ def _save_number(path: Path) -> int:
     return listed.get(_hash(path), highest) if len(listed) > 1 else highest
 
 
-class _Opaque:
-    """Stands in for mmengine's log history and the bound methods in it, without being them."""
-
-    def __init__(self, *args, **kwargs) -> None:
-        self.state: dict[str, Any] = {}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.state = state
-
-
-# torch has no list of them; numpy gives each kind of number a class of its own.
-_NUMBERS = {np.dtype(code) for code in np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'}
-_SAFE: list[Any] = [
-    # mmengine's own list allows the real getattr, with which a crafted file reaches any function.
-    (_Opaque, 'builtins.getattr'),
-    (_Opaque, 'mmengine.logging.history_buffer.HistoryBuffer'),
-    *((np.empty(0).__reduce__()[0], f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),
-    *((np.float64(0).__reduce__()[0], f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
-    np.ndarray,
-    np.dtype,
-    *{type(number) for number in _NUMBERS},
-]
-
-
-def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU, as mmengine's Runner expects it; nothing in the file is executed.
-
-    Args:
-        path: A file of :func:`write_checkpoint`, or of mmengine's Runner.
-
-    Returns:
-        The checkpoint, with the log history of its message hub as ``HistoryBuffer``.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, no checkpoint, or refers to anything but tensors, numbers, text and containers.
-    """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'There is no checkpoint {os.fspath(path)!r}.')
-    try:
-        with torch.serialization.safe_globals(_SAFE):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except DAMAGE as error:
-        foreign = re.search(r'GLOBAL (\S+)', str(error))
-        reason = (
-            f'refers to {foreign[1]}, which could run code, so it is not loaded'
-            if foreign
-            else f'is damaged or no checkpoint ({type(error).__name__}). Take an earlier one'
-        )
-        raise ValueError(f'{os.fspath(path)!r} {reason}.') from error
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f'{os.fspath(path)!r} holds {type(checkpoint).__name__}, not a checkpoint.')
-    hub = checkpoint.get('message_hub')
-    if isinstance(hub, dict) and isinstance(hub.get('log_scalars'), dict):
-        hub['log_scalars'] = {name: _history(value) for name, value in hub['log_scalars'].items()}
-    return checkpoint
-
-
-def _history(value: Any) -> Any:
-    if isinstance(value, _Opaque) and '_log_history' in value.state:
-        value = {_HISTORY: [value.state['_log_history'], value.state['_count_history'], value.state['max_length']]}
-    if isinstance(value, dict) and _HISTORY in value:
-        return HistoryBuffer(*value[_HISTORY])
-    return value
-
-
 def plain(value: Any, left_out: list[str] | None = None, name: str = '') -> Any:
-    """Copy a checkpoint, tensors to the CPU, so that later steps do not change it and :func:`read_checkpoint` reads it.
+    """Copy a checkpoint, tensors to the CPU, so that later steps do not change it and ``read_checkpoint`` reads it.
 
     Containers become those of Python; numpy's numbers, paths and mmengine's log history get a plain form. Objects of
     other kinds have none and are left out.
@@ -275,12 +208,12 @@ def plain(value: Any, left_out: list[str] | None = None, name: str = '') -> Any:
         return value
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, np.ndarray) and value.dtype in _NUMBERS:
+    if isinstance(value, np.ndarray) and value.dtype in NUMBERS:
         return value.copy()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, HistoryBuffer):
-        return {_HISTORY: [*(history.copy() for history in value.data), value.max_length]}
+        return {HISTORY: [*(history.copy() for history in value.data), value.max_length]}
     if isinstance(value, Mapping):
         items = {key: plain(item, left_out, f'{name}.{key}') for key, item in value.items()}
         items = {key: item for key, item in items.items() if item is not LEFT_OUT}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,8 +22,11 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
-from mmmaskclip.checkpoints.files import plain, read_checkpoint, write_checkpoint
-from mmmaskclip.checkpoints.weights import download, read_state_dict
+from mmmaskclip.checkpoints.downloads import local_path
+from mmmaskclip.checkpoints.files import plain, write_checkpoint
+from mmmaskclip.checkpoints.mmengine_loading import use_safe_loading
+from mmmaskclip.checkpoints.safe_load import read_checkpoint, state_dict_of
+from mmmaskclip.checkpoints.weights import load_what_fits
 from mmmaskclip.engine.distributed.activation_checkpointing import turn_on_activation_checkpointing
 from mmmaskclip.engine.resume_check import check_resume, measure
 from mmmaskclip.engine.run_state import (
@@ -98,6 +102,11 @@ class ReliableRunner(Runner):
             set_random_state(self._random_before_val)
             self._random_before_val = None
 
+    def build_model(self, model: torch.nn.Module | dict) -> torch.nn.Module:
+        """Build the model, whose parts load weights by themselves: from here on by the safe reader only."""
+        use_safe_loading()
+        return super().build_model(model)
+
     @staticmethod
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
@@ -139,9 +148,9 @@ class ReliableRunner(Runner):
         """Load the weights of a checkpoint, without running code from it.
 
         Args:
-            filename: A checkpoint, a ``.safetensors`` file, or the ``https://`` address of a checkpoint.
+            filename: A checkpoint of ours, of OpenAI's, OpenCLIP's or Hugging Face's CLIP, or its ``https://`` address.
             map_location: Unused: tensors come from the CPU, so that the device need not hold them twice.
-            strict: Refuse weights that are missing or left over. Defaults to False.
+            strict: Refuse weights that are missing or left over. Defaults to False: the log says what is missing.
             revise_keys: (pattern, replacement) for names of the weights.
 
         Returns:
@@ -149,18 +158,25 @@ class ReliableRunner(Runner):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is damaged or refers to what could run code.
-            RuntimeError: If ``strict`` and the weights do not fit.
+            ValueError: If it is damaged, names what could run code, or nothing of the model or of one of its towers
+                loads; see :func:`~mmmaskclip.checkpoints.weights.load_what_fits`.
+            RuntimeError: If ``strict``, or the run is resumed, and the weights do not fit.
         """
         checkpoint = _read(filename)
         if self._resuming:
             _check_complete(filename, checkpoint)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        _load_checkpoint_to_model(model, checkpoint, strict or self._resuming, revise_keys=revise_keys)
+        if strict or self._resuming:
+            _load_checkpoint_to_model(model, checkpoint, strict=True, revise_keys=revise_keys)
+            self.logger.info(f'All {len(checkpoint["state_dict"])} tensors loaded from {filename!r}')
+        else:
+            state_dict = state_dict_of(checkpoint, filename)
+            for pattern, replacement in revise_keys:
+                state_dict = {re.sub(pattern, replacement, name): value for name, value in state_dict.items()}
+            load_what_fits(model, state_dict, local_path(filename))
         self._has_loaded = True
         self._resumed = checkpoint if self._resuming else None
-        self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
 
     @classmethod
@@ -353,11 +369,10 @@ def _check_complete(filename: str, checkpoint: dict[str, Any]) -> None:
 
 
 def _read(filename: str) -> dict[str, Any]:
-    if filename.startswith(('http://', 'https://')):
-        filename = download(filename)
-    if filename.endswith('.safetensors'):
-        return {'state_dict': read_state_dict(filename), 'meta': {}}
-    checkpoint = read_checkpoint(filename)
+    path = local_path(filename)
+    checkpoint = read_checkpoint(path)
+    if 'state_dict' not in checkpoint:
+        checkpoint = {'state_dict': state_dict_of(checkpoint, path), 'meta': {}}
     if isinstance(checkpoint.get('meta'), dict):
         # mmengine would execute it, as the text of a config in Python.
         checkpoint['meta'].pop('config', None)

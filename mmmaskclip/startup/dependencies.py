@@ -52,6 +52,8 @@ RUNTIME = (
     Dependency('tensorboard', '>=2.18', 'the first that works with NumPy 2'),
     Dependency('scikit-learn', '>=1.4.2', 'the first that works with NumPy 2'),
     Dependency('matplotlib', '>=3.9', 'the first that is built for NumPy 2'),
+    Dependency('safetensors', '>=0.4', 'most published weights have this format; older ones have not been tried'),
+    Dependency('filelock', '>=3', 'one download for all processes of a node; torch needs it too'),
     Dependency('packaging', '>=21', 'this check'),
 )
 

@@ -16,13 +16,13 @@ from mmmaskclip.checkpoints.files import (
     BackgroundWriter,
     newest_verified,
     plain,
-    read_checkpoint,
     remove_checkpoint,
     remove_remains,
     verify_checkpoint,
     write_checkpoint,
     write_last_checkpoint,
 )
+from mmmaskclip.checkpoints.safe_load import read_checkpoint
 
 
 @pytest.fixture

@@ -1,117 +1,13 @@
-import json
-import os
-import re
+import logging
 
-import numpy as np
 import pytest
 import torch
-from mmengine.logging import HistoryBuffer
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, resize_pos_embed
 from torch import nn
 
-from mmmaskclip.checkpoints import weights as checkpoint
-from mmmaskclip.checkpoints.weights import load_weights, read_state_dict
+from mmmaskclip.checkpoints.safe_load import read_state_dict
+from mmmaskclip.checkpoints.weights import load_weights, load_what_fits
 from mmmaskclip.registry import MODELS
-
-
-class RunsCode:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-def test_reads_what_a_runner_saves(tmp_path):
-    history = HistoryBuffer()
-    history.update(1.5)
-    torch.save(
-        {
-            'state_dict': {'module.weight': torch.ones(2)},
-            'message_hub': {'log_scalars': {'loss': history}, 'info': {'a': np.int64(1), 'b': np.zeros(2)}},
-            'meta': {'epoch': 1},
-        },
-        tmp_path / 'a.pth',
-    )
-    state = read_state_dict(tmp_path / 'a.pth')
-    assert list(state) == ['weight']
-    torch.testing.assert_close(state['weight'], torch.ones(2))
-
-
-def test_runs_no_code_of_the_file(tmp_path):
-    torch.save({'state_dict': {'a': torch.ones(1)}, 'x': RunsCode(str(tmp_path / 'made'))}, tmp_path / 'evil.pth')
-    with pytest.raises(ValueError, match=r'refers to \w+\.mkdir, which could run code'):
-        read_state_dict(tmp_path / 'evil.pth')
-    assert not (tmp_path / 'made').exists()
-
-
-def test_getattr_of_a_file_is_not_the_real_one(tmp_path, monkeypatch):
-    class Reaches:
-        def __reduce__(self):
-            return getattr, ('text', 'upper')
-
-    reached = []
-    monkeypatch.setattr(checkpoint._Inert, '__init__', lambda self, *args: reached.append(args))
-    torch.save({'state_dict': {'a': torch.ones(1)}, 'x': Reaches()}, tmp_path / 'a.pth')
-    assert list(read_state_dict(tmp_path / 'a.pth')) == ['a']
-    assert reached == [('text', 'upper')]
-
-
-@pytest.mark.parametrize('content', ['truncated', b'', b'<html>not found</html>'])
-def test_damaged_files_are_named(tmp_path, content):
-    path = tmp_path / 'broken.pth'
-    torch.save({'a': torch.ones(100)}, path)
-    path.write_bytes(path.read_bytes()[:200] if content == 'truncated' else content)
-    with pytest.raises(ValueError, match=re.escape(str(path))):
-        read_state_dict(path)
-
-
-def test_missing_files_and_files_without_weights_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'no checkpoint .*gone\.pth'):
-        read_state_dict(tmp_path / 'gone.pth')
-    torch.save({'state_dict': {}}, tmp_path / 'empty.pth')
-    with pytest.raises(ValueError, match='holds no state dict'):
-        read_state_dict(tmp_path / 'empty.pth')
-
-
-def test_reason_does_not_advise_to_load_without_protection(tmp_path):
-    path = tmp_path / 'a.pth'
-    path.write_text('{"metadata": {}, "weight_map": {}}' + ' ' * 100)
-    with pytest.raises(ValueError, match=r'a\.pth.* is damaged or no checkpoint') as error:
-        read_state_dict(path)
-    assert 'weights_only' not in str(error.value)
-
-
-def test_folder_is_not_a_checkpoint(tmp_path):
-    with pytest.raises(IsADirectoryError, match='is a folder without any checkpoint'):
-        read_state_dict(tmp_path)
-    for name in ('model.safetensors', 'config.json', 'pytorch_model.bin'):
-        (tmp_path / name).touch()
-    with pytest.raises(
-        IsADirectoryError, match=r'is a folder: give the file in it, model\.safetensors or pytorch_model\.bin\.'
-    ):
-        read_state_dict(tmp_path)
-
-
-def test_parts_of_a_checkpoint_are_read_by_their_index(tmp_path):
-    parts = {
-        f'pytorch_model-0000{part}-of-00002.bin': {name: torch.full((2,), part)} for part, name in ((1, 'a'), (2, 'b'))
-    }
-    index = tmp_path / 'pytorch_model.bin.index.json'
-    index.write_text(
-        json.dumps({'metadata': {}, 'weight_map': {next(iter(part)): name for name, part in parts.items()}})
-    )
-    with pytest.raises(FileNotFoundError, match=r'names pytorch_model-00001-of-00002\.bin, .*get all 2'):
-        read_state_dict(index)
-    for name, part in parts.items():
-        torch.save(part, tmp_path / name)
-    state = read_state_dict(index)
-    assert {name: value.tolist() for name, value in state.items()} == {'a': [1, 1], 'b': [2, 2]}
-    with pytest.raises(ValueError, match=r'is one of 2 parts: give the index file .*pytorch_model\.bin\.index\.json'):
-        read_state_dict(tmp_path / 'pytorch_model-00002-of-00002.bin')
-    for content, message in (('{', 'is damaged or no JSON'), ('{}', 'has no weight_map'), ('[]', 'no JSON object')):
-        index.write_text(content)
-        with pytest.raises(ValueError, match=message):
-            read_state_dict(index)
 
 
 def test_positions_of_another_image_size_are_refused(tmp_path, tiny_model_cfg):
@@ -140,3 +36,139 @@ def test_shapes_and_names_must_fit(tmp_path):
         load_weights(nn.Linear(4, 3), tmp_path / 'a.pth')
     with pytest.raises(ValueError, match=r'2 missing: 0\.weight, 0\.bias; 2 not in the model: weight, bias'):
         load_weights(nn.Sequential(nn.Linear(2, 3)), tmp_path / 'a.pth')
+
+
+@pytest.fixture
+def log(monkeypatch):
+    records = []
+    monkeypatch.setattr(
+        'mmmaskclip.checkpoints.weights.print_log', lambda message, logger, level: records.append((message, level))
+    )
+    return records
+
+
+@pytest.fixture
+def open_clip_cfg(tiny_model_cfg):
+    """The tiny pretrainer with towers of OpenCLIP's kind."""
+
+    def build(**objectives):
+        cfg = tiny_model_cfg({'contrast': dict(type='ImageTextContrast'), **objectives})
+        cfg['image_encoder'].update(pre_norm=True, norm_cfg=dict(type='LN', eps=1e-5))
+        cfg['image_projection']['pool'] = 'cls'
+        return cfg
+
+    return build
+
+
+@pytest.fixture(scope='module')
+def open_clip_model():
+    torch.manual_seed(0)
+    image = CLIPVisionCfg(layers=2, width=32, head_width=16, mlp_ratio=2.0, patch_size=8, image_size=32)
+    return CLIP(16, image, CLIPTextCfg(width=16, heads=2, layers=2, vocab_size=100)).requires_grad_(False)
+
+
+def start(cfg, path):
+    torch.manual_seed(1)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    return model, load_what_fits(model, read_state_dict(path), path)
+
+
+@pytest.mark.parametrize('prefix', ['', '_orig_mod.', 'module._orig_mod.', 'model.'])
+def test_training_starts_from_a_file_of_another_clip(
+    open_clip_cfg, open_clip_model, distillation_cfg, tmp_path, log, prefix
+):
+    """Once it began from random weights while the log said that the file was loaded."""
+    path = tmp_path / 'model.pt'
+    state = open_clip_model.state_dict()
+    torch.save({f'{prefix}{name}': value for name, value in state.items()}, path)
+    model, line = start(open_clip_cfg(distillation=distillation_cfg()), path)
+    assert torch.equal(
+        model.image_encoder.layers[1].attn.qkv.weight, state['visual.transformer.resblocks.1.attn.in_proj_weight']
+    )
+    # The teacher of the new objective is the loaded tower.
+    for ours, theirs in zip(model.teacher.parameters(), model.image_encoder.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    count = sum(name != 'attn_mask' for name in state)
+    assert line == (f"{count} of {count} tensors loaded from '{path}'; missing: objectives.distillation (new)")
+    assert log == [(line, logging.INFO)]
+
+
+def test_a_file_of_which_nothing_fits_is_refused(tiny_model_cfg, tmp_path):
+    torch.save({'stem.weight': torch.ones(1)}, tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match=r'Nothing in .*other\.pth.* the file has stem\.weight, where the model has'):
+        start(tiny_model_cfg(), tmp_path / 'other.pth')
+
+
+@pytest.mark.parametrize(
+    ('left_out', 'message'),
+    [
+        ('text_encoder.', 'has nothing of text_encoder, which would stay random: it has image_encoder, image_proj'),
+        ('image_encoder.layers.1.', r'has only a part of image_encoder: image_encoder\.layers\.1\.ln1\.weight'),
+    ],
+)
+def test_a_tower_that_would_stay_random_is_refused(tiny_model_cfg, tmp_path, left_out, message):
+    state = MODELS.build(tiny_model_cfg()).state_dict()
+    torch.save({name: value for name, value in state.items() if not name.startswith(left_out)}, tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match=message):
+        start(tiny_model_cfg(), tmp_path / 'a.pth')
+
+
+def test_another_shape_is_refused_in_a_tower_and_named_elsewhere(tiny_model_cfg, tmp_path, log):
+    state = MODELS.build(tiny_model_cfg()).state_dict()
+    wide = tiny_model_cfg()
+    wide['image_encoder']['arch']['feedforward_channels'] = 128
+    torch.save(state, tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match=r'image_encoder\.layers\.0\.ffn.* is \(64, 32\) in the file, \(128, 32\) in'):
+        start(wide, tmp_path / 'a.pth')
+    other = tiny_model_cfg()
+    other['image_projection']['embed_dims'] = other['text_projection']['embed_dims'] = 8
+    model, line = start(other, tmp_path / 'a.pth')
+    assert (
+        'of another shape, so new: image_projection.projection.weight is (16, 32) in the file, (8, 32) in the' in line
+    )
+    assert torch.equal(model.image_encoder.pos_embed, state['image_encoder.pos_embed'])
+    assert log[0][1] == logging.WARNING
+
+
+def test_what_the_model_lacks_is_named(tiny_model_cfg, distillation_cfg, tmp_path, log):
+    torch.save(
+        MODELS.build(
+            tiny_model_cfg({'contrast': dict(type='ImageTextContrast'), 'distillation': distillation_cfg()})
+        ).state_dict(),
+        tmp_path / 'a.pth',
+    )
+    _, line = start(tiny_model_cfg(), tmp_path / 'a.pth')
+    assert line.endswith("a.pth'; not used: objectives.distillation, teacher")
+
+
+@pytest.mark.parametrize('size', [16, 48])
+def test_positions_are_resized_as_open_clip_does(open_clip_cfg, open_clip_model, tmp_path, log, size):
+    torch.save(open_clip_model.state_dict(), tmp_path / 'a.pt')
+    cfg = open_clip_cfg()
+    cfg['image_encoder']['img_size'] = size
+    model, _ = start(cfg, tmp_path / 'a.pt')
+    image = CLIPVisionCfg(layers=2, width=32, head_width=16, mlp_ratio=2.0, patch_size=8, image_size=size)
+    theirs = CLIP(16, image, CLIPTextCfg(width=16, heads=2, layers=2, vocab_size=100))
+    state = open_clip_model.state_dict()
+    resize_pos_embed(state, theirs)
+    torch.testing.assert_close(model.image_encoder.pos_embed[0], state['visual.positional_embedding'])
+    # By init_cfg of the tower alone, too.
+    alone = MODELS.build(
+        {
+            **cfg['image_encoder'],
+            'init_cfg': dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pt'), prefix='image_encoder.'),
+        }
+    )
+    alone.init_weights()
+    assert torch.equal(alone.pos_embed, model.image_encoder.pos_embed)
+
+
+def test_a_part_of_a_model_is_loaded_strictly(tiny_model_cfg, tmp_path):
+    whole = MODELS.build(tiny_model_cfg())
+    torch.save(whole.state_dict(), tmp_path / 'a.pth')
+    text = nn.ModuleDict({'text_encoder': MODELS.build(tiny_model_cfg()['text_encoder'])})
+    load_weights(text, tmp_path / 'a.pth', parts=('text_encoder.',))
+    assert torch.equal(text['text_encoder'].pos_embed, whole.text_encoder.pos_embed)
+    with pytest.raises(ValueError, match='missing: text_encoder'):
+        load_weights(text, tmp_path / 'a.pth', parts=('image_encoder.',))

@@ -118,9 +118,9 @@ def test_wrong_checkpoints_and_names_are_errors(checkpoint, tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere.pth'):
         classifier('nowhere.pth').init_weights()
     torch.save(dict(state_dict={'image_encoder.cls_token': torch.zeros(1)}), tmp_path / 'image.pth')
-    with pytest.raises(ValueError, match='has no text tower'):
+    with pytest.raises(ValueError, match='has nothing under text_encoder'):
         classifier(tmp_path / 'image.pth').init_weights()
-    with pytest.raises(ValueError, match='does not fit text.encoder.*size mismatch'):
+    with pytest.raises(ValueError, match='does not fit TextTower.*size mismatch'):
         TextClassifier(6, 4, CLASSES, text_config(checkpoint, width=32)).init_weights()
     with pytest.raises(ValueError, match='num_classes=4, but classes names 3'):
         TextClassifier(6, 5, CLASSES, text_config())

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmmaskclip.models.objectives.image_tokenizers import DALLETokenizer
+from mmmaskclip.models.objectives.targets import DALLETokenizer
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from paths import load_module
 
 from mmmaskclip.checkpoints.files import write_checkpoint
 from mmmaskclip.checkpoints.image_tower import load_image_tower
-from mmmaskclip.checkpoints.weights import load_weights, read_state_dict
+from mmmaskclip.checkpoints.safe_load import read_state_dict
+from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.registry import MODELS
 
 safetensors = pytest.importorskip('safetensors')

@@ -30,8 +30,8 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmmaskclip.checkpoints.files import newest_verified, read_checkpoint, write_checkpoint
-from mmmaskclip.checkpoints.weights import read_state_dict
+from mmmaskclip.checkpoints.files import newest_verified, write_checkpoint
+from mmmaskclip.checkpoints.safe_load import read_checkpoint, read_state_dict
 from mmmaskclip.cli.config import load_config
 from mmmaskclip.config_check.paths import check_paths
 from mmmaskclip.datasets import ImageTextShards

@@ -1,31 +1,29 @@
-"""Convert an OpenAI or OpenCLIP ViT checkpoint to a checkpoint of ``ImageTextPretrainer``.
+"""Convert a CLIP of OpenAI, OpenCLIP or Hugging Face to a checkpoint of ``ImageTextPretrainer``.
 
 python tools/model_converters/convert_open_clip.py open_clip_pytorch_model.bin clip_vitb16.pth
+
+Nothing needs the converted file: load_from, init_cfg, tools/test.py and the inferencer read the original.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+from mmmaskclip.checkpoints.files import write_checkpoint
+from mmmaskclip.checkpoints.safe_load import read_state_dict
+from mmmaskclip.checkpoints.translate import convert_weights, format_of
 
-from mmmaskclip.checkpoints.formats.open_clip import convert_open_clip
 
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('source', type=Path, help='state dict saved by torch, or a safetensors file')
+    parser.add_argument('source', type=Path, help='checkpoint of any of these libraries')
     parser.add_argument('target', type=Path, help='checkpoint to write')
-    args = parser.parse_args()
-    if args.source.suffix == '.safetensors':
-        from safetensors.torch import load_file
-
-        state_dict = load_file(args.source)
-    else:
-        # Never runs code from the file.
-        state_dict = torch.load(args.source, map_location='cpu', weights_only=True)
-    state_dict = state_dict.get('state_dict', state_dict)
-    state_dict = {name.removeprefix('module.'): value for name, value in state_dict.items()}
-    torch.save({'state_dict': convert_open_clip(state_dict), 'meta': {}}, args.target)
+    args = parser.parse_args(argv)
+    state_dict = read_state_dict(args.source)
+    if format_of(state_dict) is None:
+        parser.error(f'{args.source} is of no ViT CLIP of OpenAI, OpenCLIP or Hugging Face: nothing to convert')
+    write_checkpoint(args.target, {'state_dict': convert_weights(state_dict, args.source), 'meta': {}})
     print(f'{len(state_dict)} tensors converted: {args.target}')
 
 

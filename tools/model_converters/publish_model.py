@@ -14,10 +14,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mmmaskclip.checkpoints.files import verify_checkpoint
-from mmmaskclip.checkpoints.weights import read_state_dict
+from mmmaskclip.checkpoints.safe_load import read_state_dict
 from mmmaskclip.version import __version__
 
 _TOWER = 'image_encoder.'
@@ -56,14 +57,7 @@ def publish(weights: dict[str, Tensor], target: Path, source: str) -> str:
 
     Returns:
         The file's SHA-256.
-
-    Raises:
-        ImportError: If safetensors is not installed.
     """
-    try:
-        from safetensors.torch import save_file
-    except ImportError as error:
-        raise ImportError('Publishing needs a package: pip install safetensors') from error
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f'.{target.name}.tmp')
     # Copies, because the format has no tensors that share memory, such as tied weights.

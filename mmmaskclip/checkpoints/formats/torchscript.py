@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmmaskclip.checkpoints.stand_in import StandIn
+
 
 def is_torchscript(path: str | os.PathLike) -> bool:
     """Whether a file is a TorchScript archive."""
@@ -32,7 +34,7 @@ def read_torchscript(path: str | os.PathLike) -> dict[str, Tensor]:
         path: The archive.
 
     Returns:
-        Tensors by name, as ``torch.jit.load(path).state_dict()`` has them.
+        Tensors by name, as the state dict of what ``torch.jit.load`` gives has them.
 
     Raises:
         pickle.UnpicklingError: If the archive refers to something that is no part of a TorchScript module.
@@ -45,20 +47,6 @@ def read_torchscript(path: str | os.PathLike) -> dict[str, Tensor]:
     return module.tensors()
 
 
-class _Module:
-    """Stands in for a scripted module: it keeps the attributes and runs nothing."""
-
-    def tensors(self, prefix: str = '') -> dict[str, Tensor]:
-        """Tensors by name, as a state dict has them."""
-        found: dict[str, Tensor] = {}
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                found[prefix + name] = value
-            elif isinstance(value, _Module):
-                found |= value.tensors(f'{prefix}{name}.')
-        return found
-
-
 class _Reader(pickle.Unpickler):
     """Only builds tensors, containers and stand-ins; everything else that the file names is an error."""
 
@@ -68,7 +56,7 @@ class _Reader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Callable | str | type:
         if module.split('.')[0] == '__torch__':
-            return _Module
+            return StandIn
         if (module, name) == ('torch._utils', '_rebuild_tensor_v2'):
             return lambda flat, offset, size, stride, *_: flat.as_strided(size, stride, offset)
         if (module, name) == ('collections', 'OrderedDict'):

@@ -1,4 +1,4 @@
-from mmmaskclip.models.objectives import image_tokenizers, masking  # noqa: F401 (registers their parts)
+from mmmaskclip.models.objectives import masking, targets  # noqa: F401 (registers their parts)
 from mmmaskclip.models.objectives.base import ComparingObjective, Objective
 from mmmaskclip.models.objectives.image_contrast import ImageContrast
 from mmmaskclip.models.objectives.image_text_contrast import ImageTextContrast

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from mmmaskclip.models.backbones import gather_tokens
 from mmmaskclip.models.objectives.base import Objective
-from mmmaskclip.models.objectives.frozen_encoder import FrozenEncoder
 from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM
+from mmmaskclip.models.objectives.targets import FrozenEncoder
 from mmmaskclip.models.objectives.teacher import MomentumCopy
 from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
@@ -38,7 +38,7 @@ class MaskedSelfDistillation(Objective):
         target: ``'ema'``, the EMA teacher of the image tower; ``'shared'``, the student's own features of the full
             image, detached, which the contrastive loss has paid for; ``'frozen'``, the image tower of an earlier run
             (second stage of two-stage training, MaskCLIP v1's ablation). Defaults to ``'ema'``.
-        frozen: Arguments of :class:`~.frozen_encoder.FrozenEncoder`, for ``target='frozen'``:
+        frozen: Arguments of :class:`~.targets.FrozenEncoder`, for ``target='frozen'``:
             ``dict(encoder=dict(type='CLIPVisionTransformer', ...), checkpoint='path')``. Defaults to None.
         teacher_image_size: Image side in pixels for the target's pass (A-CLIP halves it): images are resized to it, and
             target patches to the student's grid, bilinearly. Defaults to None, the student's size.

@@ -12,13 +12,13 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmmaskclip.checkpoints.weights import read_state_dict, translate_weights
+from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.datasets.prompts import ClassPrompts, refuse_string
 from mmmaskclip.models.open_vocabulary.class_embeddings import encode_classes
 from mmmaskclip.registry import MODELS
 
 
-class _TextTower(nn.Module):
+class TextTower(nn.Module):
     """What encodes prompts, with the names it has in a pretraining checkpoint."""
 
     def __init__(self, encoder: dict, projection: dict) -> None:
@@ -99,23 +99,9 @@ class TextClassifier(nn.Module):
             ValueError: If ``text.checkpoint`` has no text tower, or one that does not fit ``text``.
             FileNotFoundError: If there is no such file.
         """
-        tower = _TextTower(self.text['encoder'], self.text['projection']).eval()
+        tower = TextTower(self.text['encoder'], self.text['projection']).eval()
         checkpoint = self.text['checkpoint']
-        weights = {
-            name: value
-            for name, value in translate_weights(tower, read_state_dict(checkpoint), checkpoint).items()
-            if name.startswith(('text_encoder.', 'text_projection.'))
-        }
-        if not weights:
-            raise ValueError(f'{checkpoint!r} has no text tower: give the checkpoint of an image-text pretraining.')
-        try:
-            tower.load_state_dict(weights)
-        except RuntimeError as error:
-            differences = '; '.join(line.strip() for line in str(error).splitlines()[1:6])
-            raise ValueError(
-                f'{checkpoint!r} does not fit text.encoder and text.projection: {differences}. Use those of the '
-                'config it was trained with.'
-            ) from error
+        load_weights(tower, checkpoint, parts=('text_encoder.', 'text_projection.'))
         self.class_embeds.copy_(encode_classes(tower, self.prompts.classes, self.prompts.templates))
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:

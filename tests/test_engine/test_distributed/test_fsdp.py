@@ -12,7 +12,7 @@ from PIL import Image
 from ranks import run_ranks
 from torch.distributed.tensor import DTensor
 
-from mmmaskclip.checkpoints.files import read_checkpoint
+from mmmaskclip.checkpoints.safe_load import read_checkpoint
 from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.cli.test import main as run_test
 from mmmaskclip.engine import FullyShardedModel, ReliableRunner

@@ -10,7 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from options import VALIDATION
 
-from mmmaskclip.checkpoints.files import newest_verified, read_checkpoint, verify_checkpoint
+from mmmaskclip.checkpoints.files import newest_verified, verify_checkpoint
+from mmmaskclip.checkpoints.safe_load import read_checkpoint
 from mmmaskclip.engine.hooks import checkpoint_hook
 from mmmaskclip.engine.hooks.checkpoint_hook import ReliableCheckpointHook, save_now
 

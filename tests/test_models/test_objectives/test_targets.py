@@ -4,11 +4,13 @@ import types
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from mmpretrain.models.selfsup.cae import Conv2d, EncoderBlock
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import nn
+from torch.nn import functional as F
 
-from mmmaskclip.models.objectives.image_tokenizers import DALLETokenizer
+from mmmaskclip.models.objectives.targets import DALLETokenizer, FrozenEncoder
+from mmmaskclip.registry import MODELS
 
 SMALL = dict(n_hid=8, n_blk_per_group=1, vocab_size=32)
 
@@ -123,3 +125,43 @@ def test_other_weights_are_named(tmp_path):
     torch.save(dict(weight=torch.zeros(1)), tmp_path / 'other.pth')
     with pytest.raises(ValueError, match='does not fit the encoder of DALL-E: .*blocks'):
         DALLETokenizer(str(tmp_path / 'other.pth'), SMALL).init_weights()
+
+
+@pytest.fixture
+def encoder(tiny_model_cfg):
+    return tiny_model_cfg()['image_encoder']
+
+
+def test_no_checkpoint_is_explained_when_weights_are_needed(encoder):
+    teacher = FrozenEncoder(encoder)
+    with pytest.raises(ValueError, match='set frozen.checkpoint to a checkpoint of the first stage'):
+        teacher.init_weights()
+
+
+def test_missing_file_is_named(encoder):
+    with pytest.raises(FileNotFoundError, match='gone.pth'):
+        FrozenEncoder(encoder, 'gone.pth').init_weights()
+
+
+def test_checkpoint_without_an_image_tower_is_named(encoder, tmp_path):
+    torch.save(dict(backbone=torch.zeros(1)), tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match="Nothing in .*other.pth.* under the prefix 'image_encoder.'"):
+        FrozenEncoder(encoder, str(tmp_path / 'other.pth')).init_weights()
+
+
+def test_checkpoint_of_another_tower_is_named(encoder, tiny_model_cfg, tmp_path):
+    torch.save(MODELS.build(tiny_model_cfg()).state_dict(), tmp_path / 'first.pth')
+    encoder['arch'] = dict(encoder['arch'], num_layers=3)
+    with pytest.raises(ValueError, match=r'layers\.2.* are missing and would stay random'):
+        FrozenEncoder(encoder, str(tmp_path / 'first.pth')).init_weights()
+
+
+def test_a_clip_of_another_library_is_a_teacher(encoder, tmp_path):
+    """Its weights are translated, as everywhere."""
+    encoder.update(pre_norm=True, norm_cfg=dict(type='LN', eps=1e-5))
+    image = CLIPVisionCfg(layers=2, width=32, head_width=16, mlp_ratio=2.0, patch_size=8, image_size=32)
+    theirs = CLIP(16, image, CLIPTextCfg(width=32, heads=2, layers=1))
+    torch.save(theirs.state_dict(), tmp_path / 'open_clip.pt')
+    teacher = FrozenEncoder(encoder, str(tmp_path / 'open_clip.pt'))
+    teacher.init_weights()
+    assert torch.equal(teacher.encoder.pos_embed[0], theirs.visual.positional_embedding)
