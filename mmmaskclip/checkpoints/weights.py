@@ -49,8 +49,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike, parts: Sequence[str]
         state_dict = {name: value for name, value in state_dict.items() if name.startswith(tuple(parts))}
         if not state_dict:
             raise ValueError(
-                f'{os.fspath(path)!r} has nothing under {" or ".join(parts)}: it has {some(_modules(read, []), 5)}. Give '
-                'a checkpoint that has it, for example of an image-text pretraining.'
+                f'{os.fspath(path)!r} has nothing under {" or ".join(parts)}: it has {some(_modules(read, []), 5)}. '
+                'Give a checkpoint that has it, for example of an image-text pretraining.'
             )
     own = model.state_dict()
     differing = [_difference(model, name, own[name], state_dict[name]) for name in own if name in state_dict]
