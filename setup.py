@@ -28,7 +28,7 @@ setup(
     },
     entry_points={
         'console_scripts': [
-            'mmmaskclip-train = mmmaskclip.cli.train:main',
+            'mmmaskclip-train = mmmaskclip.cli.train:command',
             'mmmaskclip-test = mmmaskclip.cli.test:command',
         ]
     },

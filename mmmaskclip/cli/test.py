@@ -6,18 +6,55 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from mmengine.config import Config
-from mmengine.dist import is_main_process
-from mmengine.model import is_model_wrapper
+from mmmaskclip.cli.config import add_config_arguments, load_config, run_command
+from mmmaskclip.config_check import ConfigMistake
 
-from mmmaskclip.checkpoints.weights import load_weights
-from mmmaskclip.cli.config import add_config_arguments, load_config
-from mmmaskclip.config_check.check import check_config
-from mmmaskclip.config_check.paths import check_paths
-from mmmaskclip.startup.processes import leave_processes, setup_processes
-from mmmaskclip.utils.tables import format_table
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+def command() -> None:
+    """Entry point of ``mmmaskclip-test``."""
+    run_command(main)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
+    """Evaluate.
+
+    Args:
+        argv: The command line. Defaults to this process's.
+
+    Returns:
+        The metrics by name.
+
+    Raises:
+        ConfigMistake: If something in the config or on the command line is wrong; nothing was started then.
+    """
+    args = parse_args(argv)
+    # From here on everything needs torch and the toolboxes, which --help should not wait for.
+    cfg = load_config(args)
+    check_tests(cfg, args)
+
+    from mmengine.dist import is_main_process
+
+    from mmmaskclip.cli.show_dir import draw_predictions
+    from mmmaskclip.config_check.paths import check_paths
+    from mmmaskclip.startup.processes import leave_processes
+
+    if args.show_dir:
+        draw_predictions(cfg, args.show_dir)
+    cfg.load_from, cfg.resume = None, False
+    check_paths(cfg, 'test', None if args.checkpoint == 'none' else args.checkpoint)
+    if args.out:  # now and not after hours of evaluation
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+
+    metrics = evaluate(cfg, args.checkpoint, args.amp)
+    if is_main_process():
+        report(metrics, args)
+    leave_processes()
+    return metrics
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -36,88 +73,24 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def use_model(cfg: Config, path: str) -> None:
-    """Let a config's test tasks evaluate the model of another config.
-
-    Mean and standard deviation are part of the model. Resizes and crops in the ``transforms`` of the test datasets are
-    set to the size of the model's images.
-
-    Args:
-        cfg: Config with test tasks; its ``model`` is replaced.
-        path: Path of the config with the model.
+def check_tests(cfg: Config, args: argparse.Namespace) -> None:
+    """Take the model from where ``args`` say, and refuse what says only a part of what an evaluation needs.
 
     Raises:
-        FileNotFoundError: If there is no such config.
-        ValueError: If it has no model.
+        ConfigMistake: If there is nothing to evaluate, or no model, or ``--out`` is a folder.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'There is no config {path!r}: --model takes a config, the checkpoint comes after it.')
-    model = Config.fromfile(path).get('model')
-    if model is None:
-        raise ValueError(f'{path} has no model: --model takes the config that the checkpoint was trained with.')
-    # Replaced and not merged: of a model that the tests' config has, nothing may remain.
-    cfg._cfg_dict['model'] = model
-    size = model.get('image_encoder', {}).get('img_size')
-    if size is not None:
-        sides = {size} if isinstance(size, int) else {*size}
-        # Two numbers would squash the image; one keeps its shape.
-        wanted = sides.pop() if len(sides) == 1 else list(size)
-        # A probe's metric has a training set of its own.
-        for node in (cfg.test_dataloader, cfg.test_evaluator):
-            _set_image_size(node, wanted)
+    from mmmaskclip.cli.other_model import use_model
+    from mmmaskclip.config_check.check import check_config
 
-
-def _set_image_size(node: object, size: int | list[int]) -> None:
-    if isinstance(node, dict):
-        if node.get('type') in ('torchvision/Resize', 'torchvision/CenterCrop'):
-            node['size'] = size
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for value in node:
-            _set_image_size(value, size)
-
-
-# By scope: the hook that draws, what makes it draw every image, and a visualizer that can.
-_DRAWING: dict[str, tuple[str, dict, str]] = {
-    'mmseg': ('mmseg.SegVisualizationHook', dict(draw=True), 'mmseg.SegLocalVisualizer'),
-    'mmdet': ('mmdet.DetVisualizationHook', dict(draw=True), 'mmdet.DetLocalVisualizer'),
-    'mmpretrain': ('mmpretrain.VisualizationHook', dict(enable=True, interval=1), 'mmpretrain.UniversalVisualizer'),
-}
-
-
-def draw_predictions(cfg: Config, folder: str) -> None:
-    """Let a test draw its predictions on every image, with the hook and the visualizer of the config's toolbox.
-
-    mmdet and mmpretrain write into the folder itself, mmseg, by its visualizer, into ``vis_data/vis_image`` there, with
-    the labels left of the prediction. Hook and visualizer keep what else the config says of them. Of several processes
-    only the first draws, so only its share of the images: the toolboxes' visualizers do nothing elsewhere.
-
-    Args:
-        cfg: Config of one of mmseg, mmdet and mmpretrain, told by its ``default_scope``; changed in place.
-        folder: Where to draw; made if need be.
-
-    Raises:
-        ValueError: If it is of no such toolbox.
-    """
-    scope = cfg.get('default_scope')
-    if scope not in _DRAWING:
-        raise ValueError(
-            f'--show-dir draws with mmseg, mmdet or mmpretrain, but the config has default_scope={scope!r}. '
-            'tools/visualize_segmentation.py draws the predictions of image-text models.'
-        )
-    hook_type, switches, visualizer_type = _DRAWING[scope]
-    # The absolute path: mmdet puts a relative one below the work dir, once more for every batch.
-    path = str(Path(folder).resolve())
-    targets = {'mmseg': {}, 'mmdet': dict(test_out_dir=path), 'mmpretrain': dict(out_dir=path)}
-    hook = {**cfg.get('default_hooks', {}).get('visualization', {}), 'type': hook_type, **switches, **targets[scope]}
-    cfg.default_hooks = {**cfg.get('default_hooks', {}), 'visualization': hook}
-    visualizer = cfg.get('visualizer') or {}
-    if visualizer.get('type', '').split('.')[-1] != visualizer_type.split('.')[-1]:
-        visualizer = {**visualizer, 'type': visualizer_type}
-    if scope == 'mmseg':
-        # Nothing but its backend writes files; others would copy each picture.
-        visualizer = {**visualizer, 'save_dir': path, 'vis_backends': [dict(type='LocalVisBackend')]}
-    cfg.visualizer = visualizer
+    if cfg.get('test_dataloader') is None:
+        raise ConfigMistake(f'{args.config} has no test_dataloader: it defines nothing to evaluate.')
+    if args.model:
+        use_model(cfg, args.model)
+        check_config(cfg)
+    if cfg.get('model') is None:
+        raise ConfigMistake(f'{args.config} has no model: say with --model CONFIG which one the checkpoint is of.')
+    if args.out and Path(args.out).is_dir():
+        raise ConfigMistake(f'--out {args.out}: it is a folder; name a file in it.')
 
 
 def evaluate(cfg: Config, checkpoint: str, amp: bool = False) -> dict[str, float]:
@@ -131,8 +104,12 @@ def evaluate(cfg: Config, checkpoint: str, amp: bool = False) -> dict[str, float
     Returns:
         The metrics by name.
     """
-    # Here, because it imports every toolbox, which neither --help nor a mistake in the config should wait for.
+    import torch
+    from mmengine.model import is_model_wrapper
+
+    from mmmaskclip.checkpoints.weights import load_weights
     from mmmaskclip.engine import ReliableRunner
+    from mmmaskclip.startup.processes import setup_processes
 
     setup_processes(cfg)
     runner = ReliableRunner.from_cfg(cfg)
@@ -145,41 +122,17 @@ def evaluate(cfg: Config, checkpoint: str, amp: bool = False) -> dict[str, float
         return {name: float(value) for name, value in runner.test().items()}
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, float]:
-    """Evaluate; returns the metrics by name."""
-    args = parse_args(argv)
-    cfg = load_config(args)
-    if cfg.get('test_dataloader') is None:
-        raise ValueError(f'{args.config} has no test_dataloader: it defines nothing to evaluate.')
-    if args.model:
-        use_model(cfg, args.model)
-        check_config(cfg)
-    if cfg.get('model') is None:
-        raise ValueError(f'{args.config} has no model: say with --model CONFIG which one the checkpoint is of.')
-    if args.show_dir:
-        draw_predictions(cfg, args.show_dir)
-    cfg.load_from, cfg.resume = None, False
-    check_paths(cfg, 'test', None if args.checkpoint == 'none' else args.checkpoint)
-    if args.out:  # now and not after hours of evaluation
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        if Path(args.out).is_dir():
-            raise IsADirectoryError(f'--out {args.out}: it is a folder; name a file in it.')
-    metrics = evaluate(cfg, args.checkpoint, args.amp)
-    if is_main_process():
-        table = format_table([(name, f'{value:.4f}') for name, value in metrics.items()])
-        print(f'\n{args.config}  {args.checkpoint}\n{table}')
-        if args.out:
-            model = {'model': args.model} if args.model else {}
-            result = {'config': args.config, **model, 'checkpoint': args.checkpoint, 'metrics': metrics}
-            Path(args.out).write_text(json.dumps(result, indent=2) + '\n')
-    leave_processes()
-    return metrics
+def report(metrics: dict[str, float], args: argparse.Namespace) -> None:
+    """Print the metrics as a table, and write them where ``--out`` says."""
+    from mmmaskclip.utils.tables import format_table
 
-
-def command() -> None:
-    """``mmmaskclip-test``: an entry point's result would become the exit status."""
-    main()
+    table = format_table([(name, f'{value:.4f}') for name, value in metrics.items()])
+    print(f'\n{args.config}  {args.checkpoint}\n{table}')
+    if args.out:
+        model = {'model': args.model} if args.model else {}
+        result = {'config': args.config, **model, 'checkpoint': args.checkpoint, 'metrics': metrics}
+        Path(args.out).write_text(json.dumps(result, indent=2) + '\n')
 
 
 if __name__ == '__main__':
-    main()
+    command()

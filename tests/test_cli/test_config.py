@@ -1,8 +1,12 @@
 import argparse
+import subprocess
+import sys
 
 import pytest
 
-from mmmaskclip.cli.config import add_config_arguments, load_config
+from mmmaskclip.cli.config import add_config_arguments, load_config, run_command
+from mmmaskclip.cli.options import read_value
+from mmmaskclip.config_check import ConfigMistake
 
 CONFIG = """
 model = dict(parts=[dict(depth=3)])
@@ -48,6 +52,33 @@ def test_options_are_merged(load, option):
     assert str(node) == value
 
 
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('8', 8),
+        ('1e-4', 1e-4),
+        ('None', None),
+        ('true', True),
+        ('a,b', ['a', 'b']),
+        ('[a,b]', ['a', 'b']),
+        ('[1, 2]', [1, 2]),
+        ("('a b', 2)", ('a b', 2)),
+        ("{'lr_mult': 0.1, 'x': [1]}", {'lr_mult': 0.1, 'x': [1]}),
+        ('a photo of a {}, small', 'a photo of a {}, small'),
+        ('a photo, of a dog', 'a photo, of a dog'),
+        ('{a,b}/{0..3}.tar', '{a,b}/{0..3}.tar'),
+    ],
+)
+def test_values_of_options(text, value):
+    assert read_value(text) == value
+
+
+def test_a_dict_as_an_option_is_merged(load):
+    assert load('--cfg-options', "train_dataloader={'num_workers': 3}").train_dataloader == dict(
+        batch_size=2, num_workers=3
+    )
+
+
 def test_option_may_add_what_a_runner_knows(load):
     assert load('--cfg-options', 'env_cfg.cudnn_benchmark=False').env_cfg.cudnn_benchmark is False
 
@@ -67,13 +98,13 @@ def test_option_may_add_what_a_runner_knows(load):
     ],
 )
 def test_mistyped_options_are_refused_and_the_nearest_named(load, option, message):
-    with pytest.raises(KeyError, match=message):
+    with pytest.raises(ConfigMistake, match=message):
         load('--cfg-options', option)
 
 
 @pytest.mark.parametrize('config', ['configs/method/vitb61.py', 'configs/metod/vitb16.py', 'vitb16.py'])
 def test_mistyped_path_names_the_nearest(load, config):
-    with pytest.raises(FileNotFoundError, match=r'Did you mean configs/method/vitb16\.py'):
+    with pytest.raises(ConfigMistake, match=r'Did you mean configs/method/vitb16\.py'):
         load(config=config)
 
 
@@ -95,5 +126,45 @@ def test_option_without_a_value_is_named(load, capsys):
 def test_config_that_cannot_be_read_is_named(load, tmp_path, text, message):
     (tmp_path / 'base.py').write_text(text)
     (tmp_path / 'child.py').write_text("_base_ = './base.py'\nmodel = dict(x=1)")
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
+    with pytest.raises(ConfigMistake, match=message):
         load(config='child.py')
+
+
+def test_a_mistake_is_printed_without_a_traceback(capsys):
+    def main():
+        raise ConfigMistake('model.x: nothing reads it.')
+
+    with pytest.raises(SystemExit) as stopped:
+        run_command(main)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == 'error: model.x: nothing reads it.\n'
+
+
+def test_a_shipped_config_is_found_outside_of_a_clone_and_can_be_inherited(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'mine.py').write_text(
+        "_base_ = 'mmmaskclip::maskclip/vitxs16_scenes.py'\ntrain_cfg = dict(max_epochs=1)"
+    )
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+    shipped = load_config(parser.parse_args(['clip/vitxs16_scenes.py']))
+    assert shipped.work_dir == 'work_dirs/clip/vitxs16_scenes'
+    mine = load_config(parser.parse_args(['mine.py']))
+    assert mine.train_cfg.max_epochs == 1
+    assert mine.optim_wrapper.optimizer == shipped.optim_wrapper.optimizer
+    with pytest.raises(ConfigMistake, match='Did you mean clip/vitxs16_scenes.py'):
+        load_config(parser.parse_args(['clip/vitxs16_scene.py']))
+
+
+@pytest.mark.parametrize('command', ['train', 'test'])
+def test_help_does_not_import_torch(command):
+    code = f"""
+import sys
+from mmmaskclip.cli.{command} import main
+try:
+    main(['--help'])
+finally:
+    print([name for name in ('torch', 'mmengine', 'numpy', 'PIL') if name in sys.modules])
+"""
+    output = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, check=True).stdout
+    assert output.splitlines()[-1] == '[]'

@@ -6,7 +6,9 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import save_checkpoint
 
-from mmmaskclip.cli.test import command, main, use_model
+from mmmaskclip.cli.other_model import use_model
+from mmmaskclip.cli.test import command, main
+from mmmaskclip.config_check import ConfigMistake
 
 TINY = paths.TINY / 'tiny.py'
 
@@ -50,7 +52,7 @@ def test_checkpoint_of_another_model_is_refused_with_the_keys(evaluate, weights,
 
 def test_config_without_test_tasks_is_named(tmp_path):
     (tmp_path / 'c.py').write_text("default_scope = 'mmmaskclip'")
-    with pytest.raises(ValueError, match='has no test_dataloader'):
+    with pytest.raises(ConfigMistake, match='has no test_dataloader'):
         main([str(tmp_path / 'c.py'), 'none'])
 
 
@@ -97,11 +99,11 @@ def test_metrics_of_the_model_of_another_config(evaluate, tmp_path):
 def test_config_without_model_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr('mmmaskclip.config_check.check.check_config', lambda cfg: None)  # its parts are made up
     (tmp_path / 'tasks.py').write_text(TASKS)
-    with pytest.raises(ValueError, match=r'tasks\.py has no model: say with --model'):
+    with pytest.raises(ConfigMistake, match=r'tasks\.py has no model: say with --model'):
         main([str(tmp_path / 'tasks.py'), 'none'])
-    with pytest.raises(FileNotFoundError, match='--model takes a config'):
+    with pytest.raises(ConfigMistake, match='--model takes a config'):
         main([str(tmp_path / 'tasks.py'), 'none', '--model', 'nothing.pth'])
-    with pytest.raises(ValueError, match='has no model: --model takes the config'):
+    with pytest.raises(ConfigMistake, match='has no model: --model takes the config'):
         main([str(tmp_path / 'tasks.py'), 'none', '--model', str(tmp_path / 'tasks.py')])
 
 
@@ -109,9 +111,9 @@ def test_mistakes_are_named_before_anything_is_built(evaluate, tmp_path, monkeyp
     monkeypatch.setattr('mmmaskclip.cli.test.evaluate', None)  # never reached
     (tmp_path / 'model.py').write_text("model = dict(type='TinyModl')")
     (tmp_path / 'iter_10.pth').touch()
-    with pytest.raises(ValueError, match='Did you mean TinyModel'):
+    with pytest.raises(ConfigMistake, match='Did you mean TinyModel'):
         evaluate('none', '--model', str(tmp_path / 'model.py'))
-    with pytest.raises(ValueError, match=r'checkpoint=.*Did you mean .*/iter_10\.pth'):
+    with pytest.raises(ConfigMistake, match=r'checkpoint=.*Did you mean .*/iter_10\.pth'):
         evaluate(tmp_path / 'iter_1.pth')
-    with pytest.raises(IsADirectoryError, match='--out .*: it is a folder'):
+    with pytest.raises(ConfigMistake, match='--out .*: it is a folder'):
         evaluate('none', '--out', str(tmp_path))

@@ -3,7 +3,9 @@ import pytest
 from mmengine.config import Config
 
 from mmmaskclip.checkpoints.files import write_checkpoint
-from mmmaskclip.cli.train import main, parse_args, set_precision, set_resume
+from mmmaskclip.cli.resume import set_resume
+from mmmaskclip.cli.train import main, parse_args, set_precision
+from mmmaskclip.config_check import ConfigMistake
 
 TINY = paths.TINY / 'tiny.py'
 
@@ -39,7 +41,7 @@ def test_trains_and_resumes_from_the_newest_checkpoint(train, tmp_path):
 def test_resume_with_nothing_to_resume_says_so_loudly(train, tmp_path):
     log = train('--resume')
     assert 'WARNING' in log
-    assert f'NO CHECKPOINT in {tmp_path}/run. TRAINING STARTS FROM SCRATCH' in log
+    assert f'there is no checkpoint in {tmp_path}/run. Training starts from scratch' in log
 
 
 def test_damaged_checkpoints_are_not_resumed(tmp_path):
@@ -47,20 +49,22 @@ def test_damaged_checkpoints_are_not_resumed(tmp_path):
     write_checkpoint(tmp_path / 'iter_9.pth', {'meta': {}})
     write_checkpoint(tmp_path / 'iter_10.pth', {'meta': {}})
     (tmp_path / 'iter_10.pth').write_bytes(b'half')
-    told = set_resume(cfg, 'auto')
-    assert told.startswith(f'--resume auto: going on from {tmp_path}/iter_9.pth. DAMAGED, not used: {tmp_path}/iter_10')
+    note = set_resume(cfg, 'auto')
+    assert note.startswith(f'--resume auto: going on from {tmp_path}/iter_9.pth. Damaged, not used: {tmp_path}/iter_10')
     assert (cfg.load_from, cfg.resume) == (str(tmp_path / 'iter_9.pth'), True)
-    with pytest.raises(ValueError, match=r'iter_10\.pth: it is damaged, its 4 bytes do not match'):
+    with pytest.raises(ConfigMistake, match=r'iter_10\.pth: it is damaged, its 4 bytes do not match'):
         set_resume(cfg, str(tmp_path / 'iter_10.pth'))
     (tmp_path / 'iter_9.pth').write_bytes(b'half')
-    with pytest.raises(ValueError, match=r'every checkpoint in .* is damaged.*iter_10\.pth.*iter_9\.pth.*Remove them'):
+    with pytest.raises(
+        ConfigMistake, match=r'every checkpoint in .* is damaged.*iter_10\.pth.*iter_9\.pth.*Remove them'
+    ):
         set_resume(cfg, 'auto')
 
 
 def test_without_a_checkpoint_the_run_starts_from_the_weights_it_was_given(tmp_path):
     cfg = Config({'work_dir': str(tmp_path), 'load_from': 'clip.pth'})
-    assert 'NO CHECKPOINT' in (told := set_resume(cfg, 'auto'))
-    assert 'TRAINING STARTS WITH THE WEIGHTS OF clip.pth' in told
+    assert 'there is no checkpoint' in (note := set_resume(cfg, 'auto'))
+    assert 'Training starts with the weights of clip.pth' in note
     assert (cfg.load_from, cfg.resume) == ('clip.pth', False)
 
 
@@ -78,7 +82,7 @@ def test_checkpoint_of_the_config_is_verified_too(train, tmp_path):
     train()
     newest = tmp_path / 'run/iter_8.pth'
     newest.write_bytes(newest.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r'iter_8\.pth: it is damaged'):
+    with pytest.raises(ConfigMistake, match=r'iter_8\.pth: it is damaged'):
         train(options=['resume=True', f'load_from={newest}'])
     cfg = Config({'work_dir': str(tmp_path)})
     set_resume(cfg, 'https://host/iter_8.pth')
@@ -86,7 +90,7 @@ def test_checkpoint_of_the_config_is_verified_too(train, tmp_path):
 
 
 def test_resume_from_a_path_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'--resume gone\.pth'):
+    with pytest.raises(ConfigMistake, match=r'--resume gone\.pth'):
         set_resume(Config({'work_dir': str(tmp_path)}), 'gone.pth')
 
 
@@ -108,5 +112,18 @@ def test_precision_applies_to_wrappers_that_have_it():
     set_precision(cfg, 'fp16')
     assert cfg.optim_wrapper.type == 'mmmaskclip.PretrainOptimWrapper'
     assert cfg.optim_wrapper.precision == 'fp16'
-    with pytest.raises(ValueError, match='ApexOptimWrapper'):
+    with pytest.raises(ConfigMistake, match='ApexOptimWrapper'):
         set_precision(Config({'optim_wrapper': {'type': 'ApexOptimWrapper'}}), 'bf16')
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('', r'c\.py has no model: it evaluates one that is trained\. Run: python tools/test\.py .*c\.py CHECKPOINT'),
+        ("model = dict(type='ImageTextPretrainer')", r'c\.py has no train_dataloader, .* Inherit it'),
+    ],
+)
+def test_a_config_that_trains_nothing_is_named_with_what_to_do(tmp_path, text, message):
+    (tmp_path / 'c.py').write_text(text)
+    with pytest.raises(ConfigMistake, match=message):
+        main([str(tmp_path / 'c.py')])

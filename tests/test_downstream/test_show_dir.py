@@ -7,7 +7,8 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmmaskclip.cli.test import draw_predictions, main
+from mmmaskclip.cli.show_dir import draw_predictions
+from mmmaskclip.cli.test import main
 
 CLASSIFIER = """
 default_scope = 'mmpretrain'

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from mmmaskclip.apis import ImageTextInferencer
-from mmmaskclip.cli.test import evaluate, use_model
+from mmmaskclip.cli.other_model import use_model
+from mmmaskclip.cli.test import evaluate
 from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
 from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.engine.loops.suite_loop import SuiteLoop

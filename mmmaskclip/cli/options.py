@@ -1,0 +1,107 @@
+"""``--cfg-options KEY=VALUE``: what is written is read, merged, and refused where nothing would read it."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mmmaskclip.config_check import ConfigMistake
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+class Options(argparse.Action):
+    """Collects ``KEY=VALUE`` in a dict; what has no equals sign is named in an error."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:  # type: ignore[no-untyped-def]
+        options = dict(getattr(namespace, self.dest))
+        for text in values:
+            key, equals, value = text.partition('=')
+            if not equals:
+                parser.error(f'{option_string} {text}: expected KEY=VALUE, without blanks around "=".')
+            options[key] = read_value(value)
+        setattr(namespace, self.dest, options)
+
+
+def read_value(text: str) -> Any:
+    """Read a value as mmengine does: ``8``, ``0.1``, ``True``, ``None``, ``a,b``, ``[1,2]``, ``(a,b)``; else text.
+
+    It also reads dicts (``"{'lr_mult': 0.1}"``), keeps the blanks of text, and leaves braces of shards alone.
+    """
+    from mmengine.config import DictAction
+
+    if text[:1] in ('{', '[', '(', '"', "'"):
+        try:
+            return ast.literal_eval(text)
+        except (SyntaxError, ValueError):
+            pass  # names without quotation marks, or braces of shards
+    bracketed = text[:1] in ('[', '(') and text[-1:] in (']', ')')
+    return text if '{' in text or (' ' in text and not bracketed) else DictAction._parse_iterable(text)
+
+
+def apply_options(cfg: Config, options: dict[str, Any]) -> None:
+    """Merge options into a config.
+
+    Raises:
+        ConfigMistake: If an option sets a key that nothing reads, which mmengine merges without a word; names the
+            nearest.
+    """
+    for key in options:
+        _check(cfg, key)
+    cfg.merge_from_dict(options)
+
+
+def _check(cfg: Config, option: str) -> None:
+    from mmmaskclip.config_check.keys import RUNNER_KEYS
+
+    node: object = cfg._cfg_dict
+    walked: list[str] = []
+    *parents, leaf = option.split('.')
+    for key in parents:
+        if isinstance(node, (list, tuple)) and key.isdigit() and int(key) < len(node):
+            node = node[int(key)]
+        elif isinstance(node, dict) and key in node:
+            node = node[key]
+        elif not walked and key in RUNNER_KEYS:
+            return
+        else:
+            raise ConfigMistake(_unknown_key(option, key, node, walked, cfg))
+        walked.append(key)
+    if isinstance(node, dict):
+        # An argument the config leaves at its default may be set, so only the top level and near misses are refused.
+        known = leaf in node or (not walked and leaf in RUNNER_KEYS)
+        wrong = not known and (not walked or difflib.get_close_matches(leaf, node, n=1, cutoff=0.85))
+    else:
+        wrong = not (isinstance(node, (list, tuple)) and leaf.isdigit() and int(leaf) < len(node))
+    if wrong:
+        raise ConfigMistake(_unknown_key(option, leaf, node, walked, cfg))
+
+
+def _unknown_key(option: str, key: str, node: object, walked: list[str], cfg: Config) -> str:
+    from mmmaskclip.config_check.keys import RUNNER_KEYS
+
+    where = '.'.join(walked) or 'the config'
+    if not isinstance(node, (dict, list, tuple)):
+        return f'--cfg-options {option}: {where} is {node!r}, which has no keys. Set it itself.'
+    names = [*node] if isinstance(node, dict) else [str(index) for index in range(len(node))]
+    if not walked:
+        names = list(dict.fromkeys([*names, *RUNNER_KEYS]))
+        # What is meant by lr or optimizer.lr alone stands deeper.
+        near = [path for path in _paths(cfg._cfg_dict) if f'.{path}'.endswith(f'.{option}')][:3]
+    else:
+        near = []
+    near = near or difflib.get_close_matches(key, map(str, names), n=3, cutoff=0.5)
+    hint = f' Did you mean {" or ".join(near)}?' if near else f' There are: {", ".join(map(str, names))}.'
+    return f'--cfg-options {option}: there is no {key!r} in {where}.{hint}'
+
+
+def _paths(node: object, path: str = '') -> Iterator[str]:
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, value in items:
+        here = f'{path}.{key}' if path else str(key)
+        yield here
+        yield from _paths(value, here)

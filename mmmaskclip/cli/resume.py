@@ -1,0 +1,61 @@
+"""``--resume``: which checkpoint a training run continues from."""
+
+from __future__ import annotations
+
+import os.path as osp
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmmaskclip.checkpoints.files import newest_verified, verify_checkpoint
+from mmmaskclip.config_check import ConfigMistake
+
+
+def set_resume(cfg: Config, resume: str) -> str:
+    """Point the run at the checkpoint to resume.
+
+    mmengine's own search trusts the file ``last_checkpoint`` alone and starts from scratch, without a word, where that
+    is gone.
+
+    Args:
+        cfg: The config; ``load_from`` and ``resume`` are changed.
+        resume: Path or address of a checkpoint, or ``'auto'`` for the newest intact one in ``cfg.work_dir``, or
+            where the checkpoint hook's ``out_dir`` puts it; see
+            :func:`~mmmaskclip.checkpoints.files.newest_verified`. If there is none, ``load_from`` stays.
+
+    Returns:
+        What to tell the user; names the checkpoints that are damaged.
+
+    Raises:
+        ConfigMistake: If a path was given and there is no such file, if that file is damaged, or if all checkpoints in
+            the work directory are.
+    """
+    if resume.startswith(('http://', 'https://')):
+        cfg.load_from, cfg.resume = resume, True
+        return f'--resume: going on from {resume}.'
+    if resume != 'auto':
+        if not Path(resume).is_file():
+            raise ConfigMistake(f'--resume {resume}: there is no such checkpoint.')
+        if problem := verify_checkpoint(resume):
+            raise ConfigMistake(f'--resume {resume}: it is damaged, {problem}. Take --resume auto, or an earlier one.')
+        cfg.load_from, cfg.resume = resume, True
+        return f'--resume: going on from {resume}.'
+    folder = _checkpoint_folder(cfg)
+    newest, damaged = newest_verified(folder)
+    notes = ' '.join(f'Damaged, not used: {path} ({problem}).' for path, problem in damaged)
+    if newest is None and damaged:
+        raise ConfigMistake(
+            f'--resume auto: every checkpoint in {folder} is damaged. {notes} Remove them to start from scratch.'
+        )
+    cfg.resume = newest is not None
+    if newest is None:
+        start = f'with the weights of {cfg.load_from}' if cfg.get('load_from') else 'from scratch'
+        return f'--resume auto: there is no checkpoint in {folder}. Training starts {start}.'
+    cfg.load_from = newest
+    return f'--resume auto: going on from {newest}.' + (f' {notes}' if notes else '')
+
+
+def _checkpoint_folder(cfg: Config) -> str:
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    # As mmengine's hook joins them.
+    return osp.join(hook['out_dir'], osp.basename(cfg.work_dir.rstrip('/'))) if hook.get('out_dir') else cfg.work_dir

@@ -1,0 +1,51 @@
+"""``--show-dir DIR``: a test draws its predictions with the hook and the visualizer of the config's toolbox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmmaskclip.config_check import ConfigMistake
+
+# By scope: the hook that draws, what makes it draw every image, and a visualizer that can.
+_DRAWING: dict[str, tuple[str, dict, str]] = {
+    'mmseg': ('mmseg.SegVisualizationHook', dict(draw=True), 'mmseg.SegLocalVisualizer'),
+    'mmdet': ('mmdet.DetVisualizationHook', dict(draw=True), 'mmdet.DetLocalVisualizer'),
+    'mmpretrain': ('mmpretrain.VisualizationHook', dict(enable=True, interval=1), 'mmpretrain.UniversalVisualizer'),
+}
+
+
+def draw_predictions(cfg: Config, folder: str) -> None:
+    """Let a test draw its predictions on every image, with the hook and the visualizer of the config's toolbox.
+
+    mmdet and mmpretrain write into the folder itself, mmseg, by its visualizer, into ``vis_data/vis_image`` there, with
+    the labels left of the prediction. Hook and visualizer keep what else the config says of them. Of several processes
+    only the first draws, so only its share of the images: the toolboxes' visualizers do nothing elsewhere.
+
+    Args:
+        cfg: Config of one of mmseg, mmdet and mmpretrain, told by its ``default_scope``; changed in place.
+        folder: Where to draw; made if need be.
+
+    Raises:
+        ConfigMistake: If it is of no such toolbox.
+    """
+    scope = cfg.get('default_scope')
+    if scope not in _DRAWING:
+        raise ConfigMistake(
+            f'--show-dir draws with mmseg, mmdet or mmpretrain, but the config has default_scope={scope!r}. '
+            'tools/visualize_segmentation.py draws the predictions of image-text models.'
+        )
+    hook_type, switches, visualizer_type = _DRAWING[scope]
+    # The absolute path: mmdet puts a relative one below the work dir, once more for every batch.
+    path = str(Path(folder).resolve())
+    targets = {'mmseg': {}, 'mmdet': dict(test_out_dir=path), 'mmpretrain': dict(out_dir=path)}
+    hook = {**cfg.get('default_hooks', {}).get('visualization', {}), 'type': hook_type, **switches, **targets[scope]}
+    cfg.default_hooks = {**cfg.get('default_hooks', {}), 'visualization': hook}
+    visualizer = cfg.get('visualizer') or {}
+    if visualizer.get('type', '').split('.')[-1] != visualizer_type.split('.')[-1]:
+        visualizer = {**visualizer, 'type': visualizer_type}
+    if scope == 'mmseg':
+        # Nothing but its backend writes files; others would copy each picture.
+        visualizer = {**visualizer, 'save_dir': path, 'vis_backends': [dict(type='LocalVisBackend')]}
+    cfg.visualizer = visualizer
