@@ -19,6 +19,7 @@ from mmmaskclip.cli.compared_models import (
     load_models,
 )
 from mmmaskclip.datasets.prompts import ClassPrompts, load_prompts
+from mmmaskclip.datasets.transforms.decode import MASK_FORMATS
 from mmmaskclip.visualization import SegmentationRow, draw_segmentations
 from mmmaskclip.visualization.segmentation_overlay import Colour
 
@@ -81,8 +82,8 @@ def read_mask(path: str, image: Image.Image, crop: bool) -> np.ndarray:
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no mask {path}')
     # Not as an image: the numbers are classes, whatever their depth.
-    mask = Image.open(path)
     try:
+        mask = Image.open(path, formats=MASK_FORMATS)
         mask.load()
     except (OSError, SyntaxError) as error:
         raise ValueError(f'{path}: damaged ({error})') from error

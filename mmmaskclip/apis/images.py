@@ -3,14 +3,12 @@
 from os import PathLike
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mmmaskclip.datasets.sampling import BadSample
-from mmmaskclip.datasets.transforms.decode import decode_image
+from mmmaskclip.datasets.transforms.decode import MOST_PIXELS, decode_image, on_white, upright
 
 ImageLike = str | PathLike | Image.Image
-# About where Pillow refuses them itself: unlike a training set's, these images are chosen by hand.
-_MAX_PIXELS = 178_000_000
 # Brightness without a fixed range, which Pillow would clip at 255.
 _DEEP = ('I', 'F')
 
@@ -22,21 +20,22 @@ def open_image(image: ImageLike) -> Image.Image:
         image: Path or PIL image.
 
     Returns:
-        RGB, turned as its camera says.
+        RGB, turned upright as its camera says, transparent pixels on white.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no image, damaged, or of a kind that does not convert to RGB without loss of meaning
-            (16 bit, float, CMYK, animated), see :func:`~mmmaskclip.datasets.transforms.decode.decode_image`.
+        ValueError: If the file is no image, damaged, of another format than JPEG, PNG, WebP, GIF and BMP, or of a kind
+            that does not convert to RGB without loss of meaning (16 bit, float, CMYK, animated), see
+            :func:`~mmmaskclip.datasets.transforms.decode.decode_image`.
     """
     if isinstance(image, Image.Image):
         if image.mode.split(';')[0] in _DEEP:
             raise ValueError(f'an image of mode {image.mode} has no fixed range: scale it to 8 bit')
-        return ImageOps.exif_transpose(image).convert('RGB')
+        return upright(on_white(image))
     path = Path(image)
     if not path.is_file():
         raise FileNotFoundError(f'there is no image {path}')
     try:
-        return ImageOps.exif_transpose(decode_image(path.read_bytes(), _MAX_PIXELS))
+        return decode_image(path.read_bytes(), MOST_PIXELS)
     except BadSample as error:
         raise ValueError(f'{path}: {error}') from error

@@ -1,23 +1,23 @@
 """Random access to local tar shards, for evaluation."""
 
 import io
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmmaskclip.datasets.labels import LabelReader
 from mmmaskclip.datasets.sampling import BadSample
+from mmmaskclip.datasets.text_files import read_json
 from mmmaskclip.datasets.training.annotation_files import StringColumn
-from mmmaskclip.datasets.training.captions import CaptionReader
+from mmmaskclip.datasets.training.captions import CaptionReader, listed
 from mmmaskclip.datasets.training.image_text_shards import IMAGE_KEYS
 from mmmaskclip.datasets.training.shard_counts import expand_urls, is_indexable, shard_name
 from mmmaskclip.datasets.training.tar_files import read_span, walk_samples
-from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image, decode_mask
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.datasets.transforms.views import ImageViews
 from mmmaskclip.registry import DATASETS
@@ -38,6 +38,8 @@ class EvaluationShards(Dataset):
         mask_key: Extension of a mask, an 8-bit image of class numbers, e.g. ``'mask.png'``. It is given in its own
             size, whatever the transforms do to the image.
         classes: Names of the classes, or a json file with the list of them.
+        label_by: How a label tells the class: ``'number'``, ``'name'``, or None for either, where no text can be both,
+            see :class:`~mmmaskclip.datasets.labels.LabelReader`.
         image_keys: Extensions of the image; the first that is there is taken.
         max_pixels: Larger images are refused.
         context_length: Longest caption in tokens.
@@ -57,6 +59,7 @@ class EvaluationShards(Dataset):
         image_keys: Sequence[str] = IMAGE_KEYS,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         context_length: int = 77,
+        label_by: str | None = None,
     ) -> None:
         self.shards = expand_urls(urls)
         self._views = ImageViews({'image': transforms})
@@ -65,9 +68,9 @@ class EvaluationShards(Dataset):
         self._image_keys = tuple(image_keys)
         self._max_pixels, self._context_length = max_pixels, context_length
         if isinstance(classes, str):
-            with open(classes, encoding='utf-8') as file:
-                classes = json.load(file)
+            classes = read_json(classes)
         self.metainfo: dict[str, Any] = {} if classes is None else {'classes': tuple(classes)}
+        self._read_label = LabelReader([[name] for name in self.metainfo.get('classes', ())], label_by)
         self._build_index()
 
     def __len__(self) -> int:
@@ -83,7 +86,7 @@ class EvaluationShards(Dataset):
             if self._label_key is not None:
                 sample['label'] = self._label(files[self._label_key])
             if self._mask_key is not None:
-                sample['mask'] = _decode_mask(files[self._mask_key])
+                sample['mask'] = torch.from_numpy(decode_mask(files[self._mask_key]))
         except BadSample as bad:
             # A missing sample would change the metric without a word.
             raise ValueError(f'{key} cannot be evaluated: {bad}') from bad
@@ -116,11 +119,13 @@ class EvaluationShards(Dataset):
             try:
                 with open(path, 'rb', buffering=0) as file:
                     for sample in walk_samples(file):
-                        self._check(sample.spans, f'{path}: sample {sample.key}')
+                        if sample.problem:
+                            raise sample.problem
+                        self._check(sample.files, f'{path}: sample {sample.key}')
                         keys.append(sample.key)
                         shards.append(number)
                         for name, column in spans.items():
-                            column.append(sample.spans.get(name, (-1, -1)))
+                            column.append(sample.files.get(name, (-1, -1)))
             except BadSample as bad:
                 raise ValueError(f'{path} cannot be evaluated: {bad}') from bad
         if not keys:
@@ -137,9 +142,12 @@ class EvaluationShards(Dataset):
     def _check(self, found: dict[str, Any], where: str) -> None:
         for key in (self._label_key, self._mask_key):
             if key is not None and key not in found:
-                raise ValueError(f'{where} has no {key!r}, but {sorted(found)}; correct label_key or mask_key')
+                raise ValueError(f'{where} has no {key!r}, but {listed(found)}; correct label_key or mask_key')
         if not any(key in found for key in self._image_keys):
-            raise ValueError(f'{where} has no {" or ".join(self._image_keys)}, but {sorted(found)}; set image_keys')
+            raise ValueError(f'{where} has no {" or ".join(self._image_keys)}, but {listed(found)}; set image_keys')
+        captions = [key.partition(':')[0] for key in self._captions.keys] if self._captions else []
+        if captions and not any(key in found for key in captions):
+            raise ValueError(f'{where} has no {" or ".join(captions)}, but {listed(found)}; set caption_key')
 
     def _read(self, index: int) -> dict[str, bytes]:
         with open(self.shards[self._shard[index]], 'rb', buffering=0) as file:
@@ -151,18 +159,10 @@ class EvaluationShards(Dataset):
 
     def _label(self, data: bytes) -> int | Tensor:
         if self._label_key == 'npy':
-            return torch.from_numpy(np.load(io.BytesIO(data), allow_pickle=False).astype(np.int64))
-        text = data.decode('utf-8', 'replace').strip()
-        if text.lstrip('-').isdigit():
-            return int(text)
-        classes = self.metainfo.get('classes', ())
-        if text not in classes:
-            raise BadSample('unknown_label', f'{text!r} is neither a number nor one of the {len(classes)} classes')
-        return int(classes.index(text))
-
-
-def _decode_mask(data: bytes) -> Tensor:
-    image = Image.open(io.BytesIO(data))
-    if image.mode not in ('L', 'P'):
-        raise BadSample('unsupported_mask', f'a mask must be an 8-bit image of one channel, not of mode {image.mode}')
-    return torch.from_numpy(np.array(image, dtype=np.uint8))
+            try:
+                return torch.from_numpy(np.load(io.BytesIO(data), allow_pickle=False).astype(np.int64))
+            except MemoryError:
+                raise
+            except Exception as error:  # NumPy's reader raises ValueError, EOFError, SyntaxError, tokenize errors, ...
+                raise BadSample('unknown_label', f'no array of NumPy: {type(error).__name__}: {error}') from error
+        return self._read_label(data)

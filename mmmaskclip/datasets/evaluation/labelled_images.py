@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 from mmmaskclip.datasets.evaluation.evaluation_shards import EvaluationShards
 from mmmaskclip.datasets.prompts import as_classes, load_prompts
 from mmmaskclip.datasets.sampling import BadSample
-from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.text_files import read_text
+from mmmaskclip.datasets.transforms.decode import decode_published, pillow_decodes_published
 from mmmaskclip.datasets.transforms.views import ImageViews
 from mmmaskclip.registry import DATASETS
 
@@ -209,14 +210,15 @@ class _Source:
             return self._views(self._image_of_torchvision(index), 0)['image']
         path = self._dataset.get_data_info(index)['img_path']
         try:
-            return self._views(decode_image(Path(path).read_bytes(), DEFAULT_MAX_PIXELS), 0)['image']
+            return self._views(decode_published(Path(path).read_bytes()), 0)['image']
         except BadSample as bad:
             # A missing sample would change the metric without a word.
             raise ValueError(f'{path} cannot be evaluated: {bad}') from bad
 
     def _image_of_torchvision(self, index: int) -> Image.Image:
         try:
-            return self._dataset[index][0].convert('RGB')
+            with pillow_decodes_published():
+                return self._dataset[index][0].convert('RGB')
         except MemoryError:
             raise
         except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
@@ -231,7 +233,7 @@ class _Shards(_Source):
         self.where = urls
         self._shards = EvaluationShards(urls, transforms, label_key=label_key)
         names = Path(urls).parent.parent / 'classnames.txt'
-        lines = names.read_text(encoding='utf-8').splitlines() if names.is_file() else []
+        lines = read_text(names).splitlines() if names.is_file() else []
         self.classes = [line.strip() for line in lines if line.strip()]
 
     def labels(self) -> np.ndarray:

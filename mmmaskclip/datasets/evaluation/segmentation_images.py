@@ -8,7 +8,7 @@ from mmengine.registry import DATASETS as ROOT
 from torch.utils.data import Dataset
 
 from mmmaskclip.datasets.sampling import BadSample
-from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image, decode_mask
 from mmmaskclip.datasets.transforms.views import ImageViews
 from mmmaskclip.registry import DATASETS
 
@@ -57,13 +57,23 @@ class SegmentationImages(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """A sample: ``image`` uint8 (3, h, w), ``mask`` uint8 (H, W), ``key`` (path of the image)."""
-        loaded = self._source[index]
-        path = loaded['img_path']
+        info = self._source.get_data_info(index)
+        path = info['img_path']
         try:
+            # The mask first: mmseg opens any format, and turns values to class numbers, but names no file in an error.
+            where = info['seg_map_path']
+            with open(where, 'rb') as file:
+                stored = decode_mask(file.read())
+            where = path
             with open(path, 'rb') as file:
                 image = decode_image(file.read(), DEFAULT_MAX_PIXELS)
         except BadSample as bad:
             # A missing sample would change the metric without a word.
-            raise ValueError(f'{path} cannot be evaluated: {bad}') from bad
-        mask = torch.from_numpy(np.ascontiguousarray(loaded['gt_seg_map'], dtype=np.uint8))
+            raise ValueError(f'{where} cannot be evaluated: {bad}') from bad
+        if stored.shape != image.size[::-1] and stored.shape == image.size:
+            raise ValueError(
+                f'{path} cannot be evaluated: turned upright, as its EXIF data say, it has {image.size[1]}x'
+                f'{image.size[0]} pixels (height x width), but its mask lies on its side: turn the mask too'
+            )
+        mask = torch.from_numpy(np.ascontiguousarray(self._source[index]['gt_seg_map'], dtype=np.uint8))
         return {**self._views(image, 0), 'mask': mask, 'key': path}

@@ -1,9 +1,9 @@
 """Class names and templates as configs give them: a prompt file, a list of names, or lists."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from mmmaskclip.datasets.prompts.prompt_files import as_classes, check_templates, load_prompts
+from mmmaskclip.datasets.text_files import read_lines
 
 
 class ClassPrompts:
@@ -40,5 +40,5 @@ class ClassPrompts:
 
 def _read_classes(name: str) -> tuple[tuple[str, ...], ...]:
     if name.endswith('.txt'):
-        return as_classes([line.strip() for line in Path(name).read_text(encoding='utf-8-sig').splitlines()], name)
+        return as_classes([line.strip() for line in read_lines(name)], name)
     return load_prompts(name).classes

@@ -10,13 +10,14 @@ The order of the classes is that of the labels in the source: SLIP's are mostly 
 dataset that numbers its classes in another way has to be mapped.
 """
 
-import json
 import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+
+from mmmaskclip.datasets.text_files import read_json
 
 _FOLDER = Path(__file__).parent
 
@@ -56,7 +57,7 @@ def load_prompts(name: str | Path) -> PromptSet:
     if not path.is_file():
         known = ', '.join(sorted(file.stem for file in _FOLDER.glob('*.json')))
         raise FileNotFoundError(f'no prompt file {path}; give the path of a .json file or one of: {known}')
-    content = json.loads(path.read_text(encoding='utf-8'))
+    content = read_json(path)
     templates = tuple(_entries(content.get('templates', ()), str(path)))
     check_templates(templates, str(path))
     classes = as_classes(_entries(content.get('classes', ()), str(path)), str(path))

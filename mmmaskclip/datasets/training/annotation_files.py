@@ -1,7 +1,7 @@
 """Reads lists of image files with captions: csv, tsv, jsonl, COCO captions, Karpathy's json."""
 
 import csv
-import json
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from mmmaskclip.datasets.sampling import BadSample
+from mmmaskclip.datasets.text_files import parse_json, read_json, read_lines
+from mmmaskclip.datasets.transforms.tokenize import is_blank
 
 FORMATS = ('csv', 'tsv', 'jsonl', 'coco', 'karpathy')
 
@@ -16,7 +18,7 @@ FORMATS = ('csv', 'tsv', 'jsonl', 'coco', 'karpathy')
 class StringColumn:
     """Many strings in two arrays.
 
-    A list of a million strings is a million Python objects, whose reference counts make every worker copy the memory
+    A list of a million strings is a million Python objects. Their reference counts make every worker copy the memory
     that it shared with the training process, page by page.
     """
 
@@ -40,56 +42,51 @@ class CaptionTable:
     """Images and their captions, in columns.
 
     Args:
-        pairs: Path of an image and one of its captions, or None where the caption is missing. Rows of the same image
-            are put together; images keep the order of their first row.
-
-    Attributes:
-        blank (set[int]): Images with a caption that is there but empty, which :meth:`captions` leaves out.
+        pairs: Path of an image and one of its captions. Rows of the same image are put together; images keep the order
+            of their first row.
     """
 
-    def __init__(self, pairs: Iterable[tuple[str, str | None]]) -> None:
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         numbers: dict[str, int] = {}
         owners = array('q')
-        self.blank: set[int] = set()
 
         def captions() -> Iterator[str]:
             for path, caption in pairs:
-                number = numbers.setdefault(path, len(numbers))
-                if caption is None:
-                    continue
-                if caption.strip():
-                    owners.append(number)
-                    yield caption
-                else:
-                    self.blank.add(number)
+                owners.append(numbers.setdefault(path, len(numbers)))
+                yield caption
 
         self._captions = StringColumn(captions())
         self.paths = StringColumn(numbers)
-        self._order = np.argsort(np.array(owners, dtype=np.int64), kind='stable')
-        self._ends = np.searchsorted(np.sort(np.array(owners, dtype=np.int64)), np.arange(len(numbers) + 1))
+        rows = np.array(owners, dtype=np.int64)
+        self._order = np.argsort(rows, kind='stable')
+        self._ends = np.searchsorted(rows[self._order], np.arange(len(numbers) + 1))
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.paths)
 
     def captions(self, index: int) -> list[str]:
-        """Captions of an image, in the order of the file; may be empty."""
+        """Captions of an image, in the order of the file; at least one."""
         return [self._captions[i] for i in self._order[self._ends[index] : self._ends[index + 1]]]
 
 
 def detect_format(path: str) -> str:
-    """Tell the format of an annotation file from its extension and, for json, its content."""
+    """Tells the format of an annotation file from its extension and, for json, its content."""
     for name in ('csv', 'tsv', 'jsonl'):
-        if path.endswith(f'.{name}'):
+        if path.lower().endswith(f'.{name}'):
             return name
-    if path.endswith('.json'):
-        content = _load_json(path)
+    if path.lower().endswith('.json'):
+        content = read_json(path)
         if isinstance(content, dict) and 'annotations' in content:
             return 'coco'
         images = content.get('images') if isinstance(content, dict) else None
         if images and 'sentences' in images[0]:
             return 'karpathy'
-    raise ValueError(f'cannot tell the format of {path}; set format to one of {", ".join(FORMATS)}')
+    raise ValueError(
+        f'cannot tell the format of {path}; set format to one of {", ".join(FORMATS)}. For a folder of images with '
+        "texts, parquet, or a Hugging Face data set use type='auto', path=..., or turn it into shards with "
+        'tools/dataset_converters/make_shards.py'
+    )
 
 
 def read_pairs(
@@ -99,98 +96,156 @@ def read_pairs(
     caption_key: str | Sequence[str],
     split: str | Sequence[str] | None,
     bad: list[BadSample],
-) -> Iterator[tuple[str, str | None]]:
-    """Read (image path, caption) from an annotation file; an image without caption comes with None.
+) -> Iterator[tuple[str, str]]:
+    """Reads (image path, caption) from an annotation file; no caption is blank.
+
+    Every row is either given or added to ``bad``, with its line.
 
     Args:
-        path: The file.
+        path: The file, in UTF-8.
         format: One of :data:`FORMATS`.
         image_key: Column or field of the image's path (csv, tsv, jsonl).
         caption_key: Columns or fields of the captions (csv, tsv, jsonl); in jsonl they may hold lists.
         split: Splits to keep (karpathy).
-        bad: Receives what is wrong with single lines.
+        bad: Receives what is wrong with single rows: ``broken_row``, ``broken_json``, ``missing_image``,
+            ``missing_caption`` or ``empty_caption``.
 
     Raises:
-        ValueError: The file lacks a column, or is not of this format.
+        ValueError: The file lacks a column, is not of this format or not in UTF-8, or a quotation mark in a csv is not
+            closed.
     """
     keys = [caption_key] if isinstance(caption_key, str) else list(caption_key)
     if format in ('csv', 'tsv'):
-        yield from _read_table(path, '\t' if format == 'tsv' else ',', image_key, keys)
+        rows = _table_rows(path, format, image_key, keys, bad)
     elif format == 'jsonl':
-        yield from _read_jsonl(path, image_key, keys, bad)
+        rows = _jsonl_rows(path, image_key, keys, bad)
     elif format == 'coco':
-        yield from _read_coco(path)
+        rows = _coco_rows(path, bad)
     elif format == 'karpathy':
-        yield from _read_karpathy(path, split)
+        rows = _karpathy_rows(path, split)
     else:
         raise ValueError(f'unknown format {format!r}; known are {", ".join(FORMATS)}')
+    for where, name, captions in rows:
+        if not isinstance(name, str) or not name:
+            bad.append(BadSample('missing_image', f'{where}: {name!r} is no path of an image'))
+            continue
+        if not captions:
+            bad.append(BadSample('missing_caption', f'{where}: no caption for {name}'))
+        for caption in captions:
+            # json's NaN, null and numbers are no captions; str() would make some of them.
+            if isinstance(caption, str) and not is_blank(caption):
+                yield name, caption
+            else:
+                bad.append(BadSample('empty_caption', f'{where}: the caption of {name} is {caption!r}'))
 
 
-def _read_table(path: str, separator: str, image_key: str, keys: list[str]) -> Iterator[tuple[str, str | None]]:
+# Where it stands in the file, for errors; path of the image; its captions as they are.
+_Row = tuple[str, Any, list[Any]]
+
+
+def _table_rows(path: str, format: str, image_key: str, keys: list[str], bad: list[BadSample]) -> Iterator[_Row]:
+    table = _split_csv(path) if format == 'csv' else _split_tsv(path)
+    _, columns = next(table, (0, []))
+    missing = [key for key in (image_key, *keys) if key not in columns]
+    if missing:
+        raise ValueError(f'{path} has no column {missing}, but {columns}; set image_key and caption_key')
+    for line, cells in table:
+        if len(cells) != len(columns):
+            bad.append(BadSample('broken_row', f'line {line} has {len(cells)} cells, the header {len(columns)}'))
+            continue
+        row = dict(zip(columns, cells, strict=True))
+        yield f'line {line}', row[image_key], [row[key] for key in keys]
+
+
+def _split_csv(path: str) -> Iterator[tuple[int, list[str]]]:
+    """Gives the number of the first line, and the cells, of every row of a csv file."""
     csv.field_size_limit(2**31 - 1)
-    with open(path, newline='', encoding='utf-8-sig') as file:
-        reader = csv.DictReader(file, delimiter=separator)
-        columns = reader.fieldnames or []
-        missing = [key for key in (image_key, *keys) if key not in columns]
-        if missing:
-            raise ValueError(f'{path} has no column {missing}, but {list(columns)}; set image_key and caption_key')
-        for row in reader:
-            for key in keys:
-                if row[image_key]:
-                    yield row[image_key], row[key]
-
-
-def _read_jsonl(path: str, image_key: str, keys: list[str], bad: list[BadSample]) -> Iterator[tuple[str, str | None]]:
-    with open(path, encoding='utf-8') as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                bad.append(BadSample('broken_json', f'line {number}: {error}'))
-                continue
-            if not isinstance(row, dict) or not isinstance(row.get(image_key), str):
-                bad.append(BadSample('missing_image', f'line {number} has no field {image_key!r}'))
-                continue
-            yield row[image_key], None
-            for value in map(row.get, keys):
-                for item in value if isinstance(value, list) else [] if value is None else [value]:
-                    # json's NaN, null and numbers are no captions; str() would make some of them.
-                    yield row[image_key], item if isinstance(item, str) else ''
-
-
-def _read_coco(path: str) -> Iterator[tuple[str, str | None]]:
-    content = _load_json(path)
+    reader = csv.reader(read_lines(path), strict=True)
+    remedy = 'Double every quotation mark inside of a quoted cell ("") and close every cell that begins with one.'
+    line = 1
     try:
-        names = {image['id']: image['file_name'] for image in content['images']}
-        for name in names.values():
-            yield name, None
-        for annotation in content['annotations']:
-            yield names[annotation['image_id']], annotation['caption']
+        for cells in reader:
+            if reader.line_num > line and any(_swallowed(cell, cells) for cell in cells):
+                raise ValueError(f'{path}: a quotation mark in line {line} is not closed: rows follow in it. {remedy}')
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f'{path}: line {line} cannot be read ({error}). {remedy}') from error
+
+
+def _swallowed(cell: str, cells: list[str]) -> bool:
+    """Whether a cell of several lines holds what looks like rows: an unclosed quotation mark eats them silently."""
+    endings = {ending for other in cells if (ending := _file_ending(other))}
+    return any(_file_ending(part) in endings for line in cell.split('\n')[1:] for part in line.split(',')[:-1])
+
+
+def _file_ending(text: str) -> str | None:
+    found = re.search(r'\.(\w{3,4})$', text.strip().strip('"'))
+    return found.group(1).lower() if found else None
+
+
+def _split_tsv(path: str) -> Iterator[tuple[int, list[str]]]:
+    """Gives the number and cells of every line; a tsv has no quoting, but pandas quotes cells that hold a mark."""
+    for number, line in enumerate(read_lines(path), 1):
+        if line.strip():
+            yield number, [_unquoted(cell) for cell in line.rstrip('\n').split('\t')]
+
+
+def _unquoted(cell: str) -> str:
+    inner = cell[1:-1].replace('""', '')
+    if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner:
+        return cell[1:-1].replace('""', '"')
+    return cell
+
+
+def _jsonl_rows(path: str, image_key: str, keys: list[str], bad: list[BadSample]) -> Iterator[_Row]:
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = parse_json(line)
+        except BadSample as problem:
+            bad.append(BadSample(problem.cause, f'line {number}: {problem.detail}'))
+            continue
+        if not isinstance(row, dict) or image_key not in row:
+            known = f', but {sorted(row)[:8]}; set image_key' if isinstance(row, dict) else ''
+            bad.append(BadSample('missing_image', f'line {number} has no field {image_key!r}{known}'))
+            continue
+        values = [row[key] for key in keys if key in row]
+        captions = [item for value in values for item in (value if isinstance(value, list) else [value])]
+        yield f'line {number}', row[image_key], captions
+
+
+def _coco_rows(path: str, bad: list[BadSample]) -> Iterator[_Row]:
+    content = read_json(path)
+    try:
+        captions: dict[Any, list[Any]] = {image['id']: [] for image in content['images']}
+        for number, annotation in enumerate(content['annotations']):
+            if annotation['image_id'] in captions:
+                captions[annotation['image_id']].append(annotation['caption'])
+            else:
+                where = f'annotation {number}: no image has the id {annotation["image_id"]!r}'
+                bad.append(BadSample('missing_image', where))
+        for image in content['images']:
+            yield f'image {image["id"]}', image['file_name'], captions[image['id']]
     except (KeyError, TypeError) as error:
         raise ValueError(f'{path} is no COCO captions file: {type(error).__name__} {error}') from error
 
 
-def _read_karpathy(path: str, split: str | Sequence[str] | None) -> Iterator[tuple[str, str | None]]:
+def _karpathy_rows(path: str, split: str | Sequence[str] | None) -> Iterator[_Row]:
     splits = {split} if isinstance(split, str) else set(split or ())
-    content = _load_json(path)
+    content = read_json(path)
     found = set()
     try:
-        for image in content['images']:
+        for number, image in enumerate(content['images']):
             found.add(image['split'])
             if splits and image['split'] not in splits:
                 continue
             folder = image.get('filepath')
             name = f'{folder}/{image["filename"]}' if folder else image['filename']
-            for sentence in image['sentences'] or [{'raw': None}]:
-                yield name, sentence['raw']
+            yield f'image {number}', name, [sentence['raw'] for sentence in image['sentences']]
     except (KeyError, TypeError) as error:
         raise ValueError(f'{path} is no Karpathy file: {type(error).__name__} {error}') from error
     if splits - found:
         raise ValueError(f'{path} has no split {sorted(splits - found)}, but {sorted(found)}')
-
-
-def _load_json(path: str) -> Any:
-    with open(path, encoding='utf-8') as file:
-        return json.load(file)

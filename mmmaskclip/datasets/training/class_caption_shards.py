@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmmaskclip.datasets.labels import LabelReader
 from mmmaskclip.datasets.prompts import ClassPrompts
 from mmmaskclip.datasets.sampling import BadSample
+from mmmaskclip.datasets.training.captions import listed
 from mmmaskclip.datasets.training.image_text_shards import ImageTextShards
 from mmmaskclip.datasets.training.shard_streams import RawSample
 from mmmaskclip.registry import DATASETS
@@ -25,8 +27,9 @@ class ClassCaptionShards(ImageTextShards):
             or the name or path of a prompt file, see :func:`~mmmaskclip.datasets.prompts.load_prompts`.
         templates: Sentences with one ``{}``, or the name or path of a prompt file. Default: those of the file that
             ``classes`` names.
-        label_key: Extension of the file with the class, as a number counted from 0 or as a name out of ``classes``.
-            Defaults to ``'cls'``.
+        label_key: Extension of the file with the class. Defaults to ``'cls'``.
+        label_by: How that file tells the class: ``'number'`` (counted from 0), ``'name'`` (out of ``classes``), or None
+            for either, where no text can be both, see :class:`~mmmaskclip.datasets.labels.LabelReader`.
         **kwargs: Other arguments of :class:`ImageTextShards`, but ``caption_key``.
 
     Attributes:
@@ -43,11 +46,12 @@ class ClassCaptionShards(ImageTextShards):
         classes: str | Sequence[str | Sequence[str]],
         templates: str | Sequence[str] | None = None,
         label_key: str = 'cls',
+        label_by: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(urls, views, **kwargs)
         prompts = ClassPrompts(classes, templates)
-        self.captions: ClassCaptions = ClassCaptions(prompts.classes, prompts.templates, label_key)
+        self.captions: ClassCaptions = ClassCaptions(prompts.classes, prompts.templates, label_key, label_by)
         self.num_classes = len(prompts.classes)
 
     def make_sample(self, raw: RawSample, seed: int) -> dict[str, Any]:
@@ -68,12 +72,15 @@ class ClassCaptions:
         classes: Synonyms of each class.
         templates: Sentences with one ``{}``.
         label_key: Extension of the file with the class.
+        label_by: ``'name'``, ``'number'`` or None, see :class:`~mmmaskclip.datasets.labels.LabelReader`.
     """
 
-    def __init__(self, classes: Sequence[Sequence[str]], templates: Sequence[str], label_key: str) -> None:
+    def __init__(
+        self, classes: Sequence[Sequence[str]], templates: Sequence[str], label_key: str, label_by: str | None = None
+    ) -> None:
         self.keys = [label_key]
         self._captions = [[template.format(name) for template in templates for name in names] for names in classes]
-        self._labels = {name: label for label, names in reversed(list(enumerate(classes))) for name in names}
+        self._read = LabelReader(classes, label_by)
 
     def __call__(self, files: Mapping[str, bytes]) -> list[str]:
         """Get every template filled with every name of the sample's class; BadSample as in :meth:`label`."""
@@ -86,16 +93,12 @@ class ClassCaptions:
             files: Extension to content.
 
         Raises:
-            BadSample: ``missing_label``, or ``unknown_label`` where it is neither a class's number nor its name.
+            BadSample: ``missing_label``, ``unknown_label`` or ``ambiguous_label``.
         """
         (key,) = self.keys
         if key not in files:
-            raise BadSample('missing_label', f'no {key} among {", ".join(sorted(files))}')
-        text = files[key].decode('utf-8', 'replace').strip()
-        label = int(text) if text.isdecimal() else self._labels.get(text, -1)
-        if not 0 <= label < len(self._captions):
-            raise BadSample('unknown_label', f'{text!r} is neither a number below {len(self._captions)} nor a class')
-        return label
+            raise BadSample('missing_label', f'no {key} among {listed(files)}')
+        return self._read(files[key])
 
     def missing(self, files: Mapping[str, bytes]) -> str | None:
         """Say what is wrong with a sample's label, for the check before training; None when it is right."""

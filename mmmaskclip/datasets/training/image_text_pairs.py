@@ -1,10 +1,13 @@
 """Image files with captions in csv, tsv, jsonl, COCO captions or Karpathy's json."""
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
 from mmmaskclip.datasets.sampling import BadSample, EpochState, stable_hash
@@ -23,8 +26,10 @@ _MOST_BAD_IN_A_ROW = 1000
 class ImageTextPairs(Dataset):
     """Image-text pairs from image files and a list of captions; one sample is an image with all of its captions.
 
-    Training: one caption is chosen at random, and an image that cannot be used is replaced by the next good one and
-    reported in ``skipped``. Testing (``test_mode``): all captions, in the order of the file, images must be readable.
+    Training: one caption is chosen at random. An image that cannot be used is replaced by another one, which the
+    sample's seed picks, and reported in ``skipped``; rows that name no image or have no caption are reported with the
+    first image of the epoch. Testing (``test_mode``): all captions, in the order of the file; a row or an image that
+    cannot be used is an error.
 
     Args:
         ann_file: The list.
@@ -37,6 +42,10 @@ class ImageTextPairs(Dataset):
         test_mode: For evaluation.
         max_pixels: Larger images are skipped.
         context_length: Longest caption in tokens.
+
+    Raises:
+        ValueError: The list is not of its format, or names no image with a caption; in ``test_mode`` also if a row
+            cannot be used.
     """
 
     # The loops of mmengine warn about datasets without it.
@@ -60,9 +69,16 @@ class ImageTextPairs(Dataset):
         bad: list[BadSample] = []
         format = format or detect_format(ann_file)
         self._table = CaptionTable(read_pairs(ann_file, format, image_key, caption_key, split, bad))
-        if not len(self._table):
-            raise ValueError(f'{ann_file} ({format}) lists no image' + (f'; {bad[0]}' if bad else ''))
-        self._bad_lines = [problem.record('', os.path.basename(ann_file)) for problem in bad]
+        if not len(self._table) or (test_mode and bad):
+            what = 'lists no image with a caption' if not len(self._table) else f'has {len(bad)} rows without a use'
+            where = ''.join(f'\n  {problem}' for problem in bad[:5])
+            # Left out, a caption would let the next one move into its place: protocols take the first five.
+            raise ValueError(f'{ann_file} ({format}) {what}; set image_key and caption_key, or correct it:{where}')
+        if bad:
+            causes = ', '.join(f'{cause} {count}' for cause, count in Counter(row.cause for row in bad).most_common())
+            text = f'{ann_file}: {len(bad)} rows cannot be used ({causes}); the first: {bad[0]}'
+            print_log(text, logger='current', level=logging.WARNING)
+        self._bad_rows = [problem.record('', os.path.basename(ann_file)) for problem in bad]
         self._views = ImageViews(views)
         self._test_mode = test_mode
         self._max_pixels = max_pixels
@@ -110,37 +126,34 @@ class ImageTextPairs(Dataset):
                 raise ValueError(f'{self._table.paths[index]} of {self.ann_file} cannot be evaluated: {bad}') from bad
         state = self._state.get()
         seed = stable_hash(state['seed'], state['epoch'], index)
-        # Lines that name no image belong to no index; they are reported with the first.
-        skipped = list(self._bad_lines) if index == 0 else []
-        for step in range(min(len(self), _MOST_BAD_IN_A_ROW)):
-            current = (index + step) % len(self)
+        # Rows that name no image belong to no index; they are reported with the first.
+        skipped = list(self._bad_rows) if index == 0 else []
+        current = index
+        for step in range(1, min(len(self), _MOST_BAD_IN_A_ROW) + 1):
             try:
                 return {**self._train_sample(current, seed), 'skipped': skipped}
             except BadSample as bad:
-                skipped.append(bad.record(self._table.paths[current], os.path.basename(self.ann_file)))
+                last = bad
+                if current == index:
+                    # Only its own: a substitute that is bad too is reported when its own turn comes.
+                    skipped.append(bad.record(self._table.paths[current], os.path.basename(self.ann_file)))
+            # From anywhere: what follows a bad image in the list often lies in the same lost folder. From the 21st on
+            # in a row, lest chance never meets the one that is good.
+            far = stable_hash(seed, 'substitute', step) if step < 20 else 1
+            current = (current + far) % len(self)
         raise RuntimeError(
-            f'none of {len(skipped)} images of {self.ann_file} from {self._table.paths[index]} on can be used; '
-            f'e.g. {skipped[-1]["cause"]}: {skipped[-1]["detail"]}'
+            f'none of {step} images of {self.ann_file} from {self._table.paths[index]} on can be used; '
+            f'e.g. {last.cause}: {last.detail}'
         )
 
     def _train_sample(self, index: int, seed: int) -> dict[str, Any]:
-        captions = self._captions(index)
         image = self._image(index)
-        (tokens,) = tokenize([choose_caption(captions, seed)], self._context_length)
+        (tokens,) = tokenize([choose_caption(self._table.captions(index), seed)], self._context_length)
         return {**self._views(image, seed), 'tokens': tokens, 'seed': seed, 'key': self._table.paths[index]}
 
     def _test_sample(self, index: int) -> dict[str, Any]:
-        if index in self._table.blank:
-            # Left out, it would let the next one move into its place: protocols take the first five.
-            raise BadSample('empty_caption', f'one of its captions in {os.path.basename(self.ann_file)} is empty')
-        tokens = tokenize(self._captions(index), self._context_length)
+        tokens = tokenize(self._table.captions(index), self._context_length)
         return {**self._views(self._image(index), 0), 'tokens': tokens, 'key': self._table.paths[index]}
-
-    def _captions(self, index: int) -> list[str]:
-        captions = self._table.captions(index)
-        if not captions:
-            raise BadSample('missing_caption', f'no caption for it in {os.path.basename(self.ann_file)}')
-        return captions
 
     def _image(self, index: int) -> Any:
         path = os.path.join(self.data_root, self._table.paths[index])

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mmmaskclip.datasets.sampling import BadSample, EpochState, stable_hash
-from mmmaskclip.datasets.training.captions import CaptionReader, CaptionSource, choose_caption
+from mmmaskclip.datasets.training.captions import CaptionReader, CaptionSource, choose_caption, listed
 from mmmaskclip.datasets.training.preflight import check_shards
 from mmmaskclip.datasets.training.shard_counts import count_samples, expand_urls, is_indexable, shard_name
 from mmmaskclip.datasets.training.shard_streams import (
@@ -212,7 +212,7 @@ class ImageTextShards(IterableDataset):
             raise raw.error
         data = next((raw.files[key] for key in self.image_keys if key in raw.files), None)
         if data is None:
-            raise BadSample('missing_image', f'no {" or ".join(self.image_keys)} among {", ".join(sorted(raw.files))}')
+            raise BadSample('missing_image', f'no {" or ".join(self.image_keys)} among {listed(raw.files)}')
         caption = choose_caption(self.captions(raw.files), seed)
         image = decode_image(data, self._max_pixels)
         (tokens,) = tokenize([caption], self._context_length)

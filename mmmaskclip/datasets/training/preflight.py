@@ -1,20 +1,30 @@
-"""Looks at every shard before training starts, because a loader that finds nothing to load would only wait."""
+"""Looks at shards before training starts, because a loader that finds nothing to load would only wait."""
 
-from collections.abc import Mapping, Sequence
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from mmengine.logging import print_log
 
 from mmmaskclip.datasets.sampling import BadSample, describe
-from mmmaskclip.datasets.training.captions import CaptionSource
+from mmmaskclip.datasets.training.captions import CaptionSource, listed
 from mmmaskclip.datasets.training.shard_counts import is_indexable
 from mmmaskclip.datasets.training.shard_streams import stream_samples
-from mmmaskclip.datasets.training.tar_files import read_span, walk_samples
+from mmmaskclip.datasets.training.tar_files import Sample, read_span, walk_samples
 
 _THREADS = 16
 _LISTED = 20
+# A README or one odd sample at the beginning is no fault of a shard.
+_TRIED_SAMPLES = 4
+# Where a sample lacks a file, so many samples after it are searched for a file of the same name.
+_SEARCHED_SAMPLES = 20_000
+_PERCENT_ENCODED = re.compile('%[0-9A-Fa-f]{2}')
 
 
 def check_shards(shards: Sequence[str], image_keys: Sequence[str], captions: CaptionSource) -> None:
-    """Open the first sample of every shard and check that an image and a caption are where the config says.
+    """Opens the first samples of every shard and checks that an image and a caption are where the config says.
 
     Args:
         shards: Tar files, or anything that ``webdataset.gopen`` opens.
@@ -26,11 +36,12 @@ def check_shards(shards: Sequence[str], image_keys: Sequence[str], captions: Cap
             were found), and the remedy.
     """
     with ThreadPoolExecutor(_THREADS) as threads:
-        problems = list(threads.map(lambda url: _problem(url, image_keys, captions), shards))
-    found = [(url, problem) for url, problem in zip(shards, problems, strict=True) if problem]
+        checks = list(threads.map(lambda url: _check(url, image_keys, captions), shards))
+    found = [(url, check) for url, check in zip(shards, checks, strict=True) if isinstance(check, BadSample)]
     if not found:
+        _warn_about_texts([text for texts in checks if isinstance(texts, list) for text in texts])
         return
-    lines = [f'  {url}: {problem}' for url, problem in found[:_LISTED]]
+    lines = [f'  {url}: {problem.detail}' for url, problem in found[:_LISTED]]
     if len(found) > _LISTED:
         lines.append(f'  ... and {len(found) - _LISTED} more')
     raise ValueError(
@@ -40,27 +51,72 @@ def check_shards(shards: Sequence[str], image_keys: Sequence[str], captions: Cap
     )
 
 
-def _problem(url: str, image_keys: Sequence[str], captions: CaptionSource) -> str | None:
+def _check(url: str, image_keys: Sequence[str], captions: CaptionSource) -> list[str] | BadSample:
+    """Gives the captions of the first sample that has all it needs, or what is wrong with the shard."""
+    first: tuple[str, str] | None = None
     try:
-        files = _first_sample(url)
+        for sample in islice(_samples(url), _TRIED_SAMPLES):
+            problem = _problem(sample.files, image_keys, captions)
+            if problem is None:
+                return _texts(sample.files, captions)
+            first = first or (sample.key, problem)
+        if first is None:
+            return BadSample('unusable_shard', 'empty: no sample in it')
+        key, problem = first
+        return BadSample('unusable_shard', problem + _elsewhere(key, islice(_samples(url), _SEARCHED_SAMPLES)))
     except BadSample as bad:
-        return f'unreadable: {bad.detail}'
+        return BadSample('unusable_shard', f'unreadable: {bad.detail}')
     except MemoryError:
         raise
     except Exception as error:  # whatever a pipe, curl, tarfile or a decompressor may raise
-        return f'unreadable: {describe(error)}'
-    if files is None:
-        return 'empty: no sample in it'
+        return BadSample('unusable_shard', f'unreadable: {describe(error)}')
+
+
+def _problem(files: Mapping[str, bytes], image_keys: Sequence[str], captions: CaptionSource) -> str | None:
     if not any(key in files for key in image_keys):
-        return f'no image: expected one of {list(image_keys)}, found {sorted(files)}'
+        return f'no image: expected one of {list(image_keys)}, found {listed(files)}'
     missing = captions.missing(files)
     return f'no caption: expected {" or ".join(captions.keys)}, {missing}' if missing else None
 
 
-def _first_sample(url: str) -> Mapping[str, bytes] | None:
-    if is_indexable(url):
-        with open(url, 'rb', buffering=0) as file:
-            sample = next(walk_samples(file), None)
-            return None if sample is None else {name: read_span(file, span) for name, span in sample.spans.items()}
-    _, files = next(stream_samples(url), (None, None))
-    return files
+def _elsewhere(key: str, samples: Iterable[Sample]) -> str:
+    """Says where the files are that a sample lacks: files of a sample must follow each other, in one folder."""
+    name = key.rpartition('/')[2]
+    for number, sample in enumerate(samples):
+        if number and sample.key.rpartition('/')[2] == name:
+            return (
+                f'. The files of {name!r} are not side by side: {", ".join(sorted(sample.files))} come later'
+                f'{"" if sample.key == key else f" ({sample.key})"}. Write the files of a sample one after the other, '
+                'in one folder: tar --sort=name -cf SHARD.tar FOLDER'
+            )
+    return ''
+
+
+def _texts(files: Mapping[str, bytes], captions: CaptionSource) -> list[str]:
+    try:
+        return captions(files)
+    except BadSample:
+        return []
+
+
+def _warn_about_texts(texts: Sequence[str]) -> None:
+    encoded = [text for text in texts if _PERCENT_ENCODED.search(text)]
+    if 2 * len(encoded) > len(texts):
+        print_log(
+            f'{len(encoded)} of {len(texts)} first captions look percent-encoded, e.g. {encoded[0][:80]!r}: they would '
+            "be trained on as they are. Decode them when the shards are made (YFCC's titles: unquote_plus of urllib).",
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _samples(url: str) -> Iterator[Sample[bytes]]:
+    if not is_indexable(url):
+        yield from stream_samples(url)
+        return
+    with open(url, 'rb', buffering=0) as file:
+        for number, sample in enumerate(walk_samples(file)):
+            # Of what comes after the samples that are tried only the names matter.
+            read = number < _TRIED_SAMPLES
+            files = {name: read_span(file, span) if read else b'' for name, span in sample.files.items()}
+            yield Sample(sample.key, files, sample.problem)

@@ -16,11 +16,11 @@ from typing import Protocol
 
 from mmengine.logging import print_log
 from webdataset.gopen import Pipe, gopen, set_options
-from webdataset.tariterators import group_by_keys, tar_file_expander
+from webdataset.tariterators import tar_file_expander
 
 from mmmaskclip.datasets.sampling import BadSample, describe, stable_hash
 from mmmaskclip.datasets.training.shard_counts import is_indexable, is_local, shard_name
-from mmmaskclip.datasets.training.tar_files import read_span, walk_samples
+from mmmaskclip.datasets.training.tar_files import Sample, SampleGrouper, is_side_file, read_span, walk_samples
 
 # Waits between the attempts to read a shard that is not a local file: 1 s, 2 s, 4 s ... Half a minute in all is longer
 # than a server's hiccup and short against what a cluster waits for. Samples that arrive start the count anew.
@@ -36,8 +36,8 @@ class RawSample:
         shard: Position of its shard in the list of shards.
         index: Its position in the shard.
         key: Its name in the shard.
-        files: Extension to content.
-        error: Set when it could not be read; ``files`` is empty then.
+        files: Extension to content; empty content for those that nobody asked for.
+        error: Set when it cannot be used.
         lap: How often the stream had wrapped around its shards when this was read.
     """
 
@@ -126,9 +126,11 @@ class CountedRange:
                         continue
                     sample = None
                     if mask[done]:
-                        spans = {name: span for name, span in entry.spans.items() if name in self._extensions}
-                        files = {name: read_span(file, span) for name, span in spans.items()}
-                        sample = RawSample(shard, index, entry.key, files)
+                        files = {
+                            name: read_span(file, span) if name in self._extensions else b''
+                            for name, span in entry.files.items()
+                        }
+                        sample = RawSample(shard, index, entry.key, files, entry.problem)
                     done += 1
                     yield sample
                     if done == len(mask):
@@ -193,12 +195,12 @@ class SequentialSource:
             while True:
                 before = read
                 try:
-                    for index, (key, files) in enumerate(_samples(url)):
+                    for index, sample in enumerate(_samples(url)):
                         if index < read:
                             continue  # of an earlier attempt
                         read = index + 1
                         if index % self._stride == self._offset % self._stride:
-                            yield RawSample(shard, index, key, files, lap=lap)
+                            yield RawSample(shard, index, sample.key, sample.files, sample.problem, lap)
                     break
                 except MemoryError:
                     raise
@@ -230,26 +232,24 @@ def _wait(url: str, failures: int, problem: BadSample) -> None:
     time.sleep(seconds)
 
 
-def _samples(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Key and files of every sample of a shard; local files are walked, because ``tarfile`` hides damage inside."""
+def _samples(url: str) -> Iterator[Sample[bytes]]:
+    """Gives every sample of a shard; local files are walked, because ``tarfile`` hides damage inside."""
     if is_indexable(url):
         with open(url, 'rb', buffering=0) as file:
             for entry in walk_samples(file):
-                yield entry.key, {name: read_span(file, span) for name, span in entry.spans.items()}
+                files = {name: read_span(file, span) for name, span in entry.files.items()}
+                yield Sample(entry.key, files, entry.problem)
     else:
         yield from stream_samples(url)
 
 
-def stream_samples(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Key and files of every sample of a shard that a command or an address gives.
+def stream_samples(url: str) -> Iterator[Sample[bytes]]:
+    """Gives every sample of a shard that a command or an address delivers.
 
     The command is killed when it is left before its end.
 
     Args:
         url: As :func:`webdataset.gopen` takes it, ``pipe:...`` for a command.
-
-    Yields:
-        Key, and the files by their endings.
 
     Raises:
         OSError: If the command fails.
@@ -259,12 +259,13 @@ def stream_samples(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     command = isinstance(stream, Pipe)
     # Else a read raises as soon as the command has failed, and how much of its output is lost depends on timing.
     set_options(stream, ignore_errors=True)
-    held = None
+    grouper: SampleGrouper[bytes] = SampleGrouper()
+    shard = [{'url': url, 'stream': stream}]
     try:
-        for found in group_by_keys(tar_file_expander([{'url': url, 'stream': stream}])):
-            if held is not None:
-                yield held
-            held = found['__key__'], {name: data for name, data in found.items() if not name.startswith('__')}
+        for member in tar_file_expander(shard, select_files=lambda name: not is_side_file(name), eof_value=None):
+            sample = grouper.add(member['fname'], member['data'])
+            if sample is not None:
+                yield sample
         # A connection that breaks between two files looks like the end of the tar file; only the exit status of what
         # reads it tells, and the last sample may then lack files.
         while stream.read(1 << 20):
@@ -281,8 +282,8 @@ def stream_samples(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
             stream.proc.kill()
     if command and stream.status not in stream.ignore_status:
         raise OSError(f'exit status {stream.status} of the command')
-    if held is not None:
-        yield held
+    if grouper.held is not None:
+        yield grouper.held
 
 
 class ShuffledReader:

@@ -4,9 +4,10 @@
 its samples unnoticed. It also needs three times as long, and millions of members are counted before training starts.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, Generic, TypeVar
 
 from webdataset.tariterators import base_plus_ext
 
@@ -14,64 +15,84 @@ from mmmaskclip.datasets.sampling import BadSample
 
 _BLOCK = 512
 _END = bytes(_BLOCK)
-_METADATA = ('__', '._')  # webdataset's notes about a shard; the resource forks that macOS adds
+# Notes about a shard, __meta__.json or a folder __x__, as webdataset has them; and what macOS adds to a folder.
+_NOTE = re.compile(r'(?:.*/)?__[^/]*__(?:[./].*)?$')
+_MAC_FOLDER = '__MACOSX'
+T = TypeVar('T')
+Span = tuple[int, int]
+
+
+def is_side_file(name: str) -> bool:
+    """Tells whether a member of a tar file is no part of a sample: hidden files, notes, what macOS adds."""
+    *folders, file = name.split('/')
+    return file.startswith('.') or _MAC_FOLDER in folders or _NOTE.match(name) is not None
 
 
 @dataclass
-class TarSample:
+class Sample(Generic[T]):
     """The files of one sample: ``KEY.jpg``, ``KEY.txt``, ... side by side in a tar file.
 
     Attributes:
         key: Their common name, with its folder, without extension.
-        spans: Extension (lower case) to (offset, size) of the content in the tar file.
+        files: Extension (lower case) to the content, or to where it is.
+        problem: Set when the sample cannot be used.
     """
 
     key: str
-    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    files: dict[str, T] = field(default_factory=dict)
+    problem: BadSample | None = None
 
 
-def walk_samples(file: BinaryIO) -> Iterator[TarSample]:
-    """Find the samples of a tar file from its beginning, in order, reading headers only.
+class SampleGrouper(Generic[T]):
+    """Puts members of a tar file that follow each other, with one name up to the first dot, together to samples."""
+
+    def __init__(self) -> None:
+        self.held: Sample[T] | None = None
+
+    def add(self, name: str, content: T) -> Sample[T] | None:
+        """Takes the next member; gives the sample before it when that is complete."""
+        key, extension = base_plus_ext(name)
+        if key is None or is_side_file(name):
+            return None
+        done = None
+        if self.held is None or self.held.key != key:
+            done, self.held = self.held, Sample(key)
+        extension = extension.lower()
+        if extension in self.held.files:
+            # Tar's own rule is that the later one replaces the first; which one was meant nobody can tell.
+            self.held.problem = BadSample('duplicate_member', f'{name} is in the tar file twice')
+        self.held.files[extension] = content
+        return done
+
+
+def walk_samples(file: BinaryIO) -> Iterator[Sample[Span]]:
+    """Finds the samples of a tar file from its beginning, in order, reading headers only.
 
     Args:
         file: Open for reading, unbuffered (the walk jumps from header to header).
 
     Yields:
-        Samples all of whose files are complete.
+        Samples all of whose files are complete; contents are (offset, size) in the tar file.
 
     Raises:
         BadSample: ``broken_tar``, after the last complete sample, when the file is damaged or cut off there.
     """
-    sample: TarSample | None = None
-    broken: BadSample | None = None
-    members = _walk_members(file)
-    while True:
-        try:
-            name, offset, size = next(members)
-        except StopIteration:
-            break
-        except BadSample as error:
-            broken = error
-            break
-        key, extension = base_plus_ext(name)
-        if key is None or key.rpartition('/')[2].startswith(_METADATA):
-            continue
-        if sample is None or sample.key != key:
+    grouper: SampleGrouper[Span] = SampleGrouper()
+    try:
+        for name, offset, size in _walk_members(file):
+            sample = grouper.add(name, (offset, size))
             if sample is not None:
                 yield sample
-            sample = TarSample(key)
-        sample.spans.setdefault(extension.lower(), (offset, size))
-    if broken is None:
-        if sample is not None:
-            yield sample
-        return
-    # Whether the last sample before the damage is complete cannot be known; half of it may be missing.
-    lost = f'; lost from sample {sample.key} on' if sample is not None else ''
-    raise BadSample('broken_tar', broken.detail + lost)
+    except BadSample as broken:
+        # Whether the last sample before the damage is complete cannot be known; half of it may be missing.
+        lost = f'; lost from sample {grouper.held.key} on' if grouper.held is not None else ''
+        raise BadSample('broken_tar', broken.detail + lost) from broken
+    if grouper.held is not None:
+        yield grouper.held
 
 
-def read_span(file: BinaryIO, span: tuple[int, int]) -> bytes:
-    """Read one file of a sample."""
+def read_span(file: BinaryIO, span: Span) -> bytes:
+    """Reads one file of a sample."""
     offset, size = span
     file.seek(offset)
     data = file.read(size)
@@ -92,7 +113,7 @@ def _walk_members(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
         size = _check(header, position)
         kind = header[156:157]
         if 'size' in extended:
-            size = int(extended['size'])
+            size = _number(extended['size'].encode(), 10, position)
         start = position + _BLOCK
         if start + size > end_of_file:
             raise BadSample('broken_tar', f'cut off at byte {end_of_file}, inside of {_name(header)}')
@@ -108,15 +129,23 @@ def _walk_members(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
 
 
 def _check(header: bytes, position: int) -> int:
-    """Verify a header's checksum and give the size of what follows it."""
+    """Verifies a header's checksum and gives the size of what follows it."""
+    if len(header) != _BLOCK:
+        raise BadSample('broken_tar', f'no valid header at byte {position}: cut off')
+    if _number(header[148:156], 8, position) != sum(header) - sum(header[148:156]) + 256:
+        raise BadSample('broken_tar', f'no valid header at byte {position}: wrong checksum')
+    if header[124] & 0x80:  # GNU's binary form, for files of 8 GB and more
+        return int.from_bytes(header[125:136], 'big')
+    return _number(header[124:136], 8, position)
+
+
+def _number(text: bytes, base: int, position: int) -> int:
+    digits = text.rstrip(b' \0').lstrip() or b'0'
+    # A negative size would send the walk back, for ever.
+    if not digits.isdigit():
+        raise BadSample('broken_tar', f'no valid header at byte {position}: {digits[:20]!r} is no number')
     try:
-        if len(header) != _BLOCK:
-            raise ValueError('cut off')
-        if int(header[148:156].rstrip(b' \0') or b'-1', 8) != sum(header) - sum(header[148:156]) + 256:
-            raise ValueError('wrong checksum')
-        if header[124] & 0x80:  # GNU's binary form, for files of 8 GB and more
-            return int.from_bytes(header[125:136], 'big')
-        return int(header[124:136].rstrip(b' \0') or b'0', 8)
+        return int(digits, base)
     except ValueError as error:
         raise BadSample('broken_tar', f'no valid header at byte {position}: {error}') from error
 
@@ -130,7 +159,7 @@ def _name(header: bytes) -> str:
 
 
 def _pax(data: bytes) -> dict[str, str]:
-    """Parse the records ``LENGTH KEY=VALUE`` of a pax header, of which path and size matter here."""
+    """Parses the records ``LENGTH KEY=VALUE`` of a pax header, of which path and size matter here."""
     records = {}
     while data:
         length, _, _ = data.partition(b' ')

@@ -1,20 +1,56 @@
-"""Decodes the bytes of an image, refusing what would only harm training."""
+"""Decodes the bytes of an image by one rule, for training, evaluation and the inferencer alike."""
 
 import io
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from mmengine.logging import print_log
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmmaskclip.datasets.sampling import BadSample
 
+# Pillow opens 43 formats by content, whatever the file's name says: a .jpg that begins with %!PS starts Ghostscript.
+FORMATS = ('JPEG', 'MPO', 'PNG', 'WEBP', 'GIF', 'BMP')
+MASK_FORMATS = ('PNG',)
+# Of published evaluation sets; the German traffic signs are PPM files.
+_PUBLISHED_FORMATS = (*FORMATS, 'PPM')
+DEFAULT_MAX_PIXELS = 50_000_000
+# About where Pillow refuses them itself: for images that were chosen by hand.
+MOST_PIXELS = 178_000_000
 # Modes that convert to RGB without loss of meaning. CMYK needs a colour profile; 16-bit and float images are depth maps
 # or medical scans, and Pillow clips rather than scales them.
 _MODES = ('RGB', 'L', 'P', 'RGBA', 'LA', 'PA', '1')
-DEFAULT_MAX_PIXELS = 50_000_000
+_ORIENTED = {'exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp'}
+_pillow_open = Image.open
+# Only to name them in an error; nothing parses them.
+_OTHER_FORMATS = (
+    (0, b'%!PS', 'PostScript (EPS)'),
+    (0, b'\xc5\xd0\xd3\xc6', 'PostScript (EPS)'),
+    (0, b'%PDF', 'PDF'),
+    (0, b'II*\0', 'TIFF'),
+    (0, b'MM\0*', 'TIFF'),
+    (0, b'8BPS', 'Photoshop (PSD)'),
+    (0, b'\0\0\0\x0cjP  ', 'JPEG 2000'),
+    (0, b'\xff\x4f\xff\x51', 'JPEG 2000'),
+    (0, b'\xff\x0a', 'JPEG XL'),
+    (0, b'\0\0\0\x0cJXL ', 'JPEG XL'),
+    (4, b'ftypavif', 'AVIF'),
+    (4, b'ftyphei', 'HEIC'),
+    (4, b'ftypmif1', 'HEIF'),
+    (0, b'DDS ', 'DDS'),
+    (0, b'SIMPLE  =', 'FITS'),
+    (0, b'<svg', 'SVG'),
+    (0, b'\0\0\1\0', 'ICO'),
+)
 
 
 def decode_image(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """Decode an image file to RGB.
+    """Decodes an image file to RGB, turned upright as its camera says, transparent pixels on white.
 
     Args:
         data: The content of the file.
@@ -25,39 +61,111 @@ def decode_image(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Ima
         The image, mode RGB.
 
     Raises:
-        BadSample: ``empty_file``, ``not_an_image``, ``too_large``, ``animated``, ``unsupported_mode`` (CMYK, 16 bit,
-            float) or ``truncated_image``.
+        BadSample: ``empty_file``, ``not_an_image``, ``unsupported_format`` (none of :data:`FORMATS`), ``too_large``,
+            ``animated``, ``unsupported_mode`` (CMYK, 16 bit, float) or ``truncated_image``.
     """
-    if not data:
-        raise BadSample('empty_file', 'the image has no bytes')
-    image = _open(data)
-    width, height = image.size
-    if width * height > max_pixels:
-        raise BadSample('too_large', f'{width}x{height} has more than max_pixels={max_pixels}')
-    # MPO: a photograph as phones write it, with a preview or depth map after it.
-    if getattr(image, 'is_animated', False) and image.format != 'MPO':
-        raise BadSample('animated', f'{image.format} with {getattr(image, "n_frames", 2)} frames')
-    if image.mode not in _MODES or _is_16_bit_png(image, data):
-        depth = ', 16 bit' if _is_16_bit_png(image, data) else ''
-        raise BadSample('unsupported_mode', f'{image.format} of mode {image.mode}{depth}')
+    image = _open(data, FORMATS, max_pixels)
+    odd = _odd(image, data)
+    if odd is not None:
+        raise odd
+    return _decode(image)
+
+
+def decode_published(data: bytes) -> Image.Image:
+    """Decodes an image of a published evaluation set as its protocol does: what is odd is converted, and said.
+
+    ImageNet, SUN397 and others hold CMYK photographs, animations and large scans. Leaving them out would change the
+    metric, so the first frame is taken and Pillow converts the colours, as torchvision's datasets do.
+
+    Args:
+        data: The content of the file.
+
+    Returns:
+        The image, mode RGB, upright.
+
+    Raises:
+        BadSample: As :func:`decode_image`, but for ``animated`` and ``unsupported_mode``.
+    """
+    image = _open(data, _PUBLISHED_FORMATS, MOST_PIXELS)
+    odd = _odd(image, data)
+    if odd is not None and odd.cause not in _said:
+        _said.add(odd.cause)
+        print_log(
+            f'An image is {odd}. It is converted, as the protocols of published sets do; said once per process.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    return _decode(image)
+
+
+_said: set[str] = set()
+
+
+@contextmanager
+def pillow_decodes_published() -> Iterator[None]:
+    """Lets ``PIL.Image.open`` be :func:`decode_published` in a block: torchvision's datasets open images themselves."""
+    before = Image.open
+
+    def decode(file: Any, *_: Any, **__: Any) -> Image.Image:
+        return decode_published(file.read() if hasattr(file, 'read') else Path(file).read_bytes())
+
+    Image.open = decode  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        Image.open = before
+
+
+def _decode(image: Image.Image) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # Pillow advises to keep the transparency of palettes; a vision tower has three channels.
             warnings.simplefilter('ignore')
-            return image.convert('RGB')
+            return upright(on_white(image))
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, IndexError, ...
-        raise BadSample('truncated_image', f'{image.format} {width}x{height}: {error}') from error
+        raise BadSample('truncated_image', f'{image.format} {image.width}x{image.height}: {error}') from error
 
 
-def _open(data: bytes) -> Image.Image:
+def decode_mask(data: bytes) -> np.ndarray:
+    """Decodes a mask of class numbers.
+
+    Args:
+        data: The content of a PNG file of one channel of 8 bit.
+
+    Returns:
+        uint8 (H, W).
+
+    Raises:
+        BadSample: As :func:`decode_image`, or ``unsupported_mask`` where the image has colours or more bits.
+    """
+    image = _open(data, MASK_FORMATS, MOST_PIXELS)
+    if image.mode not in ('L', 'P'):
+        raise BadSample('unsupported_mask', f'a mask must be an 8-bit image of one channel, not of mode {image.mode}')
+    try:
+        return np.array(image, dtype=np.uint8)
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
+        raise BadSample('truncated_image', f'{image.format} {image.width}x{image.height}: {error}') from error
+
+
+def _open(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Image.Image:
+    if not data:
+        raise BadSample('empty_file', 'the image has no bytes')
     try:
         with warnings.catch_warnings():
             # The check against max_pixels follows; Pillow's own warning would appear once per image and worker.
             warnings.simplefilter('ignore')
-            return Image.open(io.BytesIO(data))
+            image = _pillow_open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError as error:
+        start = data[:512].lstrip()[:5].lower()
+        for offset, magic, name in _OTHER_FORMATS:
+            if data[offset : offset + len(magic)] == magic or (name == 'SVG' and start == b'<svg'):
+                raise BadSample(
+                    'unsupported_format', f'{name}; read are {", ".join(formats)}: convert it to one of them'
+                ) from error
         raise BadSample('not_an_image', f'{len(data)} bytes that begin with {data[:32]!r}') from error
     except Image.DecompressionBombError as error:
         raise BadSample('too_large', str(error)) from error
@@ -65,8 +173,44 @@ def _open(data: bytes) -> Image.Image:
         raise
     except Exception as error:
         raise BadSample('truncated_image', f'{len(data)} bytes: {error}') from error
+    if image.width * image.height > max_pixels:
+        raise BadSample('too_large', f'{image.width}x{image.height} has more than max_pixels={max_pixels}')
+    return image
 
 
-def _is_16_bit_png(image: Image.Image, data: bytes) -> bool:
+def _odd(image: Image.Image, data: bytes) -> BadSample | None:
+    # MPO: a photograph as phones write it, with a preview or depth map after it.
+    if getattr(image, 'is_animated', False) and image.format != 'MPO':
+        return BadSample('animated', f'{image.format} with {getattr(image, "n_frames", 2)} frames')
     # Pillow opens 16-bit colour PNGs as 8-bit RGB without a word; the depth is in the header chunk.
-    return image.format == 'PNG' and len(data) > 24 and data[24] == 16
+    deep = image.format == 'PNG' and len(data) > 24 and data[24] == 16
+    if image.mode not in _MODES or deep:
+        return BadSample('unsupported_mode', f'{image.format} of mode {image.mode}{", 16 bit" if deep else ""}')
+    return None
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """Converts an image to RGB; where it is transparent, a white page shows, as img2dataset has it."""
+    if image.mode == 'RGB' and 'transparency' not in image.info:
+        image.load()
+        return image
+    if image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info:
+        # Below a transparent pixel any colour may stand; two files that look alike would give different pixels.
+        colours = image.convert('RGBA')
+        white = Image.new('RGBA', colours.size, (255, 255, 255, 255))
+        white.info = image.info
+        white.alpha_composite(colours)
+        image = white
+    return image.convert('RGB')
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turns an image as the orientation in its EXIF or XMP data says; data that cannot be read turn nothing."""
+    if not _ORIENTED & set(image.info):
+        return image
+    try:
+        return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
+    except Exception:  # anybody writes EXIF data; a photograph whose EXIF data are broken is still a photograph
+        return image

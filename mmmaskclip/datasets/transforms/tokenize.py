@@ -1,5 +1,7 @@
 """CLIP's byte-pair tokenizer, as mmseg ships it, for captions as they come from the web."""
 
+import re
+import unicodedata
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +13,8 @@ from torch import Tensor
 # decided by what comes well before this many bytes per token.
 _BYTES_PER_TOKEN = 110
 _CACHED_WORDS = 65536
+# Cleaning removes entities (&...;) and terminal codes (ESC[...), but no letter or digit elsewhere.
+_SURE = re.compile('[A-Za-z0-9]')
 
 
 @lru_cache(maxsize=1)
@@ -35,13 +39,24 @@ def _word_ids(word: str, max_bytes: int) -> tuple[int, ...]:
 _cached_word_ids = lru_cache(maxsize=_CACHED_WORDS)(_word_ids)
 
 
-def _encode(text: str, max_ids: int) -> list[int]:
+def _clean(text: str) -> str:
     from mmseg.utils.tokenizer import basic_clean
 
     # As open_clip cleans: what a space is, Python decides, not the regex of mmseg, which leaves some of them out.
-    cleaned = ' '.join(basic_clean(text).split()).lower()
+    return ' '.join(basic_clean(text).split())
+
+
+def is_blank(text: str) -> bool:
+    """Tells whether nothing of a caption can be seen after the tokenizer's cleaning: ``'&nbsp;'``, a lone BOM, NULs."""
+    if _SURE.search(text) and '&' not in text and '\x1b' not in text:
+        return False
+    # Unicode's categories C and Z: control characters, format characters, spaces.
+    return all(unicodedata.category(letter)[0] in 'CZ' for letter in _clean(text))
+
+
+def _encode(text: str, max_ids: int) -> list[int]:
     ids: list[int] = []
-    for match in _bpe().pat.finditer(cleaned):
+    for match in _bpe().pat.finditer(_clean(text).lower()):
         word = match.group()
         if len(word) <= 64:
             ids.extend(_cached_word_ids(word, 4 * 64))
