@@ -20,6 +20,7 @@ from mmmaskclip.registry import DATASETS
 
 # After that many bad ones in a row the folder is wrong, not the images.
 _MOST_BAD_IN_A_ROW = 1000
+_MOST_JUMPS = 20
 
 
 @DATASETS.register_module()
@@ -129,20 +130,20 @@ class ImageTextPairs(Dataset):
         # Rows that name no image belong to no index; they are reported with the first.
         skipped = list(self._bad_rows) if index == 0 else []
         current = index
-        for step in range(1, min(len(self), _MOST_BAD_IN_A_ROW) + 1):
+        for step in range(1, min(len(self), _MOST_BAD_IN_A_ROW) + _MOST_JUMPS):
             try:
                 return {**self._train_sample(current, seed), 'skipped': skipped}
             except BadSample as bad:
                 last = bad
-                if current == index:
+                if step == 1:
                     # Only its own: a substitute that is bad too is reported when its own turn comes.
                     skipped.append(bad.record(self._table.paths[current], os.path.basename(self.ann_file)))
-            # From anywhere: what follows a bad image in the list often lies in the same lost folder. From the 21st on
-            # in a row, lest chance never meets the one that is good.
-            far = stable_hash(seed, 'substitute', step) if step < 20 else 1
+            # From anywhere: what follows a bad image in the list often lies in the same lost folder. After many jumps
+            # one after the other, so that the only good image is met.
+            far = stable_hash(seed, 'substitute', step) if step < _MOST_JUMPS else 1
             current = (current + far) % len(self)
         raise RuntimeError(
-            f'none of {step} images of {self.ann_file} from {self._table.paths[index]} on can be used; '
+            f'none of {min(step, len(self))} images of {self.ann_file} that were tried can be used; '
             f'e.g. {last.cause}: {last.detail}'
         )
 

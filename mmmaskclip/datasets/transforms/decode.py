@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
-from PIL import Image, ImageOps, UnidentifiedImageError
+
+# WebP's plugin registers itself when it is imported; Pillow loads the others at the first opening.
+from PIL import Image, ImageOps, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
 from mmmaskclip.datasets.sampling import BadSample
 
+# MPO, as phones write it, counts as JPEG.
 # Pillow opens 43 formats by content, whatever the file's name says: a .jpg that begins with %!PS starts Ghostscript.
-FORMATS = ('JPEG', 'MPO', 'PNG', 'WEBP', 'GIF', 'BMP')
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP')
 MASK_FORMATS = ('PNG',)
 # Of published evaluation sets; the German traffic signs are PPM files.
 _PUBLISHED_FORMATS = (*FORMATS, 'PPM')
@@ -107,7 +110,10 @@ def pillow_decodes_published() -> Iterator[None]:
     before = Image.open
 
     def decode(file: Any, *_: Any, **__: Any) -> Image.Image:
-        return decode_published(file.read() if hasattr(file, 'read') else Path(file).read_bytes())
+        try:
+            return decode_published(file.read() if hasattr(file, 'read') else Path(file).read_bytes())
+        except BadSample as bad:
+            raise BadSample(bad.cause, f'{getattr(file, "name", file)}: {bad.detail}') from bad
 
     Image.open = decode  # type: ignore[assignment]
     try:
@@ -160,7 +166,7 @@ def _open(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Image.Image
             warnings.simplefilter('ignore')
             image = _pillow_open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError as error:
-        start = data[:512].lstrip()[:5].lower()
+        start = data[:512].lstrip()[:4].lower()
         for offset, magic, name in _OTHER_FORMATS:
             if data[offset : offset + len(magic)] == magic or (name == 'SVG' and start == b'<svg'):
                 raise BadSample(

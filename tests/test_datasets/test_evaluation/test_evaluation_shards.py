@@ -57,7 +57,7 @@ def test_classes_from_a_file_and_labels_by_name(tmp_path, tools):
     )
     dataset = EvaluationShards(url, RESIZE, label_key='cls', classes=str(tmp_path / 'classes.json'))
     assert dataset[0]['label'] == 1
-    with pytest.raises(ValueError, match=r"a.tar/1 cannot be evaluated: .*'cow' is neither a number nor one of the 2"):
+    with pytest.raises(ValueError, match=r"a.tar/1 cannot be evaluated: .*'cow' is neither a number below 2"):
         dataset[1]
 
 
@@ -70,6 +70,8 @@ def test_nothing_is_skipped(tmp_path, tools, shards):
         EvaluationShards(url, RESIZE, label_key='cls')
     with pytest.raises(ValueError, match='sample 0 has no gif'):
         EvaluationShards(url, RESIZE, image_keys=['gif'])
+    with pytest.raises(ValueError, match=r'sample 0 has no gif, but .*; set caption_key'):
+        EvaluationShards(shards, RESIZE, 'gif')
     with open(shards[0], 'r+b') as file:
         file.truncate(3000)
     with pytest.raises(ValueError, match='0.tar cannot be evaluated: broken_tar'):

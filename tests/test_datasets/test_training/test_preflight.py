@@ -1,8 +1,11 @@
+import io
 import os
+import tarfile
 
 import pytest
 
 from mmmaskclip.datasets import ImageTextShards
+from mmmaskclip.datasets.training import preflight
 
 
 def _check(tools, urls, **kwargs):
@@ -35,7 +38,7 @@ def test_every_fault_is_named(make_shards, tools, tmp_path):
     text = str(caught.value)
     assert f'{path[0]}:' not in text
     assert f'{path[1]}: empty' in text
-    assert f"{path[2]}: no image: expected one of ['jpg', 'jpeg', 'png', 'webp'], found ['png16', 'txt']" in text
+    assert f"{path[2]}: no image: expected one of ['jpg', 'jpeg', 'png', 'webp'], found png16, txt" in text
     assert f'{path[3]}: no caption: expected txt, no txt among cls, jpg' in text
     assert f'{path[4]}: unreadable: no valid header at byte 0' in text
     assert f'{path[5]}: unreadable: FileNotFoundError' in text
@@ -45,6 +48,43 @@ def test_every_fault_is_named(make_shards, tools, tmp_path):
 
 def test_a_bad_first_image_is_no_fault_of_the_shard(tmp_path, tools):
     _check(tools, tools.write_tar(tmp_path / 'a.tar', {'0': tools.bad('html')[0], '1': tools.good(1)}))
+
+
+def _write(path, names):
+    with tarfile.open(path, 'w') as tar:
+        for name in names:
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    return str(path)
+
+
+@pytest.mark.parametrize('pipe', ['', 'pipe:cat '])
+def test_files_that_are_not_side_by_side_are_said_to_be_so(tmp_path, tools, pipe):
+    number = {'num_samples': 9} if pipe else {}
+    ordered = [f'{i}.{kind}' for kind in ('jpg', 'txt') for i in range(9)]
+    with pytest.raises(ValueError, match=r"The files of '0' are not side by side: txt come later. Write .* tar --sort"):
+        _check(tools, pipe + _write(tmp_path / 'a.tar', ordered), **number)
+    folders = [f'images/{i}.jpg' for i in range(9)] + [f'captions/{i}.txt' for i in range(9)]
+    with pytest.raises(ValueError, match=r"The files of '0' are not side by side: txt come later \(captions/0\)"):
+        _check(tools, pipe + _write(tmp_path / 'b.tar', folders), **number)
+    with pytest.raises(ValueError, match=r'found v2\.jpg, v2\.txt \(a name ends at its first dot: rename'):
+        _check(tools, pipe + _write(tmp_path / 'c.tar', ['a1.v2.jpg', 'a1.v2.txt']), **number)
+
+
+def test_a_readme_in_front_is_no_fault(tmp_path, tools):
+    _check(tools, tools.write_tar(tmp_path / 'a.tar', {'README': {'txt': b'notes'}, '1': tools.good(1)}))
+
+
+def test_percent_encoded_captions_are_said(tmp_path, tools, monkeypatch):
+    said = []
+    monkeypatch.setattr(preflight, 'print_log', lambda text, **kwargs: said.append(text))
+    for name, texts in (('a', ['denise%27s+peanut', 'here%3A+x', '50% off']), ('b', ['100%', 'a cat', '%27'])):
+        urls = [
+            tools.write_tar(tmp_path / f'{name}{i}.tar', {'0': {**tools.good(0), 'txt': text.encode()}})
+            for i, text in enumerate(texts)
+        ]
+        _check(tools, urls)
+    assert len(said) == 1
+    assert "2 of 3 first captions look percent-encoded, e.g. 'denise%27s+peanut'" in said[0]
 
 
 def test_a_missing_json_field_is_named(make_shards, tools):

@@ -10,7 +10,7 @@ from mmmaskclip.datasets.training.tar_files import read_span, walk_samples
 def _walk(data):
     file = io.BytesIO(data)
     return [
-        (sample.key, {name: read_span(file, span) for name, span in sample.spans.items()})
+        (sample.key, {name: read_span(file, span) for name, span in sample.files.items()})
         for sample in walk_samples(file)
     ]
 
@@ -62,7 +62,7 @@ def test_other_members_are_left_out():
             member = tarfile.TarInfo(name)
             member.type = kind
             tar.addfile(member)
-        for name in ('__meta__.json', '._1.txt', 'noextension', '1.jpg'):
+        for name in ('__meta__.json', '__notes__', '._1.txt', 'noextension', '1.jpg'):
             tar.addfile(tarfile.TarInfo(name), io.BytesIO())
     assert [key for key, _ in _walk(buffer.getvalue())] == ['1']
 
@@ -93,3 +93,13 @@ def test_empty_files():
 def test_something_else_than_a_tar_file():
     with pytest.raises(BadSample, match='no valid header at byte 0'):
         _walk(b'<html>not found</html>' * 100)
+
+
+@pytest.mark.parametrize('field', [b'-0000001000', b'0000000xyz', b'99999999999'])
+def test_sizes_that_are_none_end_the_walk(field):
+    data = bytearray(_tar([('0.jpg', b'x'), ('1.jpg', b'x')]))
+    data[124:135] = field
+    data[148:156] = b' ' * 8
+    data[148:156] = b'%06o\0 ' % sum(data[:512])
+    with pytest.raises(BadSample, match='broken_tar'):
+        _walk(bytes(data))
