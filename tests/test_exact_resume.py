@@ -130,8 +130,8 @@ def _main(arguments, kill_at, prepare, environment):
     kill_workers()
 
 
-def train(config, work_dir, kill_at=None, prepare=None, world_size=1):
-    """Train by the command line with ``--resume auto``, in processes of their own; returns whether they were killed."""
+def start(config, work_dir, kill_at=None, prepare=None, world_size=1):
+    """Train by the command line with ``--resume auto``, in processes of their own, which it returns."""
     arguments = [str(config), '--work-dir', str(work_dir), '--resume', 'auto']
     if world_size > 1:
         arguments += ['--launcher', 'pytorch']
@@ -142,6 +142,11 @@ def train(config, work_dir, kill_at=None, prepare=None, world_size=1):
     ]
     for process in processes:
         process.start()
+    return processes
+
+
+def was_killed(processes):
+    """Wait for the processes of a run; whether they were killed."""
     # Not by join, which after a kill waits five seconds for the workers to find out.
     deadline = time.monotonic() + 120
     while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
@@ -150,10 +155,15 @@ def train(config, work_dir, kill_at=None, prepare=None, world_size=1):
     for process in hanging:
         process.kill()
         process.join()
-    assert not hanging, f'the run in {work_dir} hangs'
+    assert not hanging, 'the run hangs'
     (code,) = {process.exitcode for process in processes}
     assert code in (0, -signal.SIGKILL)
     return code != 0
+
+
+def train(config, work_dir, **options):
+    """Start a run and wait for it; whether it was killed."""
+    return was_killed(start(config, work_dir, **options))
 
 
 def result(work_dir):
@@ -189,13 +199,15 @@ def log_of(work_dir):
 )
 def test_killed_twice_and_resumed_equals_uninterrupted(tmp_path, write_config, kind, workers, accumulate):
     write_config(tmp_path / 'tiny.py', kind, workers, accumulate)
-    assert not train(tmp_path / 'tiny.py', tmp_path / 'whole')
+    # At the same time as the others, which have another folder.
+    whole = start(tmp_path / 'tiny.py', tmp_path / 'whole')
     # Inside the first epoch, and in the second with the newest checkpoint at the end of the first.
     assert train(tmp_path / 'tiny.py', tmp_path / 'killed', kill_at=5)
     assert train(tmp_path / 'tiny.py', tmp_path / 'killed', kill_at=8)
     assert f'going on from {tmp_path}/killed/iter_6.pth' not in log_of(tmp_path / 'killed')
     assert not train(tmp_path / 'tiny.py', tmp_path / 'killed')
     assert f'going on from {tmp_path}/killed/iter_6.pth' in log_of(tmp_path / 'killed')
+    assert not was_killed(whole)
     expected = result(tmp_path / 'whole')
     assert_same(result(tmp_path / 'killed'), expected)
     assert len(expected['keys']) == ITERATIONS

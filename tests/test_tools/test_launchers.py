@@ -1,4 +1,3 @@
-import json
 import os
 import sys
 
@@ -7,27 +6,27 @@ import pytest
 import torch
 from ranks import free_port
 
-from mmmaskclip.cli.test import main as evaluate
-
 TINY = paths.TINY / 'tiny.py'
 NOISE = ('MultiScaleDeformableAttention', 'Line NMS', 'OneDL', 'FileClient', 'Failed to search registry')
 
 
-def test_train_and_test_in_two_processes(run_tool, tmp_path, monkeypatch):
+def test_trains_in_two_processes(run_tool, tmp_path):
     options = ['--cfg-options', 'train_dataloader.batch_size=1', 'train_cfg.max_epochs=1']
     done = run_tool('tools/dist_train.sh', TINY, 2, '--work-dir', tmp_path, *options, PORT=free_port())
     output = done.stdout + done.stderr
     assert 'Epoch [1/1][16/16]' in output
     assert not [noise for noise in NOISE if noise in output]
     assert list(tmp_path.glob('*/vis_data/events.out.tfevents*'))
-    checkpoint = tmp_path / 'iter_16.pth'
-    assert torch.load(checkpoint, weights_only=False)['optimizer']['steps_taken'] == 16
+    assert torch.load(tmp_path / 'iter_16.pth', weights_only=False)['optimizer']['steps_taken'] == 16
 
-    out = tmp_path / 'results/two.json'
-    run_tool('tools/dist_test.sh', TINY, checkpoint, 2, '--work-dir', tmp_path, '--out', out, PORT=free_port())
-    monkeypatch.syspath_prepend(str(TINY.parent))
-    alone = evaluate([str(TINY), str(checkpoint), '--work-dir', str(tmp_path)])
-    assert json.loads(out.read_text())['metrics'] == pytest.approx(alone)
+
+def test_evaluation_is_started_by_the_same_launcher(run_tool, fake_machine):
+    done = run_tool('tools/dist_test.sh', 'c.py', 'a.pth', 2, '--out', 'two.json', PORT='29501', **fake_machine)
+    assert done.stdout.split() == [
+        'OMP_NUM_THREADS=8', '-m', 'torch.distributed.run', '--nnodes=1', '--node-rank=0', '--nproc-per-node=2',
+        '--master-addr=127.0.0.1', '--master-port=29501', 'tools/test.py', 'c.py', 'a.pth', '--out', 'two.json',
+        '--launcher', 'pytorch',
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """The two tools that draw pictures, as a user runs them and from inside."""
 
 import runpy
-import sys
 
 import numpy as np
 import pytest
@@ -163,11 +162,10 @@ def test_deep_image_is_refused_not_drawn_white(draw, capsys, tmp_path):
 @pytest.mark.parametrize(
     ('name', 'what'), [('similarity', ['--words', 'cat', 'dog']), ('segmentation', ['--classes', 'cat', 'dog'])]
 )
-def test_tool_writes_a_picture(run_tool, files, tmp_path, name, what):
+def test_tool_writes_a_picture(files, tmp_path, capsys, name, what):
     out = tmp_path / 'new' / 'picture.png'
-    done = run_tool(
-        *(sys.executable, TOOLS / f'visualize_{name}.py', files / 'a.png', files / 'b.png', *what, '--out', out),
-        *('--config', files / 'tiny.py', '--checkpoints', files / 'weights.pth', 'none'),
-    )
-    assert f'wrote {out}' in done.stdout
+    images, checkpoints = [files / 'a.png', files / 'b.png'], [files / 'weights.pth', 'none']
+    arguments = [*images, *what, '--out', out, '--config', files / 'tiny.py', '--checkpoints', *checkpoints]
+    runpy.run_path(str(TOOLS / f'visualize_{name}.py'))['main']([str(argument) for argument in arguments])
+    assert f'wrote {out}' in capsys.readouterr().out
     assert Image.open(out).size[0] > 400
