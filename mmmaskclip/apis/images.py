@@ -1,14 +1,21 @@
-"""Images as a person sees them, from files or from memory."""
+"""Images as a person sees them, from files or from memory, and as a model sees them."""
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as TF
 
 from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.transforms.decode import MOST_PIXELS, decode_image, on_white, upright
 
-ImageLike = str | PathLike | Image.Image
+ImageLike = str | PathLike | bytes | Image.Image | np.ndarray
 # Brightness without a fixed range, which Pillow would clip at 255.
 _DEEP = ('I', 'F')
 
@@ -17,25 +24,84 @@ def open_image(image: ImageLike) -> Image.Image:
     """Opens an image.
 
     Args:
-        image: Path or PIL image.
+        image: Path, content of a file, PIL image, or uint8 array (H, W), (H, W, 1) or (H, W, 3), in RGB.
 
     Returns:
         RGB, turned upright as its camera says, transparent pixels on white.
 
     Raises:
         FileNotFoundError: If there is no such file.
+        TypeError: If it is something else.
         ValueError: If the file is no image, damaged, of another format than JPEG, PNG, WebP, GIF and BMP, or of a kind
             that does not convert to RGB without loss of meaning (16 bit, float, CMYK, animated), see
-            :func:`~mmmaskclip.datasets.transforms.decode.decode_image`.
+            :func:`~mmmaskclip.datasets.transforms.decode.decode_image`; or the array is not uint8 or of another shape.
     """
     if isinstance(image, Image.Image):
-        if image.mode.split(';')[0] in _DEEP:
+        mode = image.mode.split(';')[0]
+        if mode in _DEEP:
             raise ValueError(f'an image of mode {image.mode} has no fixed range: scale it to 8 bit')
+        if mode == 'CMYK':
+            raise ValueError('an image of mode CMYK needs a colour profile: convert it to RGB')
         return upright(on_white(image))
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    if isinstance(image, bytes):
+        return _decode(image, f'image of {len(image)} bytes')
+    if not isinstance(image, (str, PathLike)):
+        raise TypeError(
+            f'an image is a path, bytes, a PIL image or a uint8 array (H, W, 3), not {type(image).__name__}'
+        )
     path = Path(image)
     if not path.is_file():
         raise FileNotFoundError(f'there is no image {path}')
+    return _decode(path.read_bytes(), str(path))
+
+
+def _decode(data: bytes, name: str) -> Image.Image:
     try:
-        return decode_image(path.read_bytes(), MOST_PIXELS)
+        return decode_image(data, MOST_PIXELS)
     except BadSample as error:
-        raise ValueError(f'{path}: {error}') from error
+        raise ValueError(f'{name}: {error}') from error
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
+        raise ValueError(
+            f'an array of {array.dtype} and shape {array.shape} is no image: give uint8 (H, W, 3) in RGB, or (H, W)'
+        )
+    return Image.fromarray(array.squeeze(2) if array.ndim == 3 and array.shape[2] == 1 else array).convert('RGB')
+
+
+def to_pixels(image: ImageLike) -> Tensor:
+    """An image as uint8 (3, H, W), turned as its camera says."""
+    return TF.pil_to_tensor(open_image(image))
+
+
+class ResizedImages(Dataset):
+    """Images as a model's global embedding sees them, opened one by one, by the workers of a loader.
+
+    Args:
+        images: What :func:`open_image` takes.
+        size: Height and width. A square one is cut from the middle, the shorter side resized to it; for any other the
+            image is resized to it as a whole, as ``tools/test.py --model`` does.
+        interpolation: ``'bilinear'`` or ``'bicubic'``.
+    """
+
+    def __init__(
+        self, images: Sequence[ImageLike], size: tuple[int, int], interpolation: Literal['bilinear', 'bicubic']
+    ) -> None:
+        self.images, self.size, self.interpolation = images, size, InterpolationMode(interpolation)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor | str:
+        """The image as uint8 (3, height, width), or why it cannot be used."""
+        try:
+            pixels = to_pixels(self.images[index])
+        except (OSError, ValueError) as error:
+            return str(error)
+        height, width = self.size
+        if height != width:
+            return TF.resize(pixels, [height, width], self.interpolation)
+        return TF.center_crop(TF.resize(pixels, [height], self.interpolation), [height])

@@ -1,30 +1,48 @@
 """A pretrained model in a few lines of Python: embed, classify, retrieve, segment, see where a word is in an image."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.utils import ProgressBar
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from mmmaskclip.apis.images import ImageLike, open_image
+from mmmaskclip.apis.image_index import ImageIndex, find_images
+from mmmaskclip.apis.images import ImageLike, ResizedImages, to_pixels
 from mmmaskclip.checkpoints.weights import load_weights
+from mmmaskclip.datasets.prompts import refuse_string
 from mmmaskclip.models.backbones.read_outs import ReadOut
 from mmmaskclip.models.open_vocabulary import encode_classes, encode_texts
 from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity, upsample_patches
 from mmmaskclip.registry import MODELS
+
+Result = Any  # Tensor, or np.ndarray with numpy=True
 
 
 class ImageTextInferencer:
     """Uses a pretrained model on images and texts. Ours, because mmpretrain's inferencers take one input kind each and
     look models up in mmpretrain's list.
 
+    An image is a path, bytes, a PIL image or a uint8 array (H, W, 3). What the model was trained with is asked of it:
+    image size, resize, mean and std, length of texts.
+
     Args:
         config: Config of the pretraining run, its path, or a model that is already built (then it is used as it is).
         checkpoint: Path of the weights; nothing in the file is executed. Default: the model starts untrained.
         device: Where it runs, e.g. ``'cuda:1'``. Default: the GPU if there is one.
+        numpy: Results are NumPy arrays instead of tensors. Defaults to False.
+        precision: ``'float32'``, ``'bfloat16'``, or ``'auto'``: bfloat16 on GPUs that compute in it, float32
+            elsewhere. Defaults to ``'float32'``.
+
+    Raises:
+        ValueError: If ``precision`` is unknown.
     """
 
     def __init__(
@@ -32,7 +50,11 @@ class ImageTextInferencer:
         config: Config | nn.Module | str | PathLike,
         checkpoint: str | PathLike | None = None,
         device: str | None = None,
+        numpy: bool = False,
+        precision: Literal['float32', 'bfloat16', 'auto'] = 'float32',
     ) -> None:
+        if precision not in ('float32', 'bfloat16', 'auto'):
+            raise ValueError(f"precision={precision!r}: choose 'float32', 'bfloat16' or 'auto'")
         if isinstance(config, nn.Module):
             model = config
         else:
@@ -43,41 +65,114 @@ class ImageTextInferencer:
             load_weights(model, checkpoint)
         self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         self.model = model.to(self.device).eval()
+        self.numpy = numpy
+        low = precision == 'bfloat16' or (
+            precision == 'auto' and self.device.type == 'cuda' and torch.cuda.is_bf16_supported(False)
+        )
+        self._autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=low)
         image_encoder: Any = model.image_encoder
-        self.image_size: int = min(image_encoder.img_size)
-        self.patch_size: int = self.image_size // min(image_encoder.patch_resolution)
+        self.image_size: tuple[int, int] = tuple(image_encoder.img_size)
+        self.patch_size: int = image_encoder.patch_embed.projection.stride[0]
+        self.interpolation = cast(Any, model).data_preprocessor.interpolation
 
-    @torch.no_grad()
-    def embed_images(self, images: Sequence[ImageLike], batch_size: int = 64) -> Tensor:
+    def embed_images(self, images: Sequence[ImageLike], batch_size: int = 64, num_workers: int = 0) -> Result:
         """Embeds images, each resized to the model's size by its shorter side and cropped in the middle.
 
         Args:
-            images: B paths or PIL images.
-            batch_size: How many are encoded at once.
+            images: B images.
+            batch_size: How many are encoded at once. Defaults to 64.
+            num_workers: Processes that open images. Defaults to 0, none but this one.
 
         Returns:
-            (B, D), L2-normalized, float32.
-        """
-        embeds = []
-        for start in range(0, len(images), batch_size):
-            pixels = [
-                TF.center_crop(TF.resize(_pixels(image), self.image_size), self.image_size)
-                for image in images[start : start + batch_size]
-            ]
-            embeds.append(self.model.encode_image(self._normalized(torch.stack(pixels))))
-        return torch.cat(embeds)
+            (B, D), L2-normalized, float32; (0, D) without images.
 
-    def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
-        """Embeds texts.
+        Raises:
+            TypeError: If ``images`` is one path or one image.
+            FileNotFoundError, ValueError: If an image cannot be opened.
+        """
+        _refuse_one(images)
+        embeds = []
+        for start, found in self._embed(images, batch_size, num_workers):
+            for index, one in enumerate(found, start):
+                if isinstance(one, str):
+                    to_pixels(images[index])  # raises the error that the worker met
+                    raise ValueError(one)
+            embeds += found
+        return self._result(torch.stack(embeds) if embeds else self._no_images())
+
+    def embed_folder(
+        self, folder: str | PathLike, batch_size: int = 64, num_workers: int = 0, progress: bool = False
+    ) -> ImageIndex:
+        """Embeds all images of a folder and the folders below. Images that cannot be used are reported, not fatal.
+
+        Args:
+            folder: The folder.
+            batch_size: See :meth:`embed_images`.
+            num_workers: See :meth:`embed_images`.
+            progress: Draw a bar on the terminal. Defaults to False.
+
+        Returns:
+            What :meth:`search` takes; ``bad`` says why an image was left out.
+
+        Raises:
+            NotADirectoryError: If there is no such folder.
+            FileNotFoundError: If it holds no image.
+        """
+        paths = [str(path) for path in find_images(folder)]
+        bar = ProgressBar(len(paths), file=sys.stderr) if progress else None
+        kept, embeds, bad = [], [self._no_images().cpu()], {}
+        for start, found in self._embed(paths, batch_size, num_workers):
+            for path, one in zip(paths[start:], found, strict=False):
+                if isinstance(one, str):
+                    bad[path] = one
+                else:
+                    kept.append(path)
+                    embeds.append(one.cpu()[None])
+            if bar is not None:
+                bar.update(len(found))
+        return ImageIndex(kept, torch.cat(embeds).numpy(), bad)
+
+    def search(
+        self, index: ImageIndex, query: Any, topk: int = 5
+    ) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:
+        """Finds the images of an index that fit a text, texts, or an image best.
+
+        Args:
+            index: Of :meth:`embed_folder`.
+            query: One text, a list of texts, or an image that is no path (bytes, PIL image or array).
+            topk: How many to find; all where there are fewer. Defaults to 5.
+
+        Returns:
+            Paths with their cosine similarity, best first; one such list for each text of a list.
+        """
+        several = isinstance(query, (list, tuple))
+        if several or isinstance(query, str):
+            queries = encode_texts(self.model, list(query) if several else [query])
+        else:
+            queries = torch.as_tensor(self.embed_images([query]))
+        scores = queries.float().cpu() @ torch.from_numpy(index.embeds).T
+        values, indices = scores.topk(min(topk, len(index)))
+        found = [
+            [(index.paths[place], score) for place, score in zip(places, row, strict=True)]
+            for places, row in zip(indices.tolist(), values.tolist(), strict=True)
+        ]
+        return found if several else found[0]
+
+    def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> Result:
+        """Embeds texts, cut off at the length that the model was trained with.
 
         Args:
             texts: T sentences.
-            batch_size: How many are encoded at once.
+            batch_size: How many are encoded at once. Defaults to 256.
 
         Returns:
-            (T, D), L2-normalized, float32.
+            (T, D), L2-normalized, float32; (0, D) without texts.
+
+        Raises:
+            TypeError: If ``texts`` is one string.
         """
-        return encode_texts(self.model, texts, batch_size)
+        with self._autocast:
+            return self._result(encode_texts(self.model, texts, batch_size))
 
     @torch.no_grad()
     def classify(
@@ -85,34 +180,41 @@ class ImageTextInferencer:
         images: Sequence[ImageLike],
         classes: Sequence[str | Sequence[str]],
         templates: Sequence[str] = ('a photo of a {}.',),
-    ) -> Tensor:
+    ) -> Result:
         """Zero-shot classification.
 
         Args:
-            images: B paths or PIL images.
+            images: B images, or their embeddings (B, D).
             classes: C class names, or lists of synonyms.
             templates: Sentences with one ``{}`` for the class name.
 
         Returns:
             (B, C) probabilities, under the learned temperature.
+
+        Raises:
+            TypeError: If ``images``, ``classes`` or ``templates`` is one string.
         """
         class_embeds = encode_classes(self.model, classes, templates)
-        return self.model.logits(self.embed_images(images), class_embeds).softmax(-1)
+        return self._result(self.model.logits(self._embeddings(images), class_embeds).softmax(-1))
 
-    def retrieve(self, texts: Sequence[str], images: Sequence[ImageLike], topk: int = 5) -> tuple[Tensor, Tensor]:
+    def retrieve(self, texts: Sequence[str], images: Sequence[ImageLike], topk: int = 5) -> tuple[Result, Result]:
         """Finds the images that fit each text best.
 
         Args:
             texts: T sentences.
-            images: B paths or PIL images.
-            topk: How many to find; all where there are fewer.
+            images: B images, or their embeddings (B, D) of :meth:`embed_images`, which are then not encoded again.
+            topk: How many to find; all where there are fewer. Defaults to 5.
 
         Returns:
             Indices into ``images``, best first, and their cosine similarities: both (T, min(topk, B)).
+
+        Raises:
+            TypeError: If ``texts`` or ``images`` is one string.
         """
-        scores = self.embed_texts(texts) @ self.embed_images(images).T
+        refuse_string(texts, 'texts')
+        scores = encode_texts(self.model, texts).float() @ self._embeddings(images).T
         values, indices = scores.topk(min(topk, scores.shape[1]))
-        return indices, values
+        return self._result(indices), self._result(values)
 
     @torch.no_grad()
     def similarity_maps(
@@ -122,16 +224,16 @@ class ImageTextInferencer:
         size: int | None = None,
         mode: str = 'interpolate',
         read_out: ReadOut = 'patch',
-    ) -> Tensor:
+    ) -> Result:
         """Where in an image a word or caption is: cosine similarity of every patch with it.
 
         Args:
-            image: Path or PIL image of any size, seen as a whole, whatever its aspect ratio.
+            image: An image of any size, seen as a whole, whatever its aspect ratio.
             texts: T words or sentences, used as they are.
             size: Shorter side in pixels at which the model sees the image; the nearest number of whole patches is
-                taken. Default: the size it was trained at.
+                taken. Default: the shorter side of the size that the model was trained at.
             mode: ``'interpolate'``: the image in one piece, the model's positions interpolated. ``'sliding'``: windows
-                of the size it was trained at, half a window apart, their maps averaged (as MaskCLIP v1 segments).
+                of the size that it was trained at, half a window apart, their maps averaged (as MaskCLIP v1 segments).
                 Defaults to ``'interpolate'``.
             read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
 
@@ -139,11 +241,12 @@ class ImageTextInferencer:
             (T, H, W), upsampled (bilinear) to the image's own size.
 
         Raises:
+            TypeError: If ``texts`` is one string.
             ValueError: If ``mode`` or ``read_out`` is unknown, or ``size`` is not positive.
         """
-        pixels = _pixels(image)
-        maps = self._maps(pixels, self.embed_texts(texts), size, mode, read_out)
-        return upsample_patches(maps[None], pixels.shape[1:])[0]
+        pixels = to_pixels(image)
+        maps = self._maps(pixels, encode_texts(self.model, texts), size, mode, read_out)
+        return self._result(upsample_patches(maps[None], pixels.shape[1:])[0])
 
     @torch.no_grad()
     def segment(
@@ -154,11 +257,11 @@ class ImageTextInferencer:
         size: int | None = None,
         mode: str = 'interpolate',
         read_out: ReadOut = 'patch',
-    ) -> Tensor:
+    ) -> Result:
         """Zero-shot segmentation: every pixel is of the class that its patch is most similar to.
 
         Args:
-            image: Path or PIL image of any size.
+            image: An image of any size.
             classes: C class names, or lists of synonyms. There is no background but a class of that name.
             templates: Sentences with one ``{}`` for the class name.
             size: See :meth:`similarity_maps`.
@@ -169,10 +272,11 @@ class ImageTextInferencer:
             int64 (H, W), class indices, at the image's own size.
 
         Raises:
+            TypeError: If ``classes`` or ``templates`` is one string.
             ValueError: If ``mode`` or ``read_out`` is unknown, ``size`` is not positive, or there is no class or no
                 template.
         """
-        pixels = _pixels(image)
+        pixels = to_pixels(image)
         maps = self._maps(pixels, encode_classes(self.model, classes, templates), size, mode, read_out)
         best = maps.new_full(pixels.shape[1:], -torch.inf)
         labels = torch.zeros_like(best, dtype=torch.long)
@@ -182,7 +286,34 @@ class ImageTextInferencer:
             scores = upsample_patches(maps[None, index : index + 1], pixels.shape[1:])[0, 0]
             labels[scores > best] = index
             best = best.maximum(scores)
-        return labels
+        return self._result(labels)
+
+    @torch.no_grad()
+    def _embed(self, images: Sequence[ImageLike], batch_size: int, num_workers: int) -> Iterator[tuple[int, list[Any]]]:
+        """By batch: index of its first image, and for each image its embedding (D,), or why there is none."""
+        data = ResizedImages(images, self.image_size, self.interpolation)
+        start = 0
+        for batch in DataLoader(data, batch_size, num_workers=num_workers, collate_fn=list) if len(images) else ():
+            pixels = [one for one in batch if not isinstance(one, str)]
+            embeds: Iterator[Tensor] = iter(())
+            if pixels:
+                with self._autocast:
+                    embeds = iter(self.model.encode_image(self._normalized(torch.stack(pixels))))
+            yield start, [one if isinstance(one, str) else next(embeds) for one in batch]
+            start += len(batch)
+
+    def _embeddings(self, images: Any) -> Tensor:
+        if isinstance(images, (Tensor, np.ndarray)) and images.ndim == 2:
+            return torch.as_tensor(images, device=self.device).float()
+        return torch.as_tensor(self.embed_images(images), device=self.device)
+
+    @torch.no_grad()
+    def _no_images(self) -> Tensor:
+        """Embeddings of no image, (0, D)."""
+        return self.model.encode_image(torch.zeros(1, 3, *self.image_size, device=self.device))[:0]
+
+    def _result(self, tensor: Tensor) -> Result:
+        return tensor.cpu().numpy() if self.numpy else tensor
 
     def _maps(self, pixels: Tensor, embeds: Tensor, size: int | None, mode: str, read_out: ReadOut) -> Tensor:
         """Similarities of an image's patches, or of its pixels as the model sees it, with texts (T, D): (T, h, w)."""
@@ -191,14 +322,14 @@ class ImageTextInferencer:
         if size is not None and size < 1:
             raise ValueError(f'size={size}: give the shorter side in pixels, at least 1, or None')
         # Whole patches: the tower would pad the rest, and the maps would be shifted against the image.
-        scale = (self.image_size if size is None else size) / (min(pixels.shape[1:]) * self.patch_size)
+        scale = (min(self.image_size) if size is None else size) / (min(pixels.shape[1:]) * self.patch_size)
         seen = [max(1, round(side * scale)) * self.patch_size for side in pixels.shape[1:]]
-        image = self._normalized(TF.resize(pixels, seen)[None])
-        if mode == 'interpolate' or max(seen) <= self.image_size:
+        image = self._normalized(TF.resize(pixels, seen, InterpolationMode(self.interpolation))[None])
+        window = [min(side, trained) for side, trained in zip(seen, self.image_size, strict=True)]
+        if mode == 'interpolate' or window == seen:
             return self._patch_similarities(image, embeds, read_out)[0]
         # As mmseg's EncoderDecoder.slide_inference, which needs a segmentor of mmseg around the model; and several
         # windows at once.
-        window = [min(side, self.image_size) for side in seen]
         places = [(top, left) for top in _starts(seen[0], window[0]) for left in _starts(seen[1], window[1])]
         total, count = embeds.new_zeros((len(embeds), *seen)), embeds.new_zeros(seen)
         for some in (places[start : start + 16] for start in range(0, len(places), 16)):
@@ -211,15 +342,17 @@ class ImageTextInferencer:
 
     def _patch_similarities(self, images: Tensor, embeds: Tensor, read_out: ReadOut) -> Tensor:
         """Cosine similarities of the patches of normalized images (B, 3, H, W) with texts (T, D): (B, T, h, w)."""
-        return dense_similarity(self.model.encode_dense(images, read_out), embeds)
+        with self._autocast:
+            patch_embeds = self.model.encode_dense(images, read_out)
+        return dense_similarity(patch_embeds, embeds)
 
     def _normalized(self, pixels: Tensor) -> Tensor:
         return self.model.data_preprocessor({'image': pixels})['image']
 
 
-def _pixels(image: ImageLike) -> Tensor:
-    """An image as uint8 (3, H, W), turned as its camera says."""
-    return TF.pil_to_tensor(open_image(image))
+def _refuse_one(images: Any) -> None:
+    if isinstance(images, (str, bytes, PathLike)) or not hasattr(images, '__len__'):
+        raise TypeError(f'images is {images!r:.80}: give a list of images, [image]')
 
 
 def _starts(side: int, window: int) -> list[int]:

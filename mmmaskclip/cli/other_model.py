@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
@@ -13,8 +14,9 @@ from mmmaskclip.config_check import ConfigMistake
 def use_model(cfg: Config, path: str) -> None:
     """Let a config's test tasks evaluate the model of another config.
 
-    Mean and standard deviation are part of the model. Resizes and crops in the ``transforms`` of the test datasets are
-    set to the size of the model's images.
+    Mean and standard deviation are part of the model. Each ``Resize`` and ``CenterCrop`` that stands in the list of
+    transforms of a data set is set to the size of the model's images; one that is nested in another transform
+    (``Compose``) keeps its size. Captions are cut off at the length of the model's text tower.
 
     Args:
         cfg: Config with test tasks; its ``model`` is replaced.
@@ -31,21 +33,33 @@ def use_model(cfg: Config, path: str) -> None:
         raise ConfigMistake(f'{path} has no model: --model takes the config that the checkpoint was trained with.')
     # Replaced and not merged: of a model that the tests' config has, nothing may remain.
     cfg._cfg_dict['model'] = model
-    size = model.get('image_encoder', {}).get('img_size')
+    size = (model.get('image_encoder') or {}).get('img_size')
     if size is not None:
         sides = {size} if isinstance(size, int) else {*size}
         # Two numbers would squash the image; one keeps its shape.
-        wanted = sides.pop() if len(sides) == 1 else list(size)
-        # A probe's metric has a training set of its own.
-        for node in (cfg.test_dataloader, cfg.test_evaluator):
-            _set_image_size(node, wanted)
+        size = sides.pop() if len(sides) == 1 else list(size)
+    context_length = (model.get('text_encoder') or {}).get('context_length')
+    # A probe's metric has a training set of its own.
+    for node in (cfg.test_dataloader, cfg.test_evaluator):
+        for dataset in _datasets(node):
+            for transforms in (dataset.get('transforms'), *(dataset.get('views') or {}).values()):
+                for step in transforms or ():
+                    if size is not None and step.get('type') in ('torchvision/Resize', 'torchvision/CenterCrop'):
+                        step['size'] = size
+            if context_length is not None and str(dataset.get('type')).split('.')[-1] in _READ_CAPTIONS:
+                dataset['context_length'] = context_length
 
 
-def _set_image_size(node: object, size: int | list[int]) -> None:
+# Data sets that tokenize captions.
+_READ_CAPTIONS = ('EvaluationShards', 'ImageTextPairs', 'ImageTextShards')
+
+
+def _datasets(node: object) -> Iterator[dict]:
+    """The data sets below a node of a config."""
     if isinstance(node, dict):
-        if node.get('type') in ('torchvision/Resize', 'torchvision/CenterCrop'):
-            node['size'] = size
+        if isinstance(node.get('dataset'), dict):
+            yield node['dataset']
         node = list(node.values())
     if isinstance(node, (list, tuple)):
         for value in node:
-            _set_image_size(value, size)
+            yield from _datasets(value)

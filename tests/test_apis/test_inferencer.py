@@ -1,5 +1,6 @@
 """The inferencer against the model's own methods, with a tiny random model."""
 
+from copy import deepcopy
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
 from mmmaskclip.apis import ImageTextInferencer
+from mmmaskclip.apis.image_index import ImageIndex
 from mmmaskclip.apis.images import open_image
 from mmmaskclip.datasets.transforms.tokenize import pad_tokens, tokenize
 from mmmaskclip.registry import MODELS
@@ -198,6 +200,153 @@ def test_weights_from_a_checkpoint(inferencer, images, tmp_path):
     assert torch.equal(again.embed_images(images), inferencer.embed_images(images))
     other = ImageTextInferencer(MODELS.build(CONFIG.model), device='cpu')
     assert not torch.equal(other.embed_images(images), inferencer.embed_images(images))
+
+
+ONE_STRING = {
+    'embed_texts': lambda clip, image: clip.embed_texts('a dog'),
+    'similarity_maps': lambda clip, image: clip.similarity_maps(image, 'dog'),
+    'retrieve': lambda clip, image: clip.retrieve('a dog', [image]),
+    'embed_images': lambda clip, image: clip.embed_images('/data/a.jpg'),
+    'one image': lambda clip, image: clip.embed_images(image),
+    'classify': lambda clip, image: clip.classify([image], 'dog'),
+    'classify images': lambda clip, image: clip.classify('a.jpg', ['dog']),
+    'segment': lambda clip, image: clip.segment(image, 'dog'),
+    'templates': lambda clip, image: clip.segment(image, ['dog', 'cat'], 'a {}'),
+    'numbers': lambda clip, image: clip.classify([image], [0, 1]),
+}
+
+
+@pytest.mark.parametrize('name', ONE_STRING)
+def test_one_string_is_no_list(inferencer, images, name):
+    with pytest.raises(TypeError, match=r'give a (list|name)'):
+        ONE_STRING[name](inferencer, images[0])
+
+
+def test_nothing_has_no_embedding(inferencer):
+    assert inferencer.embed_texts([]).shape == inferencer.embed_images([]).shape == (0, 8)
+
+
+@pytest.mark.parametrize('length', [8, 32, 248])
+def test_texts_are_as_long_as_the_models(length):
+    cfg = deepcopy(CONFIG)
+    cfg.model.text_encoder.context_length = length
+    clip = ImageTextInferencer(cfg, device='cpu')
+    words = ' '.join(['dog'] * 90)
+    one, two = clip.embed_texts([f'{words} one', f'{words} two'])
+    # Only the long one sees the last word.
+    assert torch.equal(one, two) == (length < 90)
+
+
+def test_towers_that_are_not_square_see_their_own_size(images, monkeypatch):
+    cfg = deepcopy(CONFIG)
+    cfg.model.image_encoder.img_size = (32, 64)
+    clip = ImageTextInferencer(cfg, device='cpu')
+    seen, embed = [], clip.model.image_encoder.embed
+    monkeypatch.setattr(
+        clip.model.image_encoder, 'embed', lambda pixels: (seen.append(tuple(pixels.shape[2:])), embed(pixels))[1]
+    )
+    clip.embed_images([images[0]])
+    wide = images[0].resize((200, 40))
+    maps = clip.similarity_maps(wide, ['dog'], mode='sliding')
+    assert maps.shape == (1, 40, 200)
+    assert seen == [(32, 64)] * 2
+
+
+def test_images_are_resized_as_the_weights_were_trained(images):
+    cfg = deepcopy(CONFIG)
+    cfg.model.data_preprocessor.interpolation = 'bicubic'
+    clip = ImageTextInferencer(cfg, device='cpu')
+    large = images[0].resize((100, 50))
+    for size, expected in (('bicubic', True), ('bilinear', False)):
+        pixels = TF.resize(TF.pil_to_tensor(large), [32], TF.InterpolationMode(size))
+        other = encode(clip.model, TF.to_pil_image(TF.center_crop(pixels, [32])))
+        assert torch.allclose(clip.embed_images([large])[0], other, atol=1e-5) == expected
+
+
+def test_arrays_and_bytes_are_images(inferencer, images, tmp_path):
+    images[0].save(tmp_path / 'a.png')
+    array = np.asarray(images[0])
+    for image in (array, (tmp_path / 'a.png').read_bytes(), tmp_path / 'a.png', str(tmp_path / 'a.png')):
+        assert torch.equal(inferencer.embed_images([image]), inferencer.embed_images([images[0]]))
+    grey = inferencer.embed_images([array[..., 0], array[..., :1]])
+    assert torch.equal(*grey)
+    for wrong in (array.astype(np.float32), array.transpose(2, 0, 1), np.zeros((3, 3, 4), np.uint8)):
+        with pytest.raises(ValueError, match='is no image: give uint8'):
+            inferencer.embed_images([wrong])
+    with pytest.raises(TypeError, match='not int'):
+        open_image(3)
+    with pytest.raises(ValueError, match='CMYK needs a colour profile'):
+        open_image(Image.new('CMYK', (4, 4)))
+
+
+def test_results_are_numpy_on_request(inferencer, images):
+    clip = ImageTextInferencer(inferencer.model, device='cpu', numpy=True)
+    results = [
+        *(clip.embed_images(images), clip.embed_texts(['a']), clip.classify(images, ['cat', 'dog'])),
+        *(*clip.retrieve(['cat'], images), clip.similarity_maps(images[0], ['a']), clip.segment(images[0], ['a', 'b'])),
+    ]
+    assert {type(result) for result in results} == {np.ndarray}
+    np.testing.assert_array_equal(results[0], inferencer.embed_images(images).numpy())
+
+
+def test_images_are_encoded_once(inferencer, images, monkeypatch):
+    embeds = inferencer.embed_images(images)
+    expected = inferencer.retrieve(['a cat'], images, 3)
+    monkeypatch.setattr(inferencer.model, 'encode_image', None)
+    for given in (embeds, embeds.numpy()):
+        assert all(map(torch.equal, inferencer.retrieve(['a cat'], given, 3), expected))
+    assert inferencer.classify(embeds, ['cat', 'dog']).shape == (5, 2)
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_a_folder_is_embedded_and_searched(inferencer, images, tmp_path, num_workers, capsys):
+    for index, image in enumerate(images):
+        path = tmp_path / 'photos' / f'{index % 2}' / f'{index}.PNG'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    (tmp_path / 'photos/broken.jpg').write_bytes(b'<html>')
+    (tmp_path / 'photos/notes.txt').write_text('no image')
+    (tmp_path / 'photos/.hidden.png').write_bytes(b'')
+    index = inferencer.embed_folder(tmp_path / 'photos', batch_size=2, num_workers=num_workers, progress=True)
+    assert '6/6' in capsys.readouterr().err
+    assert [str(tmp_path / 'photos' / name) for name in ('0/0.PNG', '0/2.PNG', '0/4.PNG', '1/1.PNG', '1/3.PNG')] == (
+        index.paths
+    )
+    ((path, reason),) = index.bad.items()
+    assert path.endswith('broken.jpg')
+    assert 'not_an_image' in reason
+    expected = inferencer.embed_images([images[i] for i in (0, 2, 4, 1, 3)])
+    np.testing.assert_allclose(index.embeds, expected.numpy(), atol=1e-6)
+
+    index.save(tmp_path / 'index.npz')
+    again = ImageIndex.load(tmp_path / 'index.npz')
+    assert (again.paths, len(again)) == (index.paths, 5)
+    found = inferencer.search(again, 'a cat', topk=2)
+    order, scores = inferencer.retrieve(['a cat'], expected, 2)
+    assert [path for path, _ in found] == [index.paths[place] for place in order[0].tolist()]
+    assert [score for _, score in found] == pytest.approx(scores[0].tolist(), abs=1e-5)
+    several = inferencer.search(again, ['a cat', 'a dog'], topk=2)
+    assert [path for path, _ in several[0]] == [path for path, _ in found]
+    assert len(several) == 2
+    best = inferencer.search(again, images[3], topk=1)
+    assert best[0] == (str(tmp_path / 'photos/1/3.PNG'), pytest.approx(1.0, abs=1e-5))
+
+
+def test_folders_without_images_are_named(inferencer, tmp_path):
+    with pytest.raises(NotADirectoryError, match='nowhere is no folder'):
+        inferencer.embed_folder(tmp_path / 'nowhere')
+    with pytest.raises(FileNotFoundError, match='holds no image'):
+        inferencer.embed_folder(tmp_path)
+
+
+def test_bfloat16_on_request(inferencer, images):
+    low = ImageTextInferencer(inferencer.model, device='cpu', precision='bfloat16')
+    full, found = inferencer.embed_images(images), low.embed_images(images)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, full)
+    torch.testing.assert_close(found, full, atol=0.05, rtol=0)
+    with pytest.raises(ValueError, match="precision='half'"):
+        ImageTextInferencer(inferencer.model, precision='half')
 
 
 def test_missing_image_is_named(inferencer):

@@ -89,6 +89,22 @@ def test_model_of_another_config_with_its_image_size(tmp_path, img_size, expecte
     assert cfg.test_evaluator.a[0].train_dataloader.dataset.transforms[0].size == expected
 
 
+def test_what_a_model_does_not_ask_for_is_left_alone(tmp_path):
+    nested = dict(type='torchvision/Compose', transforms=[dict(type='torchvision/Resize', size=(224, 224))])
+    captions = dict(type='ImageTextPairs', views=dict(image=[nested]), context_length=77)
+    others = dict(type='LabelledImages', transforms=[nested, dict(type='torchvision/Resize', size=224)])
+    tasks = {'a': dict(dataset=captions), 'b': dict(dataset=others)}
+    (tmp_path / 'tasks.py').write_text(f'test_dataloader = {tasks}\ntest_evaluator = dict()')
+    model = dict(image_encoder=dict(img_size=112), text_encoder=dict(context_length=248))
+    (tmp_path / 'model.py').write_text(f'model = {model}')
+    cfg = Config.fromfile(tmp_path / 'tasks.py')
+    use_model(cfg, str(tmp_path / 'model.py'))
+    captions, others = cfg.test_dataloader.a.dataset, cfg.test_dataloader.b.dataset
+    assert captions.views.image[0] == others.transforms[0] == nested
+    assert others.transforms[1].size == 112
+    assert (captions.context_length, 'context_length' in others) == (248, False)
+
+
 def test_metrics_of_the_model_of_another_config(evaluate, tmp_path):
     (tmp_path / 'model.py').write_text("model = dict(type='TinyModel')")
     out = tmp_path / 'a.json'

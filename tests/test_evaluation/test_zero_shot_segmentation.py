@@ -26,6 +26,8 @@ class OneWordModel(nn.Module):
         self.image_encoder = Tower()
         self.data_preprocessor = nn.Identity()
 
+    context_length = 77
+
     def encode_text(self, tokens):
         return F.normalize(self.class_embeds, dim=-1)
 

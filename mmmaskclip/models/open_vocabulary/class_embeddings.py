@@ -1,12 +1,13 @@
 """Class embeddings from prompts: what zero-shot classification and segmentation compare images with."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmmaskclip.datasets.prompts import as_classes, check_templates
+from mmmaskclip.datasets.prompts import as_classes, check_templates, refuse_string
 from mmmaskclip.datasets.transforms.tokenize import pad_tokens, tokenize
 
 
@@ -15,17 +16,24 @@ def encode_texts(model: nn.Module, texts: Sequence[str], batch_size: int = 256) 
     """Encodes any number of texts in batches.
 
     Args:
-        model: Has ``encode_text(tokens (T, L)) -> (T, D)``, L2-normalized.
+        model: Has ``encode_text(tokens (T, L)) -> (T, D)``, L2-normalized, and ``context_length``, the longest text
+            that it takes, in tokens; longer texts lose their end.
         texts: T sentences.
-        batch_size: How many are encoded at once.
+        batch_size: How many are encoded at once. Defaults to 256.
 
     Returns:
-        (T, D), L2-normalized, on the model's device.
+        (T, D), L2-normalized, on the model's device; (0, D) without texts.
+
+    Raises:
+        TypeError: If ``texts`` is one string.
     """
+    refuse_string(texts, 'texts')
     device = next(model.parameters()).device
-    tokens = tokenize(list(texts))
+    # One text where there is none: it tells D.
+    tokens = tokenize(list(texts) or [''], cast(Any, model).context_length)
     batches = [tokens[start : start + batch_size] for start in range(0, len(tokens), batch_size)]
-    return torch.cat([model.encode_text(pad_tokens(batch).to(device)) for batch in batches])
+    embeds = torch.cat([cast(Any, model).encode_text(pad_tokens(batch).to(device)) for batch in batches])
+    return embeds[: len(texts)]
 
 
 @torch.no_grad()

@@ -175,6 +175,17 @@ class ImageTextPretrainer(BaseModel):
             raise AttributeError('this model has no text tower: evaluate it by linear probe or fine-tuning')
         return F.normalize(self.text_projection(self.text_encoder(tokens)).float(), dim=-1)
 
+    @property
+    def context_length(self) -> int:
+        """Longest caption in tokens.
+
+        Raises:
+            AttributeError: If the model was built without a text tower.
+        """
+        if self.text_encoder is None:
+            raise AttributeError('this model has no text tower: evaluate it by linear probe or fine-tuning')
+        return self.text_encoder.context_length
+
     def encode_dense(self, images: Tensor, read_out: ReadOut = 'patch') -> Tensor:
         """Patch embeddings that are comparable with text.
 

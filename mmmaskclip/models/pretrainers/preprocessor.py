@@ -1,6 +1,7 @@
 """Batches to the device, images to the towers' range."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -19,10 +20,18 @@ class ImageTextPreprocessor(BaseDataPreprocessor):
     Args:
         mean: Mean of R, G and B in 0..255.
         std: Standard deviation of R, G and B in 0..255.
+        interpolation: ``'bilinear'`` or ``'bicubic'``: how images were resized when the weights were trained, which the
+            inferencer does, too. Defaults to ``'bilinear'``.
+
+    Raises:
+        ValueError: If ``interpolation`` is neither.
     """
 
-    def __init__(self, mean: list[float], std: list[float]):
+    def __init__(self, mean: list[float], std: list[float], interpolation: Literal['bilinear', 'bicubic'] = 'bilinear'):
         super().__init__(non_blocking=True)
+        if interpolation not in ('bilinear', 'bicubic'):
+            raise ValueError(f"interpolation={interpolation!r}: choose 'bilinear' or 'bicubic'")
+        self.interpolation: Literal['bilinear', 'bicubic'] = interpolation
         self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)
 

@@ -40,6 +40,8 @@ class TinyModel(BaseModel):
     def encode_dense(self, images, read_out):
         return F.normalize(images, dim=1)
 
+    context_length = 77
+
     def encode_text(self, tokens):
         return F.normalize((self.words(tokens.long()) * (tokens != 0).unsqueeze(-1)).sum(1), dim=-1)
 

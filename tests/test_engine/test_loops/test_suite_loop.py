@@ -40,6 +40,8 @@ class TinyModel(BaseModel):
         self.words = torch.nn.Embedding(49408, 3)
         torch.nn.init.normal_(self.words.weight, generator=torch.Generator().manual_seed(0))
 
+    context_length = 77
+
     def encode_text(self, tokens):
         return F.normalize((self.words(tokens.long()) * (tokens != 0).unsqueeze(-1)).sum(1), dim=-1)
 
