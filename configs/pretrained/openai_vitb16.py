@@ -12,6 +12,7 @@ model = dict(
     data_preprocessor=dict(
         mean=[122.7709383, 116.7460125, 104.09373615],
         std=[68.5005327, 66.6321579, 70.32316305],
+        interpolation='bicubic',
     ),
     image_encoder=dict(pre_norm=True, norm_cfg=dict(type='LN', eps=1e-5), quick_gelu=True),
     image_projection=dict(pool='cls'),
