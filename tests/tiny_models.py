@@ -71,7 +71,7 @@ def objectives(folder: Path) -> dict[str, dict]:
         mlp_ratio=2,
     )
     tokenizer = dict(**_TOKENIZER, checkpoint=str(folder / 'dalle.pth'))
-    hidden = dict(mask=dict(type='RandomMask', ratio=0.4), in_channels=WIDTH, num_tokens=32)
+    hidden = dict(mask=dict(type='RandomMask', ratio=0.4), in_channels=WIDTH, num_codes=32)
     return {
         'infonce': dict(contrast=contrast),
         'unicl': dict(contrast=dict(**contrast, loss=dict(type='UniCLLoss'))),
@@ -85,7 +85,7 @@ def objectives(folder: Path) -> dict[str, dict]:
             mlm=dict(type='MaskedLanguageModeling', decoder=words, weight=1.0),
         ),
         'local to global': dict(
-            contrast=dict(**contrast, images=('image', 'image_2')),
+            contrast=dict(**contrast, views=('image', 'image_2')),
             local=dict(
                 type='LocalToGlobalDistillation',
                 head=prototypes,

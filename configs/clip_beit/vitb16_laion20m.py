@@ -16,7 +16,7 @@ model = dict(
             type='VisualTokenPrediction',
             tokenizer=dict(type='DALLETokenizer', checkpoint='data/dalle/encoder.pkl'),
             in_channels=768,
-            num_tokens=8192,
+            num_codes=8192,
             # 40 %, in blocks (Bao et al. 2022, section 2.3).
             mask=dict(type='BlockMask', ratio=0.4),
             # The paper does not say it; ours.

@@ -20,7 +20,7 @@ local_crops = [
 model = dict(
     objectives=dict(
         # Every global crop that is distilled is contrasted with the caption too, or the two goals diverge.
-        contrast=dict(images=('image', 'image_2')),
+        contrast=dict(views=('image', 'image_2')),
         distillation=dict(
             type='LocalToGlobalDistillation',
             head=dict(
@@ -31,8 +31,8 @@ model = dict(
                 bottleneck_channels=128,
             ),
             loss=dict(type='CodewordLoss', num_prototypes=1024, teacher_temperature=0.04),
-            globals=('image', 'image_2'),
-            locals=('local',),
+            global_views=('image', 'image_2'),
+            local_views=('local',),
             weight=1.0,
         ),
     ),

@@ -21,7 +21,7 @@ from mmmaskclip.analysis.random_batch import random_batch
 from mmmaskclip.models.objectives import Objective
 from mmmaskclip.models.objectives.targets import FrozenEncoder
 from mmmaskclip.models.objectives.teacher import MomentumCopy
-from mmmaskclip.models.objectives.views import Views
+from mmmaskclip.models.objectives.views import BatchViews
 from mmmaskclip.registry import MODELS
 
 #: The parts of a step, in the order of the table. A "second pass" is one that a contrastive step does not have: of the
@@ -179,7 +179,7 @@ def _label_parts(model: nn.Module, counter: PartFlops) -> list[Any]:
     if hasattr(model, 'image_encoder'):
         contexts.append(inside(model.image_encoder, 'embed', image))
         contexts.append(inside(model.image_encoder, 'encode', tower(image, 'second image pass')))
-        contexts += [inside(Views, name, image) for name in ('image_features', 'encode_together')]
+        contexts += [inside(BatchViews, name, image) for name in ('image_features', 'encode_together')]
     if getattr(model, 'text_encoder', None) is not None:
         contexts.append(inside(model.text_encoder, 'forward', text))
         for method in ('embed', 'encode'):

@@ -4,10 +4,10 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmmaskclip.registry import MODELS
 
@@ -16,12 +16,12 @@ from mmmaskclip.registry import MODELS
 class CLIPTextTransformer(BaseModule):
     """Causal transformer pooled at the end-of-text token (Radford et al. 2021, section 2.4).
 
-    mmpretrain's CLIP text tower needs ``transformers`` and mmseg's is inference only, so the tower is ours; its blocks
-    are mmpretrain's ViT blocks with the causal flag set in the attention call, which keeps the flash kernel that a
-    dense mask rules out.
+    mmpretrain's CLIP text tower needs ``transformers`` and mmseg's is inference only, so the tower is ours. Its blocks
+    are mmpretrain's ViT blocks with the causal flag set in the attention call: a dense mask would rule out the flash
+    kernel.
 
-    Because attention is causal and the output is read at the end-of-text token, tokens after it change nothing:
-    captions may be padded to any length, and computing only up to the longest caption of the batch is exact.
+    Attention is causal and the output is read at the end-of-text token, so padding after it changes nothing: captions
+    may be padded to any length, and computing only up to the longest caption of the batch is exact.
 
     Args:
         width: Token width C. Defaults to 512.
@@ -77,12 +77,12 @@ class CLIPTextTransformer(BaseModule):
             for linear in (layer.attn.qkv, layer.attn.proj, layer.ffn.layers[0][0], layer.ffn.layers[1]):
                 nn.init.zeros_(linear.bias)
 
-    def embed(self, tokens: Tensor, hidden: Tensor | None = None, mask_token: Tensor | None = None) -> Tensor:
-        """Token embedding plus positions.
+    def embed(self, word_ids: Tensor, hidden: Tensor | None = None, mask_token: Tensor | None = None) -> Tensor:
+        """Word embedding plus positions.
 
         Args:
-            tokens: Token ids (T, L) with L at most ``context_length``, padded with zeros.
-            hidden: Which tokens to hide, bool (T, L). None by default.
+            word_ids: Captions (T, L) with L at most ``context_length``, padded with zeros.
+            hidden: Which words to hide, bool (T, L). None by default.
             mask_token: What stands in their place, (C,).
 
         Returns:
@@ -91,25 +91,33 @@ class CLIPTextTransformer(BaseModule):
         Raises:
             ValueError: If captions are longer than ``context_length``.
         """
-        length = tokens.shape[1]
+        length = word_ids.shape[1]
         if length > self.context_length:
             raise ValueError(
                 f'captions of {length} tokens, but context_length={self.context_length}: tokenize with '
                 'context_length set to the same value'
             )
-        x = self.token_embedding(tokens)
+        words = self.token_embedding(word_ids)  # (T, L, C)
         if hidden is not None and mask_token is not None:
-            x = torch.where(hidden.unsqueeze(-1), mask_token, x)
-        return x + self.pos_embed[:length]
+            words = torch.where(hidden.unsqueeze(-1), mask_token, words)
+        return words + self.pos_embed[:length]
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Run the transformer over embedded tokens (T, L, C); features of every token, before the final norm."""
+    def encode(self, words: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Run the transformer over embedded words.
+
+        Args:
+            words: From :meth:`embed`, (T, L, C).
+            positions: The position of each caption whose feature is wanted, (T,). All positions by default.
+
+        Returns:
+            Features after the final norm, (T, L, C), or (T, C).
+        """
         for layer in self.layers:
-            x = layer(x)
-        return x
+            words = layer(words)
+        if positions is not None:
+            words = words[torch.arange(words.shape[0], device=words.device), positions]  # (T, C)
+        return self.final_norm(words)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Feature of the end-of-text token (the highest id) of captions (T, L), after the final norm: (T, C)."""
-        x = self.encode(self.embed(tokens))
-        end_of_text = tokens.argmax(dim=-1)
-        return self.final_norm(x[torch.arange(len(x), device=x.device), end_of_text])
+    def forward(self, word_ids: Tensor) -> Tensor:
+        """Feature of the end-of-text word (the highest id) of captions (T, L), after the final norm: (T, C)."""
+        return self.encode(self.embed(word_ids), positions=word_ids.argmax(dim=-1))

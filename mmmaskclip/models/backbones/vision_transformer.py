@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from mmengine.model import PretrainedInit
@@ -11,6 +10,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from mmmaskclip.checkpoints.image_tower import fit_positions, load_image_tower, square_grid
+from mmmaskclip.contracts import ImageFeatures
 from mmmaskclip.models.backbones.read_outs import ReadOut, find_read_out
 from mmmaskclip.models.backbones.windows import make_windowed
 from mmmaskclip.registry import MODELS
@@ -25,23 +25,6 @@ ARCHITECTURES = {
 # Keys of a Pretrained init_cfg that say nothing about how to load here.
 _PRETRAINED = ('Pretrained', 'PretrainedInit')
 _NOT_OF_LOADING = ('type', 'map_location')
-
-
-@dataclass(frozen=True)
-class ImageFeatures:
-    """What the image tower returns, after its final norm.
-
-    Attributes:
-        cls: Class token, (B, C).
-        patches: Patch tokens, (B, N, C); N is the number of tokens that were encoded.
-    """
-
-    cls: Tensor
-    patches: Tensor
-
-    def detach(self) -> 'ImageFeatures':
-        """The same features, cut from the graph."""
-        return ImageFeatures(self.cls.detach(), self.patches.detach())
 
 
 def gather_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
@@ -216,7 +199,7 @@ class CLIPVisionTransformer(VisionTransformer):
         extra = self.cls_token + self.pos_embed[:, :1]
         if self.num_registers:
             extra = torch.cat((extra, self.registers), dim=1)
-        extra = extra.expand(len(tokens), -1, -1).to(tokens.dtype)
+        extra = extra.expand(tokens.shape[0], -1, -1).to(tokens.dtype)  # (B, 1 + registers, C)
         return self.pre_norm(self.drop_after_pos(torch.cat((extra, tokens), dim=1)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -238,7 +221,8 @@ class CLIPVisionTransformer(VisionTransformer):
 
     def features(self, images: Tensor) -> ImageFeatures:
         """Features of the full image, (B, 3, H, W): :meth:`embed` and :meth:`encode` in one call."""
-        return self.encode(self.embed(images)[0])
+        patches, _ = self.embed(images)  # (B, N, C)
+        return self.encode(patches)
 
     def dense(self, images: Tensor, read_out: ReadOut = 'patch') -> tuple[Tensor, tuple[int, int]]:
         """One vector for every patch of images of any size.

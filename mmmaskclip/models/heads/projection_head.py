@@ -3,7 +3,7 @@
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmmaskclip.models.backbones import ImageFeatures
+from mmmaskclip.contracts import ImageFeatures, check_pool
 from mmmaskclip.registry import MODELS
 
 
@@ -45,13 +45,11 @@ class ImageProjectionHead(TextProjectionHead):
 
     def __init__(self, in_channels: int, embed_dims: int, pool: str = 'mean', init_cfg: dict | None = None):
         super().__init__(in_channels, embed_dims, init_cfg)
-        if pool not in ('mean', 'cls'):
-            raise ValueError(f"pool={pool!r}: choose 'mean' or 'cls'")
-        self.pool = pool
+        self.pool = check_pool(pool)
 
     def forward(self, features: ImageFeatures) -> Tensor:
         """Global embedding (B, D) of image features."""
-        return self.projection(features.patches.mean(dim=1) if self.pool == 'mean' else features.cls)
+        return self.projection(features.pool(self.pool))
 
     def dense(self, patches: Tensor) -> Tensor:
         """Project patches (B, N, C) to (B, N, D). With mean pooling, the mean of these is the global embedding."""

@@ -1,9 +1,9 @@
 """Soft assignment of features to learned codewords."""
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmmaskclip.registry import MODELS
 
@@ -15,13 +15,15 @@ class PrototypeHead(BaseModule):
     MaskCLIP's CVPR version passes features through an online quantizer whose form no source states; iBOT's head with
     its sizes is our default for it.
 
-    Two things differ from iBOT. The MLP starts with Kaiming's initialization in place of a standard deviation of 0.02:
-    tokens of a young tower share most of their direction, and Adam's steps, 2 % of such small weights each at a
-    learning rate of 5e-4, move what they share before what tells them apart, so that all tokens stay at the same
-    mixture of all codewords (a loss of log K). On features of 64 kinds with a common mean three times their spread,
-    K = 1024 and a teacher momentum of 0.99, the loss after 200 steps is 0.5 to 0.8 with this start (3 seeds) and 6.9,
-    log K, with the other, which needs a fifth of the learning rate to get there. And similarities are float32 whatever
-    the autocast: steps of 1/256, bfloat16's, are 0.1 after a temperature of 0.04.
+    Two things differ from iBOT.
+
+    First, the MLP starts with Kaiming's initialization in place of a standard deviation of 0.02. Early in training all
+    tokens point almost the same way. With small weights, Adam (5e-4, so 2 % of such a weight per step) first moves the
+    part that all tokens share, and all tokens collapse to one assignment (loss = log K). On features of 64 kinds with a
+    common mean three times their spread, K = 1024 and a teacher momentum of 0.99, the loss after 200 steps is 0.5 to
+    0.8 with this start (3 seeds) and 6.9, log K, with iBOT's, which needs a fifth of the learning rate.
+
+    Second, similarities are float32 under any autocast: bfloat16's steps of 1/256 are 0.1 after a temperature of 0.04.
 
     Args:
         in_channels: Width C of the features.

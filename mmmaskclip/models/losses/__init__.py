@@ -1,9 +1,9 @@
-from mmmaskclip.models.losses.codeword import CodewordLoss, codeword_cross_entropy
-from mmmaskclip.models.losses.contrastive import InfoNCELoss, info_nce, similarity_logits
-from mmmaskclip.models.losses.feature_regression import FeatureRegressionLoss, feature_regression
-from mmmaskclip.models.losses.nt_xent import NTXentLoss, nt_xent
-from mmmaskclip.models.losses.sigmoid import SigmoidLoss, sigmoid_contrast
-from mmmaskclip.models.losses.unicl import UniCLLoss, unicl
+from mmmaskclip.models.losses.codeword import CodewordLoss
+from mmmaskclip.models.losses.contrastive import InfoNCELoss, UniCLLoss, similarity_logits
+from mmmaskclip.models.losses.feature_regression import FeatureRegressionLoss
+from mmmaskclip.models.losses.nt_xent import NTXentLoss
+from mmmaskclip.models.losses.pairs import gather_pairs
+from mmmaskclip.models.losses.sigmoid import SigmoidLoss
 
 __all__ = [
     'CodewordLoss',
@@ -12,11 +12,6 @@ __all__ = [
     'NTXentLoss',
     'SigmoidLoss',
     'UniCLLoss',
-    'codeword_cross_entropy',
-    'feature_regression',
-    'info_nce',
-    'nt_xent',
-    'sigmoid_contrast',
+    'gather_pairs',
     'similarity_logits',
-    'unicl',
 ]

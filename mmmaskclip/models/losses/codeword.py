@@ -2,60 +2,21 @@
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from mmmaskclip.contracts import FollowsRun
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.ramp import Ramp
 
 
-def codeword_cross_entropy(
-    student: Tensor, teacher: Tensor, center: Tensor, student_temperature: float, teacher_temperature: float
-) -> Tensor:
-    """Cross-entropy of the student's codeword distribution under the teacher's, mean over tokens, in float32.
-
-    Args:
-        student: Similarities to the K codewords, (..., K).
-        teacher: The teacher's, (..., K); no gradient flows into it.
-        center: Running mean of the teacher's similarities, (K,), subtracted so that no codeword wins everywhere.
-        student_temperature: Temperature of the student's softmax.
-        teacher_temperature: Temperature of the teacher's softmax; lower is sharper.
-
-    Returns:
-        Scalar.
-    """
-    num_prototypes = student.shape[-1]
-    assignment = ((teacher.detach().float() - center) / teacher_temperature).softmax(dim=-1)
-    return F.cross_entropy(
-        student.float().reshape(-1, num_prototypes) / student_temperature, assignment.reshape(-1, num_prototypes)
-    )
-
-
-def codeword_cross_entropy_of_all_pairs(
-    student: Tensor, teacher: Tensor, center: Tensor, student_temperature: float, teacher_temperature: float
-) -> Tensor:
-    """:func:`codeword_cross_entropy` of every student view with every teacher view of its image, mean over all.
-
-    Args:
-        student: Similarities to the K codewords, (B, n, K).
-        teacher: The teacher's, (B, G, K).
-        center: As there.
-        student_temperature: As there.
-        teacher_temperature: As there.
-
-    Returns:
-        Scalar.
-    """
-    assignment = ((teacher.detach().float() - center) / teacher_temperature).softmax(dim=-1)
-    log_probability = (student.float() / student_temperature).log_softmax(dim=-1)
-    # A product of matrices, because the (B, n, G, K) terms of 8 x 2 views and 65,536 codewords are gigabytes.
-    with torch.autocast(student.device.type, enabled=False):
-        return -(log_probability @ assignment.transpose(1, 2)).mean()
-
-
 @MODELS.register_module()
-class CodewordLoss(nn.Module):
-    """Distillation through soft codewords, the form of the CVPR version, the unstated as in DINO and iBOT.
+class CodewordLoss(nn.Module, FollowsRun):
+    """CVPR's codeword distillation, in float32. What the paper leaves open follows DINO and iBOT.
+
+    Loss of a token: the cross-entropy of softmax(student / student temperature) under softmax((teacher - centre) /
+    teacher temperature). The centre is a running mean of the teacher's similarities, so that no codeword wins
+    everywhere.
 
     The assignment sharpens itself: the student learns the teacher's distribution at a higher temperature, and the
     teacher follows. Two things keep the loss at log K instead: a teacher temperature near the student's, and a teacher
@@ -89,29 +50,36 @@ class CodewordLoss(nn.Module):
         self.student_temperature = student_temperature
         self.teacher_temperature = Ramp.of(teacher_temperature)
         self.center_momentum = center_momentum
+        self.progress = 0.0
         self.register_buffer('center', torch.zeros(num_prototypes))
-        # Of the forward passes since the last optimizer step. A float count keeps both in one all-reduce.
+        # Sums of similarities since the last optimizer step, and their number: as a float, one all-reduce does both.
         self.register_buffer('pending', torch.zeros(num_prototypes + 1), persistent=False)
 
-    def forward(self, prediction: Tensor, target: Tensor, progress: float) -> Tensor:
-        """Scalar loss of student similarities (B, M, K) against the teacher's, at a share ``progress`` of the run."""
-        self._remember(target)
-        return codeword_cross_entropy(
-            prediction, target, self.center, self.student_temperature, self.teacher_temperature(progress)
-        )
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of the student's similarities (..., K) against the teacher's (..., K), the mean over tokens."""
+        assignment = self._assign(target)
+        logits = prediction.float() / self.student_temperature
+        return F.cross_entropy(logits.flatten(0, -2), assignment.flatten(0, -2))
 
-    def all_pairs(self, prediction: Tensor, target: Tensor, progress: float) -> Tensor:
-        """Scalar loss of n student views (B, n, K) against each of G teacher views (B, G, K) of the same images."""
-        self._remember(target)
-        return codeword_cross_entropy_of_all_pairs(
-            prediction, target, self.center, self.student_temperature, self.teacher_temperature(progress)
-        )
+    def all_pairs(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of n student views (B, n, K) against each of m teacher views (B, m, K) of the same images."""
+        assignment = self._assign(target)
+        log_probability = (prediction.float() / self.student_temperature).log_softmax(dim=-1)
+        # A product of matrices, because the (B, n, m, K) terms of 8 x 2 views and 65,536 codewords are gigabytes.
+        with torch.autocast(prediction.device.type, enabled=False):
+            return -(log_probability @ assignment.transpose(1, 2)).mean()
 
-    def _remember(self, target: Tensor) -> None:
+    def _assign(self, target: Tensor) -> Tensor:
+        """The teacher's distribution over codewords (..., K), without gradient; in training the centre will see it."""
+        similarities = target.detach().float()
         if self.training:
-            rows = target.detach().float().reshape(-1, target.shape[-1])
+            rows = similarities.reshape(-1, target.shape[-1])
             self.pending[:-1] += rows.sum(dim=0)
             self.pending[-1] += len(rows)
+        return ((similarities - self.center) / self.teacher_temperature(self.progress)).softmax(dim=-1)
+
+    def set_progress(self, progress: float) -> None:
+        self.progress = progress
 
     @torch.no_grad()
     def after_optimizer_step(self) -> None:

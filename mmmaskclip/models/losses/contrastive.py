@@ -1,14 +1,15 @@
-"""Image-text contrastive losses."""
+"""The contrastive losses of CLIP and UniCL: a softmax over all captions, and one over all images."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from mmmaskclip.contracts import ContrastiveLoss, Pairs
 from mmmaskclip.registry import MODELS
 
 
 def similarity_logits(rows: Tensor, columns: Tensor, logit_scale: Tensor) -> Tensor:
-    """Scaled cosine similarities (R, K) of normalized embeddings (R, D) and (K, D), in float32 whatever the autocast.
+    """Scaled cosine similarities (R, K) of normalized embeddings (R, D) and (K, D), in float32 under any autocast.
 
     With a scale of 100, bfloat16 logits between 64 and 128 would be 0.5 apart.
     """
@@ -16,34 +17,11 @@ def similarity_logits(rows: Tensor, columns: Tensor, logit_scale: Tensor) -> Ten
         return logit_scale.float() * rows.float() @ columns.float().t()
 
 
-def info_nce(
-    image: Tensor, text: Tensor, all_image: Tensor, all_text: Tensor, logit_scale: Tensor, first_row: int = 0
-) -> tuple[Tensor, Tensor]:
-    """The two directions of InfoNCE (MaskCLIP, Eq. 2), in float32.
-
-    Each process computes only its own rows, so memory is O(B x world_size * B).
-
-    Args:
-        image: Normalized image embeddings of this process, (B, D).
-        text: Normalized text embeddings of this process, (B, D).
-        all_image: Image embeddings of all processes, (G, D).
-        all_text: Text embeddings of all processes, (G, D).
-        logit_scale: Inverse temperature, scalar.
-        first_row: Position of this process's first row in the gathered rows.
-
-    Returns:
-        L_I (image to text) and L_T (text to image), each the mean over this process's B rows.
-    """
-    labels = torch.arange(first_row, first_row + len(image), device=image.device)
-    return (
-        F.cross_entropy(similarity_logits(image, all_text, logit_scale), labels),
-        F.cross_entropy(similarity_logits(text, all_image, logit_scale), labels),
-    )
-
-
 @MODELS.register_module()
-class InfoNCELoss(nn.Module):
-    """Softmax contrastive loss of CLIP and MaskCLIP.
+class InfoNCELoss(nn.Module, ContrastiveLoss):
+    """Softmax contrastive loss of CLIP and MaskCLIP (MaskCLIP, Eq. 2), in float32.
+
+    Each process computes only its own rows, so memory is O(B x G).
 
     Args:
         reduction: ``'sum'`` gives L_I + L_T, as MaskCLIP writes it (Eq. 7), which fixes its ratio to the distillation
@@ -59,9 +37,33 @@ class InfoNCELoss(nn.Module):
             raise ValueError(f"reduction={reduction!r}: choose 'sum' (L_I + L_T) or 'mean' (their average)")
         self.factor = 1.0 if reduction == 'sum' else 0.5
 
-    def forward(
-        self, image: Tensor, text: Tensor, all_image: Tensor, all_text: Tensor, logit_scale: Tensor, first_row: int
-    ) -> Tensor:
-        """Scalar loss; arguments as in :func:`info_nce`."""
-        to_text, to_image = info_nce(image, text, all_image, all_text, logit_scale, first_row)
+    def forward(self, pairs: Pairs, logit_scale: Tensor) -> Tensor:
+        """Scalar loss, L_I (image to text) plus L_T (text to image), each the mean over this process's rows."""
+        targets = self.targets(pairs)
+        to_text = F.cross_entropy(similarity_logits(pairs.first, pairs.all_second, logit_scale), targets)
+        to_image = F.cross_entropy(similarity_logits(pairs.second, pairs.all_first, logit_scale), targets)
         return self.factor * (to_text + to_image)
+
+    def targets(self, pairs: Pairs) -> Tensor:
+        """The right column of each row, int64 (B,), or probabilities of all columns (B, G)."""
+        return pairs.positions
+
+
+@MODELS.register_module()
+class UniCLLoss(InfoNCELoss):
+    """Image-text-label contrast (Yang et al. 2022, UniCL, Eq. 2-4), in float32. No library part of ours has it.
+
+    All samples of one label are each other's positives and share the target evenly. With labels that are all different,
+    or negative, it is ``InfoNCELoss``. UniCL writes the sum of both directions, ``reduction='sum'``.
+    """
+
+    needs_labels = True
+
+    def targets(self, pairs: Pairs) -> Tensor:
+        assert pairs.labels is not None
+        assert pairs.all_labels is not None
+        columns = torch.arange(len(pairs.all_second), device=pairs.second.device)
+        itself = columns == pairs.positions.unsqueeze(1)  # (B, G)
+        same_class = (pairs.labels.unsqueeze(1) == pairs.all_labels) & (pairs.labels >= 0).unsqueeze(1)
+        positives = (itself | same_class).float()
+        return positives / positives.sum(dim=1, keepdim=True)

@@ -1,22 +1,14 @@
 """Regression of features."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmmaskclip.registry import MODELS
 
 
-def feature_regression(prediction: Tensor, target: Tensor, beta: float, target_norm: str = 'none') -> Tensor:
-    """Smooth-L1 between predicted and target features (..., C), mean over everything, in float32."""
-    prediction, target = prediction.float(), target.float()
-    if target_norm == 'ln':
-        prediction, target = (F.layer_norm(x, x.shape[-1:], eps=1e-6) for x in (prediction, target))
-    return F.smooth_l1_loss(prediction, target, beta=beta)
-
-
 @MODELS.register_module()
 class FeatureRegressionLoss(nn.Module):
-    """Smooth-L1 on teacher features: MaskCLIP v1 (arXiv 2208.12262v1, Eq. 6).
+    """Smooth-L1 on teacher features: MaskCLIP v1 (arXiv 2208.12262v1, Eq. 6), in float32.
 
     Args:
         beta: Knee of Smooth-L1 between its quadratic and its linear part. Defaults to 2, the paper's value.
@@ -34,9 +26,9 @@ class FeatureRegressionLoss(nn.Module):
         self.beta = beta
         self.target_norm = target_norm
 
-    def forward(self, prediction: Tensor, target: Tensor, progress: float) -> Tensor:
-        """Scalar loss of features (B, M, C) against targets of the same shape; ``progress`` does not matter."""
-        return feature_regression(prediction, target, self.beta, self.target_norm)
-
-    def after_optimizer_step(self) -> None:
-        """Nothing to update."""
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of features (B, M, C) against targets of the same shape, the mean over everything."""
+        prediction, target = prediction.float(), target.float()
+        if self.target_norm == 'ln':
+            prediction, target = (F.layer_norm(x, x.shape[-1:], eps=1e-6) for x in (prediction, target))
+        return F.smooth_l1_loss(prediction, target, beta=self.beta)

@@ -1,12 +1,13 @@
 """The decoder that predicts hidden patches from visible ones."""
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mmmaskclip.models.backbones import ImageFeatures, gather_tokens
+from mmmaskclip.contracts import ImageFeatures
+from mmmaskclip.models.backbones import gather_tokens
 from mmmaskclip.registry import MODELS
 
 

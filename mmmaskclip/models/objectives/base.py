@@ -5,23 +5,26 @@ from abc import abstractmethod
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmmaskclip.models.objectives.views import Views
+from mmmaskclip.contracts import FollowsRun, Views
 from mmmaskclip.utils.ramp import Ramp
 
 
-class Objective(BaseModule):
+class Objective(BaseModule, FollowsRun):
     """One training signal: it looks at the views of a batch and returns losses.
 
     An objective owns its neck, head and loss. A method is a set of objectives in a config.
 
     Args:
-        weight: Weight of its loss: a number, or a :class:`~mmmaskclip.utils.ramp.Ramp` as a dict. Defaults to 1.
+        weight: Weight of its losses, which the pretrainer applies: a number, or a
+            :class:`~mmmaskclip.utils.ramp.Ramp` as a dict. Defaults to 1.
     """
 
     #: Whether the pretrainer must keep an EMA teacher of the image tower.
     needs_teacher = False
     #: Whether it also needs the teacher's embedding, hence an EMA copy of the image projection.
     needs_teacher_embedding = False
+    #: Whether it looks at single patches; if not, any backbone serves as image tower.
+    needs_patches = False
     #: Whether each of its losses is a mean over samples of what each sample gives on its own, so that the mean over
     #: micro-batches is that of the batch. One that compares samples is a :class:`ComparingObjective` instead.
     per_sample = False
@@ -33,14 +36,10 @@ class Objective(BaseModule):
 
     @abstractmethod
     def forward(self, views: Views) -> dict[str, Tensor]:
-        """Losses of one batch by name, weighted; names contain 'loss' exactly when they are to be summed."""
+        """Values of one batch by name, unweighted; those with 'loss' in their name are summed, others only logged."""
 
-    def after_optimizer_step(self) -> None:
-        """Update what must move once per optimizer step and not with every forward pass."""
-
-    def logged(self) -> dict[str, float | Tensor]:
-        """Values to log beside the losses, by name; tensors are 0-dim and are not read before the log interval."""
-        return {}
+    def set_progress(self, progress: float) -> None:
+        self.progress = progress
 
 
 class ComparingObjective(Objective):
@@ -59,3 +58,17 @@ class ComparingObjective(Objective):
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         return self.compare(self.embed(views))
+
+
+def check_patches(views: Views, num_patches: int) -> None:
+    """Refuse a decoder that is made for another number of patches than the images have.
+
+    Raises:
+        ValueError: If the numbers differ.
+    """
+    rows, columns = views.grid()
+    if rows * columns != num_patches:
+        raise ValueError(
+            f'images have {rows * columns} patches, but decoder.num_patches={num_patches}: set it to '
+            '(image size / patch size) squared'
+        )

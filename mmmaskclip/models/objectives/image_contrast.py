@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional as F
 
+from mmmaskclip.contracts import Views, check_pool
+from mmmaskclip.models.losses import gather_pairs
 from mmmaskclip.models.objectives.base import ComparingObjective
-from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.distributed import gather_rows
 
 
 @MODELS.register_module()
@@ -50,30 +49,21 @@ class ImageContrast(ComparingObjective):
         super().__init__(weight)
         if len(views) != 2 or views[0] == views[1]:
             raise ValueError(f'views={tuple(views)}: give the names of two different image views')
-        if pool not in ('mean', 'cls'):
-            raise ValueError(f"pool={pool!r}: choose 'mean' or 'cls'")
         self.head = MODELS.build(head)
         self.loss = MODELS.build(loss or dict(type='NTXentLoss'))
         self.views = tuple(views)
         self.gather_with_grad = gather_with_grad
-        self.pool = pool
+        self.pool = check_pool(pool)
 
     def embed(self, views: Views) -> dict[str, Tensor]:
         """The normalized output of the head for both views, ``first`` and ``second``, (B, D) each."""
         views.encode_together(self.views)
-        pooled = torch.cat([self._pooled(views, view) for view in self.views])
+        pooled = torch.cat([views.image_features(view).pool(self.pool) for view in self.views])  # (2B, C)
         # mmpretrain's necks take and return a tuple with one entry per stage of a backbone.
         (embeddings,) = self.head((pooled,))
         first, second = F.normalize(embeddings.float(), dim=-1).chunk(2)
         return dict(first=first, second=second)
 
     def compare(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-        first, second = rows['first'], rows['second']
-        gathered = gather_rows(torch.cat((first, second), dim=1), self.gather_with_grad)
-        first_row = dist.get_rank() * len(first) if dist.is_initialized() else 0
-        loss = self.loss(first, second, *gathered.chunk(2, dim=1), first_row)
-        return {'loss': self.weight(self.progress) * loss}
-
-    def _pooled(self, views: Views, view: str) -> Tensor:
-        features = views.image_features(view)
-        return features.patches.mean(dim=1) if self.pool == 'mean' else features.cls
+        (pairs,) = gather_pairs([rows['first']], rows['second'], self.gather_with_grad)
+        return {'loss': self.loss(pairs)}

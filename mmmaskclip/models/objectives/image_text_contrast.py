@@ -4,14 +4,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmmaskclip.models.losses import similarity_logits
+from mmmaskclip.contracts import ContrastiveLoss, Views
+from mmmaskclip.models.losses import gather_pairs, similarity_logits
 from mmmaskclip.models.objectives.base import ComparingObjective
-from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.distributed import gather_rows
 
 
 @MODELS.register_module()
@@ -19,13 +17,13 @@ class ImageTextContrast(ComparingObjective):
     """Contrast every image with all captions of the global batch, and every caption with all images.
 
     Args:
-        loss: Config of the contrastive loss: ``InfoNCELoss``, ``SigmoidLoss`` or ``UniCLLoss``. A loss with
-            ``needs_labels`` also gets the labels of the batch. Defaults to ``InfoNCELoss``.
+        loss: Config of the contrastive loss: ``InfoNCELoss``, ``SigmoidLoss``, ``UniCLLoss`` or another
+            :class:`~mmmaskclip.contracts.ContrastiveLoss`. Defaults to ``InfoNCELoss``.
         gather_with_grad: Let gradients flow through the embeddings of other processes, which makes several processes
             equal one with the whole batch. False is SLIP's habit. Defaults to True.
         init_temperature: Initial temperature, learned. Defaults to 0.07.
         max_logit_scale: Upper bound of the inverse temperature. Defaults to 100.
-        images: The image views to contrast, each with all captions; the loss is their mean. Defaults to ``image``
+        views: The image views to contrast, each with all captions; the loss is their mean. Defaults to ``image``
             alone; SILC contrasts every global crop.
         weight: Weight of the loss. Defaults to 1.
 
@@ -39,17 +37,17 @@ class ImageTextContrast(ComparingObjective):
         gather_with_grad: bool = True,
         init_temperature: float = 0.07,
         max_logit_scale: float = 100.0,
-        images: Sequence[str] = ('image',),
+        views: Sequence[str] = ('image',),
         weight: float | dict = 1.0,
     ):
         super().__init__(weight)
-        self.loss = MODELS.build(loss or dict(type='InfoNCELoss'))
-        if getattr(self.loss, 'needs_gather_grad', False) and not gather_with_grad:
+        self.loss: ContrastiveLoss = MODELS.build(loss or dict(type='InfoNCELoss'))
+        if self.loss.needs_gather_grad and not gather_with_grad:
             raise ValueError(
                 f'gather_with_grad=False: {type(self.loss).__name__} sees captions only through the gather, so that '
                 'the text tower would not learn; set it to True'
             )
-        self.images = tuple(images)
+        self.views = tuple(views)
         self.gather_with_grad = gather_with_grad
         self.log_scale_bound = math.log(max_logit_scale)
         # The logarithm is learned, as in CLIP: the scale stays positive and its step is relative.
@@ -57,25 +55,17 @@ class ImageTextContrast(ComparingObjective):
 
     def embed(self, views: Views) -> dict[str, Tensor]:
         """``text`` and the image views by name, (B, D) each, and ``label`` (B,) if the loss needs it."""
-        views.encode_together(self.images)
-        rows = {f'image:{image}': views.image_embedding(image) for image in self.images}
+        views.encode_together(self.views)
+        rows = {f'image:{view}': views.image_embedding(view) for view in self.views}
         rows['text'] = views.text_embedding()
-        if getattr(self.loss, 'needs_labels', False):
+        if self.loss.needs_labels:
             rows['label'] = views.labels()
         return rows
 
     def compare(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-        images, text = [rows[f'image:{image}'] for image in self.images], rows['text']
-        # Both towers in one collective.
-        gathered = gather_rows(torch.cat((*images, text), dim=1), self.gather_with_grad)
-        *all_images, all_text = gathered.split(text.shape[1], dim=1)
-        first_row = dist.get_rank() * len(text) if dist.is_initialized() else 0
-        labels = (rows['label'], gather_rows(rows['label'], with_grad=False)) if 'label' in rows else ()
-        losses = [
-            self.loss(image, text, all_image, all_text, self.logit_scale.exp(), first_row, *labels)
-            for image, all_image in zip(images, all_images, strict=True)
-        ]
-        return {'loss': self.weight(self.progress) * torch.stack(losses).mean()}
+        images = [rows[f'image:{view}'] for view in self.views]
+        pairs_by_view = gather_pairs(images, rows['text'], self.gather_with_grad, rows.get('label'))
+        return {'loss': torch.stack([self.loss(pairs, self.logit_scale.exp()) for pairs in pairs_by_view]).mean()}
 
     def logits(self, image: Tensor, text: Tensor) -> Tensor:
         """Similarities over temperature (R, K), float32, of normalized embeddings (R, D) and (K, D)."""

@@ -1,30 +1,30 @@
 """MaskCLIP, CVPR version: predict hidden words of the caption."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from mmmaskclip.contracts import Views
 from mmmaskclip.models.objectives.base import Objective
 from mmmaskclip.models.objectives.noise import TEXT_MASK_STREAM
-from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
 
 
-def choose_words(tokens: Tensor, noise: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
+def choose_words(word_ids: Tensor, noise: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
     """Choose the words to hide: max(1, round(ratio * words)) of each caption, uniformly; start, end, padding never.
 
     Args:
-        tokens: Token ids (T, L): start, words, end (the highest id), padding.
-        noise: Uniform noise (T, L); a token's number depends on its position and not on L, so neither does the choice.
+        word_ids: Captions (T, L): start, words, end (the highest id), padding.
+        noise: Uniform noise (T, L); a word's number depends on its position and not on L, so neither does the choice.
         ratio: Share of words to hide.
 
     Returns:
         Positions (T, K), all different within a caption, and which of them are really hidden, bool (T, K). K is the
-        most that a caption of L tokens could need, so that shapes depend on L alone and the host need not wait.
+        most that a caption of L words could need, so that shapes depend on L alone and the host need not wait.
     """
-    length = tokens.shape[1]
-    end = tokens.argmax(dim=1, keepdim=True)
-    place = torch.arange(length, device=tokens.device)
+    length = word_ids.shape[1]
+    end = word_ids.argmax(dim=1, keepdim=True)
+    place = torch.arange(length, device=word_ids.device)
     is_word = (place > 0) & (place < end)
     words = is_word.sum(dim=1, keepdim=True)
     count = (ratio * words).round().clamp(min=1).minimum(words)
@@ -34,21 +34,21 @@ def choose_words(tokens: Tensor, noise: Tensor, ratio: float) -> tuple[Tensor, T
     return positions, place[:limit] < count
 
 
-def masked_token_cross_entropy(logits: Tensor, tokens: Tensor, hidden: Tensor) -> Tensor:
-    """Cross-entropy at hidden tokens: mean over those of a caption, then over captions, in float32.
+def masked_word_cross_entropy(logits: Tensor, word_ids: Tensor, hidden: Tensor) -> Tensor:
+    """Cross-entropy at hidden words: mean over those of a caption, then over captions, in float32.
 
     A caption weighs the same however many of its words are hidden, so that accumulation and several processes give
-    what one batch gives; a mean over all hidden tokens would not. A caption without hidden tokens counts as zero.
+    what one batch gives; a mean over all hidden words would not. A caption without hidden words counts as zero.
 
     Args:
         logits: (T, K, V).
-        tokens: True token ids, (T, K).
+        word_ids: True ids, (T, K).
         hidden: Which of the K are hidden, bool (T, K).
 
     Returns:
         Scalar.
     """
-    loss = F.cross_entropy(logits.float().flatten(0, 1), tokens.long().flatten(), reduction='none').view_as(hidden)
+    loss = F.cross_entropy(logits.float().flatten(0, 1), word_ids.long().flatten(), reduction='none').view_as(hidden)
     return (loss.masked_fill(~hidden, 0.0).sum(dim=1) / hidden.sum(dim=1).clamp(min=1)).mean()
 
 
@@ -84,12 +84,12 @@ class MaskedLanguageModeling(Objective):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, views: Views) -> dict[str, Tensor]:
-        tokens, tower = views.tokens(), views.model.text_encoder
-        positions, hidden = choose_words(tokens, views.noise(tokens.shape[1], TEXT_MASK_STREAM), self.mask_ratio)
-        hide = torch.zeros_like(tokens, dtype=torch.bool).scatter(1, positions, hidden)
-        features = tower.final_norm(tower.encode(tower.embed(tokens, hide, self.mask_token)))
+        word_ids, tower = views.word_ids(), views.text_tower
+        length = word_ids.shape[1]
+        positions, hidden = choose_words(word_ids, views.noise(length, TEXT_MASK_STREAM), self.mask_ratio)  # (T, K)
+        hide = torch.zeros_like(word_ids, dtype=torch.bool).scatter(1, positions, hidden)  # (T, L)
+        features = tower.encode(tower.embed(word_ids, hide, self.mask_token))  # (T, L, C)
         # Not by id: zero, which pads, is also the id of "!".
-        padding = torch.arange(tokens.shape[1], device=tokens.device) > tokens.argmax(dim=1, keepdim=True)
-        logits = self.decoder(features, padding, positions)
-        loss = masked_token_cross_entropy(logits, tokens.gather(1, positions), hidden)
-        return {'loss': self.weight(self.progress) * loss}
+        padding = torch.arange(length, device=word_ids.device) > word_ids.argmax(dim=1, keepdim=True)
+        logits = self.decoder(features, padding, positions)  # (T, K, V)
+        return {'loss': masked_word_cross_entropy(logits, word_ids.gather(1, positions), hidden)}

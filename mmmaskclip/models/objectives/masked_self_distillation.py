@@ -1,17 +1,14 @@
 """MaskCLIP: predict, from the visible patches, what a teacher sees in the whole image."""
 
-from functools import partial
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from mmmaskclip.contracts import Views
 from mmmaskclip.models.backbones import gather_tokens
-from mmmaskclip.models.objectives.base import Objective
-from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM
+from mmmaskclip.models.objectives.base import Objective, check_patches
 from mmmaskclip.models.objectives.targets import FrozenEncoder
 from mmmaskclip.models.objectives.teacher import MomentumCopy
-from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
 
 _TARGETS = dict(
@@ -26,12 +23,11 @@ class MaskedSelfDistillation(Objective):
     The student encodes the visible patches only, a small decoder predicts the features of all patches, and the loss
     compares the hidden ones with the teacher's features of the full image.
 
-    The two published forms: ``head=None`` with ``FeatureRegressionLoss`` regresses raw features (arXiv v1);
-    ``PrototypeHead`` with ``CodewordLoss`` matches soft codewords (CVPR).
+    The two published forms: ``head=None`` with ``FeatureRegressionLoss``, or another loss of prediction and target,
+    regresses raw features (arXiv v1); ``PrototypeHead`` with ``CodewordLoss`` matches soft codewords (CVPR).
 
     Args:
-        decoder: Config of the neck that predicts patches; where the loss looks at some of them, only those are asked
-            for.
+        decoder: Config of the neck that predicts patches; it is asked only for those that the loss looks at.
         loss: Config of the loss between prediction and target.
         head: Config of the head on both; the target's is an EMA copy of it. Defaults to None.
         mask: Config of the mask generator. Defaults to ``RandomMask`` of 75 %.
@@ -43,9 +39,9 @@ class MaskedSelfDistillation(Objective):
         teacher_image_size: Image side in pixels for the target's pass (A-CLIP halves it): images are resized to it, and
             target patches to the student's grid, bilinearly. Defaults to None, the student's size.
         loss_on: ``'masked'`` patches, as the papers; or ``'all'`` of them. Defaults to ``'masked'``.
-        start_fraction: Share of the run, in [0, 1), after which the objective starts (SigLIP 2 starts at 0.8); until
-            then it computes nothing and returns no loss, so another objective is needed, and with several processes
-            ``find_unused_parameters=True`` in the config. Defaults to 0.
+        start_fraction: Share of the run, in [0, 1), after which the objective starts (SigLIP 2 starts at 0.8). Until
+            then it returns no loss, so the config needs another objective and, with several processes,
+            ``find_unused_parameters=True``. Defaults to 0.
         weight: Weight of the loss. Defaults to 1.
 
     Raises:
@@ -54,6 +50,7 @@ class MaskedSelfDistillation(Objective):
     """
 
     per_sample = True
+    needs_patches = True
 
     def __init__(
         self,
@@ -97,19 +94,14 @@ class MaskedSelfDistillation(Objective):
     def forward(self, views: Views) -> dict[str, Tensor]:
         if self.progress < self.start_fraction:
             return {}
-        num_patches = views.patch_tokens().shape[1]
-        if num_patches != self.decoder.num_patches:
-            raise ValueError(
-                f'images have {num_patches} patches, but decoder.num_patches={self.decoder.num_patches}: set it to '
-                '(image size / patch size) squared'
-            )
-        mask = self.mask(partial(views.noise, stream=IMAGE_MASK_STREAM), views.grid())
-        wanted = mask.masked if self.loss_on == 'masked' else None
-        predicted = self.decoder(views.visible_features(mask.visible), mask.visible, wanted)
-        target = self._target(views)
-        if wanted is not None:
+        check_patches(views, self.decoder.num_patches)
+        mask = views.mask(self.mask)
+        queries = mask.masked if self.loss_on == 'masked' else None
+        predicted = self.decoder(views.visible_features(mask.visible), mask.visible, queries)  # (B, M or N, C)
+        target = self._target(views)  # (B, N, C)
+        if queries is not None:
             # Before the head, so that it is computed only where the loss looks.
-            target = gather_tokens(target, wanted)
+            target = gather_tokens(target, queries)  # (B, M, C)
         if target.shape != predicted.shape:
             raise ValueError(
                 f'the target is {target.shape[-1]} wide, the prediction {predicted.shape[-1]}: set decoder.width '
@@ -117,8 +109,7 @@ class MaskedSelfDistillation(Objective):
             )
         with torch.no_grad():
             target = self.target_head(target)
-        loss = self.loss(self.head(predicted), target, self.progress)
-        return {'loss': self.weight(self.progress) * loss}
+        return {'loss': self.loss(self.head(predicted), target)}
 
     def _target(self, views: Views) -> Tensor:
         """The target's features of all patches of the student's grid, without gradient, (B, N, C)."""
@@ -135,17 +126,14 @@ class MaskedSelfDistillation(Objective):
         if self.teacher_image_size is not None:
             size = (self.teacher_image_size, self.teacher_image_size)
             images = F.interpolate(images, size, mode='bilinear', antialias=True)
-        encoder = views.model.teacher.module if self.frozen is None else self.frozen.encoder
-        tokens, grid = encoder.embed(images)
-        return _resize_grid(encoder.encode(tokens).patches, grid, views.grid())
-
-    def after_optimizer_step(self) -> None:
-        self.loss.after_optimizer_step()
+        tower = views.teacher_tower if self.frozen is None else self.frozen.encoder
+        patches, grid = tower.embed(images)
+        return _resize_grid(tower.encode(patches).patches, grid, views.grid())
 
 
-def _resize_grid(patches: Tensor, grid: tuple[int, int], wanted: tuple[int, int]) -> Tensor:
-    """Bring patch features (B, N, C) of one grid (rows, columns) to another, bilinearly and in float32."""
-    if grid == wanted:
+def _resize_grid(patches: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
+    """Resize patch features (B, N, C) from one grid (rows, columns) to another, bilinearly and in float32."""
+    if grid == new_grid:
         return patches
-    maps = patches.float().transpose(1, 2).unflatten(2, grid)
-    return F.interpolate(maps, wanted, mode='bilinear', align_corners=False).flatten(2).transpose(1, 2)
+    maps = patches.float().transpose(1, 2).unflatten(2, grid)  # (B, C, rows, columns)
+    return F.interpolate(maps, new_grid, mode='bilinear', align_corners=False).flatten(2).transpose(1, 2)

@@ -1,31 +1,13 @@
 """Which patches of an image are hidden from the student."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mmmaskclip.contracts import Mask
+from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM, sample_noise
 from mmmaskclip.registry import MODELS
-
-
-@dataclass(frozen=True)
-class Mask:
-    """Patch indices of one batch, every image with the same number of each.
-
-    Attributes:
-        visible: Kept patches, (B, K).
-        masked: Hidden patches, (B, M); visible and masked together are all N patches.
-    """
-
-    visible: Tensor
-    masked: Tensor
-
-    @property
-    def restore(self) -> Tensor:
-        """Indices (B, N) that bring tokens in the order (visible, masked) back to patch order (MAE's ids_restore)."""
-        return torch.cat((self.visible, self.masked), dim=1).argsort(dim=1)
 
 
 @MODELS.register_module()
@@ -42,16 +24,16 @@ class RandomMask:
     def __init__(self, ratio: float = 0.75):
         self.ratio = _checked(ratio)
 
-    def __call__(self, draw: Callable[[int], Tensor], grid: tuple[int, int]) -> Mask:
+    def __call__(self, seeds: Tensor, grid: tuple[int, int]) -> Mask:
         """Split the patches of a grid into visible and masked ones.
 
         Args:
-            draw: Gives that many uniform random numbers in [0, 1) for each image, (B, count).
+            seeds: One seed per image, int64 (B,).
             grid: Rows and columns of patches.
         """
         num_patches = grid[0] * grid[1]
         num_visible = _num_visible(num_patches, self.ratio)
-        order = draw(num_patches).argsort(dim=1, stable=True)
+        order = sample_noise(seeds, num_patches, IMAGE_MASK_STREAM).argsort(dim=1, stable=True)  # (B, N)
         return Mask(visible=order[:, :num_visible], masked=order[:, num_visible:])
 
 
@@ -59,10 +41,10 @@ class RandomMask:
 class BlockMask:
     """Hide rectangles of patches (Bao et al. 2022, BEiT, algorithm 1), the same number of patches in every image.
 
-    BEiT draws rectangles one after the other until enough is hidden, on the host and without knowing the sample's
-    seed. Here all rectangles come from the sample's noise at once, on the device: patches are hidden rectangle by
-    rectangle, and of the one that would hide too many, patches chosen at random. What the rectangles together leave
-    over, if they hide too few (a ratio near 1), is random too.
+    BEiT draws rectangles one after the other on the host until enough patches are hidden. Here all rectangles come from
+    the sample's noise at once, on the device. Patches are hidden rectangle by rectangle; of the rectangle that would
+    hide too many, random patches are. If all rectangles together hide too few (a ratio near 1), random patches are
+    added.
 
     Args:
         ratio: Share of patches to hide, in (0, 1). Defaults to 0.4, BEiT's.
@@ -85,20 +67,21 @@ class BlockMask:
         self.min_patches = min_patches
         self.min_aspect = min_aspect
 
-    def __call__(self, draw: Callable[[int], Tensor], grid: tuple[int, int]) -> Mask:
+    def __call__(self, seeds: Tensor, grid: tuple[int, int]) -> Mask:
         """Split the patches of a grid into visible and masked ones.
 
         Args:
-            draw: Gives that many uniform random numbers in [0, 1) for each image, (B, count).
+            seeds: One seed per image, int64 (B,).
             grid: Rows and columns of patches.
         """
         num_patches = grid[0] * grid[1]
         num_masked = num_patches - _num_visible(num_patches, self.ratio)
         # One draw, because the numbers of a second one would be the same.
-        rectangles, ties = draw(4 * self.num_rectangles + num_patches).split((4 * self.num_rectangles, num_patches), 1)
-        covered = self._covered(rectangles.unflatten(1, (4, self.num_rectangles)), grid, num_masked)
+        noise = sample_noise(seeds, 4 * self.num_rectangles + num_patches, IMAGE_MASK_STREAM)
+        rectangles, ties = noise.split((4 * self.num_rectangles, num_patches), 1)
+        covered = self._covered(rectangles.unflatten(1, (4, self.num_rectangles)), grid, num_masked)  # (B, R, N)
         number = torch.arange(self.num_rectangles, device=ties.device).view(1, -1, 1)
-        first = torch.where(covered, number, self.num_rectangles).amin(dim=1)
+        first = torch.where(covered, number, self.num_rectangles).amin(dim=1)  # (B, N)
         order = (first + ties).argsort(dim=1, stable=True)
         return Mask(visible=order[:, num_masked:], masked=order[:, :num_masked])
 
@@ -113,8 +96,8 @@ class BlockMask:
         width = (area / aspect).sqrt().round().clamp(1, columns)
         top = (noise[:, 2] * (rows - height + 1)).floor()
         left = (noise[:, 3] * (columns - width + 1)).floor()
-        in_rows = _between(top, height, rows)
-        in_columns = _between(left, width, columns)
+        in_rows = _between(top, height, rows)  # (B, R, rows)
+        in_columns = _between(left, width, columns)  # (B, R, columns)
         return (in_rows.unsqueeze(-1) & in_columns.unsqueeze(-2)).flatten(2)
 
 

@@ -1,13 +1,10 @@
 """CLIP + MAE: rebuild the pixels of the hidden patches."""
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
-from mmmaskclip.models.objectives.base import Objective
-from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM
-from mmmaskclip.models.objectives.views import Views
+from mmmaskclip.contracts import Views
+from mmmaskclip.models.objectives.base import Objective, check_patches
 from mmmaskclip.registry import MODELS
 
 
@@ -34,6 +31,7 @@ class PixelReconstruction(Objective):
     """
 
     per_sample = True
+    needs_patches = True
 
     def __init__(
         self,
@@ -61,16 +59,9 @@ class PixelReconstruction(Objective):
         )
 
     def forward(self, views: Views) -> dict[str, Tensor]:
-        num_patches = views.patch_tokens().shape[1]
-        if num_patches != self.decoder.num_patches:
-            raise ValueError(
-                f'images have {num_patches} patches, but decoder.num_patches={self.decoder.num_patches}: set it to '
-                '(image size / patch size) squared'
-            )
-        mask = self.mask(partial(views.noise, stream=IMAGE_MASK_STREAM), views.grid())
+        check_patches(views, self.decoder.num_patches)
+        mask = views.mask(self.mask)
         features = views.visible_features(mask.visible)
-        restore = mask.restore
-        predicted = self.decoder(torch.cat((features.cls.unsqueeze(1), features.patches), dim=1), restore)
-        hidden = (restore >= mask.visible.shape[1]).float()
-        loss = self.head.loss(predicted, views.images(), hidden)
-        return {'loss': self.weight(self.progress) * loss}
+        tokens = torch.cat((features.cls.unsqueeze(1), features.patches), dim=1)  # (B, 1 + K, C)
+        predicted = self.decoder(tokens, mask.restore)  # (B, N, 3 p p) for patches of p x p pixels
+        return {'loss': self.head.loss(predicted, views.images(), mask.hidden.float())}

@@ -85,7 +85,7 @@ class DALLETokenizer(nn.Module):
         self.encoder = MODELS.build(dict(type='mmpretrain.DALL-E', **(encoder or {}))).requires_grad_(False).eval()
 
     @property
-    def num_tokens(self) -> int:
+    def num_codes(self) -> int:
         """Size of the vocabulary."""
         return self.encoder.blocks.output.conv.b.shape[0]
 

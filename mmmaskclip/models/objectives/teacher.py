@@ -1,6 +1,6 @@
 """Modules that follow others by exponential moving average."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from functools import cached_property
 
@@ -12,7 +12,10 @@ class MomentumCopy(nn.Module):
     """A frozen copy of a module, always in eval mode, that follows it: the paper's EMA model (MaskCLIP, Eq. 3).
 
     mmengine's and torch's averaged models compare a step counter on the device, which makes the host wait in every
-    step; the first also loops over parameters in Python, and both can go into training mode.
+    step. mmengine's also loops over parameters in Python, and both can go into training mode.
+
+    Buffers follow too: finite floating-point ones, such as the statistics of a batch norm, as parameters do; all
+    others, such as counters, are copied.
 
     Calling it calls the copy, without gradients.
 
@@ -46,9 +49,54 @@ class MomentumCopy(nn.Module):
         self.module.load_state_dict(self._source[0].state_dict())
 
     @cached_property
-    def parameter_pairs(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
-        """(copy, source) pairs of all parameters."""
-        return list(zip(self.module.parameters(), self._source[0].parameters(), strict=True))
+    def averaged_pairs(self) -> list[tuple[Tensor, Tensor]]:
+        """(copy, source) pairs of all parameters and of the buffers that are averaged."""
+        parameters = zip(self.module.parameters(), self._source[0].parameters(), strict=True)
+        return [*parameters, *(pair for pair in self._buffer_pairs() if _can_be_averaged(pair[1]))]
+
+    @cached_property
+    def copied_pairs(self) -> list[tuple[Tensor, Tensor]]:
+        """(copy, source) pairs of the other buffers."""
+        return [pair for pair in self._buffer_pairs() if not _can_be_averaged(pair[1])]
+
+    def _apply(self, *args, **kwargs) -> 'MomentumCopy':
+        # Moving a module to a device replaces its buffers, so the kept pairs would name the old ones.
+        self.__dict__.pop('averaged_pairs', None)
+        self.__dict__.pop('copied_pairs', None)
+        return super()._apply(*args, **kwargs)
+
+    def _buffer_pairs(self) -> list[tuple[Tensor, Tensor]]:
+        return list(zip(self.module.buffers(), self._source[0].buffers(), strict=True))
+
+    def follow(self, momentum: float) -> None:
+        """Move towards the source: copy = momentum * copy + (1 - momentum) * source.
+
+        If ``step_taken`` holds 0 the copy stays, bit for bit.
+        """
+        if self.averaged_pairs:
+            copies, sources = zip(*self.averaged_pairs, strict=True)
+            if self.step_taken is None:
+                torch._foreach_lerp_(copies, sources, 1 - momentum)
+            else:
+                move(copies, sources, self.step_taken * (1 - momentum))
+        for copy, source in self.copied_pairs:
+            copy.copy_(source if self.step_taken is None else torch.where(self.step_taken > 0, source, copy))
+
+
+def move(copies: Sequence[Tensor], sources: Sequence[Tensor], share: Tensor) -> None:
+    """Move each copy a share of its way to its source; with a share of 0, on the device, none changes a bit."""
+    if share.is_cuda:
+        # lerp with a tensor as weight runs one kernel per tensor; these three run one each, but differ in the last bit.
+        steps = torch._foreach_sub(sources, copies)
+        torch._foreach_mul_(steps, share)
+        torch._foreach_add_(copies, steps)
+    else:
+        torch._foreach_lerp_(copies, sources, [share] * len(copies))
+
+
+def _can_be_averaged(buffer: Tensor) -> bool:
+    # The mean with an infinity, e.g. of an attention mask, would be NaN.
+    return buffer.is_floating_point() and bool(buffer.isfinite().all())
 
 
 def _copy_source_if_absent(copy: MomentumCopy, state_dict: dict, prefix: str, *_) -> None:
@@ -63,16 +111,6 @@ def _copy_source_if_absent(copy: MomentumCopy, state_dict: dict, prefix: str, *_
 
 @torch.no_grad()
 def follow(copies: Iterable[MomentumCopy], momentum: float) -> None:
-    """Move all copies towards their sources: copy = momentum * copy + (1 - momentum) * source.
-
-    One fused call for all parameters of all copies. A copy whose ``step_taken`` holds 0 stays, bit for bit.
-    """
-    pairs: list[tuple[nn.Parameter, nn.Parameter]] = []
-    weights: list[Tensor] = []
+    """Let all copies follow their sources, see :meth:`MomentumCopy.follow`."""
     for copy in copies:
-        pairs += copy.parameter_pairs
-        if copy.step_taken is not None:
-            weights += [copy.step_taken * (1 - momentum)] * len(copy.parameter_pairs)
-    if pairs:
-        followers, sources = zip(*pairs, strict=True)
-        torch._foreach_lerp_(followers, sources, weights or 1 - momentum)
+        copy.follow(momentum)

@@ -1,34 +1,43 @@
-"""The encoded views of one batch, each computed when first asked for and never twice."""
+"""The answers to what objectives ask about a batch, each computed when first asked for and never twice."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mmmaskclip.models.backbones import ImageFeatures
+from mmmaskclip.contracts import ImageFeatures, ImageTower, Mask, MaskGenerator, TextTower, Views
 from mmmaskclip.models.objectives.noise import sample_noise
-
-if TYPE_CHECKING:
-    from mmmaskclip.models.pretrainers import ImageTextPretrainer
+from mmmaskclip.models.objectives.teacher import MomentumCopy
 
 
-class Views:
-    """What the objectives of one step look at.
+class Towers(Protocol):
+    """The parts of the pretrainer that the views of a batch come from."""
 
-    The first objective that asks for a view pays for it; the next one gets the same tensors, with the same graph. A
-    view that no objective asks for costs nothing. ``image`` names one of the batch's image tensors; the dataset may
-    yield more of them (augmented views, crops) under other names.
+    data_preprocessor: Any
+    image_encoder: Any
+    image_projection: nn.Module
+    text_encoder: Any
+    teacher: MomentumCopy
+    teacher_projection: MomentumCopy
+
+    def encode_text(self, word_ids: Tensor) -> Tensor: ...
+
+
+class BatchViews(Views):
+    """The views of one batch; :class:`~mmmaskclip.contracts.Views` describes the methods.
+
+    The first objective that asks for a view pays for it; the next one gets the same tensors, with the same graph.
 
     Args:
-        model: The pretrainer, for its towers and projections.
-        batch: The preprocessed batch: images (B, 3, H, W) by name, ``tokens`` (B, L) and ``seed`` (B,).
+        model: The pretrainer.
+        batch: The preprocessed batch: images (B, 3, H, W) by view, ``tokens`` (B, L) and ``seed`` (B,).
     """
 
-    def __init__(self, model: 'ImageTextPretrainer', batch: dict[str, Any]):
-        self.model = model
-        self.batch = batch
+    def __init__(self, model: Towers, batch: dict[str, Any]):
+        self._model = model
+        self._batch = batch
         self._cache: dict[tuple[str, str], Any] = {}
 
     def _once(self, kind: str, name: str, compute: Callable[[], Any]) -> Any:
@@ -37,83 +46,83 @@ class Views:
         return self._cache[kind, name]
 
     def _get(self, name: str) -> Tensor:
-        if name not in self.batch:
+        if name not in self._batch:
             raise KeyError(
-                f'an objective needs {name!r}, but the batch has only {sorted(self.batch)}: add it to the '
+                f'an objective needs {name!r}, but the batch has only {sorted(self._batch)}: add it to the '
                 "training dataset (its 'views', its captions, or the sample's 'seed')"
             )
-        return self.batch[name]
+        return self._batch[name]
 
-    def images(self, image: str = 'image') -> Tensor:
-        """The normalized images of a view, (B, 3, H, W); n crops of each image as (B * n, 3, H, W), image by image."""
-        images = self._get(image)
+    def images(self, view: str = 'image') -> Tensor:
+        images = self._get(view)
         return images.flatten(0, 1) if images.ndim == 5 else images
 
-    def _embedded(self, image: str) -> tuple[Tensor, tuple[int, int]]:
-        return self._once('embedded', image, lambda: self.model.image_encoder.embed(self.images(image)))
+    def pixels(self, view: str = 'image') -> Tensor:
+        return self._model.data_preprocessor.denormalize(self.images(view)) / 255
 
-    def patch_tokens(self, image: str = 'image') -> Tensor:
-        """The student's patch embeddings with positions, (B, N, C): the input of the full and of the masked pass."""
-        return self._embedded(image)[0]
+    def _embedded(self, view: str) -> tuple[Tensor, tuple[int, int]]:
+        return self._once('embedded', view, lambda: self.image_tower.embed(self.images(view)))
 
-    def grid(self, image: str = 'image') -> tuple[int, int]:
-        """Rows and columns of a view's patches."""
-        return self._embedded(image)[1]
+    def patches(self, view: str = 'image') -> Tensor:
+        return self._embedded(view)[0]
 
-    def image_features(self, image: str = 'image') -> ImageFeatures:
-        """The student's features of the full image."""
-        encode = self.model.image_encoder.encode
-        return self._once('image_features', image, lambda: encode(self.patch_tokens(image)))
+    def grid(self, view: str = 'image') -> tuple[int, int]:
+        return self._embedded(view)[1]
 
-    def visible_features(self, visible: Tensor, image: str = 'image') -> ImageFeatures:
-        """The student's features of the visible patches (B, K) alone. Masks differ, so this is not kept."""
-        return self.model.image_encoder.encode(self.patch_tokens(image), visible)
+    def mask(self, generator: MaskGenerator, view: str = 'image') -> Mask:
+        return generator(self._get('seed'), self.grid(view))
 
-    def encode_together(self, images: Sequence[str]) -> None:
-        """Encode several views of the same size in one pass of the student, for those who ask for them later."""
-        missing = [image for image in images if ('image_features', image) not in self._cache]
+    def image_features(self, view: str = 'image') -> ImageFeatures:
+        return self._once('image_features', view, lambda: self.image_tower.encode(self.patches(view)))
+
+    def visible_features(self, visible: Tensor, view: str = 'image') -> ImageFeatures:
+        return self.image_tower.encode(self.patches(view), visible)
+
+    def encode_together(self, views: Sequence[str]) -> None:
+        missing = [view for view in views if ('image_features', view) not in self._cache]
         if len(missing) < 2:
             return
-        tokens = [self.patch_tokens(image) for image in missing]
-        features = self.model.image_encoder.encode(torch.cat(tokens))
-        counts = [len(part) for part in tokens]
-        for image, cls, patches in zip(
-            missing, features.cls.split(counts), features.patches.split(counts), strict=True
-        ):
-            self._cache['image_features', image] = ImageFeatures(cls, patches)
+        patches = [self.patches(view) for view in missing]
+        features = self.image_tower.encode(torch.cat(patches))
+        counts = [len(part) for part in patches]
+        for view, cls, part in zip(missing, features.cls.split(counts), features.patches.split(counts), strict=True):
+            self._cache['image_features', view] = ImageFeatures(cls, part)
 
-    def projected_image(self, image: str = 'image') -> Tensor:
-        """The global image embedding before its normalization, (B, D)."""
-        project = self.model.image_projection
-        return self._once('projected_image', image, lambda: project(self.image_features(image)))
+    def projected_image(self, view: str = 'image') -> Tensor:
+        project = self._model.image_projection
+        return self._once('projected_image', view, lambda: project(self.image_features(view)))
 
-    def image_embedding(self, image: str = 'image') -> Tensor:
-        """The L2-normalized global image embedding, float32 (B, D)."""
-        return self._once('image_embedding', image, lambda: F.normalize(self.projected_image(image).float(), dim=-1))
+    def image_embedding(self, view: str = 'image') -> Tensor:
+        return self._once('image_embedding', view, lambda: F.normalize(self.projected_image(view).float(), dim=-1))
 
-    def tokens(self) -> Tensor:
-        """Token ids of the captions, (B, L)."""
+    def word_ids(self) -> Tensor:
         return self._get('tokens')
 
     def text_embedding(self) -> Tensor:
-        """The L2-normalized caption embedding, float32 (B, D)."""
-        return self._once('text_embedding', 'tokens', lambda: self.model.encode_text(self.tokens()))
+        return self._once('text_embedding', 'tokens', lambda: self._model.encode_text(self.word_ids()))
 
-    def teacher_features(self, image: str = 'image') -> ImageFeatures:
-        """The EMA teacher's features of the full image, without gradient."""
-        teacher = self.model.teacher.module
+    def teacher_features(self, view: str = 'image') -> ImageFeatures:
         with torch.no_grad():
-            return self._once('teacher_features', image, lambda: teacher.features(self.images(image)))
+            return self._once('teacher_features', view, lambda: self.teacher_tower.features(self.images(view)))
 
-    def teacher_projected_image(self, image: str = 'image') -> Tensor:
-        """The EMA teacher's global image embedding before its normalization, without gradient, (B, D)."""
-        project = self.model.teacher_projection
-        return self._once('teacher_projected_image', image, lambda: project(self.teacher_features(image)))
+    def teacher_projected_image(self, view: str = 'image') -> Tensor:
+        project = self._model.teacher_projection
+        return self._once('teacher_projected_image', view, lambda: project(self.teacher_features(view)))
 
     def labels(self) -> Tensor:
-        """Class of every image, int64 (B,); negative for an image-text pair, which is a class of its own."""
         return self._get('label')
 
     def noise(self, count: int, stream: int) -> Tensor:
-        """Uniform noise (B, count) that depends on nothing but each sample's seed and the stream's number."""
         return sample_noise(self._get('seed'), count, stream)
+
+    @property
+    def image_tower(self) -> ImageTower:
+        return self._model.image_encoder
+
+    @property
+    def text_tower(self) -> TextTower:
+        return self._model.text_encoder
+
+    @property
+    def teacher_tower(self) -> Any:
+        return self._model.teacher.module

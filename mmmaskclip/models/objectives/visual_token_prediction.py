@@ -1,15 +1,12 @@
-"""CLIP + BEiT: predict the discrete tokens of the hidden patches."""
-
-from functools import partial
+"""CLIP + BEiT: predict the image codes of the hidden patches."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from mmmaskclip.contracts import Views
 from mmmaskclip.models.backbones import gather_tokens
 from mmmaskclip.models.objectives.base import Objective
-from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM
-from mmmaskclip.models.objectives.views import Views
 from mmmaskclip.registry import MODELS
 
 
@@ -19,37 +16,38 @@ class VisualTokenPrediction(Objective):
     MaskCLIP's baseline CLIP+BEiT).
 
     The student encodes all patches, the hidden ones replaced by a learned mask token with their positions; a linear
-    head names each hidden patch's token. mmpretrain's ``BEiTV1Head`` picks patches by a boolean mask, which makes the
-    host wait for the device in every step, hence a head of ours.
+    head predicts each hidden patch's image code. mmpretrain's ``BEiTV1Head`` picks patches by a boolean mask, which
+    makes the host wait for the device in every step, hence a head of ours.
 
     Args:
         tokenizer: Config of the visual tokenizer, e.g. ``dict(type='DALLETokenizer', checkpoint='path')``.
         in_channels: Width C of the image tower.
-        num_tokens: Size of the tokenizer's vocabulary. Defaults to 8192, DALL-E's.
+        num_codes: Number of image codes of the tokenizer. Defaults to 8192, DALL-E's.
         mask: Config of the mask generator. Defaults to ``BlockMask`` of 40 %, BEiT's.
         weight: Weight of the loss. Defaults to 1.
 
     Raises:
-        ValueError: If the tokenizer has another vocabulary.
+        ValueError: If the tokenizer has another number of codes.
     """
 
     per_sample = True
+    needs_patches = True
 
     def __init__(
         self,
         tokenizer: dict,
         in_channels: int,
-        num_tokens: int = 8192,
+        num_codes: int = 8192,
         mask: dict | None = None,
         weight: float | dict = 1.0,
     ):
         super().__init__(weight)
         self.tokenizer = MODELS.build(tokenizer)
-        if self.tokenizer.num_tokens != num_tokens:
-            raise ValueError(f'num_tokens={num_tokens}, but the tokenizer has {self.tokenizer.num_tokens} tokens')
+        if self.tokenizer.num_codes != num_codes:
+            raise ValueError(f'num_codes={num_codes}, but the tokenizer has {self.tokenizer.num_codes} codes')
         self.mask = MODELS.build(mask or dict(type='BlockMask'))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, in_channels))
-        self.head = nn.Linear(in_channels, num_tokens)
+        self.head = nn.Linear(in_channels, num_codes)
 
     def init_weights(self) -> None:
         """BEiT's initialization: normal(0.02), cut at two."""
@@ -59,16 +57,10 @@ class VisualTokenPrediction(Objective):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, views: Views) -> dict[str, Tensor]:
-        encoder, grid = views.model.image_encoder, views.grid()
-        mask = self.mask(partial(views.noise, stream=IMAGE_MASK_STREAM), grid)
-        hidden = (mask.restore >= mask.visible.shape[1]).unsqueeze(-1)
-        tokens = torch.where(hidden, self.mask_token + encoder.positions(grid), views.patch_tokens())
-        features = gather_tokens(encoder.encode(tokens).patches, mask.masked)
-        target = self.tokenizer(self._pixels(views), grid).gather(1, mask.masked)
-        loss = F.cross_entropy(self.head(features).float().flatten(0, 1), target.flatten())
-        return {'loss': self.weight(self.progress) * loss}
-
-    def _pixels(self, views: Views) -> Tensor:
-        """The images as they were before their normalization, in [0, 1]."""
-        preprocessor = views.model.data_preprocessor
-        return (views.images() * preprocessor.std + preprocessor.mean) / 255
+        tower, grid = views.image_tower, views.grid()
+        mask = views.mask(self.mask)
+        hidden_patch = self.mask_token + tower.positions(grid)  # (1, N, C)
+        patches = torch.where(mask.hidden.unsqueeze(-1), hidden_patch, views.patches())  # (B, N, C)
+        features = gather_tokens(tower.encode(patches).patches, mask.masked)  # (B, M, C)
+        target = self.tokenizer(views.pixels(), grid).gather(1, mask.masked)  # (B, M)
+        return {'loss': F.cross_entropy(self.head(features).float().flatten(0, 1), target.flatten())}

@@ -1,16 +1,17 @@
 """The model that is pretrained: two towers, their projections, and the objectives that train them."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
-import torch.nn.functional as F
 from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
+from torch.nn import functional as F
 
+from mmmaskclip.contracts import FollowsRun
 from mmmaskclip.models.backbones.read_outs import ReadOut
-from mmmaskclip.models.objectives import Objective
+from mmmaskclip.models.objectives import ImageTextContrast, Objective
 from mmmaskclip.models.objectives.teacher import MomentumCopy, follow
-from mmmaskclip.models.objectives.views import Views
+from mmmaskclip.models.objectives.views import BatchViews
 from mmmaskclip.models.pretrainers.micro_batches import check_micro_batches, losses_in_micro_batches
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.ramp import Ramp
@@ -69,7 +70,12 @@ class ImageTextPretrainer(BaseModel):
             self.teacher_projection = MomentumCopy(self.image_projection)
         self.micro_batch_size = micro_batch_size
         if micro_batch_size is not None:
-            check_micro_batches(self, micro_batch_size)
+            check_micro_batches(self, self.objectives, micro_batch_size)
+
+    @cached_property
+    def _followers(self) -> tuple[FollowsRun, ...]:
+        """Every module inside that changes as the run goes on: objectives and losses."""
+        return tuple(module for module in self.modules() if module is not self and isinstance(module, FollowsRun))
 
     @cached_property
     def momentum_copies(self) -> tuple[MomentumCopy, ...]:
@@ -86,24 +92,24 @@ class ImageTextPretrainer(BaseModel):
         """Say nothing: mmengine would print a line for each of some hundred parameters."""
 
     def set_progress(self, progress: float) -> None:
-        """Say which share of the run, in [0, 1], is done; weights, momentum and temperatures depend on it."""
+        """Set the share of the run, in [0, 1], that is done; weights, momentum and temperatures depend on it."""
         self.progress = progress
-        for objective in self.objectives.values():
-            objective.progress = progress
+        for follower in self._followers:
+            follower.set_progress(progress)
 
     def after_optimizer_step(self) -> None:
         """Move what follows the parameters. To be called once per optimizer step that was really taken."""
         follow(self.momentum_copies, self.teacher_momentum(self.progress))
-        for objective in self.objectives.values():
-            objective.after_optimizer_step()
+        for follower in self._followers:
+            follower.after_optimizer_step()
 
     def logged(self) -> dict[str, float | Tensor]:
         """Values to log beside the losses."""
         values: dict[str, float | Tensor] = {}
         if self.momentum_copies:
             values['teacher_momentum'] = self.teacher_momentum(self.progress)
-        for objective in self.objectives.values():
-            values |= objective.logged()
+        for follower in self._followers:
+            values |= follower.logged()
         return values
 
     def forward(self, mode: str = 'tensor', **batch) -> dict | list:
@@ -118,9 +124,7 @@ class ImageTextPretrainer(BaseModel):
             ValueError: If ``mode`` is unknown.
         """
         if mode == 'loss':
-            return {
-                f'{name}_{key}': value for name, losses in self._losses(batch).items() for key, value in losses.items()
-            }
+            return self._losses(batch)
         if mode == 'predict':
             return self.predict(batch)
         if mode == 'tensor':
@@ -130,12 +134,20 @@ class ImageTextPretrainer(BaseModel):
             }
         raise ValueError(f"mode={mode!r}: choose 'loss', 'predict' or 'tensor'")
 
-    def _losses(self, batch: dict) -> dict[str, dict[str, Tensor]]:
-        """Losses by name by objective."""
+    def _losses(self, batch: dict) -> dict[str, Tensor]:
+        """Weighted losses, and unweighted other values, of all objectives; an objective's name is the prefix."""
         if self.micro_batch_size is not None:
-            return losses_in_micro_batches(self, batch, self.micro_batch_size)
-        views = Views(self, batch)
-        return {name: objective(views) for name, objective in self.objectives.items()}
+            by_objective = losses_in_micro_batches(
+                self.objectives, partial(BatchViews, self), batch, self.micro_batch_size
+            )
+        else:
+            views = BatchViews(self, batch)
+            by_objective = {name: objective(views) for name, objective in self.objectives.items()}
+        return {
+            f'{name}_{key}': self.objectives[name].weight(self.progress) * value if 'loss' in key else value
+            for name, values in by_objective.items()
+            for key, value in values.items()
+        }
 
     def predict(self, batch: dict) -> list[dict]:
         """Embeddings for evaluation, one dict per image.
@@ -165,15 +177,15 @@ class ImageTextPretrainer(BaseModel):
             raise AttributeError('this model has no image projection: use image_encoder.features(images)')
         return F.normalize(self.image_projection(self.image_encoder.features(images)).float(), dim=-1)
 
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        """L2-normalized float32 embeddings (T, D) of captions given as token ids (T, L).
+    def encode_text(self, word_ids: Tensor) -> Tensor:
+        """L2-normalized float32 embeddings (T, D) of captions (T, L).
 
         Raises:
             AttributeError: If the model was built without a text tower.
         """
         if self.text_encoder is None:
             raise AttributeError('this model has no text tower: evaluate it by linear probe or fine-tuning')
-        return F.normalize(self.text_projection(self.text_encoder(tokens)).float(), dim=-1)
+        return F.normalize(self.text_projection(self.text_encoder(word_ids)).float(), dim=-1)
 
     @property
     def context_length(self) -> int:
@@ -207,7 +219,7 @@ class ImageTextPretrainer(BaseModel):
             AttributeError: If no objective of this model has a temperature.
         """
         for objective in self.objectives.values():
-            if hasattr(objective, 'logits'):
+            if isinstance(objective, ImageTextContrast):
                 return objective.logits(image_embed, text_embed)
         raise AttributeError(
             f'no objective among {sorted(self.objectives)} learns a temperature: compare the embeddings themselves'

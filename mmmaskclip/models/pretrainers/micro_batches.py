@@ -1,23 +1,23 @@
 """The losses, and through them the exact gradient, of a batch that does not fit into memory."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from mmmaskclip.contracts import Views
 from mmmaskclip.models.objectives import ComparingObjective, Objective
-from mmmaskclip.models.objectives.views import Views
 
-if TYPE_CHECKING:
-    from mmmaskclip.models.pretrainers import ImageTextPretrainer
+Objectives = Mapping[str, Objective]
+MakeViews = Callable[[dict[str, Any]], Views]
 
 
-def check_micro_batches(model: 'ImageTextPretrainer', micro_batch_size: int) -> None:
+def check_micro_batches(model: nn.Module, objectives: Objectives, micro_batch_size: int) -> None:
     """Refuse a model whose micro-batches would not add up to the batch.
 
     Raises:
@@ -26,7 +26,7 @@ def check_micro_batches(model: 'ImageTextPretrainer', micro_batch_size: int) -> 
     """
     if micro_batch_size < 1:
         raise ValueError(f'micro_batch_size={micro_batch_size}: give the samples that fit into memory, or leave it out')
-    for name, objective in model.objectives.items():
+    for name, objective in objectives.items():
         if not (objective.per_sample or isinstance(objective, ComparingObjective)):
             raise ValueError(
                 f'micro_batch_size={micro_batch_size}, but the objective {name!r} ({type(objective).__name__}) does '
@@ -42,21 +42,22 @@ def check_micro_batches(model: 'ImageTextPretrainer', micro_batch_size: int) -> 
 
 
 def losses_in_micro_batches(
-    model: 'ImageTextPretrainer', batch: dict[str, Any], micro_batch_size: int
+    objectives: Objectives, make_views: MakeViews, batch: dict[str, Any], micro_batch_size: int
 ) -> dict[str, dict[str, Tensor]]:
-    """Losses of all objectives on a batch of which only some samples are on the towers' tape at any time.
+    """Losses of a large batch, holding activations for one micro-batch at a time (recomputed in backward).
 
-    Every micro-batch is a checkpoint of torch: what it computes is dropped, but for per-sample losses and embeddings,
-    and computed once more when the backward pass comes to it, with the same dropped paths (torch restores the state of
-    the generators) and masks (functions of the seeds). Between the two passes all embeddings are compared with each
-    other, so that the gradient is the batch's. In this way there is one loss and one backward pass, as without
-    micro-batches: DDP exchanges gradients once, and loss scale, accumulation and checks of the loss need not know.
+    Every micro-batch is a checkpoint of torch. The forward pass keeps its per-sample losses and embeddings alone; the
+    backward pass computes the rest again, with the same dropped paths (torch restores the generators) and the same
+    masks (functions of the seeds). Between the two passes all embeddings are compared with each other, so that the
+    gradient is the batch's. There is one loss and one backward pass, as without micro-batches: DDP exchanges gradients
+    once, and loss scale, accumulation and checks of the loss need not know.
 
     Memory beside the batch and its embeddings is that of one micro-batch and, during the backward pass, one gradient
     of all parameters. Time is that of a step plus one more forward pass, the teacher's included.
 
     Args:
-        model: The pretrainer.
+        objectives: Objectives by name.
+        make_views: Makes the views of a part of the batch.
         batch: The preprocessed batch; its tensors have one row per sample.
         micro_batch_size: Samples per micro-batch; the last one may have fewer.
 
@@ -69,29 +70,29 @@ def losses_in_micro_batches(
     parts = _split(batch, micro_batch_size)
     outputs = []
     for part in parts:
-        # Or all micro-batches would share bfloat16 copies of the weights, and their gradients would add up in bfloat16.
+        # Otherwise all micro-batches share bfloat16 copies of the weights, and their gradients add up in bfloat16.
         torch.clear_autocast_cache()
         outputs.append(
             checkpoint(
-                partial(_first_part, model),
+                partial(_first_part, objectives, make_views),
                 part,
                 use_reentrant=False,
-                context_fn=partial(_contexts, model),
+                context_fn=partial(_contexts, objectives),
             )
         )
     shares = [_length(part) / _length(batch) for part in parts]
     return {
         name: _second_part(objective, [output[name] for output in outputs], shares)
-        for name, objective in model.objectives.items()
+        for name, objective in objectives.items()
     }
 
 
-def _first_part(model: 'ImageTextPretrainer', part: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def _first_part(objectives: Objectives, make_views: MakeViews, part: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """What each objective computes from some samples without the others."""
-    views = Views(model, part)
+    views = make_views(part)
     return {
         name: objective.embed(views) if isinstance(objective, ComparingObjective) else objective(views)
-        for name, objective in model.objectives.items()
+        for name, objective in objectives.items()
     }
 
 
@@ -122,9 +123,9 @@ def _length(batch: dict[str, Any]) -> int:
     return next(len(value) for value in batch.values() if isinstance(value, Tensor))
 
 
-def _contexts(model: 'ImageTextPretrainer') -> tuple[AbstractContextManager, AbstractContextManager]:
+def _contexts(objectives: Objectives) -> tuple[AbstractContextManager, AbstractContextManager]:
     """What the first and the second computation of a micro-batch run in."""
-    return nullcontext(), _without_trace(model.objectives.values())
+    return nullcontext(), _without_trace(objectives.values())
 
 
 @contextmanager

@@ -45,6 +45,10 @@ class ImageTextPreprocessor(BaseDataPreprocessor):
         """Normalize images (..., 3, H, W) given in 0..255."""
         return (images.float() - self.mean) / self.std
 
+    def denormalize(self, images: Tensor) -> Tensor:
+        """Undo :meth:`normalize`: images (..., 3, H, W) in 0..255."""
+        return images * self.std + self.mean
+
 
 @MODELS.register_module()
 class ImageViewsPreprocessor(ImageTextPreprocessor):
@@ -61,7 +65,7 @@ class ImageViewsPreprocessor(ImageTextPreprocessor):
         self.views = tuple(views)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """``inputs`` as mmpretrain wants them: normalized images (B, 3, H, W), or a list of them for several views."""
+        """``inputs`` for mmpretrain: normalized images (B, 3, H, W), or a list of them for several views."""
         batch = super().forward({name: data[name] for name in self.views}, training)
         inputs = list(batch.values())
         return dict(inputs=inputs[0] if len(inputs) == 1 else inputs, data_samples=None)

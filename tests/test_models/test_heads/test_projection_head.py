@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmmaskclip.models.backbones import ImageFeatures
+from mmmaskclip.contracts import ImageFeatures
 from mmmaskclip.models.heads import ImageProjectionHead
 
 

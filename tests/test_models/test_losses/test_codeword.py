@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from mmmaskclip.models.heads import PrototypeHead
-from mmmaskclip.models.losses import CodewordLoss, codeword_cross_entropy
+from mmmaskclip.models.losses import CodewordLoss
 from mmmaskclip.models.objectives.teacher import MomentumCopy, follow
 
 
@@ -15,7 +15,9 @@ def _softmax(x):
 
 def test_against_numpy():
     student, teacher, center = torch.randn(2, 5, 7), torch.randn(2, 5, 7), torch.randn(7)
-    loss = codeword_cross_entropy(student, teacher, center, 0.1, 0.05)
+    module = CodewordLoss(7, teacher_temperature=0.05)
+    module.center.copy_(center)
+    loss = module(student, teacher)
     p = _softmax((teacher.double().numpy() - center.double().numpy()) / 0.05)
     log_q = np.log(_softmax(student.double().numpy() / 0.1))
     assert loss.item() == pytest.approx(-(p * log_q).sum(-1).mean(), rel=1e-5)
@@ -28,14 +30,14 @@ def test_all_pairs_is_the_mean_over_pairs():
     p = _softmax((teacher.double().numpy() - center.double().numpy()) / 0.05)
     log_q = np.log(_softmax(student.double().numpy() / 0.1))
     pairs = [-(p[b, g] * log_q[b, n]).sum() for b in range(2) for g in range(4) for n in range(3)]
-    assert loss.all_pairs(student, teacher, 0.0).item() == pytest.approx(np.mean(pairs), rel=1e-5)
+    assert loss.all_pairs(student, teacher).item() == pytest.approx(np.mean(pairs), rel=1e-5)
     loss.after_optimizer_step()
     torch.testing.assert_close(loss.center, 0.9 * center + 0.1 * teacher.mean((0, 1)))
 
 
 def test_no_gradient_into_the_teacher():
     student, teacher = (torch.randn(2, 5, 7, requires_grad=True) for _ in range(2))
-    codeword_cross_entropy(student, teacher, torch.zeros(7), 0.1, 0.05).backward()
+    CodewordLoss(7)(student, teacher).backward()
     assert student.grad is not None
     assert teacher.grad is None
 
@@ -43,17 +45,18 @@ def test_no_gradient_into_the_teacher():
 def test_teacher_temperature_ramps():
     student, teacher = torch.randn(2, 5, 7), torch.randn(2, 5, 7)
     loss = CodewordLoss(7, teacher_temperature=dict(begin=0.04, end=0.08)).eval()
-    expected = codeword_cross_entropy(student, teacher, torch.zeros(7), 0.1, 0.06)
-    torch.testing.assert_close(loss(student, teacher, 0.5), expected)
+    loss.set_progress(0.5)
+    expected = CodewordLoss(7, teacher_temperature=0.06)(student, teacher)
+    torch.testing.assert_close(loss(student, teacher), expected)
 
 
 def test_centre_moves_after_the_step_and_accumulation_is_one_big_batch():
     teacher = torch.randn(4, 5, 7)
     whole, parts = CodewordLoss(7), CodewordLoss(7)
-    whole(teacher, teacher, 0.0)
+    whole(teacher, teacher)
     assert not whole.center.any()
-    parts(teacher[:1], teacher[:1], 0.0)
-    parts(teacher[1:], teacher[1:], 0.0)
+    parts(teacher[:1], teacher[:1])
+    parts(teacher[1:], teacher[1:])
     for loss in (whole, parts):
         loss.after_optimizer_step()
         torch.testing.assert_close(loss.center, 0.1 * teacher.mean((0, 1)))
@@ -62,7 +65,7 @@ def test_centre_moves_after_the_step_and_accumulation_is_one_big_batch():
 
 def test_evaluation_leaves_the_centre_alone():
     loss = CodewordLoss(7).eval()
-    loss(torch.randn(1, 2, 7), torch.randn(1, 2, 7), 0.0)
+    loss(torch.randn(1, 2, 7), torch.randn(1, 2, 7))
     assert not loss.pending.any()
 
 
@@ -86,7 +89,8 @@ def test_distinct_features_get_distinct_codewords():
             F.layer_norm(features + 0.3 * torch.randn_like(features), (32,)) for _ in range(2)
         )
         target = teacher(teacher_view)
-        value = loss(head(student_view), target, step / steps)
+        loss.set_progress(step / steps)
+        value = loss(head(student_view), target)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

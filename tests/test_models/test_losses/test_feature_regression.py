@@ -13,7 +13,7 @@ def _smooth_l1(prediction, target, beta):
 def test_against_numpy_on_both_sides_of_the_knee():
     prediction, target = 3 * torch.randn(2, 5, 8), 3 * torch.randn(2, 5, 8)
     expected = _smooth_l1(prediction.double().numpy(), target.double().numpy(), 2.0)
-    assert FeatureRegressionLoss()(prediction, target, 0.0).item() == pytest.approx(expected, rel=1e-6)
+    assert FeatureRegressionLoss()(prediction, target).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_layer_norm_of_both():
@@ -25,13 +25,13 @@ def test_layer_norm_of_both():
 
     loss = FeatureRegressionLoss(target_norm='ln')
     expected = _smooth_l1(normalize(prediction), normalize(target), 2.0)
-    assert loss(prediction, target, 0.0).item() == pytest.approx(expected, rel=1e-5)
-    torch.testing.assert_close(loss(5 * target + 3, target, 0.0), torch.tensor(0.0), atol=1e-6, rtol=0)
+    assert loss(prediction, target).item() == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(loss(5 * target + 3, target), torch.tensor(0.0), atol=1e-6, rtol=0)
 
 
 def test_float32_in_bfloat16_training():
     target = torch.randn(2, 5, 8)
-    assert FeatureRegressionLoss()(target.bfloat16(), target, 0.0).dtype == torch.float32
+    assert FeatureRegressionLoss()(target.bfloat16(), target).dtype == torch.float32
 
 
 def test_unknown_norm():

@@ -3,11 +3,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmmaskclip.models.losses import NTXentLoss, nt_xent
+from mmmaskclip.contracts import Pairs
+from mmmaskclip.models.losses import NTXentLoss
 
 
 def _embeddings(count=6):
     return (F.normalize(torch.randn(count, 8), dim=-1) for _ in range(2))
+
+
+def _loss(first, second):
+    return NTXentLoss()(Pairs(first, second, first, second))
 
 
 def _reference(first, second, temperature, rows):
@@ -24,12 +29,10 @@ def _reference(first, second, temperature, rows):
 def test_against_numpy(rows):
     first, second = _embeddings()
     own = slice(rows.start, rows.stop)
-    ours = nt_xent(first[own], second[own], first, second, 0.1, rows.start)
-    assert ours.item() == pytest.approx(
-        _reference(first.double().numpy(), second.double().numpy(), 0.1, rows), rel=1e-5
-    )
-    module = NTXentLoss(temperature=0.5)(first[own], second[own], first, second, rows.start)
-    torch.testing.assert_close(module, nt_xent(first[own], second[own], first, second, 0.5, rows.start))
+    for temperature in (0.1, 0.5):
+        ours = NTXentLoss(temperature)(Pairs(first[own], second[own], first, second, rows.start))
+        reference = _reference(first.double().numpy(), second.double().numpy(), temperature, rows)
+        assert ours.item() == pytest.approx(reference, rel=1e-5)
 
 
 def test_against_mmpretrains_simclr():
@@ -43,17 +46,17 @@ def test_against_mmpretrains_simclr():
     others[torch.arange(12), partner] = False
     negative = similarity[others].reshape(12, -1)
     expected = head(loss=dict(type='mmpretrain.CrossEntropyLoss'), temperature=0.1).loss(positive, negative)
-    torch.testing.assert_close(nt_xent(first, second, first, second, 0.1), expected)
+    torch.testing.assert_close(_loss(first, second), expected)
 
 
 def test_symmetrical_in_the_views():
     first, second = _embeddings()
-    torch.testing.assert_close(nt_xent(first, second, first, second, 0.1), nt_xent(second, first, second, first, 0.1))
+    torch.testing.assert_close(_loss(first, second), _loss(second, first))
 
 
 def test_both_views_get_gradient():
     first, second = (x.requires_grad_() for x in _embeddings())
-    nt_xent(first, second, first, second, 0.1).backward()
+    _loss(first, second).backward()
     for gradient in (first.grad, second.grad):
         assert torch.isfinite(gradient).all()
         assert gradient.abs().sum(dim=1).min() > 0
@@ -61,7 +64,7 @@ def test_both_views_get_gradient():
 
 def test_one_image_has_no_loss_and_no_nan():
     first, second = (x.requires_grad_() for x in _embeddings(1))
-    loss = nt_xent(first, second, first, second, 0.1)
+    loss = _loss(first, second)
     loss.backward()
     assert loss.item() == 0
     assert first.grad.abs().sum() == 0
@@ -70,11 +73,11 @@ def test_one_image_has_no_loss_and_no_nan():
 def test_images_all_alike_give_the_log_of_the_others():
     first, _ = _embeddings()
     same = first[:1].expand(6, -1)
-    assert nt_xent(same, same, same, same, 0.1).item() == pytest.approx(np.log(11), rel=1e-5)
+    assert _loss(same, same).item() == pytest.approx(np.log(11), rel=1e-5)
 
 
 def test_float32_under_autocast():
     first, second = _embeddings()
-    exact = nt_xent(first, second, first, second, 0.1)
+    exact = _loss(first, second)
     with torch.autocast('cpu', torch.bfloat16):
-        torch.testing.assert_close(nt_xent(first, second, first, second, 0.1), exact)
+        torch.testing.assert_close(_loss(first, second), exact)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mmmaskclip.models.backbones import ImageFeatures, gather_tokens
+from mmmaskclip.contracts import ImageFeatures
+from mmmaskclip.models.backbones import gather_tokens
 from mmmaskclip.models.necks import MaskedTokenDecoder
 
 

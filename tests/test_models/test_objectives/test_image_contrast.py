@@ -2,10 +2,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmmaskclip.contracts import Pairs
 from mmmaskclip.models.backbones import CLIPVisionTransformer
-from mmmaskclip.models.losses import nt_xent
+from mmmaskclip.models.losses import NTXentLoss
 from mmmaskclip.models.objectives import ImageContrast
-from mmmaskclip.models.objectives.views import Views
+from mmmaskclip.models.objectives.views import BatchViews
 from mmmaskclip.registry import MODELS
 
 HEAD = dict(
@@ -50,7 +51,7 @@ def test_is_nt_xent_of_the_heads_output(build, batch_of, pool):
     features = [model.image_encoder.features(batch[f'augmented_{i}']) for i in (1, 2)]
     pooled = [f.patches.mean(1) if pool == 'mean' else f.cls for f in features]
     first, second = F.normalize(model.objectives['slip'].head((torch.cat(pooled),))[0], dim=-1).chunk(2)
-    expected = nt_xent(first, second, first, second, 0.1)
+    expected = NTXentLoss()(Pairs(first, second, first, second))
     torch.testing.assert_close(model(mode='loss', **batch)['slip_loss'], expected)
 
 
@@ -141,7 +142,7 @@ def test_both_views_cost_one_pass_and_are_kept(build, batch_of, monkeypatch):
     model, passes = build().eval(), []
     encode = CLIPVisionTransformer.encode
     monkeypatch.setattr(CLIPVisionTransformer, 'encode', lambda *args: passes.append(1) or encode(*args))
-    views = Views(model, batch_of(model, 2))
+    views = BatchViews(model, batch_of(model, 2))
     for _ in range(2):
         model.objectives['slip'](views)
     assert len(passes) == 1

@@ -19,7 +19,7 @@ def build(tiny_model_cfg, objective_cfg):
     def build(with_contrast=False, teacher_momentum=0.966, **kwargs):
         objectives = dict(silc=dict(objective_cfg, **kwargs))
         if with_contrast:
-            objectives['contrast'] = dict(type='ImageTextContrast', images=('image', 'image_2'))
+            objectives['contrast'] = dict(type='ImageTextContrast', views=('image', 'image_2'))
         torch.manual_seed(0)
         model = MODELS.build(dict(tiny_model_cfg(objectives), teacher_momentum=teacher_momentum))
         model.init_weights()
@@ -60,7 +60,7 @@ def test_every_local_crop_predicts_every_global_view_of_its_image(build, batch):
 
 
 def test_one_crop_per_image_may_come_without_its_dimension(build, batch):
-    model = build(globals=('image',)).eval()
+    model = build(global_views=('image',)).eval()
     data = model.data_preprocessor(batch(2))
     data['local'] = data['local'][:, :1]
     expected = model(mode='loss', **data)['silc_loss']
@@ -73,7 +73,7 @@ def test_several_local_views_are_one_set_of_crops(build, batch):
     data = model.data_preprocessor(batch(2))
     expected = model(mode='loss', **data)['silc_loss']
     data['near'], data['far'] = data['local'][:, :1], data.pop('local')[:, 1:]
-    model.objectives['silc'].locals = ('near', 'far')
+    model.objectives['silc'].local_views = ('near', 'far')
     torch.testing.assert_close(model(mode='loss', **data)['silc_loss'], expected)
 
 
@@ -162,5 +162,5 @@ def test_missing_crops_are_explained(build, random_batch):
 
 def test_no_views_are_refused(objective_cfg):
     parts = {name: value for name, value in objective_cfg.items() if name != 'type'}
-    with pytest.raises(ValueError, match=r'locals=\(\): name at least one'):
-        LocalToGlobalDistillation(**parts, locals=())
+    with pytest.raises(ValueError, match=r'local_views=\(\): name at least one'):
+        LocalToGlobalDistillation(**parts, local_views=())

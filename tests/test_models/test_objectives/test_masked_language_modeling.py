@@ -7,7 +7,7 @@ import torch
 from mmmaskclip.models.objectives.masked_language_modeling import (
     MaskedLanguageModeling,
     choose_words,
-    masked_token_cross_entropy,
+    masked_word_cross_entropy,
 )
 from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM, TEXT_MASK_STREAM, sample_noise
 from mmmaskclip.registry import MODELS
@@ -77,8 +77,8 @@ def test_cross_entropy_against_numpy():
     x = logits.double().numpy()
     loss = np.log(np.exp(x).sum(-1)) - np.take_along_axis(x, tokens.numpy()[..., None], 2)[..., 0]
     expected = ((loss[0, 0] + loss[0, 1]) / 2 + loss[1, 0] + 0) / 3
-    assert masked_token_cross_entropy(logits, tokens, hidden).item() == pytest.approx(expected, rel=1e-6)
-    assert masked_token_cross_entropy(logits.bfloat16(), tokens, hidden).dtype == torch.float32
+    assert masked_word_cross_entropy(logits, tokens, hidden).item() == pytest.approx(expected, rel=1e-6)
+    assert masked_word_cross_entropy(logits.bfloat16(), tokens, hidden).dtype == torch.float32
 
 
 @pytest.mark.parametrize('depth', [0, 2])
@@ -91,7 +91,7 @@ def test_predicts_the_words_that_a_mask_token_replaces(build, random_batch, dept
         tokens = tokens[: tokens.tolist().index(END) + 1]
         x = tower.token_embedding(tokens)
         x[places] = objective.mask_token
-        x = tower.final_norm(tower.encode((x + tower.pos_embed[: len(tokens)]).unsqueeze(0)))
+        x = tower.encode((x + tower.pos_embed[: len(tokens)]).unsqueeze(0))
         logits = objective.decoder(x, torch.zeros(1, len(tokens), dtype=torch.bool), torch.tensor([places]))[0]
         terms.append(torch.nn.functional.cross_entropy(logits, tokens[places].long()))
     torch.testing.assert_close(model(mode='loss', **batch)['mlm_loss'], 0.5 * torch.stack(terms).mean())

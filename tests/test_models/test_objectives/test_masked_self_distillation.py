@@ -1,14 +1,11 @@
-from functools import partial
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from mmmaskclip.models.backbones import CLIPVisionTransformer, gather_tokens
-from mmmaskclip.models.losses import codeword_cross_entropy, feature_regression
+from mmmaskclip.models.losses import CodewordLoss, FeatureRegressionLoss
 from mmmaskclip.models.objectives import MaskedSelfDistillation
-from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM
-from mmmaskclip.models.objectives.views import Views
+from mmmaskclip.models.objectives.views import BatchViews
 from mmmaskclip.registry import MODELS
 
 
@@ -27,8 +24,7 @@ def build(tiny_model_cfg):
 
 
 def _masks(model, batch):
-    views = Views(model, batch)
-    return model.objectives['distillation'].mask(partial(views.noise, stream=IMAGE_MASK_STREAM), views.grid())
+    return BatchViews(model, batch).mask(model.objectives['distillation'].mask)
 
 
 def test_v1_is_equation_6(build, distillation_cfg, random_batch):
@@ -38,7 +34,7 @@ def test_v1_is_equation_6(build, distillation_cfg, random_batch):
     student = model.image_encoder.encode(model.image_encoder.embed(batch['image'])[0], mask.visible)
     predicted = model.objectives['distillation'].decoder(student, mask.visible)
     target = model.teacher.module.features(batch['image']).patches
-    expected = feature_regression(gather_tokens(predicted, mask.masked), gather_tokens(target, mask.masked), beta=2.0)
+    expected = FeatureRegressionLoss()(gather_tokens(predicted, mask.masked), gather_tokens(target, mask.masked))
     torch.testing.assert_close(model(mode='loss', **batch)['distillation_loss'], expected)
 
 
@@ -49,9 +45,7 @@ def test_cvpr_is_codeword_cross_entropy_with_the_heads_copy(build, distillation_
     student = model.image_encoder.encode(model.image_encoder.embed(batch['image'])[0], mask.visible)
     predicted = gather_tokens(objective.decoder(student, mask.visible), mask.masked)
     target = gather_tokens(model.teacher.module.features(batch['image']).patches, mask.masked)
-    expected = codeword_cross_entropy(
-        objective.head(predicted), objective.target_head(target), torch.zeros(24), 0.1, 0.04
-    )
+    expected = CodewordLoss(24)(objective.head(predicted), objective.target_head(target))
     torch.testing.assert_close(model(mode='loss', **batch)['distillation_loss'], 0.05 * expected)
 
 
@@ -63,7 +57,7 @@ def test_loss_on_all_patches(build, distillation_cfg, random_batch):
     predicted = model.objectives['distillation'].decoder(student, mask.visible)
     target = model.teacher.module.features(batch['image']).patches
     torch.testing.assert_close(
-        model(mode='loss', **batch)['distillation_loss'], feature_regression(predicted, target, beta=2.0)
+        model(mode='loss', **batch)['distillation_loss'], FeatureRegressionLoss()(predicted, target)
     )
 
 
@@ -83,7 +77,7 @@ def test_student_learns_and_targets_do_not(build, distillation_cfg, random_batch
 
 def test_shared_target_cuts_the_graph_of_the_full_pass(build, distillation_cfg, random_batch):
     model = build(distillation_cfg('v1', target='shared'))
-    views = Views(model, model.data_preprocessor(random_batch(2)))
+    views = BatchViews(model, model.data_preprocessor(random_batch(2)))
     loss = model.objectives['distillation'](views)['loss']
     full = views.image_features().patches
     assert torch.autograd.grad(loss, full, allow_unused=True)[0] is None
@@ -217,7 +211,7 @@ def test_smaller_teacher_images(build, distillation_cfg, random_batch):
     assert target.shape[1] == 4
     target = F.interpolate(target.transpose(1, 2).reshape(3, 32, 2, 2), (4, 4), mode='bilinear')
     target = target.flatten(2).transpose(1, 2)
-    expected = feature_regression(gather_tokens(predicted, mask.masked), gather_tokens(target, mask.masked), beta=2.0)
+    expected = FeatureRegressionLoss()(gather_tokens(predicted, mask.masked), gather_tokens(target, mask.masked))
     loss = model(mode='loss', **batch)['distillation_loss']
     torch.testing.assert_close(loss, expected)
     loss.backward()
@@ -242,7 +236,7 @@ def test_frozen_target_is_the_first_stages_tower(build, distillation_cfg, random
     student = model.image_encoder.encode(model.image_encoder.embed(batch['image'])[0], mask.visible)
     predicted = model.objectives['distillation'].decoder(student, mask.visible)
     target = first.image_encoder.features(batch['image']).patches
-    expected = feature_regression(gather_tokens(predicted, mask.masked), gather_tokens(target, mask.masked), beta=2.0)
+    expected = FeatureRegressionLoss()(gather_tokens(predicted, mask.masked), gather_tokens(target, mask.masked))
     torch.testing.assert_close(model(mode='loss', **batch)['distillation_loss'], expected)
 
 

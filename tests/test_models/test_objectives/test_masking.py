@@ -1,14 +1,18 @@
 import math
-from functools import partial
 
 import pytest
 import torch
 
 from mmmaskclip.models.objectives.masking import BlockMask, RandomMask
+from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM, sample_noise
+
+
+def _seeds(count):
+    return torch.arange(count) * 2**33 + 7
 
 
 def test_partition_with_the_papers_numbers():
-    mask = RandomMask(0.75)(partial(torch.rand, 3), (14, 14))
+    mask = RandomMask(0.75)(_seeds(3), (14, 14))
     assert mask.visible.shape == (3, 49)
     assert mask.masked.shape == (3, 147)
     both = torch.cat((mask.visible, mask.masked), 1).sort(1).values
@@ -16,9 +20,15 @@ def test_partition_with_the_papers_numbers():
 
 
 def test_every_patch_is_masked_equally_often():
-    masked = RandomMask(0.75)(partial(torch.rand, 4000), (4, 4)).masked
+    masked = RandomMask(0.75)(_seeds(4000), (4, 4)).masked
     share = torch.bincount(masked.flatten(), minlength=16) / 4000
     assert ((share - 0.75).abs() < 0.03).all()
+
+
+def test_hidden_says_which_patches_are_masked():
+    mask = RandomMask(0.75)(_seeds(3), (4, 4))
+    expected = torch.zeros(3, 16, dtype=torch.bool).scatter(1, mask.masked, True)
+    assert torch.equal(mask.hidden, expected)
 
 
 @pytest.mark.parametrize('ratio', [0, 1, 75])
@@ -29,7 +39,7 @@ def test_ratio_outside_of_its_range(ratio):
 
 def test_ratio_that_leaves_nothing():
     with pytest.raises(ValueError, match='leaves 0 of 4 patches visible'):
-        RandomMask(0.9)(partial(torch.rand, 1), (2, 2))
+        RandomMask(0.9)(_seeds(1), (2, 2))
 
 
 def _reference_block_mask(noise, grid, num_masked, least, min_aspect):
@@ -53,8 +63,8 @@ def _reference_block_mask(noise, grid, num_masked, least, min_aspect):
 @pytest.mark.parametrize('grid', [(14, 14), (6, 10), (4, 4)])
 def test_block_mask_is_the_rectangles_in_order_with_the_last_one_cut(grid):
     mask, count = BlockMask(), grid[0] * grid[1]
-    noise = torch.rand(50, 4 * mask.num_rectangles + count)
-    masked = mask(lambda _: noise, grid).masked
+    noise = sample_noise(_seeds(50), 4 * mask.num_rectangles + count, IMAGE_MASK_STREAM)
+    masked = mask(_seeds(50), grid).masked
     num_masked = count - int(count * 0.6)
     for row, chosen in zip(noise, masked.tolist(), strict=True):
         rectangles = row[: 4 * mask.num_rectangles].unflatten(0, (4, -1))
@@ -63,13 +73,12 @@ def test_block_mask_is_the_rectangles_in_order_with_the_last_one_cut(grid):
         assert sure <= set(chosen) <= sure | cut
 
 
-def test_block_mask_is_a_partition_with_equal_numbers_and_follows_its_noise():
-    noise = torch.rand(3, 4 * BlockMask.num_rectangles + 196)
-    mask = BlockMask(0.4)(lambda count: noise[:, :count], (14, 14))
+def test_block_mask_is_a_partition_with_equal_numbers_and_follows_its_seed():
+    mask = BlockMask(0.4)(_seeds(3), (14, 14))
     assert mask.visible.shape == (3, 117)
     both = torch.cat((mask.visible, mask.masked), 1).sort(1).values
     assert torch.equal(both, torch.arange(196).expand(3, -1))
-    alone = BlockMask(0.4)(lambda count: noise[1:2, :count], (14, 14))
+    alone = BlockMask(0.4)(_seeds(3)[1:2], (14, 14))
     assert torch.equal(alone.masked, mask.masked[1:2])
 
 
@@ -77,7 +86,7 @@ def test_block_mask_hides_neighbours_together():
     """Hidden patches have more hidden neighbours than under a random mask of the same ratio."""
 
     def share(mask):
-        hidden = torch.zeros(200, 196).scatter(1, mask(partial(torch.rand, 200), (14, 14)).masked, 1).view(-1, 14, 14)
+        hidden = torch.zeros(200, 196).scatter(1, mask(_seeds(200), (14, 14)).masked, 1).view(-1, 14, 14)
         return (hidden[:, 1:] * hidden[:, :-1]).sum() / hidden[:, 1:].sum()
 
     assert share(RandomMask(0.4)) == pytest.approx(0.4, abs=0.02)
@@ -86,7 +95,7 @@ def test_block_mask_hides_neighbours_together():
 
 @pytest.mark.parametrize(('ratio', 'grid'), [(0.95, (14, 14)), (0.4, (1, 5)), (0.5, (2, 2))])
 def test_block_mask_of_extreme_shapes(ratio, grid):
-    mask = BlockMask(ratio)(partial(torch.rand, 20), grid)
+    mask = BlockMask(ratio)(_seeds(20), grid)
     count = grid[0] * grid[1]
     assert mask.masked.shape[1] == count - int(count * (1 - ratio))
     assert all(len(set(row)) == len(row) for row in mask.masked.tolist())

@@ -1,12 +1,9 @@
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 
 from mmmaskclip.models.objectives.masking import RandomMask
-from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM
-from mmmaskclip.models.objectives.views import Views
+from mmmaskclip.models.objectives.views import BatchViews
 from mmmaskclip.registry import MODELS
 
 
@@ -35,9 +32,9 @@ def build(tiny_model_cfg):
 
 def _reference(model, batch, norm_pix):
     """MAE's loss in NumPy, patch by patch, from the decoder's prediction."""
-    views, objective = Views(model, batch), model.objectives['pixels']
-    mask = objective.mask(partial(views.noise, stream=IMAGE_MASK_STREAM), (4, 4))
-    features = model.image_encoder.encode(views.patch_tokens(), mask.visible)
+    views, objective = BatchViews(model, batch), model.objectives['pixels']
+    mask = views.mask(objective.mask)
+    features = model.image_encoder.encode(views.patches(), mask.visible)
     predicted = objective.decoder(torch.cat((features.cls[:, None], features.patches), 1), mask.restore).detach()
     losses = []
     for image, prediction, hidden in zip(batch['image'].numpy(), predicted.numpy(), mask.masked.tolist(), strict=True):
@@ -84,7 +81,7 @@ def test_hidden_pixels_reach_the_loss_as_target_only(build, random_batch, monkey
     batch, predicted = model.data_preprocessor(random_batch(1)), []
     objective = model.objectives['pixels']
     objective.decoder.register_forward_hook(lambda module, args, output: predicted.append(output))
-    mask = objective.mask(partial(Views(model, batch).noise, stream=IMAGE_MASK_STREAM), (4, 4))
+    mask = BatchViews(model, batch).mask(objective.mask)
 
     def painted(patch):
         image, (row, column) = batch['image'].clone(), divmod(patch, 4)

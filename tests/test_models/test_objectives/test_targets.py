@@ -23,7 +23,7 @@ def tokenizer(small_tokenizer):
 def test_published_size():
     with torch.device('meta'):
         tokenizer = DALLETokenizer()
-    assert tokenizer.num_tokens == 8192
+    assert tokenizer.num_codes == 8192
     # OpenAI's encoder.pkl.
     assert sum(p.numel() for p in tokenizer.parameters()) == pytest.approx(53.8e6, rel=0.01)
 

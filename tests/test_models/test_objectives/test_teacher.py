@@ -26,7 +26,7 @@ def test_frozen_in_eval_mode_and_without_gradient():
 def test_teacher_starts_as_the_student(tiny_model_cfg, distillation_cfg):
     model = MODELS.build(tiny_model_cfg(dict(distillation=distillation_cfg('cvpr'))))
     model.init_weights()
-    pairs = [pair for copy in model.momentum_copies for pair in copy.parameter_pairs]
+    pairs = [pair for copy in model.momentum_copies for pair in copy.averaged_pairs]
     assert len(model.momentum_copies) == 2
     assert all(torch.equal(copy, source) for copy, source in pairs)
 
@@ -37,9 +37,9 @@ def test_checkpoint_without_teacher_starts_it_from_the_student(tiny_model_cfg, d
     state = {name: torch.randn_like(value) for name, value in model.state_dict().items()}
     student = {name: value for name, value in state.items() if 'teacher' not in name and 'target_head' not in name}
     model.load_state_dict(student)
-    assert all(torch.equal(*pair) for copy in model.momentum_copies for pair in copy.parameter_pairs)
+    assert all(torch.equal(*pair) for copy in model.momentum_copies for pair in copy.averaged_pairs)
     model.load_state_dict(state)
-    assert not any(torch.equal(*pair) for copy in model.momentum_copies for pair in copy.parameter_pairs)
+    assert not any(torch.equal(*pair) for copy in model.momentum_copies for pair in copy.averaged_pairs)
 
 
 def test_a_copy_stays_bit_for_bit_after_a_step_that_only_the_device_knows_was_skipped():
@@ -59,3 +59,29 @@ def test_a_copy_stays_bit_for_bit_after_a_step_that_only_the_device_knows_was_sk
     follow(copies, 0.9)
     follow(plain, 0.9)
     assert all(torch.equal(copy.module.weight, other.module.weight) for copy, other in zip(copies, plain, strict=True))
+
+
+class _Normed(nn.Module):
+    """Has every kind of buffer: statistics, a counter, and a mask with an infinity."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+        self.register_buffer('mask', torch.tensor([0.0, float('-inf')]))
+
+
+def test_buffers_follow_too_and_stay_when_the_step_was_skipped():
+    source = _Normed()
+    copy = MomentumCopy(source)
+    source.norm(5 + torch.randn(8, 3))
+    copy.step_taken = torch.tensor(0.0)
+    follow([copy], 0.9)
+    assert not copy.module.norm.running_mean.any()
+    assert copy.module.norm.num_batches_tracked == 0
+    for copy.step_taken in (None, torch.tensor(1.0)):
+        copy.module.norm.reset_running_stats()
+        follow([copy], 0.9)
+        torch.testing.assert_close(copy.module.norm.running_mean, 0.1 * source.norm.running_mean)
+        torch.testing.assert_close(copy.module.norm.running_var, 0.9 + 0.1 * source.norm.running_var)
+        assert copy.module.norm.num_batches_tracked == 1
+        assert torch.equal(copy.module.mask, source.mask)

@@ -1,11 +1,8 @@
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 
-from mmmaskclip.models.objectives.noise import IMAGE_MASK_STREAM
-from mmmaskclip.models.objectives.views import Views
+from mmmaskclip.models.objectives.views import BatchViews
 from mmmaskclip.registry import MODELS
 
 SMALL = dict(n_hid=8, n_blk_per_group=1, vocab_size=32)
@@ -16,7 +13,7 @@ def cfg(small_tokenizer, tmp_path):
     def cfg(**kwargs):
         torch.save(small_tokenizer.encoder.state_dict(), tmp_path / 'dalle.pth')
         tokenizer = dict(type='DALLETokenizer', checkpoint=str(tmp_path / 'dalle.pth'), encoder=SMALL)
-        return dict(type='VisualTokenPrediction', tokenizer=tokenizer, in_channels=32, num_tokens=32) | kwargs
+        return dict(type='VisualTokenPrediction', tokenizer=tokenizer, in_channels=32, num_codes=32) | kwargs
 
     return cfg
 
@@ -32,7 +29,7 @@ def build(tiny_model_cfg):
 
 
 def _mask(model, batch):
-    return model.objectives['tokens'].mask(partial(Views(model, batch).noise, stream=IMAGE_MASK_STREAM), (4, 4))
+    return BatchViews(model, batch).mask(model.objectives['tokens'].mask)
 
 
 def test_equals_cross_entropy_in_numpy(build, cfg, random_batch):
@@ -115,5 +112,5 @@ def test_one_image_and_equal_captions(build, cfg, random_batch):
 
 
 def test_another_vocabulary_is_named(build, cfg):
-    with pytest.raises(ValueError, match='num_tokens=8192, but the tokenizer has 32 tokens'):
-        build(cfg(num_tokens=8192))
+    with pytest.raises(ValueError, match='num_codes=8192, but the tokenizer has 32 codes'):
+        build(cfg(num_codes=8192))

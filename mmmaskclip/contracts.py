@@ -1,0 +1,361 @@
+"""The contracts between the parts of mmmaskclip, on one page.
+
+A part of your own plugs in by having these methods; no base class is needed for it, but subclassing a contract takes
+over its defaults. Each Protocol says who calls the part, with which shapes. The three data classes are what the parts
+hand to each other.
+
+Letters of shapes: B images or pairs of this process, G of all processes, N patches of an image, K of them visible,
+C width of a tower, D width of the shared embedding, T captions, L words of a caption (start, end and padding
+included).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+#: How patch features become one vector per image: their mean, or the class token instead.
+POOLS = ('mean', 'cls')
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What an image tower returns, after its final norm.
+
+    Attributes:
+        cls: Class token, (B, C).
+        patches: One vector per encoded patch, (B, N, C).
+    """
+
+    cls: Tensor
+    patches: Tensor
+
+    def pool(self, how: str) -> Tensor:
+        """One vector per image, (B, C): ``'mean'`` of the patches or the ``'cls'`` token.
+
+        Raises:
+            ValueError: If ``how`` is neither.
+        """
+        return self.patches.mean(dim=1) if check_pool(how) == 'mean' else self.cls
+
+    def detach(self) -> 'ImageFeatures':
+        """The same features, cut from the graph."""
+        return ImageFeatures(self.cls.detach(), self.patches.detach())
+
+
+def check_pool(how: str) -> str:
+    """Return ``how``, or raise ValueError if it is not in :data:`POOLS`."""
+    if how not in POOLS:
+        raise ValueError(f"pool={how!r}: choose 'mean' or 'cls'")
+    return how
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which patches of each image are hidden; every image has the same number of them.
+
+    Attributes:
+        visible: Indices of the visible patches, (B, K).
+        masked: Indices of the hidden patches, (B, N - K).
+    """
+
+    visible: Tensor
+    masked: Tensor
+
+    @property
+    def restore(self) -> Tensor:
+        """Indices (B, N) that sort (visible, masked) into patch order (MAE's ids_restore)."""
+        return torch.cat((self.visible, self.masked), dim=1).argsort(dim=1)
+
+    @property
+    def hidden(self) -> Tensor:
+        """Whether each patch is hidden, bool (B, N)."""
+        return self.restore >= self.visible.shape[1]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Matching rows to contrast, and the rows of all processes. Row i of ``first`` belongs to row i of ``second``.
+
+    Attributes:
+        first: Normalized embeddings of this process, e.g. of images, (B, D).
+        second: Their partners, e.g. captions, (B, D).
+        all_first: ``first`` of all processes in rank order, (G, D).
+        all_second: ``second`` of all processes, (G, D).
+        first_row: Position of this process's first row in the gathered rows.
+        labels: Class of each row, int64 (B,); a negative one is a class of its own. None without classes.
+        all_labels: ``labels`` of all processes, (G,).
+    """
+
+    first: Tensor
+    second: Tensor
+    all_first: Tensor
+    all_second: Tensor
+    first_row: int = 0
+    labels: Tensor | None = None
+    all_labels: Tensor | None = None
+
+    @property
+    def positions(self) -> Tensor:
+        """Positions of this process's rows in the gathered rows, int64 (B,)."""
+        return torch.arange(self.first_row, self.first_row + len(self.first), device=self.first.device)
+
+
+class ImageTower(Protocol):
+    """An image encoder, built from ``model.image_encoder``.
+
+    Methods that look at whole images (CLIP, SigLIP, UniCL, SLIP) call ``features`` only; masked methods call all four.
+    """
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Patch embeddings with positions (B, N, C) of images (B, 3, H, W), and their grid (rows, columns)."""
+        ...
+
+    def positions(self, grid: tuple[int, int]) -> Tensor:
+        """Position embeddings of a grid of patches, (1, N, C)."""
+        ...
+
+    def encode(self, patches: Tensor, visible: Tensor | None = None) -> ImageFeatures:
+        """Features, after the final norm, of all embedded patches (B, N, C) or of the ``visible`` ones (B, K)."""
+        ...
+
+    def features(self, images: Tensor) -> ImageFeatures:
+        """Features of whole images: ``embed``, then ``encode``."""
+        ...
+
+
+class TextTower(Protocol):
+    """A text encoder, built from ``model.text_encoder``. Calling it on word ids (T, L) gives captions (T, C)."""
+
+    def embed(self, word_ids: Tensor, hidden: Tensor | None = None, mask_token: Tensor | None = None) -> Tensor:
+        """Word embeddings with positions (T, L, C); ``mask_token`` (C,) replaces the ``hidden`` words, bool (T, L)."""
+        ...
+
+    def encode(self, words: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Features, after the final norm, of all embedded words (T, L, C), or of one position per caption (T, C)."""
+        ...
+
+    def __call__(self, word_ids: Tensor) -> Tensor: ...
+
+
+class MaskGenerator(Protocol):
+    """Chooses the patches to hide, built from an objective's ``mask``."""
+
+    def __call__(self, seeds: Tensor, grid: tuple[int, int]) -> Mask:
+        """Hide patches of a grid (rows, columns). A sample's mask depends on its seed, int64 (B,), alone."""
+        ...
+
+
+class Views(Protocol):
+    """All that an objective may ask about the batch.
+
+    Each answer is computed when it is first asked for and kept for the step, so no two objectives encode the same
+    thing, and what nobody asks for costs nothing. ``view`` is a name under the training dataset's ``views``.
+    """
+
+    def images(self, view: str = 'image') -> Tensor:
+        """Normalized images (B, 3, H, W); n crops per image come as (B * n, 3, H, W), image by image."""
+        ...
+
+    def pixels(self, view: str = 'image') -> Tensor:
+        """The images before their normalization, in [0, 1]."""
+        ...
+
+    def patches(self, view: str = 'image') -> Tensor:
+        """The student's patch embeddings with positions, (B, N, C): input of the full and of the masked pass."""
+        ...
+
+    def grid(self, view: str = 'image') -> tuple[int, int]:
+        """Rows and columns of a view's patches."""
+        ...
+
+    def mask(self, generator: MaskGenerator, view: str = 'image') -> Mask:
+        """The patches that ``generator`` hides, drawn from the samples' seeds."""
+        ...
+
+    def image_features(self, view: str = 'image') -> ImageFeatures:
+        """The student's features of the whole images."""
+        ...
+
+    def visible_features(self, visible: Tensor, view: str = 'image') -> ImageFeatures:
+        """The student's features of the visible patches (B, K) alone. Not kept: every mask is another."""
+        ...
+
+    def encode_together(self, views: Sequence[str]) -> None:
+        """Encode several views of one size in one pass, for whoever asks for their features later."""
+        ...
+
+    def projected_image(self, view: str = 'image') -> Tensor:
+        """The image embedding before its normalization, (B, D)."""
+        ...
+
+    def image_embedding(self, view: str = 'image') -> Tensor:
+        """The L2-normalized image embedding, float32 (B, D)."""
+        ...
+
+    def word_ids(self) -> Tensor:
+        """The captions, (B, L): start, words, end (the highest id), padding."""
+        ...
+
+    def text_embedding(self) -> Tensor:
+        """The L2-normalized caption embedding, float32 (B, D)."""
+        ...
+
+    def teacher_features(self, view: str = 'image') -> ImageFeatures:
+        """The EMA teacher's features of the whole images, without gradient. Needs ``needs_teacher``."""
+        ...
+
+    def teacher_projected_image(self, view: str = 'image') -> Tensor:
+        """The teacher's :meth:`projected_image`, without gradient. Needs ``needs_teacher_embedding``."""
+        ...
+
+    def labels(self) -> Tensor:
+        """Class of every image, int64 (B,); negative for an image-text pair, which is a class of its own."""
+        ...
+
+    def noise(self, count: int, stream: int) -> Tensor:
+        """Uniform noise (B, count) that depends on each sample's seed and the stream's number alone."""
+        ...
+
+    @property
+    def image_tower(self) -> ImageTower:
+        """The student's image tower, for a pass that no other objective shares."""
+        ...
+
+    @property
+    def text_tower(self) -> TextTower:
+        """The text tower, for a pass over changed captions."""
+        ...
+
+    @property
+    def teacher_tower(self) -> ImageTower:
+        """The EMA teacher's image tower, for a pass that no other objective shares."""
+        ...
+
+
+class Loss(Protocol):
+    """What compares a prediction with a target. Any loss of torch fits, e.g. ``dict(type='torch.nn.SmoothL1Loss')``."""
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Scalar; both are (B, M, C). The target has no gradient."""
+        ...
+
+
+class ContrastiveLoss(Protocol):
+    """What ``ImageTextContrast`` calls with images as ``first`` and captions as ``second``."""
+
+    #: The loss reads ``pairs.labels``.
+    needs_labels: bool = False
+    #: Some rows learn only through the gather, so ``gather_with_grad=False`` is refused.
+    needs_gather_grad: bool = False
+
+    def __call__(self, pairs: Pairs, logit_scale: Tensor) -> Tensor:
+        """Scalar, the mean over this process's rows; ``logit_scale`` is the inverse temperature."""
+        ...
+
+
+@runtime_checkable
+class FollowsRun(Protocol):
+    """A module that changes as the run goes on. The pretrainer finds every such module inside itself and calls it."""
+
+    def set_progress(self, progress: float) -> None:
+        """Receive the share of the run, in [0, 1], that is done; called before every iteration."""
+
+    def after_optimizer_step(self) -> None:
+        """Update what moves once per optimizer step; not called after a skipped step."""
+
+    def logged(self) -> dict[str, float | Tensor]:
+        """Values to log; tensors are 0-dim and stay on the device until the log interval ends."""
+        return {}
+
+
+class Objective(FollowsRun, Protocol):
+    """One training signal. ``mmmaskclip.models.objectives.Objective`` is the base class that has all but forward."""
+
+    #: The pretrainer must keep an EMA teacher of the image tower.
+    needs_teacher: bool
+    #: The pretrainer must keep an EMA copy of the image projection, too.
+    needs_teacher_embedding: bool
+    #: Each loss is a mean over samples, so that the mean over micro-batches is that of the batch.
+    per_sample: bool
+
+    def weight(self, progress: float) -> float:
+        """Factor of its losses, which the pretrainer applies."""
+        ...
+
+    def __call__(self, views: Views) -> dict[str, Tensor]:
+        """Values by name, unweighted; those with 'loss' in their name are summed, the others only logged."""
+        ...
+
+
+@runtime_checkable
+class PretrainModel(FollowsRun, Protocol):
+    """The model of a pretraining run: ``ModelStepHook`` drives it, ``TrainingMonitorHook`` logs it."""
+
+    def __call__(self, mode: str = 'tensor', **batch: Any) -> Any:
+        """Losses by name (``mode='loss'``), one dict per image (``'predict'``), or embeddings (``'tensor'``)."""
+        ...
+
+
+class TrainingSamples(Protocol):
+    """A training dataset, map-style or iterable. What it yields, and what the collate function stacks."""
+
+    #: mmengine's facts about the data, e.g. ``classes``; may be empty.
+    metainfo: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        """Samples of this process in one epoch."""
+        ...
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Samples: a uint8 tensor per view, ``tokens``, ``seed``, ``key``, and ``skipped``, the bad ones before it."""
+        ...
+
+
+@runtime_checkable
+class OrderedSamples(Protocol):
+    """A dataset or sampler that can begin in the middle of an epoch; a training loader needs one for exact resume."""
+
+    def begin_epoch(self, epoch: int, seed: int, batch_size: int, start_batch: int = 0) -> None:
+        """Order the samples of an epoch by its number and the run's seed, and start at a batch of it."""
+        ...
+
+
+@runtime_checkable
+class CheckedSamples(Protocol):
+    """A dataset that can say before the first step what would stop the run later."""
+
+    def preflight(self) -> None:
+        """Raise for missing files, too few samples and so on."""
+        ...
+
+
+class Metric(Protocol):
+    """An evaluation metric of mmengine. Two optional additions follow."""
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep what the metric needs of one batch and its predictions."""
+        ...
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Values by name over ``size`` samples of all processes."""
+        ...
+
+
+@runtime_checkable
+class PreparedMetric(Protocol):
+    """A metric that looks at the model before the first batch, e.g. to embed class names."""
+
+    def prepare(self, model: nn.Module) -> None:
+        """Receive the bare model; called once per evaluation."""
+        ...
+
+
+@runtime_checkable
+class SelfPredictingMetric(Protocol):
+    """A metric that may run the model itself, such as a probe."""
+
+    #: False: the loop need not compute predictions for this metric.
+    needs_predictions: bool
