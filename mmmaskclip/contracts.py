@@ -300,7 +300,10 @@ class PretrainModel(FollowsRun, Protocol):
 
 
 class TrainingSamples(Protocol):
-    """A training dataset, map-style or iterable. What it yields, and what the collate function stacks."""
+    """A training dataset, map-style or iterable. ``PretrainLoop`` also asks for the next two contracts.
+
+    A dataset with neither trains too; its sampler then decides the order.
+    """
 
     #: mmengine's facts about the data, e.g. ``classes``; may be empty.
     metainfo: Mapping[str, Any]
@@ -315,21 +318,30 @@ class TrainingSamples(Protocol):
 
 
 @runtime_checkable
-class OrderedSamples(Protocol):
-    """A dataset or sampler that can begin in the middle of an epoch; a training loader needs one for exact resume."""
+class OrdersEpochs(Protocol):
+    """A dataset or sampler whose order, or whose random choices, depend on the epoch."""
 
     def begin_epoch(self, epoch: int, seed: int, batch_size: int, start_batch: int = 0) -> None:
-        """Order the samples of an epoch by its number and the run's seed, and start at a batch of it."""
-        ...
+        """Set what the next pass over the loader reads; it must reach persistent workers.
+
+        Args:
+            epoch: Counted from 0.
+            seed: The run's seed, the same on all ranks.
+            batch_size: Samples per batch and rank.
+            start_batch: Batches of this rank to leave out at the beginning of the epoch.
+        """
 
 
 @runtime_checkable
-class CheckedSamples(Protocol):
-    """A dataset that can say before the first step what would stop the run later."""
+class ChecksBeforeTraining(Protocol):
+    """A dataset that can look at its files before the first step."""
 
     def preflight(self) -> None:
-        """Raise for missing files, too few samples and so on."""
-        ...
+        """Check the files; rank 0 calls it, once.
+
+        Raises:
+            ValueError: The data cannot be used. Names the files, what was expected and the remedy.
+        """
 
 
 class Metric(Protocol):

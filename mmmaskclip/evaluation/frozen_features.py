@@ -32,8 +32,10 @@ def pooled_features(model: nn.Module, batch: dict, pool: Pool | None = None) -> 
     """
     images = normalized_images(model, batch)
     features = cast(Any, model.image_encoder).features(images)
-    pool = pool or getattr(model.image_projection, 'pool', 'mean')
-    return (features.cls if pool == 'cls' else features.patches.mean(1)).float()
+    if pool is None:
+        projection = cast(Any, model.image_projection)
+        pool = 'mean' if projection is None else projection.pool
+    return features.pool(pool).float()
 
 
 def labelled_features(

@@ -16,6 +16,7 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import Tensor, nn
 
 from mmmaskclip.analysis.random_batch import random_batch
+from mmmaskclip.contracts import FollowsRun
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.registry import MODELS
 
@@ -43,7 +44,7 @@ class Contender:
             torch.cuda.synchronize()
         begin = time.perf_counter()
         self.model.train_step(self.batch, self.optim_wrapper)
-        if hasattr(self.model, 'after_optimizer_step'):  # the image-only models of mmpretrain have none
+        if isinstance(self.model, FollowsRun):  # the image-only models of mmpretrain are none
             self.model.after_optimizer_step()
         if on_gpu:
             torch.cuda.synchronize()

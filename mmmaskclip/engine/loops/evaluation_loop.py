@@ -10,6 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
+from mmmaskclip.contracts import PreparedMetric, SelfPredictingMetric
 from mmmaskclip.registry import LOOPS
 
 
@@ -120,10 +121,12 @@ class EvaluationLoop(BaseLoop):
         model, evaluator = self.runner.model, self.evaluators[task]
         bare = model.module if is_model_wrapper(model) else model
         for metric in evaluator.metrics:
-            if hasattr(metric, 'prepare'):
+            if isinstance(metric, PreparedMetric):
                 metric.prepare(bare)
         step = model.test_step if mode == 'test' else model.val_step
-        needs_predictions = any(getattr(metric, 'needs_predictions', True) for metric in evaluator.metrics)
+        needs_predictions = any(
+            not isinstance(metric, SelfPredictingMetric) or metric.needs_predictions for metric in evaluator.metrics
+        )
         # Numbered over all tasks, so that progress and remaining time are those of the whole evaluation.
         for batch_idx, data_batch in enumerate(loader, done):
             self.runner.call_hook(f'before_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch)

@@ -11,7 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from mmmaskclip.datasets.contract import ChecksBeforeTraining, OrdersEpochs
+from mmmaskclip.contracts import ChecksBeforeTraining, OrdersEpochs
 from mmmaskclip.registry import LOOPS
 
 

@@ -14,6 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmmaskclip.contracts import FollowsRun
 from mmmaskclip.registry import HOOKS
 
 
@@ -98,7 +99,7 @@ class TrainingMonitorHook(RuntimeInfoHook):
     def _flush(self, runner: Runner) -> None:
         device = next(self._model.parameters()).device
         # A model of another toolbox has only its losses to log.
-        for name, value in getattr(self._model, 'logged', dict)().items():
+        for name, value in (self._model.logged() if isinstance(self._model, FollowsRun) else {}).items():
             self._values[name] = [torch.as_tensor(value, device=device)]
         sums_and_counts = torch.stack([_sum_and_count(values) for values in self._values.values()], dim=1)
         # Reading the sums is the one wait for the device; the clock is read after it, when the work is done.

@@ -1,6 +1,6 @@
 """Modules that follow others by exponential moving average."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from copy import deepcopy
 from functools import cached_property
 
@@ -83,7 +83,7 @@ class MomentumCopy(nn.Module):
             copy.copy_(source if self.step_taken is None else torch.where(self.step_taken > 0, source, copy))
 
 
-def move(copies: Sequence[Tensor], sources: Sequence[Tensor], share: Tensor) -> None:
+def move(copies: tuple[Tensor, ...], sources: tuple[Tensor, ...], share: Tensor) -> None:
     """Move each copy a share of its way to its source; with a share of 0, on the device, none changes a bit."""
     if share.is_cuda:
         # lerp with a tensor as weight runs one kernel per tensor; these three run one each, but differ in the last bit.
