@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+from paths import ROOT
 
 from mmmaskclip.startup import dependencies
 from mmmaskclip.startup.dependencies import DETECTION, EXTRAS, REFERENCES, RUNTIME, check_dependencies
@@ -11,6 +12,7 @@ GOOD = {
     'onedl-mmpretrain': '1.3.6', 'onedl-mmsegmentation': '1.4.2', 'numpy': '2.2.6', 'pillow': '11.0', 'ftfy': '6.3',
     'regex': '2024.5.15', 'webdataset': '1.0.2', 'braceexpand': '0.1.7', 'tensorboard': '2.20.0',
     'scikit-learn': '1.7.2', 'matplotlib': '3.10.0', 'packaging': '25.0',
+    'safetensors': '0.6.2', 'filelock': '3.20.0',
 }  # fmt: skip
 
 
@@ -39,7 +41,9 @@ def test_what_is_missing_too_old_and_too_new_is_named_with_the_command(installed
     assert 'webdataset is missing; wanted: >=' in message
     assert 'torch 2.4.1 does not fit; wanted: >=2.6,<3 (get_total_norm' in message
     assert 'onedl-mmcv 3.0.0 does not fit; wanted: >=2.3.1,<3' in message
-    assert "python -m pip install 'torch>=2.6,<3' 'onedl-mmcv>=2.3.1,<3' 'webdataset>=" in message
+    # In a clone, held at the versions that are tested together.
+    assert f'python -m pip install -c {ROOT}/requirements/constraints.txt ' in message
+    assert "constraints.txt 'torch>=2.6,<3' 'onedl-mmcv>=2.3.1,<3' 'webdataset>=" in message
 
 
 def test_an_original_stands_in_for_its_fork(installed):
