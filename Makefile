@@ -1,13 +1,14 @@
 # make quickstart   create the environment, generate data, pretrain, evaluate, draw: about four minutes on two cores
 # make test         create the environment with the test tools and run every test
-# make env          create the environment only
+# make env          create the environment only; TORCH_INDEX=https://download.pytorch.org/whl/cpu takes torch from there
+# make test-matrix  run every test with other versions and other Pythons: hours, not in CI (ROWS="oldest newest")
 # make lint         check style, types and the direction of imports
 # PYTHON=python3.11 chooses the interpreter of a new environment (3.10 to 3.12).
 
 ENV ?= .venv
 LOCKED = requirements/constraints.txt setup.py mmmaskclip/startup/dependencies.py
 
-.PHONY: env quickstart test lint lock
+.PHONY: env quickstart test test-matrix lint lock
 
 env: $(ENV)/.installed
 
@@ -18,6 +19,9 @@ quickstart: $(ENV)/.installed
 # processes would compile all libraries anew: 14 s, not 6.
 test: $(ENV)/.installed-tests
 	PIP_NO_INDEX=1 PYTHONDONTWRITEBYTECODE= $(ENV)/bin/python -m pytest $(ARGS)
+
+test-matrix:
+	tools/test_matrix.sh $(ROWS)
 
 lint: $(ENV)/.installed-tests
 	$(ENV)/bin/ruff check .

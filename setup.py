@@ -21,13 +21,17 @@ setup(
     # 3.10: the type syntax used throughout. Up to 3.12: the newest that every dependency has been tried with.
     python_requires='>=3.10,<3.13',
     packages=find_packages(include=['mmmaskclip', 'mmmaskclip.*']),
-    package_data={'mmmaskclip': ['py.typed', 'datasets/prompts/*']},
+    # .mim holds links to configs/ and tools/, where OpenMMLab's tools look for both; a wheel gets the files.
+    package_data={
+        'mmmaskclip': ['py.typed', 'datasets/prompts/*', '.mim/*.yml', '.mim/configs/**/*', '.mim/tools/**/*'],
+    },
     install_requires=[str(dependency) for dependency in bounds['RUNTIME']],
     extras_require={
         extra: [str(dependency) for dependency in dependencies] for extra, dependencies in bounds['EXTRAS'].items()
     },
     entry_points={
         'console_scripts': [
+            'mmmaskclip = mmmaskclip.cli.overview:command',
             'mmmaskclip-train = mmmaskclip.cli.train:command',
             'mmmaskclip-test = mmmaskclip.cli.test:command',
         ]

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Creates the Python environment of this repository with the versions of requirements/constraints.txt.
-# Usage: [PYTHON=python3.11] tools/create_env.sh FOLDER [EXTRA]
+# Usage: [PYTHON=python3.11] [TORCH_INDEX=https://download.pytorch.org/whl/cpu] tools/create_env.sh FOLDER [EXTRA]
+# TORCH_INDEX: where torch and torchvision come from, for builds without CUDA or for older drivers (docs/install.md).
 set -eu
 cd "$(dirname "$0")/.."
 env=$1
@@ -36,6 +37,10 @@ import runpy, sys
 print(*runpy.run_path('mmmaskclip/startup/dependencies.py')['REFERENCES'] if sys.argv[1] == 'tests' else ())" "${2:-}")
 
 install() {
+    # First, so that it is there when the others ask for torch, of any build.
+    if [ -n "${TORCH_INDEX:-}" ]; then
+        "$@" --index-url "$TORCH_INDEX" $(sed -n '/^torch\(vision\)\{0,1\}==/p' requirements/constraints.txt) || return 1
+    fi
     # Unquoted: one argument per dependency; none has a space.
     "$@" -c requirements/constraints.txt setuptools wheel $dependencies &&
         "$@" --no-deps --no-build-isolation $references -e .
