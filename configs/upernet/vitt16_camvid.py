@@ -12,7 +12,9 @@ docs/results.md).
 """
 
 _base_ = './_base_/recipe.py'
-custom_imports = dict(imports=['mmmaskclip.datasets.evaluation.segmentation_sets'])
+custom_imports = dict(
+    imports=['mmmaskclip.datasets.evaluation.segmentation_sets', 'mmmaskclip.evaluation.checked_iou_metric']
+)
 
 # What the 11 classes leave out; padding must count as it.
 void = 11

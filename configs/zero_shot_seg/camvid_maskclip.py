@@ -7,7 +7,9 @@ that holds camvid/.
 """
 
 _base_ = './_base_/maskclip.py'
-custom_imports = dict(imports=['mmmaskclip.datasets.evaluation.segmentation_sets'])
+custom_imports = dict(
+    imports=['mmmaskclip.datasets.evaluation.segmentation_sets', 'mmmaskclip.evaluation.checked_iou_metric']
+)
 
 pipeline = [
     dict(type='mmseg.LoadImageFromFile'),

@@ -2,6 +2,7 @@
 # config of the same first author's BootMAE, and marked so.
 _base_ = '../../_base_/downstream_runtime.py'
 default_scope = 'mmseg'
+custom_imports = dict(imports=['mmmaskclip.evaluation.checked_iou_metric'])
 
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 # BootMAE.
@@ -91,7 +92,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])
+val_evaluator = dict(type='mmmaskclip.CheckedIoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=16000, save_best='mIoU'))

@@ -2,6 +2,8 @@
 # Zhou et al., whose evaluation it follows, images keep their aspect ratio and are resized by their shorter side.
 _base_ = ['../../_base_/models/clip_vitb16_224.py', '../../_base_/default_runtime.py']
 
+custom_imports = dict(imports=['mmmaskclip.evaluation.checked_iou_metric'])
+
 pipeline = [
     dict(type='mmseg.LoadImageFromFile'),
     dict(type='mmseg.Resize', scale=(2048, 512), keep_ratio=True),
@@ -17,7 +19,7 @@ test_dataloader = dict(
         dataset=dict(pipeline=pipeline, test_mode=True),
     )
 )
-test_evaluator = dict(segmentation=dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'], collect_device='gpu'))
+test_evaluator = dict(segmentation=dict(type='CheckedIoUMetric', iou_metrics=['mIoU'], collect_device='gpu'))
 # read_out='value' is Zhou et al.'s; MaskCLIP's paper does not say which one it used.
 test_cfg = dict(
     type='ZeroShotSegmentationLoop',

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from ranks import run_ranks
 
+import mmmaskclip.evaluation.checked_iou_metric  # noqa: F401  (registers the metric)
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.models.open_vocabulary.segmentor import ZeroShotSegmentor
 from mmmaskclip.registry import HOOKS
@@ -69,7 +70,7 @@ def make_runner(root, work_dir, mode='test', **kwargs):
         **{
             f'{mode}_dataloader': dict(pets=loader),
             f'{mode}_evaluator': dict(
-                pets=dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'], collect_device='gpu')
+                pets=dict(type='CheckedIoUMetric', iou_metrics=['mIoU'], collect_device='gpu')
             ),
             f'{mode}_cfg': dict(type='ZeroShotSegmentationLoop', segmentor=SEGMENTOR),
         },
@@ -80,6 +81,31 @@ def make_runner(root, work_dir, mode='test', **kwargs):
 def run(runner, mode='test'):
     runner._init_model_weights()
     return {name: float(value) for name, value in getattr(runner, mode)().items()}
+
+
+@pytest.mark.parametrize(
+    ('mask', 'message'),
+    [
+        (np.full((30, 50), 31, np.uint8), 'holds the value 31, but there are 3 classes and 255 is ignored'),
+        (np.zeros((30, 50, 3), np.uint8), 'one value per pixel is needed: convert colours'),
+        (np.zeros((15, 25), np.uint8), r'the mask is \(15, 25\), its image \(30, 50\)'),
+    ],
+    ids=['no class', 'colours', 'half size'],
+)
+def test_masks_that_do_not_belong_to_the_data_are_named(tmp_path, mask, message):
+    write_images(tmp_path / 'data')
+    Image.fromarray(mask).save(tmp_path / 'data/masks/0.png')
+    with pytest.raises(ValueError, match=rf'masks/0\.png: .*{message}'):
+        run(make_runner(tmp_path / 'data', tmp_path / 'work'))
+
+
+def test_logits_that_are_not_finite_are_refused(tmp_path):
+    write_images(tmp_path / 'data')
+    runner = make_runner(tmp_path / 'data', tmp_path / 'work')
+    runner._init_model_weights()
+    runner.model.image_encoder.ln1.weight.data[0] = torch.nan
+    with pytest.raises(ValueError, match=r'images/0\.png.* is not finite'):
+        runner.test()
 
 
 @HOOKS.register_module(force=True)

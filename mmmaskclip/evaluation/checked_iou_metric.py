@@ -1,0 +1,66 @@
+"""mmseg's IoU with a look at the masks. Not imported with ``mmmaskclip.evaluation``: mmseg takes seconds.
+
+A config's ``custom_imports`` names it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmseg.evaluation import IoUMetric
+from torch import Tensor
+
+from mmmaskclip.evaluation.finite import check_finite
+from mmmaskclip.registry import METRICS
+
+
+@METRICS.register_module()
+class CheckedIoUMetric(IoUMetric):
+    """mmseg's ``IoUMetric`` that refuses masks and predictions which it would score in silence.
+
+    mmseg leaves out pixels whose value is no class, so that a mask of another data set gives a table of low numbers,
+    and NaN logits are a prediction of the first class. A mask of colours, or of another size than its prediction, ends
+    in an error of torch that names no file.
+
+    Args:
+        *args: As ``mmseg.IoUMetric``.
+        **kwargs: As ``mmseg.IoUMetric``.
+    """
+
+    dataset_meta: Any
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Checks and counts one batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: Predictions and masks, as mmseg's segmentors give them.
+
+        Raises:
+            ValueError: If a mask holds a value that is neither a class nor ignored, is no map of the image's size, or
+                logits are not finite; names the file.
+        """
+        num_classes = len(self.dataset_meta['classes'])
+        for sample in data_samples:
+            name = sample.get('seg_map_path') or sample.get('img_path')
+            if not self.format_only:
+                mask, predicted = (sample[key]['data'].squeeze() for key in ('gt_sem_seg', 'pred_sem_seg'))
+                _check_mask(mask, predicted.shape, num_classes, self.ignore_index, name)
+            if 'seg_logits' in sample:
+                check_finite(sample['seg_logits']['data'][None], [sample.get('img_path')])
+        super().process(data_batch, data_samples)
+
+
+def _check_mask(mask: Tensor, size: Sequence[int], num_classes: int, ignore_index: int, name: Any) -> None:
+    if mask.ndim != 2:
+        raise ValueError(
+            f'{name}: the mask has the shape {tuple(mask.shape)}, but one value per pixel is needed: convert colours '
+            'to class indices (PNG of mode L or P)'
+        )
+    if tuple(mask.shape) != tuple(size):
+        raise ValueError(f'{name}: the mask is {tuple(mask.shape)}, its image {tuple(size)} (height, width)')
+    unknown = mask[(mask >= num_classes) & (mask != ignore_index)]
+    if len(unknown):
+        raise ValueError(
+            f'{name}: the mask holds the value {int(unknown[0])}, but there are {num_classes} classes and '
+            f'{ignore_index} is ignored: the class list does not belong to this data set'
+        )
