@@ -12,6 +12,8 @@ TOOLS = ROOT / 'tools'
 TINY = ROOT / 'tests/tiny'
 # Real data sets, in a folder beside the clone unless the variable names another.
 DATA = Path(os.environ.get('MMMASKCLIP_DATA', ROOT.parent / 'shared/data')).resolve()
+# The configs' own default is the folder `data`.
+os.environ.setdefault('MMMASKCLIP_DATA', str(DATA))
 
 
 def load_module(path: str | os.PathLike) -> ModuleType:

@@ -8,7 +8,3 @@ Published (arXiv 2208.12262v1): ImageNet zero-shot 45.9, linear 68.9, fine-tuned
 _base_ = 'vitb16_laion20m.py'
 
 train_cfg = dict(max_epochs=100)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=2e-3, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=100, convert_to_iter_based=True),
-]

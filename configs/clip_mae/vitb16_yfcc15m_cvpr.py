@@ -6,33 +6,22 @@ Published (CVPR supplement, Table 2): ImageNet zero-shot 42.1, fine-tuned 83.2; 
 I2T/T2I R@1 57.3/41.1. Here: not run at full scale.
 """
 
-_base_ = '../clip/vitb16_yfcc15m.py'
+_base_ = ['../clip/vitb16_yfcc15m.py', '../_base_/objectives/mae.py']
 
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
         pixels=dict(
-            type='PixelReconstruction',
-            mask=dict(type='RandomMask', ratio=0.75),
+            **_base_.pixel_reconstruction,
             # MAE's own decoder (He et al. 2022).
             decoder=dict(
-                type='mmpretrain.MAEPretrainDecoder',
+                **_base_.mae_decoder,
                 num_patches=196,
-                patch_size=16,
                 embed_dim=768,
                 decoder_embed_dim=512,
                 decoder_depth=8,
                 decoder_num_heads=16,
-                # As in MAE; torch's default for linear layers is smaller.
-                init_cfg=[
-                    dict(type='Xavier', layer='Linear', distribution='uniform'),
-                    dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
-                ],
             ),
-            patch_size=16,
-            norm_pix=True,
-            # The paper does not say it; ours.
-            weight=1.0,
         ),
     ),
 )
@@ -41,5 +30,5 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.1))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=25, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, convert_to_iter_based=True),
 ]

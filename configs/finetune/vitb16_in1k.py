@@ -13,34 +13,16 @@ final norm stands before the mean, as in pretraining.
 Published (MaskCLIP v1, LAION-20M, 25 epochs): top-1 83.8, CLIP 82.6. Here: not run at full scale.
 """
 
-_base_ = ['../_base_/datasets/imagenet_classification.py', '../_base_/downstream_runtime.py']
-
-default_scope = 'mmpretrain'
+_base_ = ['./_base_/recipe.py', '../_base_/datasets/imagenet_classification.py', '../_base_/classification_runtime.py']
 
 model = dict(
-    type='mmpretrain.ImageClassifier',
     backbone=dict(
-        type='mmmaskclip.CLIPVisionTransformer',
         arch='ViT-B/16',
         img_size=224,
         drop_path_rate=0.1,
-        # mmpretrain's avg_featmap has a norm after the mean, which pretraining has not.
-        out_type='featmap',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/maskclip/vitb16_laion20m/iter_122050.pth',
-            prefix='image_encoder.',
-        ),
+        init_cfg=dict(checkpoint='work_dirs/maskclip/vitb16_laion20m/iter_122050.pth'),
     ),
-    neck=dict(type='mmpretrain.GlobalAveragePooling'),
-    head=dict(
-        type='mmpretrain.LinearClsHead',
-        num_classes=1000,
-        in_channels=768,
-        loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
-        # MAE's: a head that begins near zero leaves the tower as it was in the first steps.
-        init_cfg=dict(type='TruncNormal', layer='Linear', std=2e-5),
-    ),
+    head=dict(num_classes=1000, in_channels=768),
     train_cfg=dict(augments=[dict(type='mmpretrain.Mixup', alpha=0.8), dict(type='mmpretrain.CutMix', alpha=1.0)]),
 )
 
@@ -75,38 +57,8 @@ train_dataloader = dict(
     ),
 )
 
-optim_wrapper = dict(
-    type='mmengine.OptimWrapper',
-    optimizer=dict(type='AdamW', lr=6e-4, betas=(0.9, 0.999), weight_decay=0.05),
-    constructor='mmmaskclip.LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.7, norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
-)
-# BEiT's layer decay scales the whole schedule of a layer, its start and its end with it: hence ratios.
-param_scheduler = [
-    dict(type='mmengine.LinearLR', start_factor=1 / 600, by_epoch=True, begin=0, end=20, convert_to_iter_based=True),
-    dict(
-        type='mmengine.CosineAnnealingLR',
-        T_max=80,
-        eta_min_ratio=1 / 600,
-        by_epoch=True,
-        begin=20,
-        end=100,
-        convert_to_iter_based=True,
-    ),
-]
+train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=1)
+param_scheduler = [dict(**_base_.warm_up, end=20), dict(**_base_.cosine, begin=20)]
 # 8 processes x 256 images.
 auto_scale_lr = dict(base_batch_size=2048, enable=False)
-
-train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
-
-default_hooks = dict(
-    logger=dict(interval=100),
-    checkpoint=dict(by_epoch=True, interval=1),
-    visualization=dict(type='mmpretrain.VisualizationHook', enable=False),
-)
-visualizer = dict(
-    type='mmpretrain.UniversalVisualizer',
-    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
-)
+default_hooks = dict(logger=dict(interval=100), checkpoint=dict(by_epoch=True, interval=1))

@@ -12,21 +12,7 @@ Positions are interpolated to the padded batch, and padding is attended to, so a
 neighbours make it be padded. Evaluation is therefore one by one; raising the batch size of its loaders changes the AP.
 """
 
-_base_ = [
-    './_base_/model.py',
-    './_base_/coco.py',
-    './_base_/schedule_1x.py',
-    '../_base_/downstream_runtime.py',
-]
-default_scope = 'mmdet'
+_base_ = ['./_base_/model.py', './_base_/coco.py', './_base_/schedule_1x.py', '../_base_/detection_runtime.py']
 custom_imports = dict(imports=['mmmaskclip.models', 'mmmaskclip.models.heads.float32_detection'])
 
-default_hooks = dict(
-    checkpoint=dict(by_epoch=True, interval=1),
-    visualization=dict(type='mmdet.DetVisualizationHook'),
-)
-visualizer = dict(
-    type='mmdet.DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
-)
-# Every batch has another size; each new one would be benchmarked.
-env_cfg = dict(cudnn_benchmark=False)
+default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1))

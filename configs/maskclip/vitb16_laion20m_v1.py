@@ -6,21 +6,14 @@ Published (Table 1): ImageNet zero-shot 46.6, linear 72.5, fine-tuned 83.8; Flic
 time of CLIP, 17 GB per GPU at 128 images. Here: not run at full scale.
 """
 
-_base_ = '../clip/vitb16_laion20m.py'
+_base_ = ['../clip/vitb16_laion20m.py', '../_base_/objectives/distillation.py']
 
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
         distillation=dict(
-            type='MaskedSelfDistillation',
-            mask=dict(type='RandomMask', ratio=0.75),
-            decoder=dict(type='MaskedTokenDecoder', width=768, num_patches=196, num_heads=12, depth=1),
-            target='ema',
-            # Equation 6, literally; 'ln' is the first author's later habit.
-            loss=dict(type='FeatureRegressionLoss', beta=2.0, target_norm='none'),
-            loss_on='masked',
-            # Lambda of equation 7; the paper does not say its value.
-            weight=1.0,
+            **_base_.distillation_v1,
+            decoder=dict(**_base_.masked_decoder, width=768, num_patches=196, num_heads=12),
         ),
     ),
     teacher_momentum=dict(begin=0.999, end=0.9999),

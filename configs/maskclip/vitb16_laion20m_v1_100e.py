@@ -9,7 +9,3 @@ COCO 40.9/26.5; UperNet ADE20K 50.8. Here: not run at full scale.
 _base_ = 'vitb16_laion20m_v1.py'
 
 train_cfg = dict(max_epochs=100)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=2e-3, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=100, convert_to_iter_based=True),
-]

@@ -8,7 +8,3 @@ Published as a curve only (arXiv 2208.12262v1, Figure 3). Here: not run at full 
 _base_ = 'vitb16_laion20m_v1.py'
 
 train_cfg = dict(max_epochs=50)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=2e-3, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=50, convert_to_iter_based=True),
-]

@@ -7,16 +7,14 @@ independent reproduction without the text branch (A-CLIP): 42.7; 60.0/38.8; 34.1
 and sizes of the quantizer are stated nowhere; they are iBOT's, but for how its weights start (PrototypeHead).
 """
 
-_base_ = '../clip/vitb16_yfcc15m.py'
+_base_ = ['../clip/vitb16_yfcc15m.py', '../_base_/objectives/distillation.py']
 
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
         distillation=dict(
-            type='MaskedSelfDistillation',
-            mask=dict(type='RandomMask', ratio=0.75),
-            decoder=dict(type='MaskedTokenDecoder', width=768, num_patches=196, num_heads=12, depth=1),
-            target='ema',
+            **_base_.distillation_cvpr,
+            decoder=dict(**_base_.masked_decoder, width=768, num_patches=196, num_heads=12),
             head=dict(
                 type='PrototypeHead',
                 in_channels=768,
@@ -28,15 +26,8 @@ model = dict(
             loss=dict(
                 type='CodewordLoss', num_prototypes=8192, teacher_temperature=dict(begin=0.04, end=0.07, stop=0.1)
             ),
-            loss_on='masked',
-            weight=0.05,
         ),
-        mlm=dict(
-            type='MaskedLanguageModeling',
-            decoder=dict(type='TextDecoder', width=512, num_heads=8, depth=4),
-            mask_ratio=0.2,
-            weight=0.05,
-        ),
+        mlm=dict(**_base_.mlm_cvpr, decoder=dict(type='TextDecoder', width=512, num_heads=8, depth=4)),
     ),
     teacher_momentum=dict(begin=0.999, end=0.9999),
 )
@@ -45,5 +36,5 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.1))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=25, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, convert_to_iter_based=True),
 ]

@@ -6,34 +6,21 @@ Measured on 2026-11-22, two cores, seeds 0 and 1, held-out scenes: classificatio
 %, text to image R@1 10.9 %, segmentation mIoU 11.8 %. More in docs/results.md.
 """
 
-_base_ = '../clip/vitxs16_scenes.py'
+_base_ = ['../clip/vitxs16_scenes.py', '../_base_/objectives/distillation.py']
 
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
         distillation=dict(
-            type='MaskedSelfDistillation',
-            mask=dict(type='RandomMask', ratio=0.75),
-            decoder=dict(type='MaskedTokenDecoder', width=128, num_patches=16, num_heads=4, depth=1),
-            target='ema',
+            **_base_.distillation_cvpr,
+            decoder=dict(**_base_.masked_decoder, width=128, num_patches=16, num_heads=4),
             # Small, as the tower and the world it sees.
             head=dict(
-                type='PrototypeHead',
-                in_channels=128,
-                num_prototypes=256,
-                hidden_channels=256,
-                bottleneck_channels=64,
+                type='PrototypeHead', in_channels=128, num_prototypes=256, hidden_channels=256, bottleneck_channels=64
             ),
             loss=dict(type='CodewordLoss', num_prototypes=256),
-            loss_on='masked',
-            weight=0.05,
         ),
-        mlm=dict(
-            type='MaskedLanguageModeling',
-            decoder=dict(type='TextDecoder', width=128, num_heads=4, depth=2),
-            mask_ratio=0.2,
-            weight=0.05,
-        ),
+        mlm=dict(**_base_.mlm_cvpr, decoder=dict(type='TextDecoder', width=128, num_heads=4, depth=2)),
     ),
     # The paper's 0.999 remembers 1,000 steps, all of this run; with it codewords do not become distinct in time.
     teacher_momentum=0.99,

@@ -9,20 +9,14 @@ Measured on 2026-11-22, two cores, four minutes, 6,000 scenes, held-out scenes: 
 0.4). At this size patches tell what is in the image, hardly where: the similarity maps do not localize yet.
 """
 
-_base_ = '../clip/vitxs16_scenes.py'
+_base_ = ['../clip/vitxs16_scenes.py', '../_base_/objectives/distillation.py']
 
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
         distillation=dict(
-            type='MaskedSelfDistillation',
-            mask=dict(type='RandomMask', ratio=0.75),
-            decoder=dict(type='MaskedTokenDecoder', width=128, num_patches=16, num_heads=4, depth=1),
-            target='ema',
-            loss=dict(type='FeatureRegressionLoss', beta=2.0, target_norm='none'),
-            loss_on='masked',
-            # The paper does not say it; ours.
-            weight=1.0,
+            **_base_.distillation_v1,
+            decoder=dict(**_base_.masked_decoder, width=128, num_patches=16, num_heads=4),
         ),
     ),
     # The paper's 0.999 needs 1,000 steps to forget; this run has about 1,100.

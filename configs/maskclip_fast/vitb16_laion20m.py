@@ -7,16 +7,14 @@ follows by EMA, and the loss looks at all patches, the visible ones too (TIPSv2'
 Here: not run at full scale.
 """
 
-_base_ = '../clip/vitb16_laion20m.py'
+_base_ = ['../clip/vitb16_laion20m.py', '../_base_/objectives/distillation.py']
 
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
         distillation=dict(
-            type='MaskedSelfDistillation',
-            mask=dict(type='RandomMask', ratio=0.75),
-            decoder=dict(type='MaskedTokenDecoder', width=768, num_patches=196, num_heads=12, depth=1),
-            target='shared',
+            **_base_.distillation_fast,
+            decoder=dict(**_base_.masked_decoder, width=768, num_patches=196, num_heads=12),
             # Half of the CVPR form's, because it passes all patches and not three quarters of them.
             head=dict(
                 type='PrototypeHead',
@@ -26,8 +24,6 @@ model = dict(
                 bottleneck_channels=256,
             ),
             loss=dict(type='CodewordLoss', num_prototypes=4096),
-            loss_on='all',
-            weight=0.05,
         ),
     ),
     # Of the head alone.

@@ -7,26 +7,18 @@ follows by EMA, and the loss looks at all patches, the visible ones too (TIPSv2'
 Not run.
 """
 
-_base_ = '../clip/vitt16_flickr8k.py'
+_base_ = ['../clip/vitt16_flickr8k.py', '../_base_/objectives/distillation.py']
 
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
         distillation=dict(
-            type='MaskedSelfDistillation',
-            mask=dict(type='RandomMask', ratio=0.75),
-            decoder=dict(type='MaskedTokenDecoder', width=192, num_patches=49, num_heads=3, depth=1),
-            target='shared',
+            **_base_.distillation_fast,
+            decoder=dict(**_base_.masked_decoder, width=192, num_patches=49, num_heads=3),
             head=dict(
-                type='PrototypeHead',
-                in_channels=192,
-                num_prototypes=1024,
-                hidden_channels=512,
-                bottleneck_channels=128,
+                type='PrototypeHead', in_channels=192, num_prototypes=1024, hidden_channels=512, bottleneck_channels=128
             ),
             loss=dict(type='CodewordLoss', num_prototypes=1024),
-            loss_on='all',
-            weight=0.05,
         ),
     ),
     # Of the head alone.

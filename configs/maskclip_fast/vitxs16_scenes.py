@@ -8,26 +8,18 @@ Measured on 2026-11-22, two cores, seeds 0 and 1, held-out scenes: classificatio
 %, text to image R@1 10.8 %, segmentation mIoU 11.4 %. More in docs/results.md.
 """
 
-_base_ = '../clip/vitxs16_scenes.py'
+_base_ = ['../clip/vitxs16_scenes.py', '../_base_/objectives/distillation.py']
 
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
         distillation=dict(
-            type='MaskedSelfDistillation',
-            mask=dict(type='RandomMask', ratio=0.75),
-            decoder=dict(type='MaskedTokenDecoder', width=128, num_patches=16, num_heads=4, depth=1),
-            target='shared',
+            **_base_.distillation_fast,
+            decoder=dict(**_base_.masked_decoder, width=128, num_patches=16, num_heads=4),
             head=dict(
-                type='PrototypeHead',
-                in_channels=128,
-                num_prototypes=256,
-                hidden_channels=256,
-                bottleneck_channels=64,
+                type='PrototypeHead', in_channels=128, num_prototypes=256, hidden_channels=256, bottleneck_channels=64
             ),
             loss=dict(type='CodewordLoss', num_prototypes=256),
-            loss_on='all',
-            weight=0.05,
         ),
     ),
     # Of the head alone.

@@ -15,9 +15,8 @@ _base_ = [
     '../mask_rcnn/_base_/model.py',
     '../mask_rcnn/_base_/coco.py',
     '../mask_rcnn/_base_/schedule_1x.py',
-    '../_base_/downstream_runtime.py',
+    '../_base_/detection_runtime.py',
 ]
-default_scope = 'mmdet'
 custom_imports = dict(
     imports=[
         # First: it provides the operators that the others' mmdet needs.
@@ -79,11 +78,4 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='mmmaskclip.OpenVocabularyCocoMetric', novel=novel)
 test_evaluator = val_evaluator
 
-default_hooks = dict(
-    checkpoint=dict(by_epoch=True, interval=1),
-    visualization=dict(type='mmdet.DetVisualizationHook'),
-)
-visualizer = dict(
-    type='mmdet.DetLocalVisualizer',
-    vis_backends=[dict(type='mmengine.LocalVisBackend'), dict(type='mmengine.TensorboardVisBackend')],
-)
+default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1))

@@ -14,7 +14,7 @@ _base_ = '../_base_/default_runtime.py'
 transforms = [
     dict(type='torchvision/Compose', transforms=[dict(type='torchvision/Resize', size=(224, 224))]),
 ]
-camvid = dict(type='mmseg.BaseSegDataset', data_root='{{$MMMASKCLIP_DATA:../shared/data}}/camvid')
+camvid = dict(type='mmseg.BaseSegDataset', data_root='{{$MMMASKCLIP_DATA:data}}/camvid')
 
 test_dataloader = dict(
     linear_segmentation=dict(

@@ -7,26 +7,9 @@ The split has about 25,010 captions, because some images have more than five; li
 run.
 """
 
-_base_ = '../_base_/default_runtime.py'
-
-data_root = '{{$MMMASKCLIP_EVAL:data/zero_shot}}/coco'
+_base_ = './_base_/karpathy.py'
 
 test_dataloader = dict(
-    coco=dict(
-        batch_size=256,
-        num_workers=4,
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        collate_fn=dict(type='mmmaskclip.collate_image_text'),
-        dataset=dict(
-            type='ImageTextPairs',
-            ann_file=data_root + '/dataset_coco.json',
-            split='test',
-            test_mode=True,
-            views=dict(
-                image=[dict(type='torchvision/Resize', size=224), dict(type='torchvision/CenterCrop', size=224)]
-            ),
-        ),
-    )
+    coco=dict(**_base_.loader, dataset=dict(**_base_.pairs, ann_file=_base_.data_root + '/coco/dataset_coco.json'))
 )
-test_evaluator = dict(coco=dict(type='RetrievalRecall', topk=(1, 5, 10), captions_per_image=5, num_images=5000))
-test_cfg = dict(type='EvaluationLoop')
+test_evaluator = dict(coco=dict(**_base_.metric, num_images=5000))

@@ -6,23 +6,18 @@ Published at another scale (WebLI, 256 px, as quoted by TIPSv2): zero-shot segme
 Here: not run at full scale. Number of prototypes, temperatures and momentum are recalled, not confirmed by a source.
 """
 
-_base_ = '../clip/vitb16_laion20m.py'
+_base_ = ['../clip/vitb16_laion20m.py', '../_base_/objectives/silc.py']
 
 global_crop = [dict(type='torchvision/RandomResizedCrop', size=224, scale=(0.4, 1.0))]
-local_crops = [
-    dict(
-        type='RepeatCrops',
-        count=8,
-        transforms=[dict(type='torchvision/RandomResizedCrop', size=96, scale=(0.05, 0.4))],
-    )
-]
+local_crop = dict(type='torchvision/RandomResizedCrop', size=96, scale=(0.05, 0.4))
+local_crops = [dict(type='RepeatCrops', count=8, transforms=[local_crop])]
 
 model = dict(
     objectives=dict(
         # Every global crop that is distilled is contrasted with the caption too, or the two goals diverge.
         contrast=dict(views=('image', 'image_2')),
         distillation=dict(
-            type='LocalToGlobalDistillation',
+            **_base_.local_to_global,
             head=dict(
                 type='PrototypeHead',
                 in_channels=512,
@@ -31,9 +26,6 @@ model = dict(
                 bottleneck_channels=256,
             ),
             loss=dict(type='CodewordLoss', num_prototypes=65536, teacher_temperature=0.04),
-            global_views=('image', 'image_2'),
-            local_views=('local',),
-            weight=1.0,
         ),
     ),
     # Fixed: a teacher that stops moving stops hearing from the captions.

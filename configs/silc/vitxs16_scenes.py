@@ -9,34 +9,22 @@ Global crops are smaller than the other methods' (0.4 to 1 of the image, against
 mention objects that are cut off.
 """
 
-_base_ = '../clip/vitxs16_scenes.py'
+_base_ = ['../clip/vitxs16_scenes.py', '../_base_/objectives/silc.py']
 
 global_crop = [dict(type='torchvision/RandomResizedCrop', size=64, scale=(0.4, 1.0), ratio=(1.0, 1.0))]
-local_crops = [
-    dict(
-        type='RepeatCrops',
-        count=4,
-        transforms=[dict(type='torchvision/RandomResizedCrop', size=32, scale=(0.1, 0.4), ratio=(1.0, 1.0))],
-    )
-]
+local_crop = dict(type='torchvision/RandomResizedCrop', size=32, scale=(0.1, 0.4), ratio=(1.0, 1.0))
+local_crops = [dict(type='RepeatCrops', count=4, transforms=[local_crop])]
 
 model = dict(
     objectives=dict(
         # Every global crop that is distilled is contrasted with the caption too, or the two goals diverge.
         contrast=dict(views=('image', 'image_2')),
         distillation=dict(
-            type='LocalToGlobalDistillation',
+            **_base_.local_to_global,
             head=dict(
-                type='PrototypeHead',
-                in_channels=128,
-                num_prototypes=256,
-                hidden_channels=256,
-                bottleneck_channels=64,
+                type='PrototypeHead', in_channels=128, num_prototypes=256, hidden_channels=256, bottleneck_channels=64
             ),
             loss=dict(type='CodewordLoss', num_prototypes=256, teacher_temperature=0.04),
-            global_views=('image', 'image_2'),
-            local_views=('local',),
-            weight=1.0,
         ),
     ),
     # Fixed: a teacher that stops moving stops hearing from the captions.

@@ -10,37 +10,16 @@ _base_ = ['../clip/vitb16_laion20m.py', '../_base_/datasets/simclr_augmentation_
 
 model = dict(
     _delete_=True,
-    type='mmpretrain.SimCLR',
-    data_preprocessor=dict(
-        type='mmmaskclip.ImageViewsPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        views=('augmented_1', 'augmented_2'),
-    ),
+    **_base_.simclr,
     backbone=dict(type='mmmaskclip.CLIPVisionTransformer', arch='ViT-B/16', img_size=224, out_type='avg_featmap'),
     # SLIP's MLP.
-    neck=dict(
-        type='mmpretrain.NonLinearNeck',
-        in_channels=768,
-        hid_channels=4096,
-        out_channels=256,
-        num_layers=3,
-        with_bias=True,
-        with_last_bias=True,
-        with_last_bn=False,
-        with_avg_pool=False,
-        norm_cfg=dict(type='SyncBN'),
-    ),
-    head=dict(type='mmpretrain.ContrastiveHead', loss=dict(type='mmpretrain.CrossEntropyLoss'), temperature=0.1),
+    neck=dict(**_base_.slip_mlp, in_channels=768, hid_channels=4096, out_channels=256, norm_cfg=dict(type='SyncBN')),
 )
 train_dataloader = dict(
     dataset=dict(
-        views=dict(
-            _delete_=True, augmented_1={{_base_.simclr_augmentation}}, augmented_2={{_base_.simclr_augmentation}}
-        )
+        views=dict(_delete_=True, augmented_1=_base_.simclr_augmentation, augmented_2=_base_.simclr_augmentation)
     )
 )
 # It has no text tower, hence neither schedules of ours nor zero-shot evaluation.
 custom_hooks = [dict(type='NonFiniteHook'), dict(type='BadSamplesHook')]
-val_cfg = val_dataloader = val_evaluator = None
-test_cfg = test_dataloader = test_evaluator = None
+val_cfg = val_dataloader = val_evaluator = test_cfg = test_dataloader = test_evaluator = None

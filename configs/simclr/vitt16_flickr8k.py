@@ -10,37 +10,16 @@ _base_ = ['../clip/vitt16_flickr8k.py', '../_base_/datasets/simclr_augmentation_
 
 model = dict(
     _delete_=True,
-    type='mmpretrain.SimCLR',
-    data_preprocessor=dict(
-        type='mmmaskclip.ImageViewsPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        views=('augmented_1', 'augmented_2'),
-    ),
+    **_base_.simclr,
     backbone=dict(type='mmmaskclip.CLIPVisionTransformer', arch='ViT-Ti/16', img_size=112, out_type='avg_featmap'),
     # SLIP's MLP.
-    neck=dict(
-        type='mmpretrain.NonLinearNeck',
-        in_channels=192,
-        hid_channels=1024,
-        out_channels=128,
-        num_layers=3,
-        with_bias=True,
-        with_last_bias=True,
-        with_last_bn=False,
-        with_avg_pool=False,
-        norm_cfg=dict(type='BN1d'),
-    ),
-    head=dict(type='mmpretrain.ContrastiveHead', loss=dict(type='mmpretrain.CrossEntropyLoss'), temperature=0.1),
+    neck=dict(**_base_.slip_mlp, in_channels=192, hid_channels=1024, out_channels=128, norm_cfg=dict(type='BN1d')),
 )
 train_dataloader = dict(
     dataset=dict(
-        views=dict(
-            _delete_=True, augmented_1={{_base_.simclr_augmentation}}, augmented_2={{_base_.simclr_augmentation}}
-        )
+        views=dict(_delete_=True, augmented_1=_base_.simclr_augmentation, augmented_2=_base_.simclr_augmentation)
     )
 )
 # It has no text tower, hence neither schedules of ours nor zero-shot evaluation.
 custom_hooks = [dict(type='NonFiniteHook'), dict(type='BadSamplesHook')]
-val_cfg = val_dataloader = val_evaluator = None
-test_cfg = test_dataloader = test_evaluator = None
+val_cfg = val_dataloader = val_evaluator = test_cfg = test_dataloader = test_evaluator = None

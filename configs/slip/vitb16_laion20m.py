@@ -12,25 +12,13 @@ _base_ = ['../clip/vitb16_laion20m.py', '../_base_/datasets/simclr_augmentation_
 model = dict(
     objectives=dict(
         image_contrast=dict(
-            type='ImageContrast',
+            **_base_.image_contrast,
             head=dict(
-                type='mmpretrain.NonLinearNeck',
-                in_channels=768,
-                hid_channels=4096,
-                out_channels=256,
-                num_layers=3,
-                with_bias=True,
-                with_last_bias=True,
-                with_last_bn=False,
-                with_avg_pool=False,
-                norm_cfg=dict(type='SyncBN'),
+                **_base_.slip_mlp, in_channels=768, hid_channels=4096, out_channels=256, norm_cfg=dict(type='SyncBN')
             ),
-            loss=dict(type='NTXentLoss', temperature=0.1),
-            views=('augmented_1', 'augmented_2'),
-            weight=1.0,
         ),
     ),
 )
 train_dataloader = dict(
-    dataset=dict(views=dict(augmented_1={{_base_.simclr_augmentation}}, augmented_2={{_base_.simclr_augmentation}}))
+    dataset=dict(views=dict(augmented_1=_base_.simclr_augmentation, augmented_2=_base_.simclr_augmentation))
 )

@@ -12,31 +12,19 @@ _base_ = ['../clip/vitb16_yfcc15m.py', '../_base_/datasets/simclr_augmentation_2
 model = dict(
     objectives=dict(
         image_contrast=dict(
-            type='ImageContrast',
+            **_base_.image_contrast,
             head=dict(
-                type='mmpretrain.NonLinearNeck',
-                in_channels=768,
-                hid_channels=4096,
-                out_channels=256,
-                num_layers=3,
-                with_bias=True,
-                with_last_bias=True,
-                with_last_bn=False,
-                with_avg_pool=False,
-                norm_cfg=dict(type='SyncBN'),
+                **_base_.slip_mlp, in_channels=768, hid_channels=4096, out_channels=256, norm_cfg=dict(type='SyncBN')
             ),
-            loss=dict(type='NTXentLoss', temperature=0.1),
-            views=('augmented_1', 'augmented_2'),
-            weight=1.0,
         ),
     ),
 )
 train_dataloader = dict(
-    dataset=dict(views=dict(augmented_1={{_base_.simclr_augmentation}}, augmented_2={{_base_.simclr_augmentation}}))
+    dataset=dict(views=dict(augmented_1=_base_.simclr_augmentation, augmented_2=_base_.simclr_augmentation))
 )
 
 optim_wrapper = dict(optimizer=dict(lr=3e-3, weight_decay=0.1))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6 / 3e-3, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=25, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, convert_to_iter_based=True),
 ]

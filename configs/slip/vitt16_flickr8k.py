@@ -10,25 +10,13 @@ _base_ = ['../clip/vitt16_flickr8k.py', '../_base_/datasets/simclr_augmentation_
 model = dict(
     objectives=dict(
         image_contrast=dict(
-            type='ImageContrast',
+            **_base_.image_contrast,
             head=dict(
-                type='mmpretrain.NonLinearNeck',
-                in_channels=192,
-                hid_channels=1024,
-                out_channels=128,
-                num_layers=3,
-                with_bias=True,
-                with_last_bias=True,
-                with_last_bn=False,
-                with_avg_pool=False,
-                norm_cfg=dict(type='BN1d'),
+                **_base_.slip_mlp, in_channels=192, hid_channels=1024, out_channels=128, norm_cfg=dict(type='BN1d')
             ),
-            loss=dict(type='NTXentLoss', temperature=0.1),
-            views=('augmented_1', 'augmented_2'),
-            weight=1.0,
         ),
     ),
 )
 train_dataloader = dict(
-    dataset=dict(views=dict(augmented_1={{_base_.simclr_augmentation}}, augmented_2={{_base_.simclr_augmentation}}))
+    dataset=dict(views=dict(augmented_1=_base_.simclr_augmentation, augmented_2=_base_.simclr_augmentation))
 )

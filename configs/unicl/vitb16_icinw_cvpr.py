@@ -48,10 +48,6 @@ train_dataloader = dict(
 )
 auto_scale_lr = dict(base_batch_size=16384, enable=False)
 train_cfg = dict(max_epochs=32)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=32, convert_to_iter_based=True),
-]
 custom_hooks = [
     dict(type='ModelStepHook'),
     dict(type='NonFiniteHook'),

@@ -20,7 +20,7 @@ train_dataloader = dict(
             flickr8k=dict(
                 dataset=dict(
                     type='ImageTextShards',
-                    urls='{{$MMMASKCLIP_DATA:../shared/data}}/flickr8k/train-*.tar',
+                    urls='{{$MMMASKCLIP_DATA:data}}/flickr8k/train-*.tar',
                     caption_key='json:captions',
                     views=views,
                 ),

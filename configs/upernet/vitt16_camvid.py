@@ -6,9 +6,9 @@ python tools/test.py configs/upernet/vitt16_camvid.py work_dirs/upernet/vitt16_c
 ADE20K's recipe, smaller (ours): images of 341 x 256, crops of 224, heads of 64 channels, 300 iterations of 8 images at
 a learning rate of 1e-3, 30 of them warm-up. Without weights, from a random start: --cfg-options
 model.backbone.init_cfg=None. Set MMMASKCLIP_DATA to the folder that holds camvid/. On CPUs every process
-needs at least 2 images: BN instead of SyncBN. With --amp (bfloat16) 300 iterations take 6 to 9 minutes on one core of a
-busy machine. From a MaskCLIP v1 of Flickr8k: mIoU 20.9 on the test images, from random init 19.9 (2026-11-23;
-docs/results.md).
+needs at least 2 images: BN instead of SyncBN.
+Measured on 2026-11-23, bfloat16, 6 to 9 minutes on one core of a busy machine: from a MaskCLIP v1 of Flickr8k mIoU 20.9
+on the test images, from random init 19.9. More in docs/results.md.
 """
 
 _base_ = './_base_/recipe.py'
@@ -39,7 +39,7 @@ param_scheduler = [
 train_cfg = dict(max_iters=300, val_interval=300)
 default_hooks = dict(checkpoint=dict(interval=300, save_best=None), logger=dict(interval=20))
 
-camvid = dict(type='mmmaskclip.CamVidDataset', data_root='{{$MMMASKCLIP_DATA:../shared/data}}/camvid')
+camvid = dict(type='mmmaskclip.CamVidDataset', data_root='{{$MMMASKCLIP_DATA:data}}/camvid')
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='mmseg.LoadAnnotations'),

@@ -2,7 +2,7 @@
 
 python tools/test.py configs/zero_shot_seg/cityscapes19_tcl.py CKPT --model CONFIG_OF_CKPT
 
-Layout of mmseg: data/cityscapes/{leftImg8bit,gtFine}/val, with mmseg's tools/dataset_converters/cityscapes.py.
+Layout of mmseg: data/cityscapes/{leftImg8bit,gtFine}/val, with mmseg's tools/dataset_converters/cityscapes.py. Not run.
 """
 
 _base_ = './_base_/tcl.py'

@@ -3,7 +3,7 @@
 python tools/test.py configs/zero_shot_seg/coco_object81_tcl.py CKPT --model CONFIG_OF_CKPT
 
 Layout of TCL: data/coco_stuff164k/images/val2017 and annotations/val2017/*_instanceTrainIds.png, by TCL's
-convert_dataset/convert_coco_object.py.
+convert_dataset/convert_coco_object.py. Not run.
 """
 
 _base_ = './_base_/tcl.py'

@@ -3,10 +3,10 @@
 python tools/test.py configs/zero_shot_seg/context59_maskclip.py CKPT --model CONFIG_OF_CKPT
 
 Layout of mmseg: data/VOCdevkit/VOC2010/JPEGImages and SegmentationClassContext, by mmseg's
-tools/dataset_converters/pascal_context.py.
+tools/dataset_converters/pascal_context.py. Not run.
 """
 
-_base_ = './_base_/maskclip.py'
+_base_ = ['./_base_/maskclip.py', './_base_/sets/context.py']
 
 pipeline = [
     dict(type='mmseg.LoadImageFromFile'),
@@ -15,15 +15,6 @@ pipeline = [
     dict(type='mmseg.PackSegInputs'),
 ]
 test_dataloader = dict(
-    segmentation=dict(
-        dataset=dict(
-            type='mmseg.PascalContextDataset59',
-            data_root='data/VOCdevkit/VOC2010',
-            ann_file='ImageSets/SegmentationContext/val.txt',
-            data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassContext'),
-            pipeline=pipeline,
-        )
-    )
+    segmentation=dict(dataset=dict(type='mmseg.PascalContextDataset59', **_base_.images, pipeline=pipeline))
 )
-# 5,105 in the paper (Mottaghi et al. 2014); mmseg's converter writes 5,104 (open-mmlab/mmsegmentation#394).
-test_cfg = dict(num_images=(5104, 5105), segmentor=dict(classes='context59'))
+test_cfg = dict(num_images=_base_.num_images, segmentor=dict(classes='context59'))

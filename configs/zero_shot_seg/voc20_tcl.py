@@ -2,44 +2,16 @@
 
 python tools/test.py configs/zero_shot_seg/voc20_tcl.py CKPT --model CONFIG_OF_CKPT
 
-Layout of mmseg: data/VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,ImageSets/Segmentation}.
+Layout of mmseg: data/VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,ImageSets/Segmentation}. Not run.
 """
 
-_base_ = './_base_/tcl.py'
+_base_ = ['./_base_/tcl.py', './_base_/sets/voc2012.py']
 
 # Without 'background', whose pixels mmseg then ignores.
-classes = (
-    'aeroplane',
-    'bicycle',
-    'bird',
-    'boat',
-    'bottle',
-    'bus',
-    'car',
-    'cat',
-    'chair',
-    'cow',
-    'diningtable',
-    'dog',
-    'horse',
-    'motorbike',
-    'person',
-    'pottedplant',
-    'sheep',
-    'sofa',
-    'train',
-    'tvmonitor',
-)
+classes = [
+    *('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable', 'dog'),
+    *('horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor'),
+]
 
-test_dataloader = dict(
-    segmentation=dict(
-        dataset=dict(
-            type='mmseg.PascalVOCDataset',
-            data_root='data/VOCdevkit/VOC2012',
-            ann_file='ImageSets/Segmentation/val.txt',
-            data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
-            metainfo=dict(classes=classes),
-        )
-    )
-)
+test_dataloader = dict(segmentation=dict(dataset=dict(**_base_.images, metainfo=dict(classes=classes))))
 test_cfg = dict(num_images=1449)

@@ -20,8 +20,8 @@ _EVALUATION = ('test_dataloader', 'test_evaluator', 'test_cfg')
 def set_epochs(cfg: Config, epochs: int) -> None:
     """Give a config another length and stretch its schedules with it, so that they end when training ends.
 
-    Every ``begin``, ``end`` and ``T_max``, warm-up included, keeps its share of the run. Ramps of loss weights and
-    momentum are in shares of the run already.
+    Every ``begin``, ``end``, ``T_max`` and milestone, warm-up included, keeps its share of the run. A schedule without
+    an end of its own ends with the run anyway. Ramps of loss weights and momentum are in shares of the run already.
 
     Args:
         cfg: A config whose ``train_cfg`` has ``max_epochs``; changed in place.
@@ -39,14 +39,21 @@ def set_epochs(cfg: Config, epochs: int) -> None:
         raise ValueError(f'epochs={epochs}: a run needs at least one')
     schedulers = cfg.get('param_scheduler') or []
     for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
+        # Only schedules by epoch that are converted to iterations may begin inside an epoch.
+        fractions = bool(scheduler.get('convert_to_iter_based'))
         for key in ('begin', 'end', 'T_max'):
-            if key in scheduler:
-                # Only schedules by epoch that are converted to iterations may begin inside an epoch.
-                value = scheduler[key] * epochs / planned
-                scheduler[key] = value if scheduler.get('convert_to_iter_based') else round(value)
-        if 'end' in scheduler and not scheduler.get('convert_to_iter_based'):
+            if scheduler.get(key) is not None:
+                scheduler[key] = _share(scheduler[key] * epochs / planned, fractions)
+        if scheduler.get('milestones'):
+            scheduler.milestones = [max(1, round(epoch * epochs / planned)) for epoch in scheduler.milestones]
+        if scheduler.get('end') is not None and not fractions:
             scheduler['end'] = max(scheduler['end'], scheduler.get('begin', 0) + 1)
     cfg.train_cfg.max_epochs = epochs
+
+
+def _share(value: float, fractions: bool) -> int | float:
+    """A whole number where ``value`` is one or must be one: a scheduler takes no 12.0 for a number of epochs."""
+    return value if fractions and not value.is_integer() else round(value)
 
 
 def decisive_settings(cfg: Config) -> dict[str, Any]:

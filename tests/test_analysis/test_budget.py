@@ -3,6 +3,8 @@ from mmengine.config import Config
 from paths import CONFIGS
 
 from mmmaskclip.analysis.budget import decisive_settings, differences, fingerprint, set_epochs
+from mmmaskclip.config_check.check import check_config
+from mmmaskclip.engine.registration import register_all_modules
 
 
 def test_schedules_keep_their_shares_of_the_run():
@@ -10,8 +12,33 @@ def test_schedules_keep_their_shares_of_the_run():
     assert cfg.train_cfg.max_epochs == 12
     set_epochs(cfg, 30)
     warm_up, cosine = cfg.param_scheduler
-    assert (warm_up.begin, warm_up.end, cosine.begin, cosine.end) == (0, 2.5, 2.5, 30)
+    # Without an end of its own the cosine ends with the training.
+    assert (warm_up.begin, warm_up.end, cosine.begin, cosine.get('end')) == (0, 2.5, 2.5, None)
     assert cfg.train_cfg.max_epochs == 30
+
+
+def _of_epochs():
+    for path in sorted(CONFIGS.rglob('*.py')):
+        if '_base_' not in path.parts:
+            cfg = Config.fromfile(path, format_python_code=False)
+            if (cfg.get('train_cfg') or {}).get('max_epochs'):
+                yield path, cfg
+
+
+def test_every_shipped_config_can_be_given_another_length():
+    register_all_modules()
+    found = 0
+    for path, cfg in _of_epochs():
+        for epochs in (1, 7, 2 * cfg.train_cfg.max_epochs):
+            shorter = cfg.copy()
+            set_epochs(shorter, epochs)
+            check_config(shorter)
+            for schedule in shorter.param_scheduler:
+                by_epoch = schedule.get('by_epoch', True)
+                assert not by_epoch or schedule.get('end', epochs) <= epochs, path
+                assert not by_epoch or max(schedule.get('milestones', [1])) <= epochs, path
+        found += 1
+    assert found > 50
 
 
 def test_schedules_by_iteration_and_by_whole_epochs_stay_whole():

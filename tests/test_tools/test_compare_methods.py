@@ -11,9 +11,10 @@ import traceback
 
 import pytest
 import torch
-from paths import ROOT, TINY, TOOLS, load_module
+from paths import CONFIGS, ROOT, TINY, TOOLS, load_module
 from PIL import Image
 
+from mmmaskclip.datasets.scenes.writer import SceneSplit, write_shards
 from mmmaskclip.engine.registration import register_all_modules
 
 TOOL = TOOLS / 'analysis_tools/compare_methods.py'
@@ -127,6 +128,19 @@ def test_two_configs_and_two_seeds(compare, config, capsys):
     assert compare.calls == ['train', 'test'] * 2
 
 
+def test_shipped_configs_as_the_readme_says(compare, tmp_path, monkeypatch, capsys):
+    scenes = tmp_path / 'scenes'
+    splits = {name: SceneSplit(72, (1, 2)) for name in ('train', 'val')} | {'single': SceneSplit(72, (1, 1))}
+    write_shards(scenes / 'shards', splits, image_size=64, shard_size=72)
+    monkeypatch.setenv('MMMASKCLIP_SCENES', str(scenes))
+    configs = [CONFIGS / f'{name}.py' for name in ('clip/vitxs16_scenes', 'maskclip/vitxs16_scenes_v1')]
+    assert compare(*configs, '--seeds', 0, '--epochs', 2) == 0
+    assert list(json.loads((compare.out / 'results.json').read_text())['failed']) == []
+    assert 'Written: ' in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r'vitb16_cc3m\.py has no test_dataloader: only configs'):
+        compare(CONFIGS / 'clip/vitb16_cc3m.py', '--seeds', 0, '--epochs', 2)
+
+
 def test_what_was_begun_goes_on_from_its_checkpoint_with_the_same_result(compare, config):
     path, run = config('a'), compare.out / 'runs/configs/a/seed0'
     assert compare(path, '--seeds', 0) == 0
@@ -143,7 +157,7 @@ def test_a_run_that_fails_is_listed_and_tried_again(compare, config, tmp_path, c
     assert compare(bad, good, '--seeds', 0, '--epochs', 1) == 1
     assert compare.calls == ['train', 'train', 'test']
     error = capsys.readouterr().err
-    assert 'FAILED configs/bad seed 0: exit status 1: RuntimeError' in error
+    assert 'Failed: configs/bad seed 0: exit status 1: RuntimeError' in error
     assert 'shard 7 is broken' in error
     table = (compare.out / 'table.md').read_text()
     assert 'Failed: configs/bad seed 0' in table

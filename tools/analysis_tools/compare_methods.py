@@ -169,6 +169,9 @@ def load_methods(args: argparse.Namespace) -> dict[str, Method]:
         if name in methods:
             raise ValueError(f'{path} and {methods[name].path} are both called {name}; rename a file or its folder')
         cfg = load_config(argparse.Namespace(config=path, cfg_options=args.cfg_options, launcher='none', work_dir=None))
+        for loader in ('train_dataloader', 'test_dataloader'):
+            if cfg.get(loader) is None:
+                raise ValueError(f'{path} has no {loader}: only configs that train and are tested can be compared')
         # The seed is the run's.
         cfg.randomness = {key: value for key, value in cfg.get('randomness', {}).items() if key != 'seed'}
         methods[name] = Method(name, path, cfg)
@@ -218,7 +221,7 @@ class Comparison:
                 raise
         self._report()
         for name, reason in self.failed.items():
-            print(f'FAILED {name}: {reason}', file=sys.stderr)
+            print(f'Failed: {name}: {reason}', file=sys.stderr)
         return 1 if self.failed else 0
 
     def _set_budget(self, method: Method) -> None:
@@ -308,7 +311,7 @@ class Comparison:
             if self.processes.stopped:
                 return
             self.failed[label] = str(error)
-            say(f'{label}: FAILED, {error}')
+            say(f'{label}: failed, {error}')
         self._report()
 
     def _train(self, method: Method, seed: int, folder: Path) -> None:
@@ -362,6 +365,8 @@ class Comparison:
                 failed=self.failed,
             )
             (out / 'results.json').write_text(json.dumps(content, indent=2) + '\n')
+            # One of an earlier call would not be of these runs.
+            (out / 'figure.png').unlink(missing_ok=True)
             if names:
                 draw_bars(summary, names, out / 'figure.png')
 
@@ -383,7 +388,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print('\nInterrupted; the same command goes on from here.', file=sys.stderr)
         return 130
-    print(f'\n{(args.out / "table.md").read_text()}\nWritten: {args.out}/table.md, results.json, figure.png')
+    written = [name for name in ('table.md', 'results.json', 'figure.png') if (args.out / name).is_file()]
+    print(f'\n{(args.out / "table.md").read_text()}\nWritten: {args.out}/{", ".join(written)}')
     return status
 
 

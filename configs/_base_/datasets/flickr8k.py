@@ -1,6 +1,6 @@
 # Flickr8k (Hodosh et al. 2013) as tar shards of 128 x 128 JPEG with five captions each: 6,091 images to train on, 1,000
 # dev images with 5,000 captions to evaluate on. Set MMMASKCLIP_DATA to the folder that holds flickr8k/.
-data_root = '{{$MMMASKCLIP_DATA:../shared/data}}/flickr8k'
+data_root = '{{$MMMASKCLIP_DATA:data}}/flickr8k'
 
 train_dataloader = dict(
     batch_size=64,

@@ -9,5 +9,6 @@ optim_wrapper = dict(
 train_cfg = dict(type='PretrainLoop', max_epochs=12, val_interval=4)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=12, convert_to_iter_based=True),
+    # Until the last epoch, whichever train_cfg.max_epochs says.
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, convert_to_iter_based=True),
 ]

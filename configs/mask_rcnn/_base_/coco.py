@@ -23,7 +23,7 @@ train_dataloader = dict(
     batch_sampler=dict(type='mmdet.AspectRatioBatchSampler'),
     dataset=dict(
         type='mmdet.CocoDataset',
-        data_root='{{$MMMASKCLIP_DATA:../shared/data}}/coco',
+        data_root='{{$MMMASKCLIP_DATA:data}}/coco',
         ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017/'),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
@@ -38,7 +38,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='mmdet.CocoDataset',
-        data_root='{{$MMMASKCLIP_DATA:../shared/data}}/coco',
+        data_root='{{$MMMASKCLIP_DATA:data}}/coco',
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017/'),
         test_mode=True,
@@ -48,7 +48,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(
     type='mmdet.CocoMetric',
-    ann_file='{{$MMMASKCLIP_DATA:../shared/data}}/coco/annotations/instances_val2017.json',
+    ann_file='{{$MMMASKCLIP_DATA:data}}/coco/annotations/instances_val2017.json',
     metric=['bbox', 'segm'],
 )
 test_evaluator = val_evaluator

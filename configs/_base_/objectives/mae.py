@@ -1,0 +1,34 @@
+# MAE (He et al. 2022) with mmpretrain's classes, alone and as an objective beside contrast. Sizes stand in the configs.
+mae_decoder = dict(
+    type='mmpretrain.MAEPretrainDecoder',
+    patch_size=16,
+    # As in MAE; torch's default for linear layers is smaller.
+    init_cfg=[
+        dict(type='Xavier', layer='Linear', distribution='uniform'),
+        dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
+    ],
+)
+pixel_reconstruction = dict(
+    type='PixelReconstruction',
+    mask=dict(type='RandomMask', ratio=0.75),
+    patch_size=16,
+    norm_pix=True,
+    # MaskCLIP's paper does not state it; ours.
+    weight=1.0,
+)
+mae = dict(
+    type='mmpretrain.MAE',
+    data_preprocessor=dict(
+        type='mmmaskclip.ImageViewsPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        views=('image',),
+    ),
+    head=dict(
+        type='mmpretrain.MAEPretrainHead',
+        norm_pix=True,
+        patch_size=16,
+        loss=dict(type='mmpretrain.PixelReconstructionLoss', criterion='L2'),
+    ),
+)
+mae_encoder = dict(type='mmpretrain.MAEViT', patch_size=16, mask_ratio=0.75)
