@@ -88,7 +88,7 @@ def write_checkpoint(path: str | os.PathLike, checkpoint: dict[str, Any]) -> Non
             torch.save(checkpoint, file)  # type: ignore[arg-type] # it needs write() only
         finally:
             digest = file.close()
-        replaced = (_listed(path) or {_hash(path): 0}) if path.exists() else {}
+        replaced = (_listed(path) or {sha256_of(path): 0}) if path.exists() else {}
         saves = [number for other in path.parent.glob('*.sha256') for number in _read_checksums(other).values()]
         listed = {digest: 1 + max(saves, default=0)}
         _write_text(_sidecar(path), _checksum_lines(path, replaced | listed))
@@ -135,7 +135,7 @@ def verify_checkpoint(path: str | os.PathLike) -> str | None:
         return 'there is no such file'
     try:
         if known := _listed(path):
-            return None if _hash(path) in known else f'its {path.stat().st_size} bytes do not match their checksum'
+            return None if sha256_of(path) in known else f'its {path.stat().st_size} bytes do not match their checksum'
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
         return None if broken is None else f'{broken} in it is damaged'
@@ -184,7 +184,7 @@ def _save_number(path: Path) -> int:
     listed = _listed(path)
     highest = max(listed.values(), default=0)
     # Of two the process was killed while it replaced the file.
-    return listed.get(_hash(path), highest) if len(listed) > 1 else highest
+    return listed.get(sha256_of(path), highest) if len(listed) > 1 else highest
 
 
 def plain(value: Any, left_out: list[str] | None = None, name: str = '') -> Any:
@@ -299,7 +299,8 @@ def _checksum_lines(path: Path, checksums: dict[str, int]) -> str:
     return ''.join(f'# save {number}\n{digest}  {path.name}\n' for digest, number in checksums.items())
 
 
-def _hash(path: Path) -> str:
+def sha256_of(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file's content."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         while block := file.read(_BLOCK):

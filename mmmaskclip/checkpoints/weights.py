@@ -43,7 +43,11 @@ def load_weights(model: nn.Module, path: str | os.PathLike, parts: Sequence[str]
             file, or a config beside it, gives another activation (QuickGELU or GELU), mean or std than ``model`` has.
     """
     path = local_path(path)
-    read = read_state_dict(path)
+    load_all(model, read_state_dict(path), path, parts)
+
+
+def load_all(model: nn.Module, read: dict[str, Tensor], path: str | os.PathLike, parts: Sequence[str] = ()) -> None:
+    """Load all weights of ``model``, as :func:`load_weights`, from tensors that were read from ``path`` already."""
     state_dict = translate_weights(model, read, path)
     if parts:
         state_dict = {name: value for name, value in state_dict.items() if name.startswith(tuple(parts))}
