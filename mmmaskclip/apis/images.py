@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.transforms.decode import MOST_PIXELS, decode_image, on_white, upright
+from mmmaskclip.datasets.transforms.resize import ResizeMode, resize_for_model
 
 ImageLike = str | PathLike | bytes | Image.Image | np.ndarray
 # Brightness without a fixed range, which Pillow would clip at 255.
@@ -82,15 +82,20 @@ class ResizedImages(Dataset):
 
     Args:
         images: What :func:`open_image` takes.
-        size: Height and width. A square one is cut from the middle, the shorter side resized to it; for any other the
-            image is resized to it as a whole, as ``tools/test.py --model`` does.
-        interpolation: ``'bilinear'`` or ``'bicubic'``.
+        size: Height and width.
+        interpolation: See :func:`~mmmaskclip.datasets.transforms.resize.resize_for_model`.
+        resize_mode: Likewise. Defaults to ``'shortest'``.
     """
 
     def __init__(
-        self, images: Sequence[ImageLike], size: tuple[int, int], interpolation: Literal['bilinear', 'bicubic']
+        self,
+        images: Sequence[ImageLike],
+        size: tuple[int, int],
+        interpolation: Literal['bilinear', 'bicubic'],
+        resize_mode: ResizeMode = 'shortest',
     ) -> None:
-        self.images, self.size, self.interpolation = images, size, InterpolationMode(interpolation)
+        self.images, self.size = images, size
+        self.interpolation, self.resize_mode = interpolation, resize_mode
 
     def __len__(self) -> int:
         return len(self.images)
@@ -98,10 +103,7 @@ class ResizedImages(Dataset):
     def __getitem__(self, index: int) -> Tensor | str:
         """The image as uint8 (3, height, width), or why it cannot be used."""
         try:
-            pixels = to_pixels(self.images[index])
+            image = open_image(self.images[index])
         except (OSError, ValueError) as error:
             return str(error)
-        height, width = self.size
-        if height != width:
-            return TF.resize(pixels, [height, width], self.interpolation)
-        return TF.center_crop(TF.resize(pixels, [height], self.interpolation), [height])
+        return TF.pil_to_tensor(resize_for_model(image, self.size, self.interpolation, self.resize_mode))

@@ -19,10 +19,13 @@ from mmmaskclip.apis.images import ImageLike, ResizedImages, to_pixels
 from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.datasets.prompts import refuse_string
 from mmmaskclip.models.backbones.read_outs import ReadOut
+from mmmaskclip.models.from_pretrained import from_pretrained
 from mmmaskclip.models.open_vocabulary import encode_classes, encode_texts
 from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity, upsample_patches
 from mmmaskclip.registry import MODELS
 
+# Endings of configs; anything else is a file of weights.
+_CONFIGS = ('.py', '.json', '.yml', '.yaml')
 Result = Any  # Tensor, or np.ndarray with numpy=True
 
 
@@ -34,7 +37,10 @@ class ImageTextInferencer:
     image size, resize, mean and std, length of texts.
 
     Args:
-        config: Config of the pretraining run, its path, or a model that is already built (then it is used as it is).
+        config: Config of the pretraining run, its path, or a model that is already built (then it is used as it is). Or
+            the weights alone, whose model is told from the file and the configs beside it: a checkpoint of ours, a file
+            or folder of OpenAI's, OpenCLIP's or Hugging Face's CLIP, ``'hf://OWNER/REPOSITORY'`` or
+            ``'openclip:ARCHITECTURE/TAG'``, see :func:`~mmmaskclip.models.from_pretrained.from_pretrained`.
         checkpoint: Path of the weights; nothing in the file is executed. Default: the model starts untrained.
         device: Where it runs, e.g. ``'cuda:1'``. Default: the GPU if there is one.
         numpy: Results are NumPy arrays instead of tensors. Defaults to False.
@@ -57,6 +63,8 @@ class ImageTextInferencer:
             raise ValueError(f"precision={precision!r}: choose 'float32', 'bfloat16' or 'auto'")
         if isinstance(config, nn.Module):
             model = config
+        elif not isinstance(config, Config) and not str(config).endswith(_CONFIGS):
+            model = from_pretrained(config).model
         else:
             config = config if isinstance(config, Config) else Config.fromfile(str(config))
             model = MODELS.build(config.model)
@@ -73,7 +81,8 @@ class ImageTextInferencer:
         image_encoder: Any = model.image_encoder
         self.image_size: tuple[int, int] = tuple(image_encoder.img_size)
         self.patch_size: int = image_encoder.patch_embed.projection.stride[0]
-        self.interpolation = cast(Any, model).data_preprocessor.interpolation
+        settings = cast(Any, model).data_preprocessor
+        self.interpolation, self.resize_mode = settings.interpolation, settings.resize_mode
 
     def embed_images(self, images: Sequence[ImageLike], batch_size: int = 64, num_workers: int = 0) -> Result:
         """Embeds images, each resized to the model's size by its shorter side and cropped in the middle.
@@ -291,7 +300,7 @@ class ImageTextInferencer:
     @torch.no_grad()
     def _embed(self, images: Sequence[ImageLike], batch_size: int, num_workers: int) -> Iterator[tuple[int, list[Any]]]:
         """By batch: index of its first image, and for each image its embedding (D,), or why there is none."""
-        data = ResizedImages(images, self.image_size, self.interpolation)
+        data = ResizedImages(images, self.image_size, self.interpolation, self.resize_mode)
         start = 0
         for batch in DataLoader(data, batch_size, num_workers=num_workers, collate_fn=list) if len(images) else ():
             pixels = [one for one in batch if not isinstance(one, str)]

@@ -1,36 +1,55 @@
-"""``--model CONFIG``: the test tasks of one config evaluate the model of another."""
+"""``--model CONFIG`` or ``--model auto``: the test tasks of one config evaluate another model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from mmmaskclip.cli.shipped import find_config
 from mmmaskclip.config_check import ConfigMistake
 
 
-def use_model(cfg: Config, path: str) -> None:
-    """Let a config's test tasks evaluate the model of another config.
+def use_model(cfg: Config, path: str, checkpoint: str = 'none') -> str:
+    """Let a config's test tasks evaluate the model of another config, or that of a checkpoint.
 
     Mean and standard deviation are part of the model. Each ``Resize`` and ``CenterCrop`` that stands in the list of
     transforms of a data set is set to the size of the model's images; one that is nested in another transform
-    (``Compose``) keeps its size. Captions are cut off at the length of the model's text tower.
+    (``Compose``) keeps its size. A ``Resize`` interpolates as the model was trained with, and squashes images if that
+    did. Captions are cut off at the length of the model's text tower.
 
     Args:
         cfg: Config with test tasks; its ``model`` is replaced.
-        path: Path of the config with the model.
+        path: Path of the config with the model, or ``'auto'``: the model is told from the checkpoint and the configs
+            beside it, see :func:`~mmmaskclip.models.from_pretrained.from_pretrained`.
+        checkpoint: What ``'auto'`` takes: path, ``'hf://...'`` or ``'openclip:...'``.
+
+    Returns:
+        The file of the checkpoint: ``checkpoint`` itself, unless it named a repository or a folder.
 
     Raises:
         ConfigMistake: If there is no such config, or it has no model.
+        ValueError: If a checkpoint does not tell its model.
     """
+    if path == 'auto':
+        # Here, because it imports torch, for which --help and a mistake in a config should not wait.
+        from mmmaskclip.models.from_pretrained import pretrained_config
+
+        model, _, checkpoint = pretrained_config(checkpoint)
+        _replace_model(cfg, ConfigDict(model))
+        return checkpoint
     path = find_config(path)
     if not Path(path).is_file():
         raise ConfigMistake(f'There is no config {path!r}: --model takes a config, the checkpoint comes after it.')
     model = Config.fromfile(path, format_python_code=False).get('model')
     if model is None:
         raise ConfigMistake(f'{path} has no model: --model takes the config that the checkpoint was trained with.')
+    _replace_model(cfg, model)
+    return checkpoint
+
+
+def _replace_model(cfg: Config, model: ConfigDict) -> None:
     # Replaced and not merged: of a model that the tests' config has, nothing may remain.
     cfg._cfg_dict['model'] = model
     size = (model.get('image_encoder') or {}).get('img_size')
@@ -46,10 +65,26 @@ def use_model(cfg: Config, path: str) -> None:
                 for step in transforms or ():
                     if size is not None and step.get('type') in ('torchvision/Resize', 'torchvision/CenterCrop'):
                         step['size'] = size
+                    if step.get('type') == 'torchvision/Resize':
+                        _resize_as_trained(step, model.get('data_preprocessor') or {})
             if context_length is not None and str(dataset.get('type')).split('.')[-1] in _READ_CAPTIONS:
                 dataset['context_length'] = context_length
 
 
+def _resize_as_trained(step: dict, settings: dict) -> None:
+    if 'interpolation' in settings:
+        step['interpolation'] = _FILTERS[settings['interpolation']]
+    if settings.get('resize_mode', 'shortest') == 'squash' and isinstance(step['size'], int):
+        step['size'] = [step['size'], step['size']]
+    elif settings.get('resize_mode') == 'longest':
+        raise ConfigMistake(
+            "the model was trained with resize_mode='longest', which the transforms of the test tasks do not have: "
+            'resize and pad in the transforms of the config, and give the config of the model with --model'
+        )
+
+
+# PIL's numbers of its filters, which torchvision takes too: a config holds no enumeration.
+_FILTERS = {'bilinear': 2, 'bicubic': 3}
 # Data sets that tokenize captions.
 _READ_CAPTIONS = ('EvaluationShards', 'ImageTextPairs', 'ImageTextShards')
 

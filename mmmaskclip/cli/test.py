@@ -63,7 +63,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='path of the checkpoint, or "none" for the untrained model')
     parser.add_argument(
-        '--model', metavar='CONFIG', help='take the model, and the size of its images, from this config instead'
+        '--model',
+        metavar='CONFIG',
+        help='take the model, and the size of its images, from this config instead; "auto": from the checkpoint itself, '
+        'which may also be a folder, hf://OWNER/REPOSITORY or openclip:ARCHITECTURE/TAG',
     )
     parser.add_argument('--out', metavar='FILE.json', help='also write the metrics to this file')
     parser.add_argument('--amp', action='store_true', help='run the towers in bfloat16')
@@ -85,7 +88,7 @@ def check_tests(cfg: Config, args: argparse.Namespace) -> None:
     if cfg.get('test_dataloader') is None:
         raise ConfigMistake(f'{args.config} has no test_dataloader: it defines nothing to evaluate.')
     if args.model:
-        use_model(cfg, args.model)
+        args.checkpoint = use_model(cfg, args.model, args.checkpoint)
         check_config(cfg)
     if cfg.get('model') is None:
         raise ConfigMistake(f'{args.config} has no model: say with --model CONFIG which one the checkpoint is of.')

@@ -11,14 +11,18 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from mmengine.config import Config
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from PIL import Image
 from safetensors.torch import save_file
 
+from mmmaskclip.apis import ImageTextInferencer
 from mmmaskclip.checkpoints.config_text import model_config
-from mmmaskclip.checkpoints.files import write_checkpoint
+from mmmaskclip.checkpoints.files import sha256_of, write_checkpoint
+from mmmaskclip.cli.other_model import use_model
+from mmmaskclip.config_check import ConfigMistake
 from mmmaskclip.models.from_pretrained import from_pretrained
-from mmmaskclip.registry import MODELS
+from mmmaskclip.registry import MODELS, TRANSFORMS
 
 HALF = dict(mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])
 
@@ -92,11 +96,12 @@ def test_an_openai_archive_says_everything_itself(tmp_path):
     """The file that OpenAI published is told by three numbers that only it has."""
     config = dict(model_cfg(), quick_gelu=True)
     config['vision_cfg']['head_width'] = 64
-    config['text_cfg']['heads'] = 1  # as wide as OpenAI's
+    config['text_cfg'].update(width=128, heads=2)
     state = {**clip(config).state_dict(), 'input_resolution': torch.tensor(32)}
     torch.save(state, tmp_path / 'ViT.pt')
     found = from_pretrained(tmp_path / 'ViT.pt').config
     assert found['image_encoder']['quick_gelu']
+    assert (found['image_encoder']['arch']['num_heads'], found['text_encoder']['num_heads']) == (1, 2)
     assert found['data_preprocessor']['interpolation'] == 'bicubic'
 
 
@@ -133,7 +138,7 @@ def test_text_of_a_config_is_read_as_mmengine_writes_it():
 
 def test_what_cannot_be_built_names_the_nearest_tower(tmp_path, tiny_model_cfg):
     torch.save(MODELS.build(tiny_model_cfg()).state_dict(), tmp_path / 'ours.pth')
-    with pytest.raises(ValueError, match=r'holds no config of ours.* tower is ViT-S-16; it differs in width'):
+    with pytest.raises(ValueError, match=r'holds no config of ours.* tower is ViT-B-16; it differs in width 32 for'):
         from_pretrained(tmp_path / 'ours.pth')
     torch.save({'visual.trunk.blocks.0.attn.qkv.weight': torch.zeros(1)}, tmp_path / 'timm.pt')
     with pytest.raises(ValueError, match=r"'visual\.trunk.*Known towers are ViT-S-32"):
@@ -213,3 +218,35 @@ def test_a_name_of_open_clip(tmp_path, monkeypatch):
     assert found['image_encoder']['quick_gelu']
     assert found['image_encoder']['arch']['num_heads'] == 4
     assert not from_pretrained('openclip:ViT-B-32/laion2b_s34b_b79k').config['image_encoder']['quick_gelu']
+
+
+def test_inferencer_takes_a_file_without_a_config(tmp_path):
+    model = save_folder(tmp_path / 'a', dict(model_cfg(), quick_gelu=True), dict(HALF, resize_mode='squash'))
+    clip = ImageTextInferencer(tmp_path / 'a', device='cpu')
+    pixels = torch.from_numpy(np.array(photo().resize((32, 32), Image.Resampling.BICUBIC))).permute(2, 0, 1)
+    expected = model.encode_image((pixels[None] / 255 - 0.5) / 0.5, normalize=True)
+    torch.testing.assert_close(clip.embed_images([photo()]), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('mode', ['shortest', 'squash', 'longest'])
+def test_evaluation_takes_model_and_resize_from_the_file(tmp_path, mode):
+    save_folder(tmp_path / 'a', model_cfg(), dict(HALF, interpolation='bicubic', resize_mode=mode))
+    resize, crop = dict(type='torchvision/Resize', size=224), dict(type='torchvision/CenterCrop', size=224)
+    cfg = Config(
+        dict(
+            test_dataloader=dict(dataset=dict(type='EvaluationShards', transforms=[resize, crop])),
+            test_evaluator=dict(type='ImageTextRetrieval'),
+        )
+    )
+    if mode == 'longest':
+        with pytest.raises(ConfigMistake, match="resize_mode='longest'"):
+            use_model(cfg, 'auto', str(tmp_path / 'a'))
+        return
+    assert use_model(cfg, 'auto', str(tmp_path / 'a')) == str(tmp_path / 'a/open_clip_model.safetensors')
+    dataset = cfg.test_dataloader.dataset
+    size = [32, 32] if mode == 'squash' else 32
+    assert dataset.transforms[0] == dict(type='torchvision/Resize', size=size, interpolation=3)
+    assert (dataset.transforms[1].size, dataset.context_length) == (32, 20)
+    found = TRANSFORMS.build(dataset.transforms[0])(photo())
+    assert found.size == ((32, 32) if mode == 'squash' else (47, 32))
+    assert MODELS.build(cfg.model).data_preprocessor.interpolation == 'bicubic'

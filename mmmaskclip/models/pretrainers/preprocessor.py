@@ -1,12 +1,13 @@
 """Batches to the device, images to the towers' range."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from mmmaskclip.datasets.transforms.resize import ResizeMode
 from mmmaskclip.registry import MODELS
 
 
@@ -21,17 +22,29 @@ class ImageTextPreprocessor(BaseDataPreprocessor):
         mean: Mean of R, G and B in 0..255.
         std: Standard deviation of R, G and B in 0..255.
         interpolation: ``'bilinear'`` or ``'bicubic'``: how images were resized when the weights were trained, which the
-            inferencer does, too. Defaults to ``'bilinear'``.
+            inferencer and ``tools/test.py --model`` do, too. Defaults to ``'bilinear'``.
+        resize_mode: What was done then with images of another shape, likewise: ``'shortest'``, ``'longest'`` or
+            ``'squash'``, see :func:`~mmmaskclip.datasets.transforms.resize.resize_for_model`. Defaults to
+            ``'shortest'``.
 
     Raises:
-        ValueError: If ``interpolation`` is neither.
+        ValueError: If ``interpolation`` or ``resize_mode`` is none of these.
     """
 
-    def __init__(self, mean: list[float], std: list[float], interpolation: Literal['bilinear', 'bicubic'] = 'bilinear'):
+    def __init__(
+        self,
+        mean: list[float],
+        std: list[float],
+        interpolation: Literal['bilinear', 'bicubic'] = 'bilinear',
+        resize_mode: ResizeMode = 'shortest',
+    ):
         super().__init__(non_blocking=True)
         if interpolation not in ('bilinear', 'bicubic'):
             raise ValueError(f"interpolation={interpolation!r}: choose 'bilinear' or 'bicubic'")
+        if resize_mode not in get_args(ResizeMode):
+            raise ValueError(f"resize_mode={resize_mode!r}: choose 'shortest', 'longest' or 'squash'")
         self.interpolation: Literal['bilinear', 'bicubic'] = interpolation
+        self.resize_mode: ResizeMode = resize_mode
         self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)
 
