@@ -65,7 +65,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--model',
         metavar='CONFIG',
-        help='take the model, and the size of its images, from this config instead; "auto": from the checkpoint itself, '
+        help='take the model, and the size of its images, from this config instead; "auto": from the checkpoint, '
         'which may also be a folder, hf://OWNER/REPOSITORY or openclip:ARCHITECTURE/TAG',
     )
     parser.add_argument('--out', metavar='FILE.json', help='also write the metrics to this file')
