@@ -6,7 +6,7 @@ No config has to be found: the towers are told from the weights and from the con
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class PretrainedCLIP:
 
     model: Any
     preprocess: Callable[[Image.Image], Tensor]
-    tokenizer: Callable[[Sequence[str]], Tensor]
+    tokenizer: Callable[[list[str]], Tensor]
     config: dict[str, Any]
     path: str
 
@@ -85,9 +85,9 @@ def preprocessing(model: Any) -> Callable[[Image.Image], Tensor]:
     return preprocess
 
 
-def _tokenizer(text_encoder: Any) -> Callable[[Sequence[str]], Tensor]:
-    def tokens(texts: Sequence[str]) -> Tensor:
-        return pad_tokens(tokenize(list(texts) if not isinstance(texts, str) else texts, length))
+def _tokenizer(text_encoder: Any) -> Callable[[list[str]], Tensor]:
+    def tokens(texts: list[str]) -> Tensor:
+        return pad_tokens(tokenize(texts, length))
 
     length = text_encoder.context_length
     return tokens
