@@ -7,7 +7,7 @@ randomness = dict(seed=0, diff_rank_seed=True)
 
 default_hooks = dict(
     runtime_info=dict(type='TrainingMonitorHook'),
-    timer=dict(type='IterTimerHook'),
+    timer=dict(type='StepTimerHook'),
     logger=dict(type='LoggerHook', interval=50, ignore_last=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     # By iterations: an epoch of 20 million pairs takes hours.

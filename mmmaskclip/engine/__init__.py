@@ -14,7 +14,13 @@ from mmmaskclip.engine.optimizers import (
 )
 from mmmaskclip.engine.resumable_sampler import ResumableSampler
 from mmmaskclip.engine.runner import ReliableRunner
-from mmmaskclip.engine.step import ModelStepHook, NonFiniteHook, PretrainOptimWrapper, TrainingMonitorHook
+from mmmaskclip.engine.step import (
+    ModelStepHook,
+    NonFiniteHook,
+    PretrainOptimWrapper,
+    StepTimerHook,
+    TrainingMonitorHook,
+)
 
 __all__ = [
     'BadSamplesHook',
@@ -32,6 +38,7 @@ __all__ = [
     'ReliableRunner',
     'ResumableSampler',
     'SourceCountsHook',
+    'StepTimerHook',
     'SuiteLoop',
     'TrainingMonitorHook',
     'WatchdogHook',

@@ -4,7 +4,7 @@ import errno
 
 import torch
 import torch.distributed as dist
-from mmengine.dist import broadcast_object_list
+from mmengine.dist import all_reduce, broadcast_object_list
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather as all_gather_with_grad
 
@@ -33,14 +33,10 @@ def gather_rows(rows: Tensor, with_grad: bool = True) -> Tensor:
     return torch.cat(gathered)
 
 
-_host_groups: dict[dist.ProcessGroup, dist.ProcessGroup] = {}
-
-
 def any_rank(flag: bool) -> bool:
     """Tell every process whether the flag is set on any of them.
 
-    Collective. It goes through the hosts, over a gloo group made in the first call, so that no GPU is waited for and
-    none of its queues is filled.
+    Collective, over the default process group; the host waits for the device.
 
     Args:
         flag: This process's.
@@ -48,15 +44,8 @@ def any_rank(flag: bool) -> bool:
     Returns:
         The same on every process.
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return flag
-    world = dist.group.WORLD
-    # By the world's group, because a program may leave it and make another.
-    if world not in _host_groups:
-        _host_groups.clear()
-        _host_groups[world] = dist.new_group(backend='gloo')
     value = torch.tensor(int(flag))
-    dist.all_reduce(value, op=dist.ReduceOp.MAX, group=_host_groups[world])
+    all_reduce(value, op='max')
     return bool(value)
 
 

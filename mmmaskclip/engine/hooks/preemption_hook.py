@@ -10,11 +10,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 
 from mmmaskclip.engine.hooks.checkpoint_hook import save_now
+from mmmaskclip.engine.step.optim_wrapper import PretrainOptimWrapper
+from mmmaskclip.engine.step.outcome import StepOutcome
 from mmmaskclip.registry import HOOKS
 from mmmaskclip.utils.distributed import any_rank
 from mmmaskclip.utils.exit_codes import SAVED
@@ -27,12 +30,13 @@ _SECONDS_TO_SAVE = 120
 class PreemptionHook(Hook):
     """On SIGTERM, SIGUSR1 or SIGUSR2 saves a checkpoint and ends the run with exit code 75.
 
-    It is enough that one rank gets the signal: after every optimizer step the ranks agree, so that all save the same
-    iteration. The same command with ``--resume auto`` goes on from there. Workers of the data loaders outlive a SIGTERM
-    to the whole group by two minutes, because the iteration in progress may need them. A validation is not interrupted:
-    the run ends after the iteration that follows it.
+    One rank that gets the signal is enough: the flags that all ranks reduce in every optimizer step carry it, so that
+    all ranks save the same iteration. If the host reads the flags of a step late (see :mod:`mmmaskclip.engine.step`),
+    the run ends one step later. The same command with ``--resume auto`` continues from there. Workers of the data
+    loaders survive a SIGTERM to the whole process group by two minutes, because the iteration in progress may need
+    them. A validation is not interrupted: the run ends after the iteration that follows it.
 
-    Ctrl-C ends the run at once, and its last line says where the newest checkpoint is.
+    Ctrl-C ends the run at once, and its last line names the newest checkpoint that this run has saved.
     """
 
     # After CheckpointHook, so that an iteration it has just saved is known.
@@ -41,13 +45,14 @@ class PreemptionHook(Hook):
     def __init__(self) -> None:
         self._received: int | None = None
         self._previous: dict[int, object] = {}
+        self._outcome: StepOutcome | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Listen, where this is the main thread; only there can Python set handlers."""
-        any_rank(False)  # makes its group now, while all ranks are here
+        self._wrapper: Any = runner.optim_wrapper
+        self._received = None
         if threading.current_thread() is not threading.main_thread():
             return
-        self._received = None
         for number in _SIGNALS:
             self._previous[number] = signal.signal(number, self._note)
         self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, partial(_interrupt, Path(runner.work_dir)))
@@ -60,16 +65,16 @@ class PreemptionHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
     ) -> None:
-        """Save and leave if any rank was told to.
+        """Save and end the run if a rank got a signal.
 
         Raises:
             SystemExit: With code 75, on all ranks.
         """
-        if not runner.at_step_boundary or not any_rank(self._received is not None):
+        if not runner.at_step_boundary or not self._stop_requested():
             return
         name = 'a signal to another rank' if self._received is None else signal.Signals(self._received).name
         path = save_now(runner, name)
-        runner.logger.warning(f'{name}: saved {path}; the run ends with code {SAVED}. Go on with --resume auto.')
+        runner.logger.warning(f'{name}: saved {path}; the run ends with code {SAVED}. Continue with --resume auto.')
         runner.visualizer.close()
         raise SystemExit(SAVED)
 
@@ -79,8 +84,19 @@ class PreemptionHook(Hook):
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._previous.clear()
 
+    def _stop_requested(self) -> bool:
+        """Whether a rank got a signal, the same on all ranks. Called once per optimizer step."""
+        if not isinstance(self._wrapper, PretrainOptimWrapper):
+            return any_rank(self._received is not None)
+        outcome = self._wrapper.outcome
+        if self._wrapper.reads_late:
+            # The latest outcome may be known on one rank only; the one before is known on all.
+            outcome, self._outcome = self._outcome, outcome
+        return outcome is not None and outcome.stop_requested
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._received = number
+        self._wrapper.stop_requested = True
 
 
 def _interrupt(work_dir: Path, number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Tells the model where the run stands and when the optimizer has really stepped."""
+"""Drives the model's schedules and EMA copies by optimizer steps."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mmmaskclip.registry import HOOKS
 
 @HOOKS.register_module()
 class ModelStepHook(Hook):
-    """Drives the model's schedules and its teacher by optimizer steps, not by iterations.
+    """Calls ``model.set_progress`` before each iteration and ``model.after_optimizer_step`` after each applied step.
 
-    Before each iteration it calls ``model.set_progress(p)``, ``p`` = optimizer steps taken / optimizer steps of the
-    run, in [0, 1]. After an iteration in which :class:`PretrainOptimWrapper` really stepped it calls
-    ``model.after_optimizer_step()``: once per accumulation, never after a step that was skipped because a loss or the
-    gradient was not finite. Where only the device knows yet, it calls it with the EMA copies told to stay if so; the
-    progress of one forward pass is then a step ahead.
+    The progress is the number of optimizer steps taken, divided by the number of optimizer steps of the run, in [0, 1].
+    ``after_optimizer_step`` is called once per accumulation, and never for a step that the host knows to be skipped.
+
+    If the host does not know the outcome yet, the hook hands its device flag to the EMA copies (``step_taken``), which
+    multiply their update by it. The progress of the next forward pass is then one step ahead if the step was skipped.
     """
 
     # Before the training monitor and the checkpoint hook, so that they see the model after its step.
@@ -28,7 +28,7 @@ class ModelStepHook(Hook):
         """Start from the resumed number of steps."""
         self._model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self._copies = [module for module in self._model.modules() if isinstance(module, MomentumCopy)]
-        self._steps_tried = runner.optim_wrapper.steps_tried
+        self._outcome = runner.optim_wrapper.outcome
         self._total_steps = -(-runner.max_iters // runner.optim_wrapper._accumulative_counts)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
@@ -38,17 +38,17 @@ class ModelStepHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Let the model follow an optimizer step that was taken."""
+        """Update what follows the parameters, if this iteration ended with a step that was not skipped."""
         wrapper = runner.optim_wrapper
-        if wrapper.steps_tried == self._steps_tried:
+        if wrapper.outcome is self._outcome:
             return
-        self._steps_tried = wrapper.steps_tried
-        if wrapper.step_taken is False:
+        self._outcome = wrapper.outcome
+        if self._outcome.skipped:
             return
         for copy in self._copies:
-            copy.step_taken = None if wrapper.step_taken is True else wrapper.step_taken
+            copy.step_taken = self._outcome.applied if self._outcome.skipped is None else None
         if wrapper.steps_taken - 1 != self._steps_assumed:
-            # The step before this one has turned out to be skipped: momentum must not be a step ahead.
+            # The host has just learnt that the step before was skipped: the momentum must not be one step ahead.
             self._set_progress(wrapper.steps_taken - 1)
         self._model.after_optimizer_step()
 

@@ -1,10 +1,11 @@
-"""Keeps steps with an infinite or NaN loss or gradient from leaving traces, lists them, and stops a run of them."""
+"""Undoes skipped steps (a loss or the gradient was not finite), lists them, and stops after too many in a row."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmmaskclip.engine.step.optim_wrapper import PretrainOptimWrapper
+from mmmaskclip.engine.step.outcome import StepOutcome
 from mmmaskclip.registry import HOOKS
 from mmmaskclip.utils.json_lines import append_json_lines
 
@@ -31,30 +33,31 @@ class _Step:
     schedules: list[dict]
     param_groups: list[dict]
     iterations: list[tuple[int, list[str], dict[str, Tensor]]] = field(default_factory=list)
+    # Both are None until the step has ended.
     grad_norm: Tensor | None = None
-    # Whether a loss was not finite, in a step that was skipped.
-    skipped_for_loss: bool | None = None
+    outcome: StepOutcome | None = None
 
 
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
-    """Takes back what moved with an optimizer step that :class:`PretrainOptimWrapper` skipped, and reports it.
+    """Undoes what moved with a skipped optimizer step, reports the step, and stops a run that skips too many.
 
-    The schedules by iterations and the model's buffers (centre of the codewords, statistics of batch norms) return to
-    what they were before the step, or before the whole accumulation. Each of its iterations is appended to
-    ``nonfinite.jsonl`` in the work directory, one line per rank: iteration, losses, which of them are not finite, norm
-    of the gradient and names of the samples. Where only the device knows the fate of a step (a fused optimizer on a
-    GPU), the schedules are put right before the next step uses them, and the report comes after it.
+    Undone are the schedules by iterations and the model's buffers (centre of the codewords, statistics of batch norms).
+    They return to their values before the step, or before the whole accumulation. Buffers return on the device, in the
+    same iteration. Schedules return as soon as the host knows the outcome, always before the next step uses them.
 
-    In float16 an infinite gradient of finite losses is how the loss scale finds its size: such a step is skipped too,
-    but only reported and counted once the scale has come down to 1.
+    Every iteration of a skipped step is appended to ``nonfinite.jsonl`` in the work directory, one line per rank:
+    iteration, losses, names of the losses that are not finite, gradient norm and names of the samples.
+
+    In float16 the loss scale finds its size by overflows, with finite losses. Such a step is skipped too, but reported
+    and counted only once the scale has come down to 1.
 
     Args:
-        max_in_a_row: Number of reported steps without one taken in between after which training stops. Defaults to 10.
+        max_in_a_row: Training stops after this many reported steps with no applied step in between. Defaults to 10.
 
     Raises:
-        TypeError: Before training, if the optimizer wrapper is not a ``PretrainOptimWrapper``, which decides.
-        RuntimeError: On all ranks, after ``max_in_a_row`` reported steps; it names losses, ranks and samples.
+        TypeError: Before training, if the optimizer wrapper is not a ``PretrainOptimWrapper``, which skips the steps.
+        RuntimeError: On all ranks, after ``max_in_a_row`` reported steps. It names losses, ranks and samples.
     """
 
     # After ParamSchedulerHook, a default hook of the same priority, and before checkpoints.
@@ -68,16 +71,15 @@ class NonFiniteHook(Hook):
         self._buffers: list[Tensor] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Listen to the optimizer wrapper."""
+        """Find what a step moves beside the parameters."""
         if not isinstance(runner.optim_wrapper, PretrainOptimWrapper):
             raise TypeError(
                 f'NonFiniteHook needs an optimizer wrapper that can skip steps, but optim_wrapper.type is '
                 f"{type(runner.optim_wrapper).__name__}: set it to 'mmmaskclip.PretrainOptimWrapper'."
             )
         self._wrapper: PretrainOptimWrapper = runner.optim_wrapper
-        self._wrapper.on_skip = self._take_back
         self._schedulers = list(_by_iteration(runner.param_schedulers))
-        self._steps_tried = self._wrapper.steps_tried
+        self._outcome = self._wrapper.outcome
         self._iterations_since = 0
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -98,43 +100,45 @@ class NonFiniteHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Put buffers and schedules right after a skipped step, and judge the steps whose fate is known."""
+        """Undo a skipped step, and report the steps whose outcome is known."""
         assert self._current is not None
         self._current.iterations.append((runner.iter + 1, _sample_names(data_batch), dict(outputs or {})))
-        known = False
-        if self._wrapper.steps_tried == self._steps_tried:
+        outcome, known = self._wrapper.outcome, False
+        if outcome is None or outcome is self._outcome:
             self._iterations_since += 1
         else:
-            known = isinstance(self._wrapper.step_taken, bool)
-            self._steps_tried = self._wrapper.steps_tried
-            # The wrapper has settled the step before this one.
+            known = outcome.skipped is not None
+            # The wrapper has read the outcome of the step before this one.
             self._judge(runner)
-            self._ended, self._current, self._iterations_since = self._current, None, 0
-            self._ended.grad_norm = self._wrapper.grad_norm
-            self._restore_buffers(self._wrapper.step_taken)
-        # Where the host knows at once, and before schedules by epochs move, which no step must take back. Never only
-        # because a checkpoint had to know: that may be so on one rank alone, and ranks judge together.
+            self._end_step(outcome)
+        # At once where the host knows at once; else at the end of an epoch, before schedules by epochs move, which a
+        # skipped step must not undo. Never because a checkpoint needed the outcome: ranks report together, and that
+        # may have happened on one rank alone.
         if known or self.end_of_epoch(runner.train_dataloader, batch_idx):
-            self._wrapper.settle()
-            self._judge(runner)
+            self._judge_latest(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Judge the last step."""
-        self._wrapper.settle()
-        self._judge(runner)
+        """Report the last step."""
+        self._judge_latest(runner)
 
-    def _restore_buffers(self, taken: bool | Tensor) -> None:
-        if taken is True or not self._buffers:
+    def _end_step(self, outcome: StepOutcome) -> None:
+        assert self._current is not None
+        step, self._current, self._iterations_since = self._current, None, 0
+        self._outcome = outcome
+        step.grad_norm, step.outcome = self._wrapper.grad_norm, outcome
+        self._ended = step
+        self._restore_buffers(outcome)
+        outcome.if_skipped(partial(self._restore_schedules, step))
+
+    def _restore_buffers(self, outcome: StepOutcome) -> None:
+        if outcome.skipped is False or not self._buffers:
             return
         for buffer, saved in zip(self._buffers, self._saved_buffers, strict=True):
             # Not a weighted sum: zero times NaN is NaN.
-            buffer.copy_(saved if taken is False else torch.where(taken > 0, buffer, saved))
+            buffer.copy_(saved if outcome.skipped else torch.where(outcome.applied > 0, buffer, saved))
 
-    def _take_back(self, for_loss: bool) -> None:
-        """Let the schedules be what they are without the step that ended last."""
-        step = self._ended
-        assert step is not None
-        step.skipped_for_loss = for_loss
+    def _restore_schedules(self, step: _Step) -> None:
+        """Restore the schedules to before the step, then repeat the iterations that came after it."""
         for group, values in zip(self._wrapper.param_groups, step.param_groups, strict=True):
             group.update(values)
         for scheduler, state in zip(self._schedulers, step.schedules, strict=True):
@@ -145,16 +149,22 @@ class NonFiniteHook(Hook):
             for scheduler in self._schedulers:
                 scheduler.step()
 
+    def _judge_latest(self, runner: Runner) -> None:
+        if self._wrapper.outcome is not None:
+            self._wrapper.outcome.read()
+        self._judge(runner)
+
     def _judge(self, runner: Runner) -> None:
-        """Report the step that ended last if it was skipped. Called in the same iteration on all ranks."""
+        """Report the step that ended last if it was skipped. All ranks call it in the same iteration."""
         step, self._ended = self._ended, None
         if step is None:
             return
-        if step.skipped_for_loss is None:
+        assert step.outcome is not None
+        if not step.outcome.skipped:
             self._records.clear()
             return
         scaler = self._wrapper.scaler
-        if scaler is not None and not step.skipped_for_loss and scaler.get_scale() > 1:
+        if scaler is not None and not step.outcome.loss_fault and scaler.get_scale() > 1:
             return
         # Not gather_object, which NCCL lacks.
         records = [record for part in all_gather_object(_records(step)) for record in part]
@@ -182,7 +192,7 @@ def _without_params(group: dict) -> dict:
 
 
 def _sample_names(batch: Any) -> list[str]:
-    """What the samples of a batch are called, of ours (``key``) and of the toolboxes (``data_samples``)."""
+    """Names of the samples of a batch: ``key`` in our batches, the path or id in ``data_samples`` of the toolboxes."""
     if 'key' in batch:
         return [str(key) for key in batch['key']]
     samples = batch.get('data_samples') or ()
@@ -213,7 +223,7 @@ def _json_number(value: float) -> float | str:
 
 
 def _describe(records: list[dict]) -> str:
-    """Which losses of which ranks and samples are not finite; where all losses are, whose gradient is not."""
+    """Name the losses that are not finite, their ranks and samples; if all losses are finite, the ranks' gradients."""
     guilty = [record for record in records if record['not_finite']]
     parts = [f'{", ".join(record["not_finite"])} of rank {record["rank"]}' for record in guilty]
     if not guilty:

@@ -1,4 +1,4 @@
-"""What the log of a training run is made of, collected without making the device wait."""
+"""Collects the scalars of a training run for the log, without making the device wait."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from mmmaskclip.registry import HOOKS
 
 @HOOKS.register_module()
 class TrainingMonitorHook(RuntimeInfoHook):
-    """mmengine's ``RuntimeInfoHook`` whose training scalars are read once per log interval.
+    """mmengine's ``RuntimeInfoHook``, which reads training scalars once per log interval.
 
-    The base class reads every loss back to the host in every iteration, which makes a GPU wait each time, and logs rank
-    0's values. Here losses and gradient norm stay on the device until the interval of the run's ``LoggerHook`` (or the
-    epoch) ends; then one reduction over the ranks and one read give, for the interval,
+    The base class reads every loss on the host in every iteration, for which a GPU waits each time, and logs rank 0's
+    values. This hook keeps losses and gradient norm on the device until the interval of the run's ``LoggerHook`` (or
+    the epoch) ends. Then one reduction over the ranks and one read give, for the interval,
 
-    * each loss and ``grad_norm``, averaged over the iterations and ranks where it is finite (NaN if it is nowhere),
-    * the last value of what ``model.logged()`` returns (temperature, teacher momentum, ...),
-    * ``images_per_second`` of all ranks together and ``step_time`` (seconds), checkpoints included, validation not,
-    * ``data_share``: the share of time the loop waited for data,
-    * ``memory`` (MB): peak of this rank's GPU memory, or of its process's resident memory on a CPU,
-    * ``skipped``: bad samples met so far, of all ranks, kept over a resume,
-    * ``skipped_steps``: optimizer steps left out so far because a loss or the gradient was not finite, kept too; one
-      may be missing where the host learns it a step later.
+    * each loss and ``grad_norm``: the mean over the iterations and ranks where it is finite, NaN if it is nowhere,
+    * the last value of everything in ``model.logged()`` (temperature, teacher momentum, ...),
+    * ``lr`` of every parameter group's kind, as used in the last iteration,
+    * ``images_per_second`` of all ranks together and ``step_time`` (seconds), with checkpoints but without validation,
+    * ``data_share``: share of the time that the loop waited for data,
+    * ``memory`` (MB): peak of this rank's GPU memory, or on a CPU of its process's resident memory,
+    * ``skipped``: bad samples so far, of all ranks; a resumed run continues the count,
+    * ``skipped_steps``: optimizer steps skipped so far; the latest one may be missing if the host learns it later.
 
     Set it in place of the base class: ``default_hooks = dict(runtime_info=dict(type='TrainingMonitorHook'))``.
     """
@@ -48,9 +48,13 @@ class TrainingMonitorHook(RuntimeInfoHook):
         self._interval = loggers[0].interval if loggers else 1
         skipped = runner.message_hub.log_scalars.get('train/skipped')
         self._skipped = 0 if skipped is None else int(skipped.current())
-        self._steps_tried = runner.optim_wrapper.steps_tried
+        self._outcome = runner.optim_wrapper.outcome
         self._model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self._reset()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        """Note the iteration. The base class would append the learning rates to a history in every iteration."""
+        runner.message_hub.update_info('iter', runner.iter)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Restart the clock, so that validation between epochs does not count."""
@@ -70,8 +74,8 @@ class TrainingMonitorHook(RuntimeInfoHook):
         """
         for name, value in (outputs or {}).items():
             self._values[name].append(value.detach())
-        if runner.optim_wrapper.steps_tried != self._steps_tried:
-            self._steps_tried = runner.optim_wrapper.steps_tried
+        if runner.optim_wrapper.outcome is not self._outcome:
+            self._outcome = runner.optim_wrapper.outcome
             self._values['grad_norm'].append(runner.optim_wrapper.grad_norm)
         self._iterations += 1
         self._images += len(data_batch['key'])
@@ -86,7 +90,7 @@ class TrainingMonitorHook(RuntimeInfoHook):
         self._val_begin = time.perf_counter()
 
     def after_val(self, runner: Runner) -> None:
-        """Let the clock go on."""
+        """Continue the clock."""
         if hasattr(self, '_begin'):  # it has none where only validation runs
             self._begin += time.perf_counter() - self._val_begin
 
@@ -98,11 +102,11 @@ class TrainingMonitorHook(RuntimeInfoHook):
 
     def _flush(self, runner: Runner) -> None:
         device = next(self._model.parameters()).device
-        # A model of another toolbox has only its losses to log.
+        # Models of the toolboxes have only losses to log.
         for name, value in (self._model.logged() if isinstance(self._model, FollowsRun) else {}).items():
             self._values[name] = [torch.as_tensor(value, device=device)]
         sums_and_counts = torch.stack([_sum_and_count(values) for values in self._values.values()], dim=1)
-        # Reading the sums is the one wait for the device; the clock is read after it, when the work is done.
+        # This read is the only wait for the device. The clock is read after it, when the device's work is done.
         sums_and_counts = sums_and_counts.cpu()
         elapsed = time.perf_counter() - self._begin
         host = torch.tensor([self._images, self._new_skipped, self._waited, elapsed], dtype=torch.float64)
@@ -112,7 +116,8 @@ class TrainingMonitorHook(RuntimeInfoHook):
         self._skipped += int(skipped)
         sums, counts = total[:-4].view(2, -1)
         means = sums / counts
-        scalars: dict[str, float] = dict(zip(self._values, means.tolist(), strict=True))
+        scalars: dict[str, float] = {name: lr[0] for name, lr in runner.optim_wrapper.get_lr().items()}
+        scalars.update(zip(self._values, means.tolist(), strict=True))
         scalars.update(
             images_per_second=images / (elapsed / get_world_size()),
             step_time=elapsed / get_world_size() / self._iterations,
@@ -126,7 +131,7 @@ class TrainingMonitorHook(RuntimeInfoHook):
 
 
 def _sum_and_count(values: list[Tensor]) -> Tensor:
-    """Sum and number (2,) of the finite ones: a single NaN would hide all others of its interval."""
+    """Sum and number (2,) of the finite values; one NaN would hide all others of its interval."""
     stacked = torch.stack(values).double()
     finite = stacked.isfinite()
     return torch.stack([stacked.where(finite, 0.0).sum(), finite.sum()])

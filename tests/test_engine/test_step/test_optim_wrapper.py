@@ -130,7 +130,7 @@ def skip_on_device(monkeypatch):
 
 def test_only_fused_optimizers_on_a_gpu_skip_on_the_device():
     model, wrapper = build()
-    assert not wrapper._deferred
+    assert not wrapper.reads_late
     fake = SimpleNamespace(is_cuda=True)
     optimizer = SimpleNamespace(param_groups=[{'params': [fake]}], _step_supports_amp_scaling=True)
     assert pretrain_optim_wrapper._can_skip_on_device(optimizer)
@@ -147,16 +147,22 @@ def test_a_step_that_is_skipped_on_the_device_reads_nothing(skip_on_device, clip
         train_step(model, wrapper, scale=float('nan'))
     assert reads.count == 0
     assert torch.equal(model.weight, before)
-    assert wrapper.step_taken.item() == 0
+    first = wrapper.outcome
+    assert first.applied.item() == 0
+    assert first.skipped is None
     assert wrapper.steps_taken == 1
-    skips = []
-    wrapper.on_skip = skips.append
+    undone = []
+    first.if_skipped(lambda: undone.append('first'))
     train_step(model, wrapper)
-    assert skips == [True]
+    assert undone == ['first']
+    assert (first.skipped, first.loss_fault) == (True, True)
     assert wrapper.steps_taken == wrapper.steps_skipped == 1
-    assert wrapper.step_taken.item() == 1
-    wrapper.settle()
-    assert wrapper.step_taken is True
+    assert wrapper.outcome.applied.item() == 1
+    assert wrapper.outcome.skipped is None
+    wrapper.outcome.if_skipped(lambda: undone.append('second'))
+    wrapper.outcome.read()
+    assert wrapper.outcome.skipped is False
+    assert undone == ['first']
     assert not torch.equal(model.weight, before)
 
 
@@ -179,10 +185,13 @@ def test_an_optimizer_without_a_flag_is_not_called_for_a_skipped_step():
     before = model.weight.clone()
     train_step(model, wrapper, scale=float('inf'))
     assert torch.equal(model.weight, before)
-    assert wrapper.step_taken is False
+    assert wrapper.outcome.skipped is True
+    undone = []
+    wrapper.outcome.if_skipped(lambda: undone.append('at once'))
+    assert undone == ['at once']
     assert not wrapper.optimizer.state
     train_step(model, wrapper)
-    assert wrapper.step_taken is True
+    assert wrapper.outcome.skipped is False
 
 
 @pytest.mark.parametrize('precision', ['fp32', 'fp16'])
@@ -191,7 +200,7 @@ def test_a_loss_that_is_not_finite_skips_although_its_gradient_is(precision):
     before = model.weight.clone()
     for extra in (float('nan'), 0.0, 0.0, 0.0):
         wrapper.update_params(model(torch.ones(4, 3)).square().mean() + extra)
-        if wrapper.steps_tried == 1:
+        if wrapper.outcome is not None and wrapper.steps_skipped and not wrapper.steps_taken:
             assert torch.equal(model.weight, before)
     assert (wrapper.steps_taken, wrapper.steps_skipped) == (1, 1)
     assert not torch.equal(model.weight, before)

@@ -103,7 +103,7 @@ def _flush_of_one_rank(rank, store, queue):
     hook._flush(
         types.SimpleNamespace(
             message_hub=types.SimpleNamespace(update_scalar=logged.__setitem__),
-            optim_wrapper=types.SimpleNamespace(steps_skipped=5),
+            optim_wrapper=types.SimpleNamespace(steps_skipped=5, get_lr=lambda: {'lr': [0.5]}),
         )
     )
     queue.put((rank, {name: value for name, value in logged.items() if name != 'train/memory'}))
