@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import broadcast, is_main_process
+from mmengine.dist import broadcast
 from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +21,7 @@ from mmmaskclip.evaluation.frozen_features import (
     pooled_features,
 )
 from mmmaskclip.evaluation.scores import Score, check_score, classification_scores, rank_columns
+from mmmaskclip.utils.store import on_rank_0
 
 
 class FeatureProbe(BaseMetric):
@@ -95,8 +96,11 @@ class FeatureProbe(BaseMetric):
         check_score(self.metric, self.num_classes, 'the training split')
         self.model = model
         self.heads = features.new_empty(self.num_heads, self.num_classes, features.shape[1] + 1)
-        if is_main_process():
-            self.heads.copy_(self.fit(features, labels, self.num_classes))
+        num_classes = self.num_classes
+        # Waited for on the store, because fitting may take longer than the timeout of a collective.
+        fitted = on_rank_0(lambda: self.fit(features, labels, num_classes), f'fitting {type(self).__name__}')
+        if fitted is not None:
+            self.heads.copy_(fitted)
         broadcast(self.heads)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:

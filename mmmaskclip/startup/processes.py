@@ -5,60 +5,111 @@ from __future__ import annotations
 import datetime
 import gc
 import logging
+import os
 
+import mmengine.device
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from mmmaskclip.startup.devices import choose_device, use_cpu, warn_about_precision
+from mmmaskclip.startup.machine import describe_settings, look_at_machine, raise_file_limit, shortages
+from mmmaskclip.startup.rendezvous import choose_interface, compare_processes, meet, set_slurm_environment
+
 
 def setup_processes(cfg: Config) -> None:
-    """Make a config run in several processes, with GPUs or without.
+    """Prepare this process for a config: its device, its limits, and its place among the processes of the run.
 
-    mmengine selects a GPU for every process and hands it to DDP, so a run without GPUs fails in both places: here the
-    gloo group is made before the Runner, which then leaves it alone, and DDP gets no device. With or without GPUs
-    ``cfg.model_wrapper_cfg`` gets defaults: no buffer broadcasts (a ViT has no buffers that change), no search for
-    unused parameters (it walks the whole graph each step) unless ``cfg.find_unused_parameters`` says so.
+    The device is a GPU wherever there is one, unless ``cfg.device='cpu'`` (``--device cpu``) asks for the CPU. With a
+    launcher the processes meet at the store of the run and compare device, versions and number; then the process group
+    is made here, NCCL's for GPUs and gloo's for CPUs, and the Runner leaves it alone.
 
-    Without GPUs ``SyncBN`` in ``cfg.model`` becomes ``BN``, which the log tells: torch has it for GPUs only. Each
-    process then normalizes with its own part of the batch, and takes over the running statistics of process 0 at every
-    step.
+    ``cfg.model_wrapper_cfg`` gets defaults for DDP: no buffer broadcasts (a ViT has no buffers that change), no search
+    for unused parameters (it walks the whole graph each step) unless ``cfg.find_unused_parameters`` says so.
+
+    On CPUs ``SyncBN`` in ``cfg.model`` becomes ``BN``, with a warning: torch has it for GPUs only. Each process then
+    normalizes with its own part of the batch, and takes over the running statistics of process 0 at every step.
 
     Args:
-        cfg: Config with ``launcher``; changed in place. With launcher ``'none'`` nothing happens.
+        cfg: Config with ``launcher``; changed in place.
 
     Raises:
-        RuntimeError: For launcher ``'slurm'`` without a GPU.
+        RuntimeError: If there is a GPU that torch cannot use, if launcher ``'slurm'`` finds no GPU and the CPU was not
+            asked for, or if the processes do not fit together.
     """
-    if cfg.launcher == 'none':
+    raise_file_limit()
+    device = choose_device(cfg.get('device'))
+    if device == 'cpu':
+        if cfg.launcher == 'slurm' and cfg.get('device') != 'cpu':
+            raise RuntimeError(
+                'launcher slurm needs a GPU on every node, and this process sees none. Check --gres, or add --device '
+                'cpu for a run on CPUs.'
+            )
+        use_cpu()
+    elif text := warn_about_precision((cfg.get('optim_wrapper') or {}).get('precision')):
+        _warn(text)
+    if cfg.launcher != 'none':
+        _make_group(cfg, device)
+        _set_wrapper(cfg, device)
+
+
+def describe_start(cfg: Config) -> list[str]:
+    """Lines for the log of this process: the machine, the settings, and what is too little for the config.
+
+    Args:
+        cfg: A config that went through :func:`setup_processes`.
+    """
+    machine = look_at_machine()
+    local_processes = int(os.environ.get('LOCAL_WORLD_SIZE', os.environ.get('SLURM_NTASKS_PER_NODE', 1)))
+    about = f'{machine}; {describe_settings(mmengine.device.get_device())}'
+    return [about, *shortages(cfg, machine, local_processes)]
+
+
+def _make_group(cfg: Config, device: str) -> None:
+    settings = dict(cfg.get('env_cfg', {}).get('dist_cfg', {}))
+    timeout = settings.get('timeout', 1800)
+    if cfg.launcher == 'mpi':  # the Runner reads OpenMPI's variables
         return
+    if cfg.launcher == 'slurm':
+        set_slurm_environment()
+    choose_interface(os.environ['MASTER_ADDR'])
+    store, rank, world_size = meet(timeout)
+    compare_processes(store, rank, world_size, device)
+    if device == 'cuda':
+        torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+    torch.distributed.init_process_group(
+        settings.get('backend', 'nccl') if device == 'cuda' else 'gloo',
+        store=torch.distributed.PrefixStore('mmmaskclip', store),
+        rank=rank,
+        world_size=world_size,
+        timeout=datetime.timedelta(seconds=timeout),
+    )
+
+
+def _set_wrapper(cfg: Config, device: str) -> None:
     wrapper = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
         gradient_as_bucket_view=True,  # gradients live in the buckets that are exchanged: one copy of them less
     )
-    if not torch.cuda.is_available():
-        if cfg.launcher == 'slurm':
-            raise RuntimeError(
-                'launcher slurm needs a GPU on every node, and this process sees none. Check --gres, or start '
-                'tools/dist_train.sh on each node for a run on CPUs.'
-            )
-        timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800)
-        torch.distributed.init_process_group('gloo', timeout=datetime.timedelta(seconds=timeout))
+    if device == 'cpu':
         wrapper['device_ids'] = None
         if _replace_sync_bn(cfg.get('model')) + bool(cfg.pop('sync_bn', None)):
             # Else every process would evaluate with statistics of its own, and process 0's would be saved.
             wrapper['broadcast_buffers'] = True
-            print_log(
+            _warn(
                 'SyncBN works on GPUs only: BN takes its place, and every process normalizes with its own part of the '
-                'batch.',
-                logger='current',
-                level=logging.WARNING,
+                'batch.'
             )
     given = cfg.get('model_wrapper_cfg', {})
     # These are DDP's arguments, and no other wrapper's.
     is_ddp = given.get('type', wrapper['type']).split('.')[-1] == wrapper['type']
     cfg.model_wrapper_cfg = {**wrapper, **given} if is_ddp else given
+
+
+def _warn(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)
 
 
 def _replace_sync_bn(node: object) -> int:

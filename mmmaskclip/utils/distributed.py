@@ -1,12 +1,12 @@
 """Collectives that mmengine.dist does not have."""
 
-import errno
-
 import torch
 import torch.distributed as dist
 from mmengine.dist import all_reduce, broadcast_object_list
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather as all_gather_with_grad
+
+from mmmaskclip.utils.store import pack_error, raise_packed
 
 
 def gather_rows(rows: Tensor, with_grad: bool = True) -> Tensor:
@@ -61,10 +61,8 @@ def raise_everywhere(error: Exception | None) -> None:
         OSError: On the other ranks, with the same number, if rank 0's error is one.
         RuntimeError: On the other ranks, if rank 0's error is of another kind.
     """
-    sent = [None if error is None else (isinstance(error, OSError), getattr(error, 'errno', None), str(error))]
+    sent = [pack_error(error)]
     broadcast_object_list(sent)
     if error is not None:
         raise error
-    if sent[0] is not None:
-        is_os_error, number, text = sent[0]
-        raise OSError(number or errno.EIO, text) if is_os_error else RuntimeError(f'On rank 0: {text}')
+    raise_packed(sent[0])

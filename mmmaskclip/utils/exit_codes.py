@@ -1,10 +1,16 @@
-"""What the exit code of a training process says, for the scripts that start it."""
+"""What the exit code of a training process says, for the scripts that start it.
 
-DONE = 0
+torchrun hands none of them on: it ends with 1 when one of its processes ends with anything but 0. A supervisor of
+torchrun looks at the processes' own lines instead (``exitcode : 75`` in torchrun's report of the first failure), or at
+the last lines of the log.
+"""
 
-#: Stopped by a signal after everything was saved: the same command with ``--resume auto`` goes on. ``EX_TEMPFAIL`` of
-#: sysexits.h. torchrun does not hand it on: it ends with 1 when one of its processes ends with anything but 0.
+#: Stopped by a signal after everything was saved; the same command with ``--resume auto`` continues. ``EX_TEMPFAIL`` of
+#: sysexits.h.
 SAVED = 75
 
-#: The watchdog ended a process that had made no progress for too long; it names what the process waited for.
+#: The watchdog ended a process that had made no progress for too long. It names what the process waited for.
 HUNG = 76
+
+#: The process ended because another one of the run has died. Look at the others for the reason.
+PEER_DIED = 77

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
-import json
 import logging
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -16,11 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from mmmaskclip.utils.exit_codes import HUNG
+from mmmaskclip.utils.exit_codes import HUNG, PEER_DIED
+from mmmaskclip.utils.peers import Peers
+from mmmaskclip.utils.store import own_store
 
 # Nobody else uses it: Slurm sends SIGUSR1 and SIGUSR2 to every process of a job, and SIGABRT would leave core files.
 _DUMP_STACKS = signal.SIGVTALRM
@@ -37,7 +37,9 @@ class Watchdog:
     the process with exit code 76. A thread that keeps Python's lock stops the watchdog too: then faulthandler dumps the
     stacks to stderr and ends the process with 1.
 
-    Each rank leaves its phase in the store of the process group, through which the others name a rank that is gone.
+    Each rank leaves its phase in the store of the process group, through which the others name a rank that is gone. A
+    rank that learns there of another's death ends with exit code 77 after 20 s, unless its own error comes first:
+    NCCL would let it wait for half an hour.
 
     Args:
         folder: Where the stacks go, ``hang_rank0.txt`` and so on; made when needed.
@@ -55,18 +57,24 @@ class Watchdog:
         self._begin, self._limit = time.monotonic(), float('inf')
         self._tick = 1.0
         self._stop = threading.Event()
-        self._store = _store() if world_size > 1 else None
+        self._peers: Peers | None = None
+        if world_size > 1 and (store := own_store()) is not None:
+            self._peers = Peers(store, rank, world_size)
+        self._death: tuple[str, float] | None = None
         self._watched = threading.get_ident()
         self._thread = threading.Thread(target=self._watch, name='watchdog', daemon=True)
 
     def start(self) -> None:
         """Begin to watch this thread, for as long as it is inside a Runner's ``train``, ``val`` or ``test``."""
         self._thread.start()
+        # A process that leaves by SystemExit may end before the thread notices.
+        atexit.register(self._publish_end)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Watch no more, and let the others know that this rank leaves as it should."""
         self._stop.set()
         self._thread.join()
+        atexit.unregister(self._publish_end)
 
     def enter(self, phase: str, limit: float) -> None:
         """Begin a phase of the work, which ends the one before.
@@ -92,17 +100,19 @@ class Watchdog:
         return ' '.join(f'Rank {rank}: {found.get(rank, unknown)}.' for rank in ranks)
 
     def _watch(self) -> None:
-        self._publish(0)  # a rank that dies early has been here
+        self._publish(waited=0)  # a rank that dies early has been here
         armed = False
         # An error that ends the run calls no hook, and a notebook lives on after it.
         while not self._stop.wait(self._tick) and self._in_runner():
             waited = time.monotonic() - self._begin
-            self._publish(waited)
+            self._publish(waited=waited)
+            self._look_for_deaths()
             if waited > self._limit:
                 self._end(waited)
             if self._limit < float('inf'):
                 faulthandler.dump_traceback_later(self._limit + _GRACE, file=sys.__stderr__ or 2, exit=True)
                 armed = True
+        self._publish_end()
         if armed:  # there is one timer in a process, and it may be another's
             faulthandler.cancel_dump_traceback_later()
         # Workers have opened it for stacks that nobody asked for.
@@ -115,16 +125,54 @@ class Watchdog:
             frame = frame.f_back
         return frame is not None
 
-    def _publish(self, waited: float) -> None:
-        if self._store is None:
+    def _publish(self, **sign: Any) -> None:
+        if self._peers is None:
             return
-        sign = {'at': time.time(), 'tick': self._tick, 'phase': self.phase, 'waited': waited}
-        sign |= {'host': socket.gethostname(), 'pid': os.getpid()}
         try:
-            self._store.set(f'mmmaskclip/watchdog/{self._rank}', json.dumps(sign))
+            self._peers.publish(tick=self._tick, phase=self.phase, **sign)
         except RuntimeError:
-            # Its host is gone, and others() will say so.
-            self._store = None
+            self._lose_store()
+
+    def _lose_store(self) -> None:
+        self._peers = None
+        if self._death is None:
+            text = 'the process that keeps the store of the run is gone (rank 0, or torchrun)'
+            self._death = text, time.monotonic()
+
+    def _publish_end(self) -> None:
+        self._publish(waited=0, ended=True)
+
+    def report_death(self, text: str) -> None:
+        """Let the other ranks know that this one ends with an error; they end too, instead of waiting for it."""
+        if self._peers is None:
+            return
+        try:
+            self._peers.report_death(f'rank {self._rank} has ended: {text}')
+        except RuntimeError:
+            self._peers = None
+
+    def _look_for_deaths(self) -> None:
+        text = None
+        try:
+            if self._peers is not None:
+                text = self._peers.look()
+        except RuntimeError:
+            self._lose_store()
+        if text is not None and self._death is None:
+            self._death = text, time.monotonic()
+        # Time for an error of this rank, which says more: gloo finds a broken connection by itself.
+        if self._death is not None and time.monotonic() - self._death[1] > 2 * _GRACE:
+            self._leave(self._death[0])
+
+    def _leave(self, text: str) -> None:
+        message = (
+            f'Rank {self._rank} of {self._world_size} ends with code {PEER_DIED} during {self.phase}, because {text}. '
+            '--resume auto continues from the newest checkpoint.'
+        )
+        print(message, file=sys.__stderr__, flush=True)
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        os._exit(PEER_DIED)
 
     def _ask(self, found: dict[int, str]) -> None:
         before = self._signs()
@@ -140,11 +188,8 @@ class Watchdog:
             )
 
     def _signs(self) -> dict[int, dict[str, Any]]:
-        store = _store()
-        if store is None:
-            return {}
-        names = {rank: f'mmmaskclip/watchdog/{rank}' for rank in range(self._world_size) if rank != self._rank}
-        return {rank: json.loads(store.get(name)) for rank, name in names.items() if store.check([name])}
+        store = own_store()
+        return {} if store is None else Peers(store, self._rank, self._world_size).signs()
 
     def _end(self, waited: float) -> None:
         # Whatever happens below, a lock of the log that the stuck thread holds included.
@@ -152,6 +197,7 @@ class Watchdog:
         timer.daemon = True
         timer.start()
         phase, limit = self.phase, self._limit
+        self.report_death(f'it waited {waited:.0f} s for {phase}')
         self._dump_stacks(f'rank {self._rank} waited {waited:.1f} s for {phase}')
         message = (
             f'Hang: rank {self._rank} of {self._world_size} waited {waited:.1f} s for {phase}; the limit is {limit:g} '
@@ -182,14 +228,3 @@ def dump_stacks_on_request(file: Path) -> None:
     """Let this process, a worker of the data loader, write its stacks to a file when the watchdog asks for them."""
     file.parent.mkdir(parents=True, exist_ok=True)
     faulthandler.register(_DUMP_STACKS, file=open(file, 'a'), all_threads=True)  # noqa: SIM115
-
-
-def _store() -> dist.Store | None:
-    """A connection of its own to the store of the process group: the training thread may block in the group's."""
-    if not dist.is_initialized():
-        return None
-    store: Any = dist.distributed_c10d._get_default_store()
-    try:
-        return store.clone()
-    except RuntimeError:
-        return None

@@ -7,6 +7,7 @@ from copy import deepcopy
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from options import MAP_STYLE, VALIDATION
+from torch.distributed import HashStore
 
 from mmmaskclip.checkpoints.safe_load import read_checkpoint
 from mmmaskclip.engine.run_state import config_fingerprints, differing_keys, versions
 from mmmaskclip.registry import MODELS
+from mmmaskclip.utils.store import compare_ranks
 
 # Like the configs of downstream tasks, whose loops are mmengine's.
 DOWNSTREAM = {
@@ -283,3 +286,21 @@ def test_weights_alone_and_weights_of_another_model_are_not_resumed(noisy_runner
     torch.save(checkpoint, tmp_path / 'other.pth')
     with pytest.raises(RuntimeError, match=r'layer\.bias'):
         noisy_runner(**MAP_STYLE, load_from=str(tmp_path / 'other.pth'), resume=True).train()
+
+
+def test_ranks_with_another_config_end_before_the_first_step(tiny_runner, monkeypatch):
+    store, runner = HashStore(), tiny_runner()
+    facts = {'config optim_wrapper': 'another'}
+    rank_1 = Thread(target=_refused, args=(facts, 'before the first step', store, 1, 2), daemon=True)
+    monkeypatch.setattr('mmmaskclip.engine.runner.own_store', lambda: store)
+    monkeypatch.setattr(type(runner), 'world_size', 2)
+    rank_1.start()
+    with pytest.raises(RuntimeError, match=r'before the first step.* config optim_wrapper: .* another on rank 1'):
+        runner.train()
+    assert not runner.model.seen
+    rank_1.join(20)
+
+
+def _refused(*arguments):
+    with pytest.raises(RuntimeError, match='do not fit together'):
+        compare_ranks(*arguments)

@@ -2,13 +2,25 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmmaskclip.startup import processes
 from mmmaskclip.startup.processes import setup_processes
 
 
 @pytest.fixture
 def groups(monkeypatch):
-    """The process groups that were asked for, on a machine without GPUs."""
+    """The process groups that were asked for, on a machine without GPUs; this is the only process."""
     asked = []
+    monkeypatch.setattr(processes, 'meet', lambda timeout: (torch.distributed.HashStore(), 0, 1))
+    monkeypatch.setattr(processes, 'use_cpu', lambda: None)
+    monkeypatch.setattr(processes, 'raise_file_limit', lambda: None)
+    monkeypatch.setattr('mmmaskclip.startup.devices.nvidia_driver', lambda: None)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
+    monkeypatch.setattr(torch.cuda, 'set_device', lambda device: None)
+    monkeypatch.setattr(torch.cuda, 'get_arch_list', list)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda *_: (9, 0))
+    for name, value in {'MASTER_ADDR': '127.0.0.1', 'LOCAL_RANK': '0', 'GLOO_SOCKET_IFNAME': 'lo'}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes, 'set_slurm_environment', lambda: None)
     monkeypatch.setattr(torch.distributed, 'init_process_group', lambda *args, **kwargs: asked.append((args, kwargs)))
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     return asked
@@ -31,11 +43,13 @@ def test_without_gpus_the_group_is_gloo_and_ddp_gets_no_device(groups):
     assert cfg.model_wrapper_cfg.find_unused_parameters
 
 
-def test_with_gpus_the_runner_makes_the_group_and_the_config_wins(groups, monkeypatch):
+def test_with_gpus_the_group_is_nccl_and_the_config_wins(groups, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     cfg = Config({'launcher': 'slurm', 'model_wrapper_cfg': {'broadcast_buffers': True}})
     setup_processes(cfg)
-    assert not groups
+    ((backend,), settings) = groups[0]
+    assert backend == 'nccl'
+    assert (settings['rank'], settings['world_size']) == (0, 1)
     assert 'device_ids' not in cfg.model_wrapper_cfg
     assert cfg.model_wrapper_cfg.broadcast_buffers
     assert not cfg.model_wrapper_cfg.find_unused_parameters
@@ -44,6 +58,16 @@ def test_with_gpus_the_runner_makes_the_group_and_the_config_wins(groups, monkey
 def test_slurm_without_gpus_is_refused(groups):
     with pytest.raises(RuntimeError, match='launcher slurm needs a GPU'):
         setup_processes(Config({'launcher': 'slurm'}))
+    setup_processes(Config({'launcher': 'slurm', 'device': 'cpu'}))
+    assert groups[0][0] == ('gloo',)
+
+
+def test_a_broken_gpu_is_refused_before_any_group_is_made(groups, monkeypatch):
+    monkeypatch.setattr('mmmaskclip.startup.devices.nvidia_driver', lambda: '535.104.05')
+    for launcher in ('none', 'pytorch'):
+        with pytest.raises(RuntimeError, match=r'driver 535\.104\.05'):
+            setup_processes(Config({'launcher': launcher}))
+    assert not groups
 
 
 NORMS = {'backbone': {'norm_cfg': {'type': 'LN'}}, 'heads': [{'norm_cfg': {'type': 'SyncBN', 'requires_grad': True}}]}

@@ -11,6 +11,7 @@ from mmengine.dist import all_gather_object, all_reduce, get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmmaskclip.engine.hooks.checkpoint_hook import save_now
 from mmmaskclip.registry import HOOKS
 from mmmaskclip.utils.json_lines import append_json_lines
 
@@ -22,18 +23,25 @@ _STATE = 'bad_samples'
 class BadSamplesHook(Hook):
     """Reports the samples that the datasets skipped, and stops a run that skips too many.
 
-    Datasets replace a sample that cannot be used and say so in ``data_batch['skipped']``. Every ``interval``
-    iterations the ranks add up their counts; what is new is logged by cause and appended to ``bad_samples.jsonl`` in
-    the work directory, each sample once; on a full disk they wait for the next report. Counts survive a resume.
+    Datasets replace a sample that cannot be used and list it in ``data_batch['skipped']``. Every ``interval``
+    iterations the ranks add up their counts. New samples are logged by cause and appended to ``bad_samples.jsonl`` in
+    the work directory, each once; while the disk is full they wait for the next report. A resumed run continues the
+    counts.
+
+    A run that has to stop saves a checkpoint first, so that it can be resumed once the data is repaired.
 
     Args:
-        max_share: Largest share of skipped among delivered samples; above it training stops. It applies from 1000
-            delivered samples on, so that a single one at the start does not stop a run.
+        max_share: Largest share of skipped among delivered samples since this start of the run; above it training
+            stops. It applies from 1000 delivered samples on, so that a single one at the start does not stop a run.
         interval: Iterations between two reports.
 
     Raises:
         RuntimeError: On all ranks, when more than ``max_share`` of the samples are bad.
     """
+
+    # After schedules and NonFiniteHook, so that a checkpoint saved here is complete; before ReliableCheckpointHook,
+    # whose checkpoints keep the counts.
+    priority = 'LOW'
 
     def __init__(self, max_share: float = 0.02, interval: int = 50) -> None:
         self.max_share = max_share
@@ -47,9 +55,10 @@ class BadSamplesHook(Hook):
         self._unlisted: list[dict[str, str]] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Take up the counts of a resumed run."""
+        """Continue the counts of a resumed run."""
         state = runner.message_hub.get_info(_STATE, {}) or {}
         self._seen, self._causes = state.get('seen', 0), Counter(state.get('causes', {}))
+        self._seen_before, self._skipped_before = self._seen, self._causes.total()
         path = Path(runner.work_dir) / _FILE
         if get_rank() == 0 and path.exists():
             # A killed run may have left half a line.
@@ -91,19 +100,29 @@ class BadSamplesHook(Hook):
         if self._unlisted and append_json_lines(Path(runner.work_dir) / _FILE, self._unlisted):
             self._unlisted = []
         self._new, self._new_seen = [], 0
-        total = sum(self._causes.values())
+        total = self._causes.total()
         runner.message_hub.update_info(_STATE, {'seen': self._seen, 'causes': dict(self._causes)})
         if new:
             runner.logger.warning(
                 f'{total} samples skipped so far, {total / max(self._seen, 1):.2%} of {self._seen}: '
                 f'{self._by_cause()}; listed in {Path(runner.work_dir) / _FILE}'
             )
-        if total > self.max_share * max(self._seen, 1000):
+        skipped, seen = total - self._skipped_before, self._seen - self._seen_before
+        if skipped > self.max_share * max(seen, 1000):
+            saved = self._save(runner)
             raise RuntimeError(
-                f'{total} of {self._seen} samples could not be used, more than max_share={self.max_share:.1%}: '
-                f'{self._by_cause()}. They are listed in {Path(runner.work_dir) / _FILE}. Repair the data, or raise '
-                'max_share of BadSamplesHook if this is expected.'
+                f'{skipped} of {seen} samples since this start could not be used, more than '
+                f'max_share={self.max_share:.1%}: {self._by_cause()} in the whole run. They are listed in '
+                f'{Path(runner.work_dir) / _FILE}. {saved} Repair the data, or raise max_share of BadSamplesHook if '
+                'this is expected.'
             )
+
+    def _save(self, runner: Runner) -> str:
+        try:
+            path = save_now(runner, 'too many bad samples')
+        except (OSError, RuntimeError) as error:  # on all ranks alike
+            return f'No checkpoint was saved: {error}'
+        return f'{path} is saved; --resume continues from it.'
 
     def _list(self, records: list[dict[str, str]]) -> None:
         for record in records:

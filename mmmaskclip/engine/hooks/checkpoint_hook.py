@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections import deque
@@ -11,20 +10,20 @@ from typing import Any
 
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmmaskclip.checkpoints.files import (
-    BackgroundWriter,
     remove_checkpoint,
     remove_remains,
     write_checkpoint,
     write_last_checkpoint,
 )
+from mmmaskclip.engine.hooks.checkpoint_writer import CheckpointWriter, describe_failure
 from mmmaskclip.engine.runner import ReliableRunner
+from mmmaskclip.engine.start_checks import describe_others
 from mmmaskclip.registry import HOOKS
 from mmmaskclip.utils.disk import DISK_FULL
-from mmmaskclip.utils.distributed import any_rank, raise_everywhere
+from mmmaskclip.utils.distributed import any_rank
 
 # Iterations between two looks at the clock where several processes must agree on it.
 _CLOCK_INTERVAL = 20
@@ -32,13 +31,12 @@ _CLOCK_INTERVAL = 20
 
 @HOOKS.register_module()
 class ReliableCheckpointHook(CheckpointHook):
-    """mmengine's checkpoint hook that never has fewer whole checkpoints than before, for a :class:`ReliableRunner`.
+    """mmengine's checkpoint hook for a :class:`ReliableRunner`; deletes the old only after the new is on disk.
 
-    An old checkpoint is removed when the new one is on the disk, the former best one too. Between two optimizer steps,
-    where ``accumulative_counts`` iterations make a step, a checkpoint would lose gradients: one that falls due there is
-    saved at the step.
+    During gradient accumulation, saving waits for the next optimizer step: between two steps a checkpoint would lose
+    gradients.
 
-    If the disk is full, training goes on, with an error in the log, and the checkpoint is tried again after
+    If the disk is full, training continues, with an error in the log, and the checkpoint is tried again after
     ``retry_interval`` iterations; by epochs, after the next epoch. Only at the end of the run it is an error.
 
     Args:
@@ -49,7 +47,8 @@ class ReliableCheckpointHook(CheckpointHook):
             ``max_keep_ckpts`` and never removed. Defaults to None, none.
         async_save: Write in a thread: a step waits only until the state is copied to the memory of the host, and for
             the checkpoint before, if that is still being written. Errors of the thread are raised, on all ranks, by the
-            next save or the end of training. Defaults to False.
+            next save or the end of training. Defaults to None: from the first save on that takes a second or more and
+            more than 1 % of the time since the one before.
         retry_interval: Iterations after which a checkpoint is tried again that did not fit on the disk.
         **kwargs: Of mmengine's ``CheckpointHook``.
 
@@ -66,7 +65,7 @@ class ReliableCheckpointHook(CheckpointHook):
         *args,
         interval_minutes: float | None = None,
         keep_every: int | None = None,
-        async_save: bool = False,
+        async_save: bool | None = None,
         retry_interval: int = 100,
         **kwargs,
     ) -> None:
@@ -81,7 +80,7 @@ class ReliableCheckpointHook(CheckpointHook):
         self.keep_every = keep_every
         self.retry_interval = retry_interval
         self.keep_ckpt_ids: deque = deque()
-        self._writer = BackgroundWriter() if async_save else None
+        self._writer = CheckpointWriter(async_save)
         self._due = False
         self._retry_at = 0
         self._saved_at = 0.0
@@ -116,8 +115,11 @@ class ReliableCheckpointHook(CheckpointHook):
         super().before_train(runner)
         self._work_dir = runner.work_dir
         self._saved_at = time.monotonic()
+        self._writer.start_clock()
         if is_main_process():
             remove_remains(self.out_dir)
+            if text := describe_others(self.out_dir, runner.iter):
+                runner.logger.warning(text)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
@@ -155,18 +157,18 @@ class ReliableCheckpointHook(CheckpointHook):
         Raises:
             OSError: If a checkpoint that was due could not be written, also not now.
         """
-        self._due = self._settle() is not None or self._due
+        self._due = self._writer.settle() is not None or self._due
         if self._due:
             done = _reliable(runner).iterations_done
             step = runner.epoch if self.by_epoch else done
             self._write_step(runner, step, dict(epoch=runner.epoch, iter=done))
-            if error := self._settle():
+            if error := self._writer.settle():
                 raise error
         super().after_train(runner)
 
     def save_now(self, runner: ReliableRunner, reason: str) -> str:
         """Save the iteration just done and wait until it is on the disk; see :func:`save_now`."""
-        self._settle()
+        self._writer.settle()
         done = runner.iterations_done
         name = f'iter_{done}.pth'
         path = os.path.join(self.out_dir, name)
@@ -185,7 +187,7 @@ class ReliableCheckpointHook(CheckpointHook):
             interim = [name] if self.max_keep_ckpts > 0 else []
             self._write_file(runner, name, meta, list(self.keep_ckpt_ids), [*self._outdated, *interim])
             self._outdated = interim
-        if error := self._settle():
+        if error := self._writer.settle():
             raise error
         return path
 
@@ -220,7 +222,7 @@ class ReliableCheckpointHook(CheckpointHook):
                 raise
             self._due, self._retry_at = True, runner.iter + 1 + self.retry_interval
             again = 'after the next epoch' if self.by_epoch else f'in {self.retry_interval} iterations'
-            runner.logger.error(_no_checkpoint(error, f'the next attempt is {again}'))
+            runner.logger.error(describe_failure(error, f'the next attempt is {again}'))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
         """Save the best, and only then remove the former best, which the base would remove first."""
@@ -238,7 +240,7 @@ class ReliableCheckpointHook(CheckpointHook):
                 runner.message_hub.runtime_info.pop(key)
                 if key in info:
                     runner.message_hub.update_info(key, info[key])
-            runner.logger.error(_no_checkpoint(error, 'the next attempt is after the next validation'))
+            runner.logger.error(describe_failure(error, 'the next attempt is after the next validation'))
             return
         now = self._best()
         self._set_best({key: path or before.get(key) for key, path in now.items()})
@@ -299,14 +301,10 @@ class ReliableCheckpointHook(CheckpointHook):
 
     def _write(self, path: str, checkpoint: dict[str, Any]) -> None:
         """On the first rank: write the file, then name it the last, then remove the outdated ones."""
-        if self._writer is None:
-            self._write_and_clean(path, checkpoint, self._outdated)
-            self._outdated = []
-            return
-        # A full disk was told by the thread; this is the next attempt.
-        self._wait()
         outdated, self._outdated = self._outdated, []
-        self._writer.start(partial(self._write_in_thread, path, checkpoint, outdated))
+        self._writer.run(
+            partial(self._write_and_clean, path, checkpoint, outdated), partial(setattr, self, '_outdated', outdated)
+        )
 
     def _write_and_clean(self, path: str, checkpoint: dict[str, Any], outdated: list[str]) -> None:
         write_checkpoint(path, checkpoint)
@@ -315,44 +313,6 @@ class ReliableCheckpointHook(CheckpointHook):
         for name in outdated:
             if name != os.path.basename(path):
                 remove_checkpoint(os.path.join(self.out_dir, name))
-
-    def _write_in_thread(self, path: str, checkpoint: dict[str, Any], outdated: list[str]) -> None:
-        try:
-            self._write_and_clean(path, checkpoint, outdated)
-        except Exception as error:
-            self._outdated = outdated
-            text = _no_checkpoint(error, 'the next attempt is the next checkpoint')
-            print_log(text, logger='current', level=logging.ERROR)
-            raise
-
-    def _wait(self) -> OSError | None:
-        """Wait for the thread; returns its error if the disk was full."""
-        try:
-            if self._writer is not None:
-                self._writer.wait()
-        except OSError as error:
-            if error.errno not in DISK_FULL:
-                raise
-            return error
-        return None
-
-    def _settle(self) -> OSError | None:
-        """Wait for the thread on all ranks; returns the error on all of them if the disk was full, raises others."""
-        if self._writer is None:
-            return None
-        error: Exception | None = None
-        if is_main_process():
-            try:
-                error = self._wait()
-            except Exception as problem:
-                error = problem
-        try:
-            raise_everywhere(error)
-        except OSError as problem:
-            if problem.errno not in DISK_FULL:
-                raise
-            return problem
-        return None
 
 
 def save_now(runner: Runner, reason: str) -> str:
@@ -375,13 +335,6 @@ def save_now(runner: Runner, reason: str) -> str:
             'The run cannot be saved: default_hooks.checkpoint is no ReliableCheckpointHook, as in default_runtime.'
         )
     return hooks[0].save_now(_reliable(runner), reason)
-
-
-def _no_checkpoint(error: Exception, again: str) -> str:
-    return (
-        f'The checkpoint could not be saved: {error}. The earlier one is intact, training continues, and {again}. '
-        'Free some space.'
-    )
 
 
 def _reliable(runner: Runner) -> ReliableRunner:

@@ -55,7 +55,7 @@ class PreemptionHook(Hook):
             return
         for number in _SIGNALS:
             self._previous[number] = signal.signal(number, self._note)
-        self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, partial(_interrupt, Path(runner.work_dir)))
+        self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, _Interrupt(runner))
         for loop in (runner.train_loop, runner.val_loop):
             on_worker_start(loop, _outlive_signals)
         # Before multiprocessing's own, which sends the SIGTERM that they outlive and then waits for them.
@@ -99,14 +99,28 @@ class PreemptionHook(Hook):
         self._wrapper.stop_requested = True
 
 
-def _interrupt(work_dir: Path, number: int, frame: FrameType | None) -> None:
-    last = work_dir / 'last_checkpoint'
-    saved = (
-        f'The newest checkpoint is {last.read_text().strip()}; go on from it with --resume auto.'
-        if last.is_file()
-        else f'No checkpoint was saved yet in {work_dir}.'
-    )
-    raise KeyboardInterrupt(saved)
+class _Interrupt:
+    """Handler of SIGINT: ends the run with a line that names the newest checkpoint saved since this start."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._last = Path(runner.work_dir) / 'last_checkpoint'
+        self._before = self._stamp()
+        self._resumed_from = runner._load_from if runner.iter else None
+
+    def _stamp(self) -> tuple[int, str] | None:
+        if not self._last.is_file():
+            return None
+        return self._last.stat().st_mtime_ns, self._last.read_text().strip()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now = self._stamp()
+        if now is not None and now != self._before:
+            text = f'The newest checkpoint is {now[1]}; continue from it with --resume auto.'
+        else:
+            text = f'This run has saved no checkpoint yet in {self._last.parent}.'
+            if self._resumed_from:
+                text += f' It was resumed from {self._resumed_from}; continue from that one with --resume auto.'
+        raise KeyboardInterrupt(text)
 
 
 def on_worker_start(loop: BaseLoop | None, call: Callable[[], None]) -> None:

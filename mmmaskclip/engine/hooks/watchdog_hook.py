@@ -8,7 +8,7 @@ from types import TracebackType
 
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmmaskclip.engine.hooks.preemption_hook import on_worker_start
 from mmmaskclip.registry import HOOKS
@@ -21,7 +21,8 @@ class WatchdogHook(Hook):
 
     See :class:`~mmmaskclip.utils.watchdog.Watchdog`: the stacks are written to ``work_dir/hang_rank*.txt`` and the exit
     code is 76. Where an error ends the run instead, as when a worker of the data loader is killed or another rank's
-    connection breaks, the same is told below its traceback.
+    connection breaks, the same stands below its traceback. When one rank dies, the others end within seconds, with exit
+    code 77 unless they have an error of their own.
 
     Args:
         limit: Seconds that the next batch may take. A training step, with the exchange of gradients, and what the hooks
@@ -68,8 +69,11 @@ class WatchdogHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
     ) -> None:
-        """Wait for the next batch."""
-        self._wait_for_batch(runner.iter + 1)
+        """Wait for the next batch, or for what follows the last one of an epoch."""
+        if isinstance(runner.train_loop, EpochBasedTrainLoop) and self.end_of_epoch(runner.train_dataloader, batch_idx):
+            self._watchdog.enter('the end of the epoch', self.long_limit)
+        else:
+            self._wait_for_batch(runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Wait for whatever comes between two epochs."""
@@ -102,6 +106,8 @@ class WatchdogHook(Hook):
         self._watchdog.enter(f'the batch of iteration {done + 1} (its data loader)', self.limit)
 
     def _explain(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        # Before the traceback, which may take a while: the other ranks wait for this one.
+        self._watchdog.report_death(f'{kind.__name__}: {error}'[:500])
         self._excepthook(kind, error, trace)
         if not isinstance(error, Exception):
             return

@@ -73,6 +73,13 @@ class PretrainLoop(EpochBasedTrainLoop):
                 f'train_cfg.val_interval_iters={self._val_interval_iters}, but the config has no val_dataloader, '
                 'val_evaluator and val_cfg: give them, or leave the interval out.'
             )
+        if self._iter >= self._max_iters:
+            self.runner.logger.warning(
+                f'Nothing is left to do: the run is at epoch {self._epoch} of {self._max_epochs}, iteration '
+                f'{self._iter} of {self._max_iters}. To train longer raise train_cfg.max_epochs and the schedules; to '
+                'start a new run use another --work-dir.'
+            )
+            return self.runner.model
         self._preflight()
         return super().run()
 

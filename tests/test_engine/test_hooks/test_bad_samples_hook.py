@@ -27,6 +27,7 @@ def _runner(work_dir):
     return SimpleNamespace(
         work_dir=str(work_dir),
         iter=0,
+        hooks=[],
         logged=logged,
         logger=SimpleNamespace(warning=logged.append),
         message_hub=MessageHub('bad samples'),
@@ -79,12 +80,14 @@ def test_nothing_bad_says_nothing(tmp_path):
 def test_stops_above_the_share(tmp_path):
     hook, runner = BadSamplesHook(max_share=0.02, interval=1), _runner(tmp_path)
     # 20 of the first 1000 are allowed, however early they come.
-    _train(hook, runner, [_batch(*map(_record, range(20)))])
     with pytest.raises(
-        RuntimeError, match='21 of 8 samples could not be used, more than max_share=2.0%: not_an_image 21'
+        RuntimeError, match='21 of 8 samples since this start could not be used, more than max_share=2.0%: not_an_im'
     ):
-        _train(hook, runner, [_batch(_record(20))])
+        _train(hook, runner, [_batch(*map(_record, range(20))), _batch(_record(20))])
     assert len(_listed(tmp_path)) == 21
+    # Once the data is repaired a resumed run is not stopped for what the one before has skipped.
+    _train(hook, runner, [_batch(*map(_record, range(20)))])
+    assert _total(runner) == 41
     _train(BadSamplesHook(max_share=0.02), _runner(tmp_path), [_batch(*map(_record, range(40)), size=2000)])
 
 
@@ -116,5 +119,21 @@ def test_two_ranks_stop_together(tmp_path):
     run_ranks(_two_ranks, tmp_path)
     errors = [(tmp_path / f'error{rank}').read_text() for rank in range(2)]
     assert errors[0] == errors[1]
-    assert '3 of 16 samples could not be used' in errors[0]
+    assert '3 of 16 samples since this start could not be used' in errors[0]
     assert sorted(record['key'] for record in _listed(tmp_path)) == ['a.tar/1', 'a.tar/2', 'a.tar/3']
+
+
+def test_a_checkpoint_is_saved_before_the_run_stops_and_resumes_exactly(tiny_runner, tmp_path):
+    def options(max_share):
+        hooks = [dict(type='ModelStepHook'), dict(type='BadSamplesHook', max_share=max_share, interval=6)]
+        return {'custom_hooks': hooks, 'default_hooks.checkpoint.interval': 100}
+
+    whole = tiny_runner(**options(1.0))
+    whole.train()
+    with pytest.raises(RuntimeError, match=r'run/iter_\d+\.pth is saved; --resume continues from it'):
+        tiny_runner(**options(0.0)).train()
+    (saved,) = (path for path in (tmp_path / 'run').glob('iter_*.pth') if path.name != 'iter_16.pth')
+    late = tiny_runner(**options(1.0), load_from=str(saved), resume=True)
+    torch.testing.assert_close(late.train().state_dict(), whole.model.state_dict(), rtol=0, atol=0)
+    assert late.model.seen == whole.model.seen[2 * int(saved.stem[5:]) :]
+    assert _total(late) == _total(whole)

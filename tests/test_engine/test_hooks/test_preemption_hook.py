@@ -47,12 +47,29 @@ def test_an_accumulation_is_finished_first(preempted, tmp_path):
     assert [path.name for path in (tmp_path / 'run').glob('*.pth')] == ['iter_8.pth']
 
 
+def test_where_the_host_reads_late_the_run_ends_one_step_later(preempted, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmmaskclip.engine.step.optim_wrapper._can_skip_on_device', lambda optimizer: True)
+    assert preempted(signal.SIGTERM).code == 75
+    assert [path.name for path in (tmp_path / 'run').glob('*.pth')] == ['iter_6.pth']
+
+
+def test_a_default_run_makes_no_second_process_group(preempted, monkeypatch):
+    # A second transport would find the other hosts by addresses of its own.
+    monkeypatch.setattr(torch.distributed, 'new_group', lambda *args, **kwargs: pytest.fail('a second group'))
+    assert preempted(signal.SIGTERM).code == 75
+
+
 def test_ctrl_c_says_where_the_checkpoint_is(preempted, tmp_path):
     stopped = preempted(signal.SIGINT)
     assert isinstance(stopped, KeyboardInterrupt)
-    assert f'No checkpoint was saved yet in {tmp_path}/run' in str(stopped)
-    (tmp_path / 'run/last_checkpoint').write_text('iter_3.pth')
-    assert 'The newest checkpoint is iter_3.pth' in str(preempted(signal.SIGINT))
+    assert f'This run has saved no checkpoint yet in {tmp_path}/run.' in str(stopped)
+    newest = {'default_hooks.checkpoint.interval': 3}
+    assert f'The newest checkpoint is {tmp_path}/run/iter_3.pth' in str(preempted(signal.SIGINT, **newest))
+    # The next run has saved nothing, and must not name what the one before has saved.
+    stopped = preempted(signal.SIGINT)
+    assert str(stopped) == f'This run has saved no checkpoint yet in {tmp_path}/run.'
+    resumed = {'load_from': str(tmp_path / 'run/iter_3.pth'), 'resume': True}
+    assert f'It was resumed from {tmp_path}/run/iter_3.pth; continue' in str(preempted(signal.SIGINT, **resumed))
 
 
 def test_handlers_are_given_back(tiny_runner):

@@ -90,6 +90,29 @@ def test_grad_norm_is_left_out_until_the_first_step(tiny_runner):
     assert logged[1]['grad_norm'] > 0
 
 
+def test_nothing_on_the_host_grows_with_the_iterations(tiny_runner):
+    # An interval longer than the epoch, so that each epoch is one.
+    runner = tiny_runner(**{'default_hooks.logger.interval': 100})
+    runner.train()
+    lengths = {name: len(buffer.data[0]) for name, buffer in runner.message_hub.log_scalars.items()}
+    assert {'train/lr', 'train/loss', 'train/step_time'} <= set(lengths)
+    assert set(lengths.values()) == {2}
+
+
+def test_histories_of_mmengines_hooks_are_bounded_when_a_checkpoint_is_saved(tiny_runner, monkeypatch):
+    monkeypatch.setattr('mmmaskclip.engine.runner._HISTORY', 4)
+    hooks = dict(type='RuntimeInfoHook', _delete_=True)
+    runner = tiny_runner(
+        **{
+            'default_hooks.runtime_info': hooks,
+            'log_processor': dict(_delete_=True, type='LogProcessor'),
+            'default_hooks.checkpoint.interval': 5,
+        }
+    )
+    runner.train()
+    assert len(runner.message_hub.get_scalar('train/lr').data[0]) == 4
+
+
 def _flush_of_one_rank(rank, store, queue):
     torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
     hook, logged = TrainingMonitorHook(), {}

@@ -1,0 +1,95 @@
+"""Warnings about a run that would train, but not as its config means."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import get_world_size
+from mmengine.model import is_model_wrapper
+from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
+from mmengine.runner import Runner
+
+from mmmaskclip.engine.resume_check import measure
+from mmmaskclip.models.pretrainers import ImageTextPretrainer
+
+_NUMBERED = re.compile(r'(iter|epoch)_(\d+)\.pth')
+
+
+def warnings_before_training(runner: Runner) -> list[str]:
+    """What the user should know before the first step: schedules of another length, another global batch.
+
+    Args:
+        runner: A runner that has everything built and, if it resumes, loaded.
+    """
+    return [*_schedules_of_another_length(runner), *_other_global_batch(runner)]
+
+
+def describe_others(folder: str | os.PathLike, iteration: int) -> str:
+    """A warning about checkpoints in the folder of a run that the run does not come from; empty if there are none.
+
+    Args:
+        folder: Where the run saves.
+        iteration: Iteration at which the run starts: 0 for a fresh run, which comes from none of them.
+    """
+    matches = [match for path in Path(folder).glob('*.pth') if (match := _NUMBERED.fullmatch(path.name))]
+    numbers = {match[0]: int(match[2]) for match in sorted(matches, key=lambda match: int(match[2]), reverse=True)}
+    others = [name for name, number in numbers.items() if not iteration or (name[0] == 'i' and number > iteration)]
+    if not others:
+        return ''
+    names = ', '.join(others[:3]) + (', ...' if len(others) > 3 else '')
+    start = f'resumed at iteration {iteration}' if iteration else 'starts afresh'
+    remedy = (
+        'the checkpoints saved from now on are newer than they, and they are never removed'
+        if iteration
+        else 'until this run has saved one, --resume would take theirs. Use another --work-dir, or remove them'
+    )
+    return f'{folder} holds {len(others)} checkpoints of another run ({names}), but this run {start}: {remedy}.'
+
+
+def _schedules_of_another_length(runner: Runner) -> list[str]:
+    built = runner.param_schedulers or []
+    schedules = built if isinstance(built, list) else [one for several in built.values() for one in several]
+    ends: dict[tuple[str, bool], int] = {}
+    for schedule in schedules:
+        if isinstance(schedule, _ParamScheduler):
+            key = schedule.param_name, schedule.by_epoch
+            ends[key] = max(ends.get(key, 0), schedule.end)
+    texts = []
+    for (name, by_epoch), end in ends.items():
+        length, unit = (runner.max_epochs, 'epoch') if by_epoch else (runner.max_iters, 'iteration')
+        if end in (length, INF) or end > INF // 2:
+            continue
+        consequence = f'{name} keeps its last value from there on' if end < length else f'{name} never reaches its end'
+        texts.append(
+            f'The schedules of {name} end at {unit} {end}, but the run ends at {unit} {length}: {consequence}. '
+            'Change param_scheduler together with train_cfg.max_epochs, or leave both as they were.'
+        )
+    return texts
+
+
+def _other_global_batch(runner: Runner) -> list[str]:
+    scaling: dict[str, Any] = runner.cfg.get('auto_scale_lr') or {}
+    recipe = scaling.get('base_batch_size')
+    sizes = measure(runner.train_loop)
+    per_process, accumulated = sizes['batch_size'] or 1, sizes['accumulative_counts']
+    batch = get_world_size() * per_process * accumulated
+    if recipe is None or batch == recipe:
+        return []
+    needed = recipe / (get_world_size() * accumulated)
+    rate = (
+        'The learning rate is scaled (auto_scale_lr.enable); momentum of the EMA teacher and number of steps are not'
+        if scaling.get('enable')
+        else 'Learning rate, momentum of the EMA teacher and number of steps are those of the larger or smaller batch'
+    )
+    remedy = f'set train_dataloader.batch_size={needed:.0f}' if needed == int(needed) else 'use other numbers'
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if needed > per_process and isinstance(model, ImageTextPretrainer):
+        remedy += f' with model.micro_batch_size={per_process}, which needs the memory of {per_process} samples'
+    return [
+        f'The global batch is {batch} = {get_world_size()} processes x batch_size {per_process} x accumulative_counts '
+        f'{accumulated}, but the recipe is made for {recipe} (auto_scale_lr.base_batch_size). {rate}, and a '
+        f'contrastive loss compares {get_world_size() * per_process} pairs. To train the recipe: {remedy}.'
+    ]

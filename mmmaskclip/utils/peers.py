@@ -1,0 +1,103 @@
+"""What the processes of a run let each other know through the store, so that the death of one ends the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from typing import Any
+
+import torch.distributed as dist
+
+from mmmaskclip.utils.store import SILENCE
+
+_DEATH = 'mmmaskclip/death'
+# Reading the signs of all ranks costs one question to the store for each.
+_ALL_SIGNS_EVERY = 10.0
+
+
+class Peers:
+    """The signs of life of all ranks, and the notice of a death.
+
+    Each rank looks at the processes of its own machine, whose end the system shows at once. Rank 0 also looks whether
+    the signs of all others go on, for machines that are gone. Who finds a death writes the notice, which every rank
+    reads.
+
+    Args:
+        store: Of the process group, a connection of this object's own.
+        rank: This process's.
+        world_size: Number of processes.
+    """
+
+    def __init__(self, store: dist.Store, rank: int, world_size: int) -> None:
+        self._store, self._rank, self._world_size = store, rank, world_size
+        self._host = socket.gethostname()
+        self._here: dict[int, int] = {}
+        self._heard: dict[int, tuple[dict[str, Any], float]] = {}
+        self._next_signs = 0.0
+
+    def publish(self, **sign: Any) -> None:
+        """Give a sign of life. The last one of a rank that leaves the run as it should has ``ended=True``."""
+        sign |= {'at': time.time(), 'host': self._host, 'pid': os.getpid()}
+        self._store.set(self._key(self._rank), json.dumps(sign))
+
+    def signs(self) -> dict[int, dict[str, Any]]:
+        """The last signs of the other ranks."""
+        others = (rank for rank in range(self._world_size) if rank != self._rank)
+        keys = {rank: self._key(rank) for rank in others}
+        return {rank: json.loads(self._store.get(key)) for rank, key in keys.items() if self._store.check([key])}
+
+    def report_death(self, text: str) -> None:
+        """Write the notice, unless there is one."""
+        if not self._store.check([_DEATH]):
+            self._store.set(_DEATH, text)
+
+    def look(self) -> str | None:
+        """Look for a death; returns the notice, if there is one."""
+        now = time.monotonic()
+        if now >= self._next_signs:
+            self._next_signs = now + _ALL_SIGNS_EVERY
+            self._hear(now)
+        for rank, pid in self._here.items():
+            if not _exists(pid) and not self._ended(rank):
+                self.report_death(
+                    f'rank {rank} (process {pid} on {self._host}) is gone without a word: it was killed, perhaps for '
+                    'lack of memory (see dmesg)'
+                )
+        return self._store.get(_DEATH).decode() if self._store.check([_DEATH]) else None
+
+    def _hear(self, now: float) -> None:
+        for rank, sign in self.signs().items():
+            # Only a process that was seen here: in a container the numbers may be others.
+            if sign['host'] == self._host and _exists(sign['pid']):
+                self._here.setdefault(rank, sign['pid'])
+            before, since = self._heard.get(rank, (None, now))
+            self._heard[rank] = (sign, since if sign == before else now)
+            silent = now - self._heard[rank][1]
+            if self._rank == 0 and silent > SILENCE and not sign.get('ended'):
+                self.report_death(
+                    f'rank {rank} (process {sign["pid"]} on {sign["host"]}) has given no sign of life for '
+                    f'{silent:.0f} s: its machine is gone or not reached'
+                )
+
+    def _ended(self, rank: int) -> bool:
+        return bool(json.loads(self._store.get(self._key(rank))).get('ended'))
+
+    @staticmethod
+    def _key(rank: int) -> str:
+        return f'mmmaskclip/watchdog/{rank}'
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:  # a child that its parent has not waited for
+        with open(f'/proc/{pid}/stat', encoding='utf-8') as stat:
+            return stat.read().rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return True

@@ -1,0 +1,201 @@
+"""Waiting for other processes on the store of the process group, where a collective would run into its timeout."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+from mmengine.logging import print_log
+
+T = TypeVar('T')
+
+_POLL = 0.1
+_PULSE = 5.0
+#: Seconds without a sign of life after which a process counts as gone.
+SILENCE = 60.0
+#: Seconds between two lines of the log about a wait.
+_HEARTBEAT = 60.0
+
+
+def own_store() -> dist.Store | None:
+    """A connection of its own to the store of the process group: another thread may block in the group's."""
+    if not dist.is_initialized():
+        return None
+    store: Any = dist.distributed_c10d._get_default_store()
+    try:
+        return store.clone()
+    except RuntimeError:
+        return None
+
+
+def on_rank_0(work: Callable[[], T], what: str) -> T | None:
+    """Let rank 0 work while the others wait on the store; the wait has no limit as long as rank 0 is alive.
+
+    Collective. Rank 0 says in the log every minute that it still works. The limit of the work itself is
+    ``WatchdogHook.long_limit``.
+
+    Args:
+        work: Called on rank 0. It must not use collectives.
+        what: The work, for messages: ``'fitting the probe'``.
+
+    Returns:
+        What ``work`` returns on rank 0; None on the others.
+
+    Raises:
+        Exception: The error of ``work``; on the other ranks an OSError of the same number, or a RuntimeError.
+        RuntimeError: On the other ranks, if rank 0 has given no sign of life for a minute.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return work()
+    store = own_store()
+    assert store is not None, 'the process group is gone'
+    return _on_rank_0(work, what, store, dist.get_rank())
+
+
+def _on_rank_0(work: Callable[[], T], what: str, store: dist.Store, rank: int) -> T | None:
+    name = _name_call(store, 'on_rank_0', rank)
+    if rank:
+        _wait_for_rank_0(store, name, what)
+        return None
+    stop = threading.Event()
+    pulse = threading.Thread(target=_give_signs, args=(store, name, what, stop), daemon=True)
+    pulse.start()
+    error: Exception | None = None
+    try:
+        return work()
+    except Exception as problem:
+        error = problem
+        raise
+    finally:
+        stop.set()
+        pulse.join()
+        store.set(f'{name}/done', json.dumps(pack_error(error)))
+
+
+def compare_ranks(
+    facts: Mapping[str, Any], title: str, store: dist.Store, rank: int, world_size: int, limit: float = 600
+) -> None:
+    """Refuse to go on if a fact differs between processes.
+
+    Collective, over the store alone: there need be no process group yet.
+
+    Args:
+        facts: Text by name; the same names on all ranks, in the same order.
+        title: What is compared, for messages: ``'start of the processes'``.
+        store: Store that all ranks reach.
+        rank: This process's.
+        world_size: Number of processes.
+        limit: Seconds within which all ranks must arrive. Defaults to 600.
+
+    Raises:
+        RuntimeError: On all ranks. It names the facts that differ, and which ranks have which value; or the ranks that
+            did not arrive in time.
+    """
+    name = _name_call(store, f'compare/{title}', rank)
+    store.set(f'{name}/{rank}', json.dumps({key: str(value) for key, value in facts.items()}))
+    if rank == 0:
+        store.set(f'{name}/verdict', json.dumps(_differences(store, name, title, world_size, limit)))
+    text = json.loads(_poll(store, f'{name}/verdict', f'the comparison of the ranks ({title})', 2 * limit))
+    if text:
+        raise RuntimeError(f'The processes of this run do not fit together ({title}): {text}')
+
+
+def _differences(store: dist.Store, name: str, title: str, world_size: int, limit: float) -> str:
+    deadline, heard = time.monotonic() + limit, {}
+    for rank in range(world_size):
+        try:
+            left = max(0.0, deadline - time.monotonic())
+            heard[rank] = json.loads(_poll(store, f'{name}/{rank}', f'rank {rank} ({title})', left))
+        except TimeoutError:
+            continue
+    if absent := [rank for rank in range(world_size) if rank not in heard]:
+        return f'rank {describe_ranks(absent)} of {world_size} did not arrive within {limit:g} s.'
+    texts = []
+    for fact in heard[0]:
+        ranks_by_value: dict[str, list[int]] = defaultdict(list)
+        for rank, facts in heard.items():
+            ranks_by_value[facts.get(fact, 'nothing')].append(rank)
+        if len(ranks_by_value) > 1:
+            values = '; '.join(f'{value} on rank {describe_ranks(ranks)}' for value, ranks in ranks_by_value.items())
+            texts.append(f'{fact}: {values}.')
+    return ' '.join(texts)
+
+
+def describe_ranks(ranks: list[int]) -> str:
+    """Numbers in ascending order as text, runs of them shortened: ``'0-7, 9'``."""
+    parts = []
+    for _, group in itertools.groupby(enumerate(ranks), key=lambda pair: pair[1] - pair[0]):
+        run = [rank for _, rank in group]
+        parts.append(str(run[0]) if len(run) == 1 else f'{run[0]}-{run[-1]}')
+    return ', '.join(parts)
+
+
+def pack_error(error: Exception | None) -> tuple[bool, int | None, str] | None:
+    """What another process needs to raise an error of this one: whether it is an OSError, its number, its text."""
+    return None if error is None else (isinstance(error, OSError), getattr(error, 'errno', None), str(error))
+
+
+def raise_packed(packed: tuple[bool, int | None, str] | list | None) -> None:
+    """Raise what rank 0 has packed with :func:`pack_error`; do nothing for None."""
+    if packed is None:
+        return
+    is_os_error, number, text = packed
+    raise OSError(number or errno.EIO, text) if is_os_error else RuntimeError(f'On rank 0: {text}')
+
+
+def _name_call(store: dist.Store, function: str, rank: int) -> str:
+    """A name for this call in the store, the same on all ranks, which make such calls in the same order."""
+    number = store.add(f'mmmaskclip/{function}/calls/{rank}', 1)
+    return f'mmmaskclip/{function}/{number}'
+
+
+def _give_signs(store: dist.Store, name: str, what: str, stop: threading.Event) -> None:
+    begin = said = time.monotonic()
+    for count in itertools.count():
+        try:
+            store.set(f'{name}/pulse', str(count))
+        except RuntimeError:  # this process keeps the store, or its keeper is gone: the others see it
+            return
+        if stop.wait(_PULSE):
+            return
+        now = time.monotonic()
+        if now - said >= _HEARTBEAT:
+            said = now
+            print_log(f'Still {what}, for {now - begin:.0f} s; the other ranks wait.', logger='current')
+
+
+def _wait_for_rank_0(store: dist.Store, name: str, what: str) -> None:
+    pulse, seen_at = b'', time.monotonic()
+    while not store.check([f'{name}/done']):
+        now = time.monotonic()
+        if store.check([f'{name}/pulse']) and (new := store.get(f'{name}/pulse')) != pulse:
+            pulse, seen_at = new, now
+        if now - seen_at > SILENCE:
+            raise RuntimeError(
+                f'Rank 0 was {what} and has given no sign of life for {now - seen_at:.0f} s: it is gone, or its '
+                'machine is not reached.'
+            )
+        time.sleep(_POLL)
+    raise_packed(json.loads(store.get(f'{name}/done')))
+
+
+def _poll(store: dist.Store, key: str, what: str, limit: float) -> bytes:
+    """Wait for a key with a line in the log every minute; TimeoutError after ``limit`` seconds."""
+    begin = said = time.monotonic()
+    while not store.check([key]):
+        now = time.monotonic()
+        if now - begin >= limit:
+            raise TimeoutError(f'{what}: nothing came within {limit:g} s')
+        if now - said >= _HEARTBEAT:
+            said = now
+            print_log(f'Waiting for {what} for {now - begin:.0f} s.', logger='current', level=logging.WARNING)
+        time.sleep(_POLL)
+    return store.get(key)
