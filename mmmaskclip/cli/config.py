@@ -42,6 +42,11 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='how the processes were started [none]'
     )
+    parser.add_argument(
+        '--device',
+        choices=['cuda', 'cpu'],
+        help='device [a GPU where there is one; a GPU that torch cannot use is an error, unless the CPU is asked for]',
+    )
     # torchrun sets the environment variable; the older launcher passes this argument instead.
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
 
@@ -53,7 +58,7 @@ def load_config(args: argparse.Namespace) -> Config:
         args: Parsed arguments of :func:`add_config_arguments`.
 
     Returns:
-        The config, with ``launcher`` and ``work_dir`` set.
+        The config, with ``launcher``, ``device`` and ``work_dir`` set.
 
     Raises:
         ConfigMistake: If there is no such config, or none of those it inherits; if its text, or that of a config it
@@ -67,7 +72,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg = _read(path)
     apply_options(cfg, args.cfg_options)
     check_config(cfg)
-    cfg.launcher = args.launcher
+    cfg.launcher, cfg.device = args.launcher, args.device
     # With its folder, because methods name their configs alike: clip/vitb16_x.py, maskclip/vitb16_x.py.
     file = Path(path).resolve()
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join('work_dirs', file.parent.name, file.stem)

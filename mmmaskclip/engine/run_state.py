@@ -16,7 +16,7 @@ from mmmaskclip.version import __version__
 
 # They say where and how a run goes on, not what it computes.
 _INCIDENTAL = {
-    'custom_imports', 'default_hooks', 'env_cfg', 'experiment_name', 'launcher', 'load_from', 'log_level',
+    'custom_imports', 'default_hooks', 'device', 'env_cfg', 'experiment_name', 'launcher', 'load_from', 'log_level',
     'log_processor', 'resume', 'test_cfg', 'test_dataloader', 'test_evaluator', 'visualizer', 'work_dir',
 }  # fmt: skip
 

@@ -37,12 +37,10 @@ from mmmaskclip.engine.run_state import (
     set_random_state,
     versions,
 )
-from mmmaskclip.engine.start_checks import warnings_before_training
+from mmmaskclip.engine.start_checks import check_start
 from mmmaskclip.registry import RUNNERS
-from mmmaskclip.startup.processes import describe_start
 from mmmaskclip.utils.disk import DISK_FULL
 from mmmaskclip.utils.distributed import raise_everywhere
-from mmmaskclip.utils.store import compare_ranks, own_store
 
 _META = 'mmmaskclip'
 _RANDOM = 'random_states'
@@ -95,7 +93,7 @@ class ReliableRunner(Runner):
             set_random_state(self._random_to_restore)
             self._random_to_restore = None
         elif fn_name == 'before_train':
-            self._check_start()
+            check_start(self)
         elif fn_name == 'before_val':
             self._random_before_val = get_random_state()
         elif fn_name == 'after_train_iter':
@@ -113,22 +111,6 @@ class ReliableRunner(Runner):
         """Build the model, whose parts load weights by themselves: from here on by the safe reader only."""
         use_safe_loading()
         return super().build_model(model)
-
-    def _check_start(self) -> None:
-        """Log what the machine gives and what the user should know, and compare this run on all ranks."""
-        about, *short = describe_start(self.cfg)
-        self.logger.info(f'Machine of rank 0: {about}.')
-        if os.environ.get('LOCAL_RANK', '0') == '0':
-            for text in short:  # of other machines too, whose loggers write errors only
-                self.logger.log(logging.ERROR if self.rank else logging.WARNING, text)
-        for text in warnings_before_training(self):
-            self.logger.warning(text)
-        store = own_store()
-        if store is not None and self.world_size > 1:
-            facts = {f'config {key}': value for key, value in config_fingerprints(self.cfg).items()}
-            facts |= {'learning rates': str(self.optim_wrapper.get_lr()), 'iteration': str(self.iter)}
-            facts |= {'batches per epoch': str(len(self.train_dataloader))}
-            compare_ranks(facts, 'before the first step', store, self.rank, self.world_size)
 
     @staticmethod
     def build_dataloader(

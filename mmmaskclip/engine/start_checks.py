@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -13,18 +14,36 @@ from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 from mmengine.runner import Runner
 
 from mmmaskclip.engine.resume_check import measure
+from mmmaskclip.engine.run_state import config_fingerprints
 from mmmaskclip.models.pretrainers import ImageTextPretrainer
+from mmmaskclip.startup.processes import describe_start
+from mmmaskclip.utils.store import compare_ranks, own_store
 
 _NUMBERED = re.compile(r'(iter|epoch)_(\d+)\.pth')
 
 
-def warnings_before_training(runner: Runner) -> list[str]:
-    """What the user should know before the first step: schedules of another length, another global batch.
+def check_start(runner: Runner) -> None:
+    """Log what the machine gives and what the user should know, and compare the run on all ranks. Collective.
 
     Args:
         runner: A runner that has everything built and, if it resumes, loaded.
+
+    Raises:
+        RuntimeError: On all ranks, if config, learning rates, iteration or length of the epoch differ between them.
     """
-    return [*_schedules_of_another_length(runner), *_other_global_batch(runner)]
+    about, *short = describe_start(runner.cfg)
+    runner.logger.info(f'Machine of rank 0: {about}.')
+    if os.environ.get('LOCAL_RANK', '0') == '0':
+        for text in short:  # of other machines too, whose loggers write errors only
+            runner.logger.log(logging.ERROR if runner.rank else logging.WARNING, text)
+    for text in [*_schedules_of_another_length(runner), *_other_global_batch(runner)]:
+        runner.logger.warning(text)
+    store = own_store()
+    if store is not None and runner.world_size > 1:
+        facts = {f'config {key}': value for key, value in config_fingerprints(runner.cfg).items()}
+        facts |= {'learning rates': str(runner.optim_wrapper.get_lr()), 'iteration': str(runner.iter)}
+        facts |= {'batches per epoch': str(len(runner.train_dataloader))}
+        compare_ranks(facts, 'before the first step', store, runner.rank, runner.world_size)
 
 
 def describe_others(folder: str | os.PathLike, iteration: int) -> str:

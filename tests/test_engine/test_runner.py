@@ -292,7 +292,7 @@ def test_ranks_with_another_config_end_before_the_first_step(tiny_runner, monkey
     store, runner = HashStore(), tiny_runner()
     facts = {'config optim_wrapper': 'another'}
     rank_1 = Thread(target=_refused, args=(facts, 'before the first step', store, 1, 2), daemon=True)
-    monkeypatch.setattr('mmmaskclip.engine.runner.own_store', lambda: store)
+    monkeypatch.setattr('mmmaskclip.engine.start_checks.own_store', lambda: store)
     monkeypatch.setattr(type(runner), 'world_size', 2)
     rank_1.start()
     with pytest.raises(RuntimeError, match=r'before the first step.* config optim_wrapper: .* another on rank 1'):

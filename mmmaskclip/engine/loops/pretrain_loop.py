@@ -6,13 +6,14 @@ import copy
 import time
 from collections.abc import Iterator
 
-from mmengine.dist import broadcast_object_list, get_rank, get_world_size
+from mmengine.dist import get_rank, get_world_size
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from mmmaskclip.contracts import ChecksBeforeTraining, OrdersEpochs
 from mmmaskclip.registry import LOOPS
+from mmmaskclip.utils.store import on_rank_0
 
 
 @LOOPS.register_module()
@@ -163,16 +164,11 @@ class PretrainLoop(EpochBasedTrainLoop):
             begin = time.perf_counter()
 
     def _preflight(self) -> None:
-        error: list[BaseException | None] = [None]
         dataset = self.dataloader.dataset
         if not isinstance(dataset, ChecksBeforeTraining):
             return
-        if get_rank() == 0:
-            try:
-                dataset.preflight()
-            except Exception as exception:  # raised below on every rank, so that none waits for another
-                error = [exception]
-        message = [None if error[0] is None else f'{type(error[0]).__name__}: {error[0]}']
-        broadcast_object_list(message)
-        if message[0] is not None:
-            raise RuntimeError(f'The check of the data before the first step failed. {message[0]}') from error[0]
+        try:
+            on_rank_0(dataset.preflight, 'checking the data before the first step')
+        except Exception as error:
+            text = f'The check of the data before the first step failed. {type(error).__name__}: {error}'
+            raise RuntimeError(text) from error
