@@ -312,11 +312,11 @@ def test_killed_and_resumed_with_other_numbers_of_processes(tmp_path, write_conf
     assert train(tmp_path / 'tiny.py', run, kill_at=8)
     log = log_of(run)
     assert 'Resumed with a difference: world_size was 2 and is 1' in log
-    assert 'Going on in epoch 2 after 4 of its samples: iteration 3 is now 7' in log
+    assert 'Continuing in epoch 2 after 4 of its samples: iteration 3 is now 7' in log
     assert not train(tmp_path / 'tiny.py', run, world_size=2)
     log = log_of(run)
     assert 'world_size was 1 and is 2' in log
-    assert 'Going on in epoch 2 after 6 of its samples: iteration 8 is now 3' in log
+    assert 'Continuing in epoch 2 after 6 of its samples: iteration 8 is now 3' in log
     seen = [json.loads(line) for line in (run / 'keys.txt').read_text().splitlines()]
     assert sorted(iteration for iteration, _ in seen) == [0, 0, 1, 1, 2, 2, 3, 3, 7]
     in_second = {tuple(keys) for iteration, keys in seen if iteration in (2, 7)}

@@ -1,4 +1,4 @@
-"""The line a training run prints."""
+"""The line that a training run prints per log interval."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class PretrainLogProcessor(LogProcessor):
 
     The base class writes ten-digit names and four decimals for everything, shows memory only on a GPU, and averages
     over the last ``window_size`` values; the monitor has already averaged over the interval. ``time`` and
-    ``data_time`` of mmengine's timer are left out of training's scalars: they are those of one iteration, and the
-    second counts the logging and saving of the iteration before as data time.
+    ``data_time``, which mmengine's timer would add, are dropped: they describe one iteration, and the second counts
+    logging and saving as data time.
     """
 
     def __init__(self) -> None:

@@ -12,12 +12,12 @@ from mmmaskclip.registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class ResumableSampler(DefaultSampler):
-    """mmengine's ``DefaultSampler`` that skips the indices a resumed run has used up, without loading them.
+    """mmengine's ``DefaultSampler`` that skips the indices a resumed run has already used, without loading them.
 
-    Takes the same arguments, but ``round_up`` does not matter: the base class repeats samples until all ranks have the
-    same number, or gives some ranks one more; here the rest that is not enough for all ranks is left out of the epoch,
-    so that none is seen twice in it. :class:`PretrainLoop` calls :meth:`begin_epoch` before each epoch and so sets the
-    seed, which the Runner leaves to chance when ranks are seeded differently (``randomness.diff_rank_seed``).
+    It takes the same arguments, but ignores ``round_up``. The base class repeats samples until all ranks have the same
+    number, or gives some ranks one more. This sampler drops the rest that is not enough for all ranks, so that an epoch
+    sees no sample twice. :class:`PretrainLoop` calls :meth:`begin_epoch` before each epoch and thereby sets the seed,
+    which the Runner leaves to chance when ranks are seeded differently (``randomness.diff_rank_seed``).
     """
 
     _start = 0

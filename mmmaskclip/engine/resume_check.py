@@ -1,4 +1,4 @@
-"""Going on with another number of processes, another batch size or other data."""
+"""Resuming with another number of processes, another batch size or other data."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def measure(loop: BaseLoop) -> dict[str, Any]:
 
 
 def check_resume(meta: dict[str, Any], loop: BaseLoop) -> None:
-    """Let a resumed run go on from the samples seen when its batch has changed, with a warning, or refuse.
+    """After a change of the batch size continue at the same number of samples, with a warning, or refuse.
 
-    To be called when everything else is resumed. Where iterations now stand for other numbers of samples,
-    :class:`~mmmaskclip.engine.PretrainLoop` goes on at the iteration that has as many samples of its epoch behind it,
-    rounded down; the schedules are those of a fresh run at that iteration, and ``steps_taken`` of the optimizer wrapper
-    is scaled. With ``ResumableSampler`` the rest of the epoch is then exactly what was not seen; shards are divided
-    otherwise, and a dataset of another size is shuffled otherwise, so that some samples of this one epoch come twice
-    and others not. The learning rate is not scaled.
+    Call it when everything else is resumed. :class:`~mmmaskclip.engine.PretrainLoop` continues at the iteration with as
+    many samples of its epoch behind it, rounded down. The schedules become those of a fresh run at that iteration, and
+    ``steps_taken`` of the optimizer wrapper is scaled. The learning rate is not scaled.
 
-    mmengine's ``EpochBasedTrainLoop`` cannot start inside an epoch: it starts that epoch again.
+    With ``ResumableSampler`` the rest of the epoch is exactly what was not seen. Shards are divided differently, and a
+    dataset of another size is shuffled differently: some samples of this epoch then come twice, others not at all.
+
+    mmengine's ``EpochBasedTrainLoop`` cannot start inside an epoch: it repeats that epoch.
 
     Args:
         meta: What :func:`measure` gave of the run that was saved.
@@ -64,25 +64,25 @@ def check_resume(meta: dict[str, Any], loop: BaseLoop) -> None:
         f'{name} was {meta[name]} and is {now[name]}' for name in _NAMES if meta.get(name, now[name]) != now[name]
     ]
     pretrain = isinstance(loop, PretrainLoop)
-    told = []
+    texts: list[str] = []
     old_iter = loop.iter
     if changed:
         if pretrain:
-            told = _move(loop, meta, now)
+            texts = _move(loop, meta, now)
         elif _global_batch(meta) != _global_batch(now):
             raise ValueError(
                 f'Cannot resume: {", ".join(changed)}. Iterations of {type(loop).__name__} would stand for '
                 f'{_global_batch(now)} samples instead of {_global_batch(meta)}. Keep world_size x batch_size, or '
                 'start a new run with load_from.'
             )
-        told = [f'{", ".join(changed)}.', *told, 'The learning rate is not scaled.']
+        texts = [f'{", ".join(changed)}.', *texts, 'The learning rate is not scaled.']
     if not pretrain and isinstance(loop, EpochBasedTrainLoop) and loop.iter != loop.epoch * len(loop.dataloader):
         loop._iter = loop.epoch * len(loop.dataloader)
-        told.append(f'{type(loop).__name__} cannot start inside an epoch: epoch {loop.epoch + 1} starts again.')
+        texts.append(f'{type(loop).__name__} cannot start inside an epoch: epoch {loop.epoch + 1} starts again.')
     if loop.iter != old_iter:
         _rebuild_schedules(loop)
-    if told:
-        runner.logger.warning(f'Resumed with a difference: {" ".join(told)}')
+    if texts:
+        runner.logger.warning(f'Resumed with a difference: {" ".join(texts)}')
 
 
 def _global_batch(sizes: dict[str, Any]) -> int:
@@ -90,25 +90,25 @@ def _global_batch(sizes: dict[str, Any]) -> int:
 
 
 def _move(loop: PretrainLoop, old: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Put the loop where as many samples of the epoch are behind it; returns what to tell."""
+    """Move the loop to where as many samples of the epoch are behind it; returns the sentences of the warning."""
     batches = old['batches_per_epoch']
     if batches != len(loop.dataloader):
         _refuse_schedules_by_iteration(loop, old, now)
     done = min(max(loop.iter - loop.epoch * batches, 0), batches)
     seen = done * _global_batch(old)
     iteration = loop.epoch * len(loop.dataloader) + min(seen // _global_batch(now), len(loop.dataloader))
-    told = [
-        f'Going on in epoch {loop.epoch + 1} after {seen} of its samples: iteration {loop.iter} is now {iteration}.'
+    texts = [
+        f'Continuing in epoch {loop.epoch + 1} after {seen} of its samples: iteration {loop.iter} is now {iteration}.'
     ]
     shards = isinstance(loop.dataloader.dataset, IterableDataset)
     if 0 < done < batches and (shards or old['dataset_size'] != now['dataset_size']):
-        told.append('In the rest of this epoch some samples come twice and others not at all.')
+        texts.append('In the rest of this epoch some samples come twice and others not at all.')
     wrapper = loop.runner.optim_wrapper
     if hasattr(wrapper, 'steps_taken'):
         samples_per_step = [_global_batch(sizes) * sizes['accumulative_counts'] for sizes in (old, now)]
         wrapper.steps_taken = wrapper.steps_taken * samples_per_step[0] // samples_per_step[1]
     loop._iter = iteration
-    return told
+    return texts
 
 
 def _refuse_schedules_by_iteration(loop: PretrainLoop, old: dict[str, Any], now: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from mmengine.config import Config
 
 from mmmaskclip.version import __version__
 
-# They say where and how a run goes on, not what it computes.
+# Keys that do not change the result; ignored when configs are compared.
 _INCIDENTAL = {
     'custom_imports', 'default_hooks', 'device', 'env_cfg', 'experiment_name', 'launcher', 'load_from', 'log_level',
     'log_processor', 'resume', 'test_cfg', 'test_dataloader', 'test_evaluator', 'visualizer', 'work_dir',
@@ -33,7 +33,7 @@ def get_random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Set this process's generators to what :func:`get_random_state` returned; a GPU that was not there is left out."""
+    """Restore what :func:`get_random_state` returned; without a GPU its part is ignored."""
     random.setstate(state['python'])
     kind, keys, position, has_gauss, gauss = state['numpy']
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
@@ -65,24 +65,24 @@ def differing_keys(saved: dict[str, str], current: dict[str, str]) -> list[str]:
 
 
 def differences(filename: str, meta: dict[str, Any], cfg: Config) -> list[str]:
-    """What to tell of a run that goes on with another config or other versions than those of its checkpoint.
+    """Warnings for resuming with a changed config or changed library versions.
 
     Args:
         filename: The checkpoint.
         meta: Its ``config_parts`` and ``versions``.
         cfg: Config of the run.
     """
-    told = []
+    texts = []
     if keys := differing_keys(meta['config_parts'], config_fingerprints(cfg)):
-        told.append(
-            f'The config differs from that of {filename} in {", ".join(keys)}: the run does not go on as the '
-            'interrupted one would have. The state of the optimizer (learning rate, weight decay) and of the schedules '
-            'is that of the checkpoint; all else is as configured now.'
+        texts.append(
+            f'The config differs from that of {filename} in {", ".join(keys)}: the run does not continue as the '
+            'interrupted one would have. Optimizer (learning rate, weight decay) and schedules have the state of the '
+            'checkpoint; everything else is as configured now.'
         )
     changed = {name: (meta['versions'].get(name), now) for name, now in versions().items()}
     if other := [f'{name} {then}, now {now}' for name, (then, now) in changed.items() if then != now]:
-        told.append(f'{filename} was saved with {"; ".join(other)}: results may differ in the last digits.')
-    return told
+        texts.append(f'{filename} was saved with {"; ".join(other)}: results may differ in the last digits.')
+    return texts
 
 
 def versions() -> dict[str, str]:
@@ -108,5 +108,5 @@ def _ordered(value: Any) -> Any:
         return [_ordered(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    # Types and functions are told by their names; the text of others may have their address.
+    # Types and functions stand for their names; the text of other objects may contain their address.
     return getattr(value, '__qualname__', type(value).__name__)

@@ -1,4 +1,4 @@
-"""The Runner of every run: it loses nothing when a run is interrupted and resumed."""
+"""The Runner of every run; an interrupted run resumes exactly."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ _HISTORY = 10_000
 
 @RUNNERS.register_module()
 class ReliableRunner(Runner):
-    """mmengine's Runner whose resumed runs equal uninterrupted ones.
+    """mmengine's Runner with exact resume: a resumed run equals an uninterrupted one.
 
-    A checkpoint also holds the random generators of every rank (Python, numpy, torch, its GPU), the position in the
-    data and fingerprints of the config, and is written and read by :mod:`mmmaskclip.checkpoints.files`: at once,
-    with a checksum, without running code from it. Of the workers' generators nothing is kept: the datasets of
+    Besides mmengine's content, a checkpoint holds the random states of every rank (Python, numpy, torch, its GPU), the
+    position in the data and fingerprints of the config. :mod:`mmmaskclip.checkpoints.files` writes it atomically, with
+    a checksum, and reads it without running code from it. The generators of the workers are not saved: the datasets of
     mmmaskclip seed every sample by itself.
 
-    So that the generators depend on the training iterations alone, loaders draw the seeds of their workers from
-    generators of their own, and a validation leaves the generators as it found them.
+    The random states depend on the training iterations alone. Therefore loaders draw the seeds of their workers from
+    generators of their own, and a validation restores the random states.
 
-    ``meta['mmmaskclip']`` of a checkpoint has what :func:`~mmmaskclip.engine.resume_check.measure` tells,
+    ``meta['mmmaskclip']`` of a checkpoint has what :func:`~mmmaskclip.engine.resume_check.measure` returns,
     ``samples_seen`` (of all ranks), ``seed``, ``config_fingerprint``, ``config_parts`` and ``versions``.
     """
 
@@ -71,25 +71,25 @@ class ReliableRunner(Runner):
     _resumed: dict[str, Any] | None = None
     _resuming = False
     _in_iteration = False
-    # Where the count of samples starts: before it, the run may have had another batch size.
+    # The count of samples starts here: earlier iterations may have had another batch size.
     _samples_before, _iterations_before = 0, 0
 
     @property
     def iterations_done(self) -> int:
-        """Iterations that have changed the model, that of which the hooks run just now included."""
+        """Iterations that have changed the model, with the one whose hooks are running."""
         return self.iter + self._in_iteration
 
     @property
     def at_step_boundary(self) -> bool:
-        """Whether the last iteration ended with an optimizer step: between two, a checkpoint loses gradients."""
+        """Whether the last iteration ended with an optimizer step; between two steps a checkpoint loses gradients."""
         wrapper = self.optim_wrapper
-        # Several optimizers are stepped by the model, which alone knows.
+        # With several optimizers the model steps them, and only the model knows when.
         return isinstance(wrapper, OptimWrapperDict) or wrapper.should_update()
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
-        """Call the hooks, with the random generators as they must be at that point."""
+        """Call the hooks; restore the random states before the first epoch and after a validation."""
         if fn_name == 'before_train_epoch' and self._random_to_restore is not None:
-            # Here, after all that only a start draws, and before the first sample is loaded.
+            # After everything that only a start draws, and before the first sample is loaded.
             set_random_state(self._random_to_restore)
             self._random_to_restore = None
         elif fn_name == 'before_train':
@@ -116,21 +116,21 @@ class ReliableRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Build a loader that leaves torch's generator alone, from which it would draw a seed in every epoch."""
+        """Build a loader with a generator of its own; it would draw a seed from torch's in every epoch."""
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if isinstance(dataloader, dict) and loader.generator is None:
             loader.generator = torch.Generator().manual_seed(seed or 0)
         return loader
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
-        """Build a visualizer that leaves numbers out while the disk is full, where mmengine's would end the run."""
+        """Build a visualizer that drops values while the disk is full; mmengine's would end the run."""
         built = super().build_visualizer(visualizer)
         for name in ('add_scalars', 'close'):
             setattr(built, name, partial(_write_if_there_is_space, getattr(built, name)))
         return built
 
     def load_or_resume(self) -> None:
-        """Load or resume what the first rank was told to: each has looked for the newest checkpoint by itself."""
+        """Load or resume what rank 0 has chosen: each rank has looked for the newest checkpoint by itself."""
         chosen = [(self._load_from, self._resume)]
         broadcast_object_list(chosen)
         own, (self._load_from, self._resume) = (self._load_from, self._resume), chosen[0]
@@ -208,7 +208,7 @@ class ReliableRunner(Runner):
         resume_param_scheduler: bool = True,
         map_location: str | Callable = 'cpu',
     ) -> None:
-        """Go on where a checkpoint was saved, exactly.
+        """Continue exactly where a checkpoint was saved.
 
         Args:
             filename: The checkpoint.
@@ -230,13 +230,13 @@ class ReliableRunner(Runner):
         meta = checkpoint['meta'].get(_META)
         if meta is None:
             self.logger.warning(
-                f"{filename} is of mmengine's own Runner and holds no random states: the run goes on from it, but what "
-                'drop path and dropout draw differs from an uninterrupted run. Nor does it tell its batch size and '
+                f"{filename} is of mmengine's own Runner and holds no random states: it is resumed, but what "
+                'drop path and dropout draw differs from an uninterrupted run. It does not hold its batch size and '
                 'number of processes: both must be the same.'
             )
             return
-        for told in differences(filename, meta, self.cfg):
-            self.logger.warning(told)
+        for text in differences(filename, meta, self.cfg):
+            self.logger.warning(text)
         check_resume(meta, self.train_loop)
         self._samples_before, self._iterations_before = meta['samples_seen'], self.iter
         states = checkpoint[_RANDOM]
@@ -263,7 +263,7 @@ class ReliableRunner(Runner):
             file_client_args: Must be None: only folders are written to.
             save_optimizer: Also the optimizer. Defaults to True.
             save_param_scheduler: Also the schedules. Defaults to True.
-            meta: Entries of ``meta``, of which ``epoch`` and ``iter`` say where a resumed run goes on.
+            meta: Entries of ``meta``, of which ``epoch`` and ``iter`` say where a resumed run continues.
             by_epoch: Without them in ``meta``: save the end of an epoch, or of an iteration. Defaults to True.
             backend_args: Must be None.
             write: Called on the first rank with path and checkpoint. Defaults to
@@ -314,7 +314,7 @@ class ReliableRunner(Runner):
         )
         if hasattr(self.train_dataloader.dataset, 'metainfo'):
             meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
-        # A checkpoint saved by a validation goes on after it, where the generators are as before it.
+        # A run resumed from a checkpoint of a validation continues after it, with the random states of before.
         checkpoint = {
             'meta': meta,
             'state_dict': self._model_state(),

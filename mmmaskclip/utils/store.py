@@ -140,7 +140,9 @@ def describe_ranks(ranks: list[int]) -> str:
 
 def pack_error(error: Exception | None) -> tuple[bool, int | None, str] | None:
     """What another process needs to raise an error of this one: whether it is an OSError, its number, its text."""
-    return None if error is None else (isinstance(error, OSError), getattr(error, 'errno', None), str(error))
+    if error is None or isinstance(error, OSError):
+        return None if error is None else (True, error.errno, str(error))
+    return False, None, f'{type(error).__name__}: {error}'
 
 
 def raise_packed(packed: tuple[bool, int | None, str] | list | None) -> None:

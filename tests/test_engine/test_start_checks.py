@@ -15,7 +15,7 @@ def logged(tiny_runner, tmp_path):
 
 
 def test_schedules_that_end_with_the_run_and_recipes_without_a_batch_say_nothing(logged):
-    assert not [line for line in logged() if 'schedules' in line or 'global batch' in line]
+    assert not [line for line in logged() if 'The schedules of' in line or 'The global batch' in line]
 
 
 @pytest.mark.parametrize(
@@ -33,26 +33,28 @@ def test_schedules_by_epochs_and_without_an_end(logged):
     endless = dict(type='MultiStepLR', by_epoch=True, milestones=[1], gamma=0.5)
     short = dict(type='LinearLR', by_epoch=True, start_factor=0.1, begin=0, end=1)
     momentum = dict(type='LinearMomentum', by_epoch=True, start_factor=0.1, begin=0, end=1)
-    assert not [line for line in logged(param_scheduler=[short, endless]) if 'schedules' in line]
+    assert not [line for line in logged(param_scheduler=[short, endless]) if 'The schedules of' in line]
     lines = logged(param_scheduler=[short, endless, momentum])
     assert [line for line in lines if 'The schedules of momentum end at epoch 1, but the run ends at epoch 2' in line]
 
 
 def test_another_global_batch_than_the_recipes_is_named_with_what_to_change(logged):
-    (line,) = (line for line in logged(auto_scale_lr=dict(base_batch_size=8)) if 'global batch' in line)
+    (line,) = (line for line in logged(auto_scale_lr=dict(base_batch_size=8)) if 'The global batch' in line)
     assert 'The global batch is 2 = 1 processes x batch_size 2 x accumulative_counts 1, but the recipe is made' in line
     assert 'made for 8 (auto_scale_lr.base_batch_size)' in line
     assert 'a contrastive loss compares 2 pairs. To train the recipe: set train_dataloader.batch_size=8.' in line
     accumulated = {'auto_scale_lr': dict(base_batch_size=8), 'optim_wrapper.accumulative_counts': 4}
-    assert not [line for line in logged(**accumulated) if 'global batch' in line]
+    assert not [line for line in logged(**accumulated) if 'The global batch' in line]
 
 
 def test_a_fresh_run_in_a_used_folder_says_so(logged, tmp_path):
-    assert not [line for line in logged() if 'another run' in line]
-    (line,) = (line for line in logged() if 'another run' in line)
+    assert not [line for line in logged() if 'of another run (' in line]
+    (line,) = (line for line in logged() if 'of another run (' in line)
     assert f'{tmp_path}/run holds 4 checkpoints of another run (iter_16.pth, iter_15.pth, iter_10.pth, ...)' in line
     assert 'this run starts afresh: until this run has saved one, --resume would take theirs.' in line
-    (line,) = (line for line in logged(load_from=f'{tmp_path}/run/iter_10.pth', resume=True) if 'another run' in line)
+    (line,) = (
+        line for line in logged(load_from=f'{tmp_path}/run/iter_10.pth', resume=True) if 'of another run (' in line
+    )
     assert 'holds 2 checkpoints of another run (iter_16.pth, iter_15.pth), but this run resumed at iteration 10' in line
 
 

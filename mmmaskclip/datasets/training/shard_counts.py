@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 
 from mmmaskclip.datasets.sampling import BadSample, describe
 from mmmaskclip.datasets.training.tar_files import walk_samples
+from mmmaskclip.utils.store import compare_ranks, own_store
 
 INDEX_NAME = '.mmmaskclip_index.json'
 _THREADS = 16
@@ -99,7 +100,14 @@ def count_samples(shards: Sequence[str], index_dir: str | None = None) -> list[d
 
     Returns:
         For each shard what :func:`scan_shard` found.
+
+    Raises:
+        RuntimeError: On all ranks, if their lists of shards differ: epochs of different length would end in a hang.
     """
+    if (store := own_store()) is not None:
+        digest = hashlib.sha256('\n'.join(shards).encode()).hexdigest()[:12]
+        facts = {'list of shards': f'{len(shards)} files ({digest})'}
+        compare_ranks(facts, 'shards', store, get_rank(), get_world_size())
     cache = _IndexCache(index_dir)
     known: list[Any] = [cache.lookup(shards)] if get_rank() == 0 else [None]
     broadcast_object_list(known)

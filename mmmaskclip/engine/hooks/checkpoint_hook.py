@@ -1,4 +1,4 @@
-"""When checkpoints are saved, which are kept, and what happens if the disk is full."""
+"""Decides when to save a checkpoint and which to keep; survives a full disk."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ class ReliableCheckpointHook(CheckpointHook):
             )
 
     def before_train(self, runner: Runner) -> None:
-        """Take up the lists of a resumed run, and remove what a save that was cut off has left."""
+        """Continue the lists of a resumed run, and remove the remains of an interrupted save."""
         info = runner.message_hub.runtime_info
         if self.max_keep_ckpts > 0:
             ids = list(info.get('keep_ckpt_ids', []))
-            # The base would remove them now, this class once there is a newer one.
+            # The base class would remove them now; this class removes them once a newer one is on disk.
             surplus = [self.filename_tmpl.format(step) for step in ids[: -self.max_keep_ckpts]]
             self._outdated = [*info.get('outdated_ckpts', []), *surplus]
             runner.message_hub.update_info('keep_ckpt_ids', ids[-self.max_keep_ckpts :])
@@ -206,7 +206,7 @@ class ReliableCheckpointHook(CheckpointHook):
             self._save_checkpoint_with_step(runner, done, dict(epoch=runner.epoch, iter=done))
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
-        """Save a step; go on without it if the disk is full."""
+        """Save a step; if the disk is full, continue and try again later."""
         if not _reliable(runner).at_step_boundary:
             if not self.by_epoch:
                 self._due = True  # by a validation between two optimizer steps
@@ -225,7 +225,7 @@ class ReliableCheckpointHook(CheckpointHook):
             runner.logger.error(describe_failure(error, f'the next attempt is {again}'))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
-        """Save the best, and only then remove the former best, which the base would remove first."""
+        """Save the best, then remove the former best; the base class would remove it first."""
         if not self.save_best:
             return
         before, info = self._best(), dict(runner.message_hub.runtime_info)
@@ -279,10 +279,10 @@ class ReliableCheckpointHook(CheckpointHook):
     def _write_file(
         self, runner: Runner, name: str, meta: dict[str, Any], ids: list[int], outdated: list[str], **options: bool
     ) -> None:
-        """Save a file and keep ``ids``; once it is on the disk, what is ``outdated`` is removed, but not itself."""
+        """Save a file and keep ``ids``; once it is on disk, remove the ``outdated`` files except itself."""
         former = self.last_ckpt, list(self.keep_ckpt_ids), self._outdated
         self.last_ckpt, self._outdated = os.path.join(self.out_dir, name), outdated
-        # In the file too, so that a run killed before they are removed does so once resumed.
+        # Saved in the file too: a run killed before the removal removes them after its resume.
         self._remember(runner, ids, outdated)
         try:
             runner.save_checkpoint(self.out_dir, name, meta=meta, write=self._write, **options)

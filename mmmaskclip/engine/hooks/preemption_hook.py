@@ -1,4 +1,4 @@
-"""Saves and ends a run that the machine is taken from."""
+"""Saves and ends a run whose machine is taken away."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class PreemptionHook(Hook):
         self._outcome: StepOutcome | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Listen, where this is the main thread; only there can Python set handlers."""
+        """Set the signal handlers, if this is the main thread; Python allows them only there."""
         self._wrapper: Any = runner.optim_wrapper
         self._received = None
         if threading.current_thread() is not threading.main_thread():
@@ -58,7 +58,7 @@ class PreemptionHook(Hook):
         self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, _Interrupt(runner))
         for loop in (runner.train_loop, runner.val_loop):
             on_worker_start(loop, _outlive_signals)
-        # Before multiprocessing's own, which sends the SIGTERM that they outlive and then waits for them.
+        # Runs before multiprocessing's own handler, which sends a SIGTERM that workers survive and waits for them.
         atexit.unregister(kill_workers)
         atexit.register(kill_workers)
 
@@ -79,7 +79,7 @@ class PreemptionHook(Hook):
         raise SystemExit(SAVED)
 
     def after_train(self, runner: Runner) -> None:
-        """Listen no more."""
+        """Restore the signal handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._previous.clear()
@@ -124,7 +124,7 @@ class _Interrupt:
 
 
 def on_worker_start(loop: BaseLoop | None, call: Callable[[], None]) -> None:
-    """Let the workers that the loaders of a loop start from now on call a function first; None has no loaders."""
+    """Let workers started from now on by the loaders of a loop call a function first; None has no loaders."""
     if loop is None:
         return
     loaders = getattr(loop.dataloader, 'loaders', {'': loop.dataloader})

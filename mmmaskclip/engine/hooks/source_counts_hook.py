@@ -1,4 +1,4 @@
-"""Counts what a mixed dataset has delivered."""
+"""Counts the samples of each source of a mixed dataset."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SourceCountsHook(Hook):
     priority = 'NORMAL'
 
     def before_train(self, runner: Runner) -> None:
-        """Take up the counts of a resumed run."""
+        """Continue the counts of a resumed run."""
         self._counts: Counter[str] = Counter(runner.message_hub.get_info(_STATE, {}) or {})
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._interval = loggers[0].interval if loggers else 1

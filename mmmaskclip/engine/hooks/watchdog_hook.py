@@ -1,4 +1,4 @@
-"""Bounds every wait of a run."""
+"""Bounds every wait of a run, and ends the run when one of its processes dies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class WatchdogHook(Hook):
             first step. Defaults to 7200.
     """
 
-    # After CheckpointHook: what it does belongs to the step, not to the wait for the next batch.
+    # After CheckpointHook: saving belongs to the step, not to the wait for the next batch.
     priority = 'LOWEST'
 
     def __init__(self, limit: float = 900, long_limit: float = 7200) -> None:

@@ -20,12 +20,15 @@ from mmmaskclip.utils.store import on_rank_0
 class PretrainLoop(EpochBasedTrainLoop):
     """Epoch-based training that checks the data before the first step and resumes inside an epoch.
 
-    It differs from its base in four ways. Before each epoch it calls ``begin_epoch(epoch=, seed=, batch_size=,
-    start_batch=)`` of the dataset and of the sampler, where they have it, in this process; ``seed`` is the run's seed,
-    equal on all ranks. A checkpoint saved by iterations resumes at its very batch: ``start_batch`` batches of the epoch
-    are skipped by whoever decides the order, so none of them is decoded. ``dataset.preflight()``, where it exists, runs
-    once on rank 0 before the first step, and its error is raised on every rank. And the time spent waiting for each
-    batch is kept in :attr:`data_wait` for the log.
+    It differs from its base in four ways:
+
+    * Before each epoch it calls ``begin_epoch(epoch=, seed=, batch_size=, start_batch=)`` of dataset and sampler, where
+      they have it. ``seed`` is the run's seed, equal on all ranks.
+    * A checkpoint saved by iterations resumes at the next batch. Whoever decides the order skips ``start_batch``
+      batches of the epoch, so none of them is decoded.
+    * ``dataset.preflight()``, if there is one, runs once on rank 0 before the first step. The other ranks wait on the
+      store, and its error is raised on every rank.
+    * :attr:`data_wait` holds the time that this process waited for the batch.
 
     ``drop_last`` is set, because contrastive losses gather equal batches from all ranks, and mmengine's
     ``DefaultSampler`` is exchanged for :class:`ResumableSampler`.

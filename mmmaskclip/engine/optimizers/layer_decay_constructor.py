@@ -76,7 +76,7 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
         """No decay for the backbone's tokens and positions, and for scalars, which mmpretrain does not call flat."""
         custom = self.paramwise_cfg.get('custom_keys', {})
         keys = {
-            # With what the longest of the user's own keys says, which this one is in the way of.
+            # mmengine uses only the longest matching key, so copy what the user's key says.
             name: {
                 **custom.get(max((key for key in custom if key in name), key=len, default=''), {}),
                 'decay_mult': 0.0,

@@ -18,6 +18,7 @@ from mmmaskclip.cli.test import main as run_test
 from mmmaskclip.engine import FullyShardedModel, ReliableRunner
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.registry import MODELS
+from mmmaskclip.startup import processes
 from mmmaskclip.startup.processes import setup_processes
 
 ITERATIONS = 8
@@ -25,6 +26,7 @@ COLOURS = ['red', 'green', 'blue', 'grey', 'black', 'white', 'brown', 'pink']
 FSDP = 'FullyShardedModel'
 SPARING = {'model.micro_batch_size': 1, 'activation_checkpointing': ['image_encoder.layers', 'text_encoder.layers']}
 BF16 = {'optim_wrapper.precision': 'bf16'}
+FP16 = {'optim_wrapper.precision': 'fp16'}
 # By name: the wrapper, whose checkpoint is resumed, and options.
 RUNS = {
     'ddp': (None, None, {}),
@@ -35,6 +37,8 @@ RUNS = {
     'sparing fsdp from ddp': (FSDP, 'ddp', SPARING),
     'ddp in bf16': (None, 'ddp', BF16),
     'fsdp in bf16': (FSDP, 'ddp', BF16),
+    'ddp in fp16': (None, 'ddp', FP16),
+    'fsdp in fp16': (FSDP, 'ddp', FP16),
 }
 
 
@@ -207,8 +211,10 @@ def test_a_run_goes_on_with_the_other_wrapper(folder, name):
     _assert_equal(_optimizer_states(found), _optimizer_states(expected))
 
 
-def test_in_bf16_too_it_equals_ddp(folder):
-    found, expected, exact = (_last(folder, name)['state_dict'] for name in ('fsdp in bf16', 'ddp in bf16', 'ddp'))
+@pytest.mark.parametrize('precision', ['bf16', 'fp16'])
+def test_in_half_precision_too_it_equals_ddp(folder, precision):
+    names = f'fsdp in {precision}', f'ddp in {precision}', 'ddp'
+    found, expected, exact = (_last(folder, name)['state_dict'] for name in names)
     _assert_equal(found, expected)
     with pytest.raises(AssertionError):
         _assert_equal(found, exact)
@@ -235,7 +241,7 @@ def test_one_process_evaluates_the_checkpoint(folder, tmp_path):
 
 
 def test_arguments_of_ddp_stay_with_ddp(monkeypatch):
-    monkeypatch.setattr(dist, 'init_process_group', lambda *args, **kwargs: None)
+    monkeypatch.setattr(processes, '_make_group', lambda cfg, device: None)
     cfg = Config(dict(launcher='pytorch', model_wrapper_cfg=dict(type=FSDP)))
     setup_processes(cfg)
     assert cfg.model_wrapper_cfg == dict(type=FSDP)
