@@ -58,7 +58,10 @@ def test_a_fresh_run_in_a_used_folder_says_so(logged, tmp_path):
     assert 'holds 2 checkpoints of another run (iter_16.pth, iter_15.pth), but this run resumed at iteration 10' in line
 
 
-def test_a_resumed_run_with_nothing_left_to_do_says_so(logged, tmp_path):
-    logged()
-    lines = logged(load_from=f'{tmp_path}/run/iter_16.pth', resume=True)
-    assert 'Nothing is left to do: the run is at epoch 2 of 2, iteration 16 of 16.' in lines[-1]
+@pytest.mark.parametrize('by_epoch', [False, True])
+def test_a_resumed_run_with_nothing_left_to_do_says_so(logged, tmp_path, by_epoch):
+    options = {'train_cfg.max_epochs': 1, 'default_hooks.checkpoint': dict(by_epoch=by_epoch, interval=1)}
+    logged(**options)
+    name = 'epoch_1.pth' if by_epoch else 'iter_8.pth'
+    lines = logged(**options, load_from=f'{tmp_path}/run/{name}', resume=True)
+    assert any('Nothing is left to train: the run is at iteration 8 of 8.' in line for line in lines)

@@ -79,11 +79,12 @@ class PretrainLoop(EpochBasedTrainLoop):
             )
         if self._iter >= self._max_iters:
             self.runner.logger.warning(
-                f'Nothing is left to do: the run is at epoch {self._epoch} of {self._max_epochs}, iteration '
-                f'{self._iter} of {self._max_iters}. To train longer raise train_cfg.max_epochs and the schedules; to '
-                'start a new run use another --work-dir.'
+                f'Nothing is left to train: the run is at iteration {self._iter} of {self._max_iters}. To train longer '
+                'raise train_cfg.max_epochs and the schedules; to start a new run use another --work-dir.'
             )
-            return self.runner.model
+            # Otherwise the run was interrupted between its last iteration and what follows an epoch.
+            if self._epoch >= self._max_epochs:
+                return self.runner.model
         self._preflight()
         return super().run()
 
