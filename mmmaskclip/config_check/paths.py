@@ -12,7 +12,7 @@ from braceexpand import braceexpand
 from mmengine.config import Config
 
 from mmmaskclip.config_check.check import refuse
-from mmmaskclip.datasets.training.shard_counts import is_local
+from mmmaskclip.datasets.training.shard_urls import is_local
 
 # mmpretrain's sets that make their folder and fill it, unless told not to.
 _DOWNLOADED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')

@@ -1,13 +1,16 @@
 """What every dataset shares: the seed of a sample, the random state it stands for, and samples that cannot be used."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import torch
+
+# What is told with the bad samples, though nothing is lost: a shard that was read again, samples that come again.
+NOTES = ('retried_shard', 'repeated_sample')
 
 
 class BadSample(Exception):
@@ -26,9 +29,15 @@ class BadSample(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.cause, self.detail)
 
-    def record(self, key: str, shard: str = '') -> dict[str, str]:
-        """Make the entry of this sample in ``sample['skipped']``."""
-        return {'cause': self.cause, 'key': key, 'shard': shard, 'detail': self.detail[:300]}
+    def record(self, key: str, shard: str = '', samples: int = 1) -> dict[str, Any]:
+        """Makes the entry of this sample, or of so many of a shard, in ``sample['skipped']``."""
+        record = {'cause': self.cause, 'key': key, 'shard': shard, 'detail': self.detail[:300]}
+        return record if samples == 1 else {**record, 'samples': samples}
+
+
+def lost_samples(records: Iterable[dict[str, Any]]) -> int:
+    """Counts the samples that are lost by the records of ``sample['skipped']``, :data:`NOTES` apart."""
+    return sum(record.get('samples', 1) for record in records if record['cause'] not in NOTES)
 
 
 def describe(error: Exception) -> str:

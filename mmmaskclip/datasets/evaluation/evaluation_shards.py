@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmmaskclip.datasets.columns import StringColumn
 from mmmaskclip.datasets.labels import LabelReader
 from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.text_files import read_json
-from mmmaskclip.datasets.training.annotation_files import StringColumn
 from mmmaskclip.datasets.training.captions import CaptionReader, listed
 from mmmaskclip.datasets.training.image_text_shards import IMAGE_KEYS
-from mmmaskclip.datasets.training.shard_counts import expand_urls, is_indexable, shard_name
+from mmmaskclip.datasets.training.shard_urls import expand_urls, is_indexable, shard_name
 from mmmaskclip.datasets.training.tar_files import read_span, walk_samples
 from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image, decode_mask
 from mmmaskclip.datasets.transforms.tokenize import tokenize

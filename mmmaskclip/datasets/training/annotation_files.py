@@ -8,34 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from mmmaskclip.datasets.columns import StringColumn
 from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.text_files import parse_json, read_json, read_lines
 from mmmaskclip.datasets.transforms.tokenize import is_blank
 
 FORMATS = ('csv', 'tsv', 'jsonl', 'coco', 'karpathy')
-
-
-class StringColumn:
-    """Many strings in two arrays.
-
-    A list of a million strings is a million Python objects. Their reference counts make every worker copy the memory
-    that it shared with the training process, page by page.
-    """
-
-    def __init__(self, strings: Iterable[str]) -> None:
-        data, ends = bytearray(), array('q', [0])
-        for string in strings:
-            data += string.encode('utf-8', 'surrogatepass')
-            ends.append(len(data))
-        self._data = np.frombuffer(bytes(data), dtype=np.uint8)
-        self._ends = np.array(ends, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def __getitem__(self, index: int) -> str:
-        begin, end = self._ends[index], self._ends[index + 1]
-        return self._data[begin:end].tobytes().decode('utf-8', 'surrogatepass')
 
 
 class CaptionTable:

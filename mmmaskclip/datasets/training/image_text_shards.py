@@ -10,10 +10,17 @@ from mmengine.dist import get_dist_info
 from mmengine.logging import print_log
 from torch.utils.data import IterableDataset, get_worker_info
 
+from mmmaskclip.datasets.columns import StringColumn
 from mmmaskclip.datasets.sampling import BadSample, EpochState, stable_hash
 from mmmaskclip.datasets.training.captions import CaptionReader, CaptionSource, choose_caption, listed
 from mmmaskclip.datasets.training.preflight import check_shards
-from mmmaskclip.datasets.training.shard_counts import count_samples, expand_urls, is_indexable, shard_name
+from mmmaskclip.datasets.training.shard_counts import (
+    SeenCounts,
+    ShardCounts,
+    check_same_shards,
+    count_samples,
+    read_counts,
+)
 from mmmaskclip.datasets.training.shard_streams import (
     CountedRange,
     RawSample,
@@ -21,6 +28,7 @@ from mmmaskclip.datasets.training.shard_streams import (
     ShuffledReader,
     permuted_shards,
 )
+from mmmaskclip.datasets.training.shard_urls import expand_urls, is_indexable, shard_name
 from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.datasets.transforms.views import ImageViews
@@ -37,7 +45,8 @@ class ImageTextShards(IterableDataset):
     contiguous range of samples through a shuffle buffer, so that every sample is read once, whatever the number of
     shards (but for the rest that fills no batch on all ranks). This needs to know how many samples each shard has: they
     are counted once, by the headers, and kept in a small index. Shards that are not local tar files need
-    ``num_samples``; streams then read whole shards, or every k-th sample where there are fewer shards than streams.
+    ``num_samples``. Where that is a total, streams read whole shards, or every k-th sample where there are fewer shards
+    than streams.
 
     Every rank gets the same number of full batches. A sample that cannot be used is replaced by another one of its
     stream and reported in ``skipped`` of the sample that is delivered in its place. All randomness of a sample (crop,
@@ -53,7 +62,8 @@ class ImageTextShards(IterableDataset):
         caption_key: Where captions are, see :class:`~.captions.CaptionReader`. Among several, one is
             chosen at random each time.
         image_keys: Extensions of the image; the first that is there is taken.
-        num_samples: Samples in all shards, roughly; makes an index unnecessary.
+        num_samples: Samples in all shards, roughly; or where the number of each shard stands: a json file
+            ``{"00000.tar": 9876, ...}`` or a folder of img2dataset's ``00000_stats.json``. Default: they are counted.
         shuffle_buffer: Samples per stream, as encoded bytes, among which the next is drawn.
         max_pixels: Larger images are skipped, unseen.
         context_length: Longest caption in tokens.
@@ -69,13 +79,13 @@ class ImageTextShards(IterableDataset):
         views: dict[str, list[Any]],
         caption_key: str | Sequence[str] = 'txt',
         image_keys: Sequence[str] = IMAGE_KEYS,
-        num_samples: int | None = None,
+        num_samples: int | str | None = None,
         shuffle_buffer: int = 2000,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         context_length: int = 77,
         index_dir: str | None = None,
     ) -> None:
-        self.shards = expand_urls(urls)
+        self.shards = StringColumn(expand_urls(urls))
         self.captions: CaptionSource = CaptionReader(caption_key)
         self.image_keys = tuple(image_keys)
         self._views = ImageViews(views)
@@ -85,14 +95,14 @@ class ImageTextShards(IterableDataset):
         self._max_pixels = max_pixels
         self._context_length = context_length
         self._index_dir = index_dir
-        self._index: list[dict[str, Any]] | None = None
+        self._counts = read_counts(num_samples, self.shards) if isinstance(num_samples, str) else None
         self._state = EpochState()
         self._ready = False
         unknown = [url for url in self.shards if not is_indexable(url)]
         if num_samples is None and unknown:
             raise ValueError(
                 f'the samples of {unknown[0]!r} cannot be counted without reading all of it (it is remote, a pipe, or '
-                'compressed); give num_samples, the number of samples in all shards'
+                'compressed); give num_samples: their total, or a file with the number of each shard'
             )
 
     def full_init(self) -> None:
@@ -101,19 +111,18 @@ class ImageTextShards(IterableDataset):
             return
         rank, world_size = get_dist_info()
         self._state.set(rank=rank, world_size=world_size)
+        check_same_shards(self.shards)
         if self._num_samples is None:
-            self._index = count_samples(self.shards, self._index_dir)
-            if self.total_samples == 0:
-                found = next((entry['detail'] for entry in self._index if 'detail' in entry), 'no sample in it')
-                raise ValueError(f'no sample in any of {len(self.shards)} shards; {self.shards[0]}: {found}')
+            self._counts = count_samples(self.shards, self._index_dir)
+        if self._counts is not None and self.total_samples == 0:
+            found = next((detail for _, detail, _ in self._counts.damage.values()), 'no sample in it')
+            raise ValueError(f'no sample in any of {len(self.shards)} shards; {self.shards[0]}: {found}')
         self._ready = True
 
     @property
     def total_samples(self) -> int:
         """Samples in all shards."""
-        if self._index is None:
-            return int(self._num_samples or 0)
-        return sum(entry['samples'] for entry in self._index)
+        return int(self._num_samples or 0) if self._counts is None else self._counts.total
 
     def __len__(self) -> int:
         """Samples of each rank in an epoch, so that ``len(dataloader)`` with ``drop_last`` is the number of batches."""
@@ -175,17 +184,14 @@ class ImageTextShards(IterableDataset):
         asked = dict(epoch=epoch, seed=seed, batch_size=batch_size, start_batch=start_batch)
         return _Stream(self, {**self._state.get(), **asked}, worker, num_workers).samples()
 
-    def shard_counts(self) -> list[int] | None:
+    @property
+    def counts(self) -> ShardCounts | None:
         """Samples in each shard; None when only their total is given."""
-        return None if self._index is None else [entry['samples'] for entry in self._index]
+        return self._counts
 
-    def damaged_shards(self) -> list[dict[str, str]]:
-        """Records of the shards that turned out damaged when their samples were counted."""
-        return [
-            BadSample(entry['cause'], entry['detail']).record('', shard_name(url))
-            for url, entry in zip(self.shards, self._index or [], strict=False)
-            if 'cause' in entry
-        ]
+    def seen_counts(self) -> SeenCounts:
+        """Counts of shards that some stream has read to their end."""
+        return SeenCounts(self.shards, self._index_dir)
 
     def warn_about_streams(self, num_streams: int) -> None:
         """Say once per run what few shards cost."""
@@ -193,7 +199,7 @@ class ImageTextShards(IterableDataset):
             return
         self._state.set(warned=1)
         how = (
-            'each reads its own part of them' if self._index is not None else 'each reads a whole one and keeps a part'
+            'each reads its own part of them' if self._counts is not None else 'each reads a whole one and keeps a part'
         )
         print_log(
             f'{len(self.shards)} shards for {num_streams} streams (ranks x workers): {how}. Training is right, reading '
@@ -239,18 +245,27 @@ class _Stream:
         self._stream = rank * num_workers + role
         num_streams = state['world_size'] * num_workers
         order = permuted_shards(len(dataset.shards), self._seed, self._epoch)
-        counts = dataset.shard_counts()
         self._source: CountedRange | SequentialSource
-        if counts is not None:
+        if dataset.counts is not None:
             first = (rank * batches + sum(quota[:role])) * batch_size
             extensions = {*dataset.image_keys, *(key.partition(':')[0] for key in dataset.captions.keys)}
-            self._source = CountedRange(dataset.shards, counts, order, first, first + self._total, extensions)
+            self._source = CountedRange(
+                dataset.shards, dataset.counts.samples, order, first, first + self._total, extensions
+            )
         else:
-            self._source = SequentialSource(dataset.shards, order, self._stream, num_streams)
+            self._source = SequentialSource(
+                dataset.shards,
+                order,
+                self._stream,
+                num_streams,
+                self._total,
+                dataset.total_samples / len(dataset.shards),
+                dataset.seen_counts(),
+            )
         self._bad: set[tuple[int, int]] = set()
-        self._skipped: list[dict[str, str]] = []
-        if self._stream == 0 and start == 0:
-            self._skipped.extend(dataset.damaged_shards())
+        self._skipped: list[dict[str, Any]] = []
+        if self._stream == 0 and start == 0 and dataset.counts is not None:
+            self._skipped.extend(dataset.counts.records(dataset.shards))
         if rank == 0 and worker == 0:
             dataset.warn_about_streams(num_streams)
 
@@ -273,8 +288,8 @@ class _Stream:
                 sample = self._first_good(self._source.one_lap(), seed)
             if sample is None:
                 raise RuntimeError(self._nothing_good())
-            sample['skipped'] = self._skipped + self._source.events
-            self._skipped, self._source.events = [], []
+            sample['skipped'] = self._skipped + self._source.take_events()
+            self._skipped = []
             yield sample
 
     def _first_good(self, candidates: Iterator[RawSample], seed: int) -> dict[str, Any] | None:

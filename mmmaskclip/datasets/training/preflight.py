@@ -2,18 +2,23 @@
 
 import logging
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
+import numpy as np
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.logging import print_log
 
 from mmmaskclip.datasets.sampling import BadSample, describe
+from mmmaskclip.datasets.training import shard_reading
 from mmmaskclip.datasets.training.captions import CaptionSource, listed
-from mmmaskclip.datasets.training.shard_counts import is_indexable
-from mmmaskclip.datasets.training.shard_streams import stream_samples
+from mmmaskclip.datasets.training.shard_urls import is_indexable, is_local
 from mmmaskclip.datasets.training.tar_files import Sample, read_span, walk_samples
 
+# Of more shards so many, spread over the list, are looked at: a command costs about a second to start.
+MOST_CHECKED = 2000
 _THREADS = 16
 _LISTED = 20
 # A README or one odd sample at the beginning is no fault of a shard.
@@ -24,7 +29,10 @@ _PERCENT_ENCODED = re.compile('%[0-9A-Fa-f]{2}')
 
 
 def check_shards(shards: Sequence[str], image_keys: Sequence[str], captions: CaptionSource) -> None:
-    """Opens the first samples of every shard and checks that an image and a caption are where the config says.
+    """Opens the first samples of shards and checks that an image and a caption are where the config says.
+
+    Collective: every rank looks at its share. Remote shards are tried as often as in training. Of more than
+    :data:`MOST_CHECKED` shards so many are looked at.
 
     Args:
         shards: Tar files, or anything that ``webdataset.gopen`` opens.
@@ -32,44 +40,58 @@ def check_shards(shards: Sequence[str], image_keys: Sequence[str], captions: Cap
         captions: Finds the captions of a sample.
 
     Raises:
-        ValueError: Names every shard that cannot be read, is empty, or has other keys than expected (with those that
-            were found), and the remedy.
+        ValueError: On every rank. Names every shard that cannot be read, is empty, or has other keys than expected
+            (with those that were found), and the remedy.
     """
+    chosen = np.unique(np.linspace(0, len(shards) - 1, min(len(shards), MOST_CHECKED)).astype(int)).tolist()
+    if len(chosen) < len(shards):
+        print_log(f'{len(chosen)} of {len(shards)} shards are looked at before the first step.', logger='current')
+    mine = [shards[i] for i in chosen[get_rank() :: get_world_size()]]
     with ThreadPoolExecutor(_THREADS) as threads:
-        checks = list(threads.map(lambda url: _check(url, image_keys, captions), shards))
-    found = [(url, check) for url, check in zip(shards, checks, strict=True) if isinstance(check, BadSample)]
-    if not found:
-        _warn_about_texts([text for texts in checks if isinstance(texts, list) for text in texts])
+        checks = list(threads.map(lambda url: _check(url, image_keys, captions), mine))
+    gathered = all_gather_object([(url, check) for url, check in zip(mine, checks, strict=True) if check])
+    found = [(url, check) for part in gathered for url, check in part]
+    problems = [(url, check) for url, check in found if isinstance(check, str)]
+    if not problems:
+        _warn_about_texts([text for _, texts in found for text in texts])
         return
-    lines = [f'  {url}: {problem.detail}' for url, problem in found[:_LISTED]]
-    if len(found) > _LISTED:
-        lines.append(f'  ... and {len(found) - _LISTED} more')
+    lines = [f'  {url}: {problem}' for url, problem in sorted(problems)[:_LISTED]]
+    if len(problems) > _LISTED:
+        lines.append(f'  ... and {len(problems) - _LISTED} more')
     raise ValueError(
-        f'{len(found)} of {len(shards)} shards cannot be used:\n' + '\n'.join(lines) + '\n'
+        f'{len(problems)} of {len(chosen)} shards cannot be used:\n' + '\n'.join(lines) + '\n'
         'Leave unreadable and empty shards out of urls (or download them again); where keys are wrong, set image_keys '
         'and caption_key to what the shards have.'
     )
 
 
-def _check(url: str, image_keys: Sequence[str], captions: CaptionSource) -> list[str] | BadSample:
-    """Gives the captions of the first sample that has all it needs, or what is wrong with the shard."""
+def _check(url: str, image_keys: Sequence[str], captions: CaptionSource) -> list[str] | str:
+    """Gives the captions of the first sample that has all it needs, or says what is wrong with the shard."""
+    for attempt in range(1 if is_local(url) else shard_reading.RETRIES + 1):
+        if attempt:
+            time.sleep(shard_reading.FIRST_WAIT * 2 ** (attempt - 1))
+        try:
+            return _look(url, image_keys, captions)
+        except BadSample as bad:
+            problem = f'unreadable: {bad.detail}'
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a pipe, curl, tarfile or a decompressor may raise
+            problem = f'unreadable: {describe(error)}'
+    return problem
+
+
+def _look(url: str, image_keys: Sequence[str], captions: CaptionSource) -> list[str] | str:
     first: tuple[str, str] | None = None
-    try:
-        for sample in islice(_samples(url), _TRIED_SAMPLES):
-            problem = _problem(sample.files, image_keys, captions)
-            if problem is None:
-                return _texts(sample.files, captions)
-            first = first or (sample.key, problem)
-        if first is None:
-            return BadSample('unusable_shard', 'empty: no sample in it')
-        key, problem = first
-        return BadSample('unusable_shard', problem + _elsewhere(key, islice(_samples(url), _SEARCHED_SAMPLES)))
-    except BadSample as bad:
-        return BadSample('unusable_shard', f'unreadable: {bad.detail}')
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever a pipe, curl, tarfile or a decompressor may raise
-        return BadSample('unusable_shard', f'unreadable: {describe(error)}')
+    for sample in islice(_samples(url), _TRIED_SAMPLES):
+        problem = _problem(sample.files, image_keys, captions)
+        if problem is None:
+            return _texts(sample.files, captions)
+        first = first or (sample.key, problem)
+    if first is None:
+        return 'empty: no sample in it'
+    key, problem = first
+    return problem + _elsewhere(key, islice(_samples(url), _SEARCHED_SAMPLES))
 
 
 def _problem(files: Mapping[str, bytes], image_keys: Sequence[str], captions: CaptionSource) -> str | None:
@@ -112,7 +134,7 @@ def _warn_about_texts(texts: Sequence[str]) -> None:
 
 def _samples(url: str) -> Iterator[Sample[bytes]]:
     if not is_indexable(url):
-        yield from stream_samples(url)
+        yield from shard_reading.stream_samples(url)
         return
     with open(url, 'rb', buffering=0) as file:
         for number, sample in enumerate(walk_samples(file)):

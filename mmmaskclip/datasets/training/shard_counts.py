@@ -1,189 +1,372 @@
-"""Finds tar shards and counts their samples, once."""
+"""Counts the samples of tar shards, once; a count that is interrupted goes on where it was."""
 
-import glob
 import hashlib
 import json
 import os
+import socket
 import stat
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from braceexpand import braceexpand
+import numpy as np
 from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size
 from mmengine.logging import print_log
 
 from mmmaskclip.datasets.sampling import BadSample, describe
+from mmmaskclip.datasets.text_files import read_json
+from mmmaskclip.datasets.training.shard_urls import shard_name
 from mmmaskclip.datasets.training.tar_files import walk_samples
-from mmmaskclip.utils.store import compare_ranks, own_store
 
 INDEX_NAME = '.mmmaskclip_index.json'
 _THREADS = 16
 _ANYONE_WRITES = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+# Seconds between two writings of what was counted, and between two lines in the log.
+_FLUSH = 5.0
+_HEARTBEAT = 30.0
+# Where img2dataset's notes are right about that many shards of a rank, they are believed about the others.
+_PROVED_NOTES = 3
 
 
-def expand_urls(urls: str | Sequence[str]) -> list[str]:
-    """List the shards that a pattern, or several, stand for.
+@dataclass(frozen=True)
+class ShardCounts:
+    """How many samples each shard has, in columns: 200,000 dicts would be copied by every worker.
 
-    Args:
-        urls: A path or url, with braces (``{00000..00099}.tar``) or, for local files, wildcards; or a list of such.
-            ``pipe:COMMAND`` is taken as it is, except for braces.
+    Attributes:
+        samples: int64 (S,), those before the damage where a shard is damaged.
+        damage: For each damaged shard, by its position: cause, detail, and how many samples are lost, roughly.
+    """
+
+    samples: np.ndarray
+    damage: dict[int, tuple[str, str, int]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Samples in all shards."""
+        return int(self.samples.sum())
+
+    def records(self, shards: Sequence[str]) -> list[dict[str, Any]]:
+        """Records of the damaged shards, for ``sample['skipped']``."""
+        mean = self.total // max(1, len(self.samples) - len(self.damage))
+        return [
+            # Of a shard that cannot be opened nothing is known but that others have so many.
+            BadSample(cause, detail).record('', shard_name(shards[shard]), lost or max(1, mean))
+            for shard, (cause, detail, lost) in self.damage.items()
+        ]
+
+
+def scan_shard(path: str) -> list[Any]:
+    """Counts the samples of one local shard by its headers.
 
     Returns:
-        The shards, in the order of the patterns; the matches of a wildcard are sorted.
-
-    Raises:
-        FileNotFoundError: A wildcard matches nothing.
+        list: size and modification time of the file (to notice changes), number of samples. Of a shard that cannot be
+        read or is damaged also the cause, the detail, and the number of samples lost, by its size (0: unknown).
     """
-    shards: list[str] = []
-    for pattern in [urls] if isinstance(urls, str) else urls:
-        for url in braceexpand(os.fspath(pattern)):
-            if is_local(url) and glob.has_magic(url) and not os.path.exists(url):
-                matches = sorted(glob.glob(os.path.expanduser(url), recursive=True))
-                if not matches:
-                    raise FileNotFoundError(f'no shard matches {url!r} (seen from {os.getcwd()})')
-                shards.extend(matches)
-            else:
-                shards.append(os.path.expanduser(url) if is_local(url) else url)
-    if not shards:
-        raise ValueError(f'urls={urls!r} names no shard')
-    return shards
-
-
-def is_local(url: str) -> bool:
-    """Whether a shard is a file of this machine, as opposed to ``pipe:...`` or ``SCHEME://...``."""
-    return '://' not in url and not url.startswith('pipe:')
-
-
-def is_indexable(url: str) -> bool:
-    """Whether samples of a shard can be counted and jumped to without reading it."""
-    return is_local(url) and not url.endswith(('.gz', '.bz2', '.xz', '.zst'))
-
-
-def shard_name(url: str) -> str:
-    """Short name of a shard for keys and messages."""
-    return url.rstrip('/').rpartition('/')[2]
-
-
-def scan_shard(path: str) -> dict[str, Any]:
-    """Count the samples of one local shard by its headers.
-
-    Returns:
-        dict: ``size`` and ``mtime`` of the file (to notice changes), ``samples``, and, when it cannot be read or is
-        damaged, ``cause`` and ``detail``, with ``samples`` = those before the damage.
-    """
-    entry: dict[str, Any] = {'size': -1, 'mtime': -1, 'samples': 0}
+    size, modified, samples = -1, -1, 0
+    end = 0
     try:
         with open(path, 'rb', buffering=0) as file:
             status = os.fstat(file.fileno())
-            entry.update(size=status.st_size, mtime=status.st_mtime_ns)
-            for _ in walk_samples(file):
-                entry['samples'] += 1
+            size, modified = status.st_size, status.st_mtime_ns
+            for sample in walk_samples(file):
+                samples += 1
+                end = max(offset + length for offset, length in sample.files.values())
     except BadSample as bad:
-        entry.update(cause=bad.cause, detail=bad.detail)
+        lost = round((size - end) / end * samples) if samples else 0
+        return [size, modified, samples, bad.cause, bad.detail, max(1, lost) if samples else 0]
     except OSError as error:
-        entry.update(cause='unreadable_shard', detail=describe(error))
-    return entry
+        return [size, modified, samples, 'unreadable_shard', describe(error), 0]
+    return [size, modified, samples]
 
 
-def count_samples(shards: Sequence[str], index_dir: str | None = None) -> list[dict[str, Any]]:
-    """Look up, or find out, how many samples each shard has. Collective: every rank must call it.
+def count_samples(shards: Sequence[str], index_dir: str | None = None) -> ShardCounts:
+    """Looks up, or finds out, how many samples each shard has. Collective: every rank must call it.
 
-    Shards that the index does not know, or that have changed since, are scanned: each rank scans its share with
-    threads, and rank 0 writes the index for the next time.
+    Each rank looks after every ``world_size``-th shard. Those that the index does not know, or that have changed since,
+    are scanned with threads; what is known is written every few seconds, so that an interrupted count goes on. Where
+    img2dataset has left its notes (``00000_stats.json``), and the first of them are right, they replace the scan.
 
     Args:
         shards: Local, uncompressed tar files.
         index_dir: Folder of the index. Default: one file in each folder of shards, or in the user's cache folder where
             that is not writable.
+    """
+    names = list(dict.fromkeys(shards))
+    mine = names[get_rank() :: get_world_size()]
+    index = _Index(index_dir)
+    entries: dict[str, list[Any]] = {}
+    if len(mine) > 100:
+        print_log(f'Looking for the numbers of samples of {len(names)} shards.', logger='current')
+    heard = time.monotonic()
+    for path, entry in _entries(mine, index):
+        entries[path] = entry
+        if time.monotonic() - heard > _HEARTBEAT:
+            heard = time.monotonic()
+            print_log(f'{len(entries)} of {len(mine)} shards of this rank are counted.', logger='current')
+    index.flush()
+    for part in all_gather_object(entries):
+        entries.update(part)
+    if get_rank() == 0:
+        index.merge(entries)
+    found = [entries[path] for path in shards]
+    damage = {i: (entry[3], entry[4], entry[5]) for i, entry in enumerate(found) if len(entry) > 3}
+    return ShardCounts(np.array([entry[2] for entry in found], dtype=np.int64), damage)
 
-    Returns:
-        For each shard what :func:`scan_shard` found.
+
+def check_same_shards(shards: Sequence[str]) -> None:
+    """Checks that all ranks have found the same shards. Collective.
+
+    Every rank reads its own disks: a wildcard may match other files on another node. Lists of other lengths would let
+    ranks wait for each other at the end of the epoch, for ever.
 
     Raises:
-        RuntimeError: On all ranks, if their lists of shards differ: epochs of different length would end in a hang.
+        ValueError: They have not, on every rank; names hosts, numbers and examples.
     """
-    if (store := own_store()) is not None:
-        digest = hashlib.sha256('\n'.join(shards).encode()).hexdigest()[:12]
-        facts = {'list of shards': f'{len(shards)} files ({digest})'}
-        compare_ranks(facts, 'shards', store, get_rank(), get_world_size())
-    cache = _IndexCache(index_dir)
-    known: list[Any] = [cache.lookup(shards)] if get_rank() == 0 else [None]
-    broadcast_object_list(known)
-    entries: dict[str, dict[str, Any]] = known[0]
-    missing = [path for path in dict.fromkeys(shards) if path not in entries]
-    if missing:
-        if len(missing) > 100:
-            print_log(f'Counting the samples of {len(missing)} shards, once.', logger='current')
-        mine = missing[get_rank() :: get_world_size()]
-        with ThreadPoolExecutor(_THREADS) as threads:
-            scanned = dict(zip(mine, threads.map(scan_shard, mine), strict=True))
-        for part in all_gather_object(scanned):
-            entries.update(part)
-        if get_rank() == 0:
-            cache.store({path: entries[path] for path in missing})
-    return [entries[path] for path in shards]
+    digest = hashlib.sha1('\n'.join(shards).encode('utf-8', 'surrogatepass')).hexdigest()
+    found = all_gather_object((digest, len(shards), socket.gethostname()))
+    if len({digest for digest, *_ in found}) == 1:
+        return
+    first: list[Any] = [list(shards) if get_rank() == 0 else None]
+    broadcast_object_list(first)
+    lacking = all_gather_object(sorted({*first[0]} - {*shards})[:3])
+    surplus = all_gather_object(sorted({*shards} - {*first[0]})[:3])
+    lines = []
+    for rank, (other, number, host) in enumerate(found):
+        if other != found[0][0]:
+            examples = [f'without {", ".join(names)}' for names in [lacking[rank]] if names]
+            examples += [f'with {", ".join(names)}' for names in [surplus[rank]] if names]
+            lines.append(f'  rank {rank} on {host}: {number} shards, {"; ".join(examples) or "in another order"}')
+    raise ValueError(
+        f'Ranks find other shards than rank 0 on {found[0][2]}, which finds {found[0][1]}:\n'
+        + '\n'.join(lines[:20])
+        + '\nMake the copies of the data equal, or write urls with braces ({00000..01999}.tar).'
+    )
 
 
-class _IndexCache:
-    """A small json per folder of shards: file name to what :func:`scan_shard` found."""
+def _entries(paths: Sequence[str], index: '_Index') -> Iterator[tuple[str, list[Any]]]:
+    """Gives what is known, or found, about each shard, in their order."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        status = list(threads.map(_status, paths))
+        known = [
+            found if isinstance(found, list) else index.lookup(path, *found)
+            for path, found in zip(paths, status, strict=True)
+        ]
+        believe = _notes_are_right([path for path, entry in zip(paths, known, strict=True) if entry is None])
+
+        def entry(number: int) -> list[Any]:
+            found = known[number]
+            if found is None and believe and (samples := _noted(paths[number])) is not None:
+                found = [*status[number], samples]
+            return scan_shard(paths[number]) if found is None else found
+
+        for number, found in enumerate(threads.map(entry, range(len(paths)))):
+            if known[number] is None:
+                index.add(paths[number], found)
+            yield paths[number], found
+
+
+def _status(path: str) -> list[Any] | tuple[int, int]:
+    """Size and modification time of a shard, or its entry where it has none."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return [-1, -1, 0, 'unreadable_shard', describe(error), 0]
+    return status.st_size, status.st_mtime_ns
+
+
+def _noted(path: str) -> int | None:
+    """Number of samples that img2dataset has noted beside a shard."""
+    try:
+        return int(json.loads(Path(f'{path.removesuffix(".tar")}_stats.json').read_bytes())['successes'])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _notes_are_right(paths: Sequence[str]) -> bool:
+    noted = [_noted(path) for path in paths[:_PROVED_NOTES]]
+    return bool(noted) and all(
+        samples is not None and scan_shard(path)[2:] == [samples] for path, samples in zip(paths, noted, strict=False)
+    )
+
+
+class _Index:
+    """A small json per folder of shards: file name to what :func:`scan_shard` found.
+
+    While shards are counted, each rank appends what it finds to a file of its own beside the index; rank 0 merges them.
+    """
 
     def __init__(self, index_dir: str | None) -> None:
         self._index_dir = index_dir
+        self._known: dict[str, dict[str, list[Any]]] = {}
+        self._new: dict[str, dict[str, list[Any]]] = {}
+        self._flushed = time.monotonic()
 
-    def lookup(self, shards: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Find what is known about shards and still true."""
-        files: dict[str, dict[str, Any]] = {}
-        found = {}
-        for path in shards:
-            folder = os.path.dirname(os.path.abspath(path))
-            if folder not in files:
-                files[folder] = self._read(folder)
-            entry = files[folder].get(os.path.basename(path))
-            try:
-                status = os.stat(path)
-            except OSError:
-                continue
-            if entry and (entry['size'], entry['mtime']) == (status.st_size, status.st_mtime_ns):
-                found[path] = entry
-        return found
+    def lookup(self, path: str, size: int, modified: int) -> list[Any] | None:
+        """Finds what is known about a shard and still true."""
+        folder, name = os.path.split(os.path.abspath(path))
+        if folder not in self._known:
+            self._known[folder] = self._read(folder)
+        entry = self._known[folder].get(name)
+        return entry if isinstance(entry, list) and entry[:2] == [size, modified] else None
 
-    def store(self, entries: dict[str, dict[str, Any]]) -> None:
-        """Add entries; a folder that cannot be written costs the next run a scan, nothing else."""
-        folders: dict[str, dict[str, Any]] = {}
-        for path, entry in entries.items():
-            if entry['size'] >= 0:
-                folder = os.path.dirname(os.path.abspath(path))
-                folders.setdefault(folder, {})[os.path.basename(path)] = entry
-        for folder, new in folders.items():
-            content = json.dumps({**self._read(folder), **new}, indent=0)
-            for target in self._candidates(folder):
-                temporary = target.with_name(f'{target.name}.{os.getpid()}')
-                if target.parent.is_dir() and not target.parent.stat().st_mode & _ANYONE_WRITES:
-                    # Meant to be left alone, though root, as in most containers, would get away with writing.
-                    continue
+    def add(self, path: str, entry: list[Any]) -> None:
+        """Takes what a scan has found; every few seconds it is written."""
+        if entry[0] < 0:
+            return
+        folder, name = os.path.split(os.path.abspath(path))
+        self._new.setdefault(folder, {})[name] = entry
+        if time.monotonic() - self._flushed > _FLUSH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Appends what is new to this rank's files; a folder that cannot be written costs the next run a scan."""
+        new, self._new, self._flushed = self._new, {}, time.monotonic()
+        for folder, entries in new.items():
+            lines = ''.join(f'{json.dumps([name, entry])}\n' for name, entry in entries.items())
+            for target in self._writable(folder):
                 try:
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    temporary.write_text(content)
-                    os.replace(temporary, target)
+                    with open(f'{target}.rank{get_rank()}', 'a', encoding='utf-8') as file:
+                        file.write(lines)
                     break
                 except OSError:
                     continue
 
-    def _read(self, folder: str) -> dict[str, Any]:
-        for target in self._candidates(folder):
-            try:
-                content = json.loads(target.read_text())
-            except (OSError, ValueError):
+    def merge(self, entries: dict[str, list[Any]]) -> None:
+        """Writes one index per folder, in place of the files of the ranks."""
+        folders: dict[str, dict[str, list[Any]]] = {}
+        for path, entry in entries.items():
+            folder, name = os.path.split(os.path.abspath(path))
+            if entry[0] >= 0:
+                folders.setdefault(folder, {})[name] = entry
+        for folder, new in folders.items():
+            before = self._read(folder)
+            parts = [part for target in self._candidates(folder) for part in self._parts(target)]
+            if not parts and all(before.get(name) == entry for name, entry in new.items()):
                 continue
-            if isinstance(content, dict):
-                return content
-        return {}
+            content = json.dumps({**before, **new}, separators=(',', ':'))
+            for target in self._writable(folder):
+                temporary = target.with_name(f'{target.name}.{os.getpid()}')
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    temporary.write_text(content, encoding='utf-8')
+                    os.replace(temporary, target)
+                    for part in parts:
+                        part.unlink(missing_ok=True)
+                    break
+                except OSError:
+                    continue
+
+    def _read(self, folder: str) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = {}
+        for target in reversed(self._candidates(folder)):
+            try:
+                content = json.loads(target.read_text(encoding='utf-8'))
+                found.update(content if isinstance(content, dict) else {})
+            except (OSError, ValueError):
+                pass
+            for part in self._parts(target):
+                found.update(_lines(part))
+        return found
+
+    @staticmethod
+    def _parts(target: Path) -> list[Path]:
+        return sorted(target.parent.glob(f'{target.name}.rank*')) if target.parent.is_dir() else []
+
+    def _writable(self, folder: str) -> list[Path]:
+        # A folder that nobody may write is left alone, though root, as in most containers, would get away with it.
+        return [
+            target
+            for target in self._candidates(folder)
+            if not target.parent.is_dir() or target.parent.stat().st_mode & _ANYONE_WRITES
+        ]
 
     def _candidates(self, folder: str) -> list[Path]:
         name = f'{hashlib.sha1(folder.encode()).hexdigest()[:16]}.json'
         if self._index_dir is not None:
             return [Path(self._index_dir) / name]
-        user = Path(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'))
-        return [Path(folder) / INDEX_NAME, user / 'mmmaskclip' / 'index' / name]
+        return [Path(folder) / INDEX_NAME, _user_folder(None) / name]
+
+
+def read_counts(path: str, shards: Sequence[str]) -> ShardCounts:
+    """Reads counts that somebody else has made, for shards that cannot be counted from here.
+
+    Args:
+        path: A json file ``{"00000.tar": 9876, ...}``, or a folder of img2dataset's notes (``00000_stats.json``).
+        shards: Their names are looked up without folders.
+
+    Raises:
+        ValueError: A shard is missing there, or its count is no number; names some.
+    """
+    names = [shard_name(url).split(' ')[0] for url in shards]
+    if os.path.isdir(path):
+        counts = {name: _noted(os.path.join(path, name)) for name in names}
+    else:
+        content = read_json(path)
+        counts = content if isinstance(content, dict) else {}
+    wrong = [name for name in names if not isinstance(counts.get(name), int) or counts[name] < 0]
+    if wrong:
+        raise ValueError(
+            f'num_samples={path!r} has no number of samples for {len(wrong)} of {len(names)} shards: '
+            f'{", ".join(wrong[:5])}; a file is {{"00000.tar": 9876, ...}}, a folder holds 00000_stats.json, ...'
+        )
+    return ShardCounts(np.array([counts[name] for name in names], dtype=np.int64))
+
+
+class SeenCounts:
+    """Counts of remote shards, written when a stream has read one to its end.
+
+    They spare a resumed run the reading of shards that it has used up. Streams of all processes append to one file.
+
+    Args:
+        shards: The shards; another list is another file.
+        index_dir: Folder of the file. Default: in the user's cache folder.
+    """
+
+    def __init__(self, shards: Sequence[str], index_dir: str | None) -> None:
+        digest = hashlib.sha1('\n'.join(shards).encode('utf-8', 'surrogatepass')).hexdigest()[:16]
+        self._path = _user_folder(index_dir) / f'seen-{digest}.jsonl'
+        self._counts: dict[int, int] = {}
+        for name, count in _lines(self._path).items():
+            if isinstance(count, int) and str(name).isdigit():
+                self._counts[int(name)] = count
+
+    def get(self, shard: int) -> int | None:
+        """Samples of a shard, by its position; None where nobody has read it to its end."""
+        return self._counts.get(shard)
+
+    def add(self, shard: int, samples: int) -> None:
+        """Remembers the count of a shard; where nothing can be written, only for this process."""
+        if self._counts.get(shard) == samples:
+            return
+        self._counts[shard] = samples
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # One short write at the end of a file: processes do not mix their lines.
+            with open(self._path, 'ab', buffering=0) as file:
+                file.write(f'["{shard}",{samples}]\n'.encode())
+        except OSError:
+            pass
+
+
+def _user_folder(index_dir: str | None) -> Path:
+    if index_dir is not None:
+        return Path(index_dir)
+    return Path(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')) / 'mmmaskclip' / 'index'
+
+
+def _lines(part: Path) -> dict[str, list[Any]]:
+    found = {}
+    try:
+        for line in part.read_text(encoding='utf-8').splitlines():
+            try:
+                name, entry = json.loads(line)
+                found[name] = entry
+            except (ValueError, TypeError):  # the last line of a process that was killed
+                continue
+    except OSError:
+        pass
+    return found

@@ -5,27 +5,19 @@ resumed run reads what the interrupted one would have read. Samples are raw byte
 an image can be decoded.
 """
 
-import logging
 import random
-import tarfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, count
-from typing import Protocol
+from itertools import count
+from typing import Any, Protocol
 
-from mmengine.logging import print_log
-from webdataset.gopen import Pipe, gopen, set_options
-from webdataset.tariterators import tar_file_expander
+import numpy as np
 
 from mmmaskclip.datasets.sampling import BadSample, describe, stable_hash
-from mmmaskclip.datasets.training.shard_counts import is_indexable, is_local, shard_name
-from mmmaskclip.datasets.training.tar_files import Sample, SampleGrouper, is_side_file, read_span, walk_samples
-
-# Waits between the attempts to read a shard that is not a local file: 1 s, 2 s, 4 s ... Half a minute in all is longer
-# than a server's hiccup and short against what a cluster waits for. Samples that arrive start the count anew.
-RETRIES = 5
-FIRST_WAIT = 1.0
+from mmmaskclip.datasets.training.shard_counts import SeenCounts
+from mmmaskclip.datasets.training.shard_reading import ShardReader
+from mmmaskclip.datasets.training.shard_urls import is_indexable, shard_name
+from mmmaskclip.datasets.training.tar_files import read_span, walk_samples
 
 
 @dataclass
@@ -52,27 +44,33 @@ class RawSample:
 class Source(Protocol):
     """Raw samples of one stream, in shard order."""
 
-    events: list[dict[str, str]]
-    """Records of what went wrong with whole shards while reading; taken away by whoever reads."""
+    def take_events(self) -> list[dict[str, Any]]:
+        """Gives the records of what went wrong with whole shards since the last call."""
+
+    def names(self) -> list[str]:
+        """Shards that the stream reads."""
 
     def read(self, wanted: Callable[[int], bool]) -> Iterator[RawSample | None]:
-        """Give the samples from the stream's first on, None for those whose ordinal is not wanted."""
+        """Gives the samples from the stream's first on, None for those whose ordinal is not wanted."""
 
     def one_lap(self) -> Iterator[RawSample]:
-        """Give every sample of the stream once."""
+        """Gives every sample of the stream once."""
 
 
 def permuted_shards(num_shards: int, seed: int, epoch: int) -> list[int]:
-    """Order of the shards in an epoch, the same on all ranks."""
+    """The order of the shards in an epoch, the same on all ranks."""
     return sorted(range(num_shards), key=lambda shard: stable_hash(seed, epoch, 'shard', shard))
 
 
 class CountedRange:
     """A contiguous range of the samples of all shards, whose counts are known, laid end to end in the epoch's order.
 
+    Of shards none of whose samples is wanted nothing is read. A local tar file is jumped through by its headers; what a
+    command or an address gives is read from its beginning, again where it fails (see :func:`read_again`).
+
     Args:
-        shards: Local tar files.
-        counts: Samples in each.
+        shards: Tar files, or anything that ``webdataset.gopen`` opens.
+        counts: int64 (S,), samples in each.
         order: The shards' order in this epoch.
         start: First sample of the range.
         stop: End of the range.
@@ -82,19 +80,22 @@ class CountedRange:
     def __init__(
         self,
         shards: Sequence[str],
-        counts: Sequence[int],
+        counts: np.ndarray,
         order: Sequence[int],
         start: int,
         stop: int,
         extensions: set[str],
     ) -> None:
-        self.events: list[dict[str, str]] = []
         self._shards, self._extensions = shards, extensions
+        self._reader = ShardReader(shards)
+        ends = np.cumsum(counts[np.asarray(order, dtype=np.int64)])
         # (shard, first sample in the shard, end in the shard, ordinal of the first)
         self._parts: list[tuple[int, int, int, int]] = []
-        ends = list(accumulate(counts[shard] for shard in order))
-        for shard, end in zip(order, ends, strict=True):
-            begin = end - counts[shard]
+        first = int(np.searchsorted(ends, start, side='right'))
+        for shard, end in zip(order[first:], ends[first:].tolist(), strict=True):
+            begin = end - int(counts[shard])
+            if begin >= stop:
+                break
             low, high = max(begin, start), min(end, stop)
             if low < high:
                 self._parts.append((shard, low - begin, high - begin, low - start))
@@ -102,6 +103,10 @@ class CountedRange:
     def names(self) -> list[str]:
         """Shards that this range touches."""
         return [shard_name(self._shards[shard]) for shard, *_ in self._parts]
+
+    def take_events(self) -> list[dict[str, Any]]:
+        events, self._reader.events = self._reader.events, []
+        return events
 
     def read(self, wanted: Callable[[int], bool]) -> Iterator[RawSample | None]:
         for shard, low, high, ordinal in self._parts:
@@ -120,21 +125,13 @@ class CountedRange:
         done = 0
         error = BadSample('broken_tar', 'fewer samples than were counted: the shard has changed while it was in use')
         try:
-            with open(self._shards[shard], 'rb', buffering=0) as file:
-                for index, entry in enumerate(walk_samples(file)):
-                    if index < low:
-                        continue
-                    sample = None
-                    if mask[done]:
-                        files = {
-                            name: read_span(file, span) if name in self._extensions else b''
-                            for name, span in entry.files.items()
-                        }
-                        sample = RawSample(shard, index, entry.key, files, entry.problem)
-                    done += 1
-                    yield sample
-                    if done == len(mask):
-                        return
+            samples = self._jump(shard, low, mask) if is_indexable(self._shards[shard]) else self._run(shard, low)
+            for sample in samples:
+                done += 1
+                yield sample if mask[done - 1] else None
+                if done == len(mask):
+                    return
+            error = self._reader.failure or error
         except BadSample as bad:
             error = bad
         except OSError as problem:
@@ -143,147 +140,113 @@ class CountedRange:
         for index in range(low + done, low + len(mask)):
             yield RawSample(shard, index, f'sample {index}', error=error)
 
+    def _jump(self, shard: int, low: int, mask: list[bool]) -> Iterator[RawSample | None]:
+        """The samples of a local shard from ``low`` on; contents only of those in the mask."""
+        with open(self._shards[shard], 'rb', buffering=0) as file:
+            for index, entry in enumerate(walk_samples(file)):
+                if index < low:
+                    continue
+                if not mask[index - low]:
+                    yield None
+                    continue
+                files = {
+                    name: read_span(file, span) if name in self._extensions else b''
+                    for name, span in entry.files.items()
+                }
+                yield RawSample(shard, index, entry.key, files, entry.problem)
+
+    def _run(self, shard: int, low: int) -> Iterator[RawSample]:
+        """The samples of a shard that must be read from its beginning, from ``low`` on."""
+        for index, sample in self._reader.read(shard):
+            if index >= low:
+                yield RawSample(shard, index, sample.key, sample.files, sample.problem)
+
 
 class SequentialSource:
-    """Shards that can only be read from beginning to end (pipes, http, compressed), or whose counts are not known.
+    """Shards whose counts are not known: the stream reads whole ones, in turn, over and over.
 
-    The stream reads whole shards, in turn, over and over; where there are fewer shards than streams, it shares its
-    shard with others and keeps every k-th sample.
-
-    A shard that is not a local file is read again where it fails, after a wait that doubles each time
-    (:data:`FIRST_WAIT`, :data:`RETRIES`), and goes on after the samples it has given already. ``events`` has a record
-    ``retried_shard`` of each attempt, and one of the damage where the last failed; the rest of the shard is left out.
+    Where there are fewer shards than streams, a stream shares its shard with others and keeps every k-th sample. Of
+    shards whose counts have been seen in an earlier pass, and none of whose samples is wanted, nothing is read. Events
+    say what is lost with a shard that fails for good, and how many samples come again in this epoch.
 
     Args:
         shards: Anything that ``webdataset.gopen`` opens.
         order: The shards' order in this epoch.
         stream: Which of the streams this is.
         num_streams: Number of ranks times number of workers.
+        total: Samples that the stream delivers in this epoch.
+        expected: Samples in a shard, roughly.
+        seen: Counts of shards that have been read to their end, see :class:`~.shard_counts.SeenCounts`.
     """
 
-    def __init__(self, shards: Sequence[str], order: Sequence[int], stream: int, num_streams: int) -> None:
-        self.events: list[dict[str, str]] = []
-        self._shards = shards
+    def __init__(
+        self,
+        shards: Sequence[str],
+        order: Sequence[int],
+        stream: int,
+        num_streams: int,
+        total: int = 0,
+        expected: float = 0,
+        seen: SeenCounts | None = None,
+    ) -> None:
+        self._shards, self._reader = shards, ShardReader(shards)
         self._mine = [order[i] for i in range(stream % len(order), len(order), num_streams)]
-        self._offset = stream // len(order)
         self._stride = len(range(stream % len(order), num_streams, len(order))) if len(order) < num_streams else 1
+        self._offset = stream // len(order) % self._stride
+        self._total, self._expected, self._seen = total, expected, seen
 
     def names(self) -> list[str]:
         """Shards that this stream reads."""
         return [shard_name(self._shards[shard]) for shard in self._mine]
 
+    def take_events(self) -> list[dict[str, Any]]:
+        events, self._reader.events = self._reader.events, []
+        return events
+
     def read(self, wanted: Callable[[int], bool]) -> Iterator[RawSample | None]:
         ordinal = 0
         for lap in count():
-            before, num_events = ordinal, len(self.events)
-            for sample in self.one_lap(lap):
-                yield sample if wanted(ordinal) else None
-                ordinal += 1
+            before, failures = ordinal, []
+            for shard in self._mine:
+                known = self._seen.get(shard) if self._seen else None
+                share = 0 if known is None else len(range(self._offset, known, self._stride))
+                if share and not any(wanted(ordinal + i) for i in range(share)):
+                    yield from (None for _ in range(share))
+                    ordinal += share
+                    continue
+                for sample in self._read_shard(shard, lap):
+                    yield sample if wanted(ordinal) else None
+                    ordinal += 1
+                if self._reader.failure:
+                    failures.append(f'{shard_name(self._shards[shard])}: {self._reader.failure.detail}')
             if ordinal == before:
-                final = [event for event in self.events[num_events:] if event['cause'] != 'retried_shard']
-                found = '; '.join(f'{event["shard"]}: {event["detail"]}' for event in final[:5])
+                found = '; '.join(failures[:5]) or 'fewer samples than streams that share it'
                 raise RuntimeError(
-                    f'no sample in {_some(self.names())}: {found or "fewer samples than streams that share it"}. '
-                    'Check the urls, make more shards, or use fewer workers.'
+                    f'no sample in {_some(self.names())}: {found}. Check the urls, make more shards, or use fewer '
+                    'workers.'
                 )
+            if lap == 0 and ordinal < self._total:
+                detail = f'{_some(self.names())} gave {ordinal} samples, and num_samples means {self._total}'
+                again = BadSample('repeated_sample', f'{detail}: the stream starts over')
+                self._reader.events.append(again.record('', '', self._total - ordinal))
 
     def one_lap(self, lap: int = 0) -> Iterator[RawSample]:
         for shard in self._mine:
-            url = self._shards[shard]
-            read = 0  # samples of the shard so far, over all attempts
-            failures = 0  # attempts in a row without a new sample
-            while True:
-                before = read
-                try:
-                    for index, sample in enumerate(_samples(url)):
-                        if index < read:
-                            continue  # of an earlier attempt
-                        read = index + 1
-                        if index % self._stride == self._offset % self._stride:
-                            yield RawSample(shard, index, sample.key, sample.files, sample.problem, lap)
-                    break
-                except MemoryError:
-                    raise
-                except Exception as problem:  # whatever a pipe, curl, tarfile or a decompressor may raise
-                    located = _located(problem, read)
-                failures = 1 if read > before else failures + 1
-                final = is_local(url) or failures > RETRIES
-                # Local files do not get better; what a server gives up on is skipped, and counted, like damage.
-                cause = located.cause if final else 'retried_shard'
-                self.events.append(BadSample(cause, located.detail).record('', shard_name(url)))
-                if final:
-                    break
-                _wait(url, failures, located)
+            yield from self._read_shard(shard, lap)
 
-
-def _located(problem: Exception, read: int) -> BadSample:
-    if isinstance(problem, BadSample):
-        return BadSample(problem.cause, f'after {read} samples: {problem.detail}')
-    return BadSample('broken_tar' if read else 'unreadable_shard', f'after {read} samples: {describe(problem)}')
-
-
-def _wait(url: str, failures: int, problem: BadSample) -> None:
-    seconds = FIRST_WAIT * 2 ** (failures - 1)
-    print_log(
-        f'{shard_name(url)}: {problem.detail}. Attempt {failures + 1} of {RETRIES + 1} in {seconds:g} s.',
-        logger='current',
-        level=logging.WARNING,
-    )
-    time.sleep(seconds)
-
-
-def _samples(url: str) -> Iterator[Sample[bytes]]:
-    """Gives every sample of a shard; local files are walked, because ``tarfile`` hides damage inside."""
-    if is_indexable(url):
-        with open(url, 'rb', buffering=0) as file:
-            for entry in walk_samples(file):
-                files = {name: read_span(file, span) for name, span in entry.files.items()}
-                yield Sample(entry.key, files, entry.problem)
-    else:
-        yield from stream_samples(url)
-
-
-def stream_samples(url: str) -> Iterator[Sample[bytes]]:
-    """Gives every sample of a shard that a command or an address delivers.
-
-    The command is killed when it is left before its end.
-
-    Args:
-        url: As :func:`webdataset.gopen` takes it, ``pipe:...`` for a command.
-
-    Raises:
-        OSError: If the command fails.
-        tarfile.TarError: If what it gives is no tar file.
-    """
-    stream = gopen(url)
-    command = isinstance(stream, Pipe)
-    # Else a read raises as soon as the command has failed, and how much of its output is lost depends on timing.
-    set_options(stream, ignore_errors=True)
-    grouper: SampleGrouper[bytes] = SampleGrouper()
-    shard = [{'url': url, 'stream': stream}]
-    try:
-        for member in tar_file_expander(shard, select_files=lambda name: not is_side_file(name), eof_value=None):
-            sample = grouper.add(member['fname'], member['data'])
-            if sample is not None:
-                yield sample
-        # A connection that breaks between two files looks like the end of the tar file; only the exit status of what
-        # reads it tells, and the last sample may then lack files.
-        while stream.read(1 << 20):
-            pass
-        stream.close()
-    except tarfile.TarError as problem:
-        status = stream.proc.poll() if command else None
-        if status:
-            raise OSError(f'exit status {status} of the command, {describe(problem)}') from problem
-        raise
-    finally:
-        # Else a command that is left before its end is waited for, for ever if it is stuck.
-        if command and stream.status is None:
-            stream.proc.kill()
-    if command and stream.status not in stream.ignore_status:
-        raise OSError(f'exit status {stream.status} of the command')
-    if grouper.held is not None:
-        yield grouper.held
+    def _read_shard(self, shard: int, lap: int) -> Iterator[RawSample]:
+        done = 0
+        for index, sample in self._reader.read(shard):
+            done = index + 1
+            if index % self._stride == self._offset:
+                yield RawSample(shard, index, sample.key, sample.files, sample.problem, lap)
+        failure = self._reader.failure
+        if failure is not None:
+            known = self._seen.get(shard) if self._seen else None
+            lost = max(1, round(((known or self._expected) - done) / self._stride))
+            self._reader.events.append(failure.record('', shard_name(self._shards[shard]), lost))
+        elif self._seen is not None:
+            self._seen.add(shard, done)
 
 
 class ShuffledReader:
@@ -320,7 +283,7 @@ class ShuffledReader:
             yield self._loaded.pop(self._draw())
 
     def others(self, seed: int) -> Iterator[RawSample]:
-        """Give the samples in the buffer, from a place on that the seed decides."""
+        """Gives the samples in the buffer, from a place on that the seed decides."""
         waiting = [ordinal for ordinal in self._waiting if ordinal in self._loaded]
         start = seed % len(waiting) if waiting else 0
         for ordinal in waiting[start:] + waiting[:start]:

@@ -5,7 +5,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from mmmaskclip.datasets import ImageTextPairs, collate_image_text
-from mmmaskclip.datasets.training.annotation_files import CaptionTable, StringColumn
+from mmmaskclip.datasets.columns import StringColumn
+from mmmaskclip.datasets.training.annotation_files import CaptionTable
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 
 

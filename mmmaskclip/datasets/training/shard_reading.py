@@ -1,0 +1,152 @@
+"""Reads shards from their beginning, again where one fails."""
+
+import logging
+import tarfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmengine.logging import print_log
+from webdataset.gopen import Pipe, gopen, set_options
+from webdataset.tariterators import tar_file_expander
+
+from mmmaskclip.datasets.sampling import BadSample, describe
+from mmmaskclip.datasets.training.shard_urls import is_indexable, is_local, shard_name
+from mmmaskclip.datasets.training.tar_files import Sample, SampleGrouper, is_side_file, read_span, walk_samples
+
+# Waits between the attempts to read a shard that is not a local file: 1 s, 2 s, 4 s ... Half a minute in all is longer
+# than a server's hiccup and short against what a cluster waits for. Samples that arrive start the count anew.
+RETRIES = 5
+FIRST_WAIT = 1.0
+# So many shards in a row from which nothing arrives are an outage, not damage.
+MOST_LOST_SHARDS = 3
+
+
+class ShardReader:
+    """Reads shards from beginning to end, for one stream.
+
+    A shard that is not a local file is read again where it fails, after a wait that doubles each time
+    (:data:`FIRST_WAIT`, :data:`RETRIES`), and goes on after the samples it has given already. ``events`` has a record
+    ``retried_shard`` of each attempt.
+
+    Args:
+        shards: Tar files, or anything that ``webdataset.gopen`` opens.
+
+    Attributes:
+        failure: Why the rest of the last shard is lost; None if it was read to its end.
+    """
+
+    def __init__(self, shards: Sequence[str]) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.failure: BadSample | None = None
+        self._shards = shards
+        self._lost: list[str] = []
+
+    def read(self, shard: int) -> Iterator[tuple[int, Sample[bytes]]]:
+        """Gives the samples of a shard with their positions, over all attempts.
+
+        Raises:
+            RuntimeError: From :data:`MOST_LOST_SHARDS` remote shards in a row nothing has arrived; names them.
+        """
+        url = self._shards[shard]
+        self.failure = None
+        done = failures = 0  # failures: attempts in a row without a new sample
+        while True:
+            before = done
+            try:
+                for index, sample in enumerate(open_shard(url)):
+                    if index >= done:  # else of an earlier attempt
+                        done = index + 1
+                        self._lost = []
+                        yield index, sample
+                return
+            except MemoryError:
+                raise
+            except Exception as problem:  # whatever a pipe, curl, tarfile or a decompressor may raise
+                located = _located(problem, done)
+            failures = 1 if done > before else failures + 1
+            # Local files do not get better; what a server gives up on is lost, and counted.
+            if is_local(url) or failures > RETRIES:
+                break
+            self.events.append(BadSample('retried_shard', located.detail).record('', shard_name(url)))
+            _wait(url, failures, located)
+        self.failure = located
+        if done or is_local(url):
+            return
+        self._lost.append(f'{shard_name(url)}: {located.detail}')
+        if len(self._lost) >= MOST_LOST_SHARDS:
+            raise RuntimeError(
+                f'nothing arrives from {len(self._lost)} shards in a row, after {RETRIES} more attempts at each: '
+                f'{"; ".join(self._lost)}. Training stops, because it would go on without the data. When the store '
+                'answers again, go on with --resume.'
+            )
+
+
+def _located(problem: Exception, read: int) -> BadSample:
+    if isinstance(problem, BadSample):
+        return BadSample(problem.cause, f'after {read} samples: {problem.detail}')
+    return BadSample('broken_tar' if read else 'unreadable_shard', f'after {read} samples: {describe(problem)}')
+
+
+def _wait(url: str, failures: int, problem: BadSample) -> None:
+    seconds = FIRST_WAIT * 2 ** (failures - 1)
+    print_log(
+        f'{shard_name(url)}: {problem.detail}. Attempt {failures + 1} of {RETRIES + 1} in {seconds:g} s.',
+        logger='current',
+        level=logging.WARNING,
+    )
+    time.sleep(seconds)
+
+
+def open_shard(url: str) -> Iterator[Sample[bytes]]:
+    """Gives every sample of a shard; local files are walked, because ``tarfile`` hides damage inside."""
+    if is_indexable(url):
+        with open(url, 'rb', buffering=0) as file:
+            for entry in walk_samples(file):
+                files = {name: read_span(file, span) for name, span in entry.files.items()}
+                yield Sample(entry.key, files, entry.problem)
+    else:
+        yield from stream_samples(url)
+
+
+def stream_samples(url: str) -> Iterator[Sample[bytes]]:
+    """Gives every sample of a shard that a command or an address delivers.
+
+    The command is killed when it is left before its end.
+
+    Args:
+        url: As :func:`webdataset.gopen` takes it, ``pipe:...`` for a command.
+
+    Raises:
+        OSError: If the command fails.
+        tarfile.TarError: If what it gives is no tar file.
+    """
+    stream = gopen(url)
+    command = isinstance(stream, Pipe)
+    # Else a read raises as soon as the command has failed, and how much of its output is lost depends on timing.
+    set_options(stream, ignore_errors=True)
+    grouper: SampleGrouper[bytes] = SampleGrouper()
+    shard = [{'url': url, 'stream': stream}]
+    try:
+        for member in tar_file_expander(shard, select_files=lambda name: not is_side_file(name), eof_value=None):
+            sample = grouper.add(member['fname'], member['data'])
+            if sample is not None:
+                yield sample
+        # A connection that breaks between two files looks like the end of the tar file; only the exit status of what
+        # reads it tells, and the last sample may then lack files.
+        while stream.read(1 << 20):
+            pass
+        stream.close()
+    except tarfile.TarError as problem:
+        status = stream.proc.poll() if command else None
+        if status:
+            raise OSError(f'exit status {status} of the command, {describe(problem)}') from problem
+        raise
+    finally:
+        # Else a command that is left before its end is waited for, for ever if it is stuck.
+        if command and stream.status is None:
+            stream.proc.kill()
+    if command and stream.status not in stream.ignore_status:
+        raise OSError(f'exit status {stream.status} of the command')
+    if grouper.held is not None:
+        yield grouper.held
