@@ -337,10 +337,10 @@ class ChecksBeforeTraining(Protocol):
     """A dataset that can look at its files before the first step."""
 
     def preflight(self) -> None:
-        """Check the files; rank 0 calls it, once.
+        """Check the files. Collective: every rank calls it, once, and each may look at a share of them.
 
         Raises:
-            ValueError: The data cannot be used. Names the files, what was expected and the remedy.
+            ValueError: The data cannot be used, on one rank or on all. Names the files, what was expected, the remedy.
         """
 
 

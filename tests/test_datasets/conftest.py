@@ -69,6 +69,12 @@ def bad(kind):
 VIEWS = {'image': [{'type': 'torchvision/RandomResizedCrop', 'size': 8, 'scale': (0.5, 1.0)}]}
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    """Counts of shards are remembered in the user's cache folder: a test sees its own."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'user cache'))
+
+
 @pytest.fixture
 def tools():
     """Helpers, as a fixture because test folders are no packages."""

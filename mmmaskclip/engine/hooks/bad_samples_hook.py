@@ -11,6 +11,7 @@ from mmengine.dist import all_gather_object, all_reduce, get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmmaskclip.datasets.sampling import NOTES
 from mmmaskclip.engine.hooks.checkpoint_hook import save_now
 from mmmaskclip.registry import HOOKS
 from mmmaskclip.utils.json_lines import append_json_lines
@@ -29,6 +30,10 @@ class BadSamplesHook(Hook):
     counts.
 
     A run that has to stop saves a checkpoint first, so that it can be resumed once the data is repaired.
+
+    A record may stand for many samples, ``samples``: the rest of a shard that a store did not deliver. Records of
+    :data:`~mmmaskclip.datasets.sampling.NOTES` (a shard read again, samples that come again) are logged and listed, but
+    nothing is lost with them, so they do not count towards ``max_share``.
 
     Args:
         max_share: Largest share of skipped among delivered samples since this start of the run; above it training
@@ -94,13 +99,14 @@ class BadSamplesHook(Hook):
         if new:
             # Not gather_object, which NCCL lacks.
             records = [record for part in all_gather_object(self._new) for record in part]
-            self._causes.update(record['cause'] for record in records)
+            for record in records:
+                self._causes[record['cause']] += record.get('samples', 1)
             if get_rank() == 0:
                 self._list(records)
         if self._unlisted and append_json_lines(Path(runner.work_dir) / _FILE, self._unlisted):
             self._unlisted = []
         self._new, self._new_seen = [], 0
-        total = self._causes.total()
+        total = sum(count for cause, count in self._causes.items() if cause not in NOTES)
         runner.message_hub.update_info(_STATE, {'seen': self._seen, 'causes': dict(self._causes)})
         if new:
             runner.logger.warning(

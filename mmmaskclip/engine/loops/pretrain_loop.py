@@ -6,14 +6,13 @@ import copy
 import time
 from collections.abc import Iterator
 
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from mmmaskclip.contracts import ChecksBeforeTraining, OrdersEpochs
 from mmmaskclip.registry import LOOPS
-from mmmaskclip.utils.store import on_rank_0
 
 
 @LOOPS.register_module()
@@ -26,8 +25,8 @@ class PretrainLoop(EpochBasedTrainLoop):
       they have it. ``seed`` is the run's seed, equal on all ranks.
     * A checkpoint saved by iterations resumes at the next batch. Whoever decides the order skips ``start_batch``
       batches of the epoch, so none of them is decoded.
-    * ``dataset.preflight()``, if there is one, runs once on rank 0 before the first step. The other ranks wait on the
-      store, and its error is raised on every rank.
+    * ``dataset.preflight()``, if there is one, runs once on every rank before the first step: ranks share the shards.
+      An error of one rank is raised on all.
     * :attr:`data_wait` holds the time that this process waited for the batch.
 
     ``drop_last`` is set, because contrastive losses gather equal batches from all ranks, and mmengine's
@@ -171,8 +170,12 @@ class PretrainLoop(EpochBasedTrainLoop):
         dataset = self.dataloader.dataset
         if not isinstance(dataset, ChecksBeforeTraining):
             return
+        error: Exception | None = None
         try:
-            on_rank_0(dataset.preflight, 'checking the data before the first step')
-        except Exception as error:
-            text = f'The check of the data before the first step failed. {type(error).__name__}: {error}'
-            raise RuntimeError(text) from error
+            dataset.preflight()
+        except Exception as exception:  # raised below on every rank, so that none waits for another
+            error = exception
+        messages = all_gather_object(None if error is None else f'{type(error).__name__}: {error}')
+        message = next((text for text in messages if text is not None), None)
+        if message is not None:
+            raise RuntimeError(f'The check of the data before the first step failed. {message}') from error

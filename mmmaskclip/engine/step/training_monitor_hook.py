@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmmaskclip.contracts import FollowsRun
+from mmmaskclip.datasets.sampling import lost_samples
 from mmmaskclip.registry import HOOKS
 
 
@@ -69,7 +70,7 @@ class TrainingMonitorHook(RuntimeInfoHook):
         Args:
             runner: The runner.
             batch_idx: Index of the batch in its epoch.
-            data_batch: The batch; ``key`` gives the number of images, ``skipped`` lists bad samples met on the way.
+            data_batch: The batch; ``key`` gives the number of images, ``skipped`` lists the samples lost on the way.
             outputs: Losses and other scalars of the step.
         """
         for name, value in (outputs or {}).items():
@@ -79,7 +80,7 @@ class TrainingMonitorHook(RuntimeInfoHook):
             self._values['grad_norm'].append(runner.optim_wrapper.grad_norm)
         self._iterations += 1
         self._images += len(data_batch['key'])
-        self._new_skipped += len(data_batch.get('skipped', ()))
+        self._new_skipped += lost_samples(data_batch.get('skipped', ()))
         self._waited += runner.train_loop.data_wait
         if self.every_n_inner_iters(batch_idx, self._interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
             self._flush(runner)

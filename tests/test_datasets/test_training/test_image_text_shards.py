@@ -7,7 +7,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from mmmaskclip.datasets import ImageTextShards, collate_image_text
-from mmmaskclip.datasets.training import image_text_shards, shard_streams
+from mmmaskclip.datasets.sampling import NOTES
+from mmmaskclip.datasets.training import image_text_shards, shard_reading
 from mmmaskclip.datasets.training.shard_streams import permuted_shards
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.registry import DATASETS
@@ -205,6 +206,7 @@ def test_broken_tail_is_reported_once(make_shards, run, num_samples):
         file.truncate(12000)
     ranks = run(urls, world_size=2, num_workers=2, batch_size=2, num_samples=num_samples)
     skipped = [record for batches in ranks for batch in batches for sample in batch for record in sample['skipped']]
+    skipped = [record for record in skipped if record['cause'] not in NOTES]
     assert {(record['cause'], record['shard']) for record in skipped} == {('broken_tar', '00001.tar')}
     if num_samples is None:
         assert len(skipped) == 1
@@ -223,6 +225,7 @@ def test_damage_inside_of_a_local_shard_is_reported_without_an_index_too(make_sh
         file.write(b'x' * 512)
     (batches,) = run(urls, batch_size=4, num_samples=12)
     skipped = [record for batch in batches for sample in batch for record in sample['skipped']]
+    skipped = [record for record in skipped if record['cause'] not in NOTES]
     assert {(record['cause'], record['shard']) for record in skipped} == {('broken_tar', '00000.tar')}
 
 
@@ -248,9 +251,9 @@ def test_nothing_good_is_an_error_not_a_hang(tmp_path, tools, run):
 
 
 def test_streams_that_find_no_shard_raise(tmp_path, build, monkeypatch):
-    monkeypatch.setattr(shard_streams, 'FIRST_WAIT', 0)
+    monkeypatch.setattr(shard_reading, 'FIRST_WAIT', 0)
     dataset = build('pipe:cat {a,b}.tar', num_samples=100)
-    assert dataset.shards == ['pipe:cat a.tar', 'pipe:cat b.tar']
+    assert list(dataset.shards) == ['pipe:cat a.tar', 'pipe:cat b.tar']
     dataset.begin_epoch(0, 0, 4)
     with pytest.raises(RuntimeError, match=r'no sample in .*a.tar: after 0 samples: \w+Error: .*Check the urls'):
         next(iter(dataset))
@@ -281,6 +284,8 @@ def test_sequential_shards_with_num_samples(make_shards, run, world_size, num_wo
 def test_sequential_streams_wrap_around(make_shards, run):
     (batches,) = run(make_shards(10), num_samples=24)
     counts = Counter(_flat([batches]))
+    (again,) = [record for batch in batches for sample in batch for record in sample['skipped']]
+    assert (again['cause'], again['samples']) == ('repeated_sample', 14)
     assert len(counts) == 10
     assert set(counts.values()) == {2, 3}
     assert len({sample['seed'] for batch in batches for sample in batch}) == 24

@@ -5,7 +5,12 @@ import tarfile
 import pytest
 
 from mmmaskclip.datasets import ImageTextShards
-from mmmaskclip.datasets.training import preflight
+from mmmaskclip.datasets.training import preflight, shard_reading
+
+
+@pytest.fixture(autouse=True)
+def _no_waits(monkeypatch):
+    monkeypatch.setattr(shard_reading, 'FIRST_WAIT', 0)
 
 
 def _check(tools, urls, **kwargs):
@@ -95,3 +100,18 @@ def test_a_missing_json_field_is_named(make_shards, tools):
 def test_long_lists_are_cut(make_shards, tools):
     with pytest.raises(ValueError, match=r'\.\.\. and 5 more'):
         _check(tools, make_shards(*[0] * 24, 1), num_samples=1, image_keys=('gif',))
+
+
+def test_of_many_shards_some_are_looked_at(make_shards, tools, monkeypatch):
+    looked = []
+    look = preflight._look
+    monkeypatch.setattr(preflight, '_look', lambda url, *args: looked.append(url) or look(url, *args))
+    monkeypatch.setattr(preflight, 'MOST_CHECKED', 3)
+    _check(tools, make_shards(*[1] * 9))
+    assert sorted(os.path.basename(url) for url in looked) == ['00000.tar', '00004.tar', '00008.tar']
+
+
+def test_a_store_that_refuses_once_is_asked_again(make_shards, tools, tmp_path):
+    path = make_shards(2).replace('*', '00000')
+    flag = tmp_path / 'asked'
+    _check(tools, f'pipe:test -e {flag} || {{ touch {flag}; exit 9; }}; cat {path}', num_samples=2)

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 from webdataset.gopen import gopen
 
-from mmmaskclip.datasets.training import shard_streams
-from mmmaskclip.datasets.training.shard_streams import RETRIES, SequentialSource
+from mmmaskclip.datasets.training import shard_reading
+from mmmaskclip.datasets.training.shard_reading import RETRIES
+from mmmaskclip.datasets.training.shard_streams import SequentialSource
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def waits(monkeypatch):
     """The seconds that were waited, which take none."""
     seconds = []
     # Not time.sleep itself, with which subprocess waits for a command to end.
-    monkeypatch.setattr(shard_streams, 'time', SimpleNamespace(sleep=seconds.append))
+    monkeypatch.setattr(shard_reading, 'time', SimpleNamespace(sleep=seconds.append))
     return seconds
 
 
@@ -41,7 +42,7 @@ def flaky(make_shards, tmp_path):
 
 def _read(url, stream=0, num_streams=1):
     source = SequentialSource([url], [0], stream, num_streams)
-    return [sample.index for sample in source.one_lap()], source.events
+    return [sample.index for sample in source.one_lap()], source.take_events()
 
 
 def test_goes_on_after_the_samples_it_has_given(flaky, waits):
@@ -83,7 +84,7 @@ def test_local_files_are_not_read_again(make_shards, waits):
 def test_a_command_that_is_left_before_its_end_is_not_waited_for(make_shards, monkeypatch):
     path = make_shards(6).replace('*', '00000')
     opened = []
-    monkeypatch.setattr(shard_streams, 'gopen', lambda url: opened.append(gopen(url)) or opened[0])
+    monkeypatch.setattr(shard_reading, 'gopen', lambda url: opened.append(gopen(url)) or opened[0])
     samples = SequentialSource([f'pipe:cat {path}; exec sleep 5'], [0], 0, 1).one_lap()
     assert next(samples).index == 0
     samples.close()

@@ -7,62 +7,89 @@ import torch
 from ranks import run_ranks
 
 from mmmaskclip.datasets.training import shard_counts
-from mmmaskclip.datasets.training.shard_counts import INDEX_NAME, count_samples, expand_urls, is_indexable, shard_name
+from mmmaskclip.datasets.training.captions import CaptionReader
+from mmmaskclip.datasets.training.preflight import check_shards
+from mmmaskclip.datasets.training.shard_counts import (
+    INDEX_NAME,
+    SeenCounts,
+    check_same_shards,
+    count_samples,
+    read_counts,
+)
+from mmmaskclip.datasets.training.shard_urls import expand_urls
 
 
-def test_expand_urls(make_shards):
-    pattern = make_shards(1, 1, 1)
-    root = os.path.dirname(pattern)
-    every = [f'{root}/0000{i}.tar' for i in range(3)]
-    assert expand_urls(pattern) == every
-    assert expand_urls(f'{root}/{{00002,00000}}.tar') == [every[2], every[0]]
-    assert expand_urls([every[1], pattern]) == [every[1], *every]
-    assert expand_urls('https://host/a*{0..2}.tar') == [f'https://host/a*{i}.tar' for i in range(3)]
-    assert expand_urls('pipe:cat a?b.tar') == ['pipe:cat a?b.tar']
-    with pytest.raises(FileNotFoundError, match='no shard matches'):
-        expand_urls(f'{root}/x*.tar')
-    with pytest.raises(ValueError, match='names no shard'):
-        expand_urls([])
+def _count(shards, *args):
+    return count_samples(shards, *args).samples.tolist()
 
 
-def test_a_bracket_in_a_path_is_no_wildcard(tmp_path, tools):
-    folder = tmp_path / 'a[1]'
-    folder.mkdir()
-    path = tools.write_tar(folder / 'x.tar', {'0': tools.good(0)})
-    assert expand_urls(path) == [path]
-
-
-def test_kinds_of_urls():
-    assert is_indexable('/a/b.tar')
-    assert not is_indexable('pipe:cat /a/b.tar')
-    assert not is_indexable('s3://bucket/b.tar')
-    assert not is_indexable('/a/b.tar.gz')
-    assert shard_name('https://host/folder/b.tar') == 'b.tar'
+def _index(shards):
+    return json.loads(Path(os.path.dirname(shards[0]), INDEX_NAME).read_text())
 
 
 def test_shards_are_scanned_once(make_shards, monkeypatch):
     shards = expand_urls(make_shards(3, 0, 5))
-    assert [entry['samples'] for entry in count_samples(shards)] == [3, 0, 5]
-    index = os.path.join(os.path.dirname(shards[0]), INDEX_NAME)
-    assert json.loads(Path(index).read_text())['00002.tar']['samples'] == 5
+    assert _count(shards) == [3, 0, 5]
+    assert _index(shards)['00002.tar'][2] == 5
     monkeypatch.setattr(shard_counts, 'scan_shard', None)
-    assert [entry['samples'] for entry in count_samples(shards)] == [3, 0, 5]
+    assert _count([*shards, shards[0]]) == [3, 0, 5, 3]
+    assert [name for name in os.listdir(os.path.dirname(shards[0])) if 'rank' in name] == []
 
 
 def test_a_changed_shard_is_scanned_again(make_shards, tools):
     shards = expand_urls(make_shards(3, 4))
-    count_samples(shards)
+    _count(shards)
     tools.write_tar(shards[0], {'0': tools.good(0)})
-    assert [entry['samples'] for entry in count_samples(shards)] == [1, 4]
+    assert _count(shards) == [1, 4]
+    assert _count(shards) == [1, 4]
 
 
-def test_a_damaged_index_is_replaced(make_shards):
+@pytest.mark.parametrize('content', ['{"0000', '[]', '{"00000.tar": {"samples": 7}}', '{"00000.tar": [1, 2]}'])
+def test_a_damaged_index_is_replaced(make_shards, content):
     shards = expand_urls(make_shards(3))
-    index = os.path.join(os.path.dirname(shards[0]), INDEX_NAME)
-    with open(index, 'w') as file:
-        file.write('{"0000')
-    assert count_samples(shards)[0]['samples'] == 3
-    assert json.loads(Path(index).read_text())['00000.tar']['samples'] == 3
+    Path(os.path.dirname(shards[0]), INDEX_NAME).write_text(content)
+    assert _count(shards) == [3]
+    assert _index(shards)['00000.tar'][2] == 3
+
+
+def test_an_interrupted_count_goes_on_where_it_was(make_shards, monkeypatch):
+    shards = expand_urls(make_shards(1, 2, 3, 4))
+    scan, scanned = shard_counts.scan_shard, []
+
+    def killed(path):
+        if len(scanned) == 2:
+            raise KeyboardInterrupt
+        scanned.append(path)
+        return scan(path)
+
+    monkeypatch.setattr(shard_counts, '_THREADS', 1)
+    monkeypatch.setattr(shard_counts, '_FLUSH', -1)
+    monkeypatch.setattr(shard_counts, 'scan_shard', killed)
+    with pytest.raises(KeyboardInterrupt):
+        count_samples(shards)
+    part = Path(os.path.dirname(shards[0]), f'{INDEX_NAME}.rank0')
+    # Half a line, as a killed process leaves it.
+    part.write_text(part.read_text() + '["00003.tar", [1')
+    scanned.clear()
+    monkeypatch.setattr(shard_counts, 'scan_shard', lambda path: scanned.append(path) or scan(path))
+    assert _count(shards) == [1, 2, 3, 4]
+    assert scanned == shards[2:]
+    assert not part.exists()
+    assert len(_index(shards)) == 4
+
+
+def test_notes_of_img2dataset_are_believed_once_they_are_proved(make_shards, monkeypatch):
+    shards = expand_urls(make_shards(*[2] * 6))
+    for path in shards:
+        Path(path.replace('.tar', '_stats.json')).write_text('{"count": 9, "successes": 2}')
+    scan, scanned = shard_counts.scan_shard, []
+    monkeypatch.setattr(shard_counts, 'scan_shard', lambda path: scanned.append(path) or scan(path))
+    assert _count(shards) == [2] * 6
+    assert scanned == shards[:3]
+    for path in shards:
+        os.utime(path, (1, 1))
+        Path(path.replace('.tar', '_stats.json')).write_text('{"count": 9, "successes": 8}')
+    assert _count(shards) == [2] * 6
 
 
 def test_index_dir_and_folders_that_cannot_be_written(make_shards, tmp_path, monkeypatch):
@@ -78,19 +105,46 @@ def test_index_dir_and_folders_that_cannot_be_written(make_shards, tmp_path, mon
     assert INDEX_NAME not in os.listdir(folder)
     assert len(os.listdir(tmp_path / 'cache/mmmaskclip/index')) == 1
     monkeypatch.setattr(shard_counts, 'scan_shard', None)
-    assert count_samples(shards)[0]['samples'] == 2
+    assert _count(shards) == [2]
 
 
-def test_damage_is_part_of_the_index(make_shards):
-    shards = expand_urls(make_shards(8, 1))
+def test_damage_is_counted_in_samples(make_shards):
+    shards = expand_urls(make_shards(40, 1, 40))
+    size = os.path.getsize(shards[0])
     with open(shards[0], 'r+b') as file:
-        file.truncate(9000)
+        file.truncate(size // 4)
     os.remove(shards[1])
-    broken, lost = count_samples(shards)
-    assert broken['cause'] == 'broken_tar'
-    assert 0 < broken['samples'] < 8
-    assert lost['cause'] == 'unreadable_shard'
-    assert lost['samples'] == 0
+    for _ in range(2):  # scanned, and from the index
+        counts = count_samples(shards)
+        kept = int(counts.samples[0])
+        assert counts.samples.tolist() == [kept, 0, 40]
+        assert 0 < kept < 12
+        broken, missing = counts.records(shards)
+        assert (broken['cause'], broken['shard']) == ('broken_tar', '00000.tar')
+        # Of what is left of the file nothing more than its size is known.
+        assert 1 <= broken.get('samples', 1) < 40
+        assert (missing['cause'], missing['samples']) == ('unreadable_shard', 40 + kept)
+
+
+def test_counts_that_somebody_else_has_made(tmp_path):
+    urls = [f'pipe:aws s3 cp s3://bucket/a/{i:05d}.tar -' for i in range(3)]
+    (tmp_path / 'counts.json').write_text('{"00000.tar": 7, "00001.tar": 0, "00002.tar": 3, "x.tar": 1}')
+    assert read_counts(str(tmp_path / 'counts.json'), urls).samples.tolist() == [7, 0, 3]
+    for i in range(3):
+        (tmp_path / f'{i:05d}_stats.json').write_text(f'{{"successes": {i}}}')
+    assert read_counts(str(tmp_path), urls).samples.tolist() == [0, 1, 2]
+    (tmp_path / 'counts.json').write_text('{"00000.tar": 7, "00001.tar": null}')
+    with pytest.raises(ValueError, match='no number of samples for 2 of 3 shards: 00001.tar, 00002.tar'):
+        read_counts(str(tmp_path / 'counts.json'), urls)
+
+
+def test_seen_counts_are_for_all_processes(tmp_path):
+    seen = [SeenCounts(['a', 'b'], str(tmp_path)) for _ in range(2)]
+    seen[0].add(1, 5)
+    seen[1].add(0, 7)
+    again = SeenCounts(['a', 'b'], str(tmp_path))
+    assert [again.get(0), again.get(1)] == [7, 5]
+    assert SeenCounts(['b', 'a'], str(tmp_path)).get(0) is None
 
 
 def _count_on_one_rank(folder, shards):
@@ -98,12 +152,28 @@ def _count_on_one_rank(folder, shards):
     scanned = []
     scan = shard_counts.scan_shard
     shard_counts.scan_shard = lambda path: scanned.append(path) or scan(path)
-    counts = [entry['samples'] for entry in count_samples(shards)]
-    (folder / f'rank{torch.distributed.get_rank()}').write_text(json.dumps([counts, len(scanned)]))
+    counts = count_samples(shards).samples.tolist()
+    rank = torch.distributed.get_rank()
+    check_same_shards(shards)
+    try:
+        check_same_shards(shards if rank == 0 else shards[1:])
+    except ValueError as error:
+        message = str(error)
+    try:
+        check_shards(shards, ['gif'], CaptionReader('txt'))
+    except ValueError as error:
+        message += str(error)
+    (folder / f'rank{rank}').write_text(json.dumps([counts, len(scanned), message]))
 
 
-def test_ranks_share_the_scan(make_shards, tmp_path):
+def test_ranks_share_the_scan_and_must_find_the_same_shards(make_shards, tmp_path):
     shards = expand_urls(make_shards(1, 2, 3, 4, 5))
     run_ranks(_count_on_one_rank, tmp_path, shards)
     results = [json.loads((tmp_path / f'rank{rank}').read_text()) for rank in range(2)]
-    assert results == [[[1, 2, 3, 4, 5], 3], [[1, 2, 3, 4, 5], 2]]
+    assert [result[:2] for result in results] == [[[1, 2, 3, 4, 5], 3], [[1, 2, 3, 4, 5], 2]]
+    for _, _, message in results:
+        assert 'which finds 5' in message
+        assert 'rank 1 on' in message
+        assert f'4 shards, without {shards[0]}' in message
+        # Of the check before training, too, each rank takes a share, and all get all that is found.
+        assert '5 of 5 shards cannot be used' in message

@@ -57,6 +57,16 @@ def test_lists_counts_and_logs(tmp_path):
     assert '4 samples skipped so far, 20.00% of 20: not_an_image 3, empty_file 1' in runner.logged[1]
 
 
+def test_a_record_of_many_samples_counts_as_many_and_notes_count_as_none(tmp_path):
+    hook, runner = BadSamplesHook(max_share=0.02, interval=1), _runner(tmp_path)
+    hook.before_train(runner)
+    notes = [_record(1, 'retried_shard'), _record(2, 'repeated_sample') | {'samples': 5000}]
+    hook.after_train_iter(runner, 0, _batch(*notes, _record(3, 'broken_tar') | {'samples': 20}, size=1000))
+    assert '20 samples skipped so far, 2.00% of 1000: repeated_sample 5000, broken_tar 20' in runner.logged[0]
+    with pytest.raises(RuntimeError, match='40 of 1500 samples could not be used'):
+        hook.after_train_iter(runner, 1, _batch(_record(4, 'broken_tar') | {'samples': 20}, size=500))
+
+
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='no device that is always full')
 def test_on_a_full_disk_records_wait_for_space(tmp_path):
     runner, hook, path = _runner(tmp_path), BadSamplesHook(interval=1), tmp_path / 'bad_samples.jsonl'

@@ -94,7 +94,7 @@ def _preflight_of_one_rank(rank, store, queue):
     torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
     loop = object.__new__(PretrainLoop)
     # On the other rank it would succeed, and that rank would go on to wait for the first.
-    dataset = types.SimpleNamespace(preflight=lambda: 1 / (rank * 0))
+    dataset = types.SimpleNamespace(preflight=lambda: 1 / rank)
     loop.dataloader = types.SimpleNamespace(dataset=dataset)
     try:
         loop._preflight()
