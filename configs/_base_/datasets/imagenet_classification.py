@@ -10,6 +10,9 @@ data_preprocessor = dict(
 train_dataloader = dict(
     num_workers=16,
     persistent_workers=True,
+    pin_memory=True,
+    # One shared-memory file per batch, not per image: 2,048 images per process fit the usual limit of open files.
+    collate_fn=dict(type='mmmaskclip.collate_labelled'),
     drop_last=True,
     sampler=dict(type='mmengine.DefaultSampler', shuffle=True),
     dataset=dict(
@@ -28,6 +31,8 @@ val_dataloader = dict(
     batch_size=256,
     num_workers=8,
     persistent_workers=True,
+    pin_memory=True,
+    collate_fn=dict(type='mmmaskclip.collate_labelled'),
     sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
     dataset=dict(
         type='mmpretrain.ImageNet',

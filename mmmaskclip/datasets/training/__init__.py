@@ -1,9 +1,20 @@
 """Image-text pairs for training: what reads them, orders them, and makes batches of them."""
 
 from mmmaskclip.datasets.training.class_caption_shards import ClassCaptionShards
-from mmmaskclip.datasets.training.collate import collate_image_text
+from mmmaskclip.datasets.training.collate import collate_image_text, collate_labelled
 from mmmaskclip.datasets.training.image_text_pairs import ImageTextPairs
 from mmmaskclip.datasets.training.image_text_shards import ImageTextShards
 from mmmaskclip.datasets.training.mixed_sources import MixedSources
+from mmmaskclip.datasets.training.own_data import FoundData, build_found, find_data
 
-__all__ = ['ClassCaptionShards', 'ImageTextPairs', 'ImageTextShards', 'MixedSources', 'collate_image_text']
+__all__ = [
+    'ClassCaptionShards',
+    'FoundData',
+    'ImageTextPairs',
+    'ImageTextShards',
+    'MixedSources',
+    'build_found',
+    'collate_image_text',
+    'collate_labelled',
+    'find_data',
+]

@@ -11,9 +11,10 @@ import numpy as np
 from mmmaskclip.datasets.columns import StringColumn
 from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.text_files import parse_json, read_json, read_lines
+from mmmaskclip.datasets.training.own_lists import ArrowFolder, Row, check_columns, folder_rows, parquet_rows
 from mmmaskclip.datasets.transforms.tokenize import is_blank
 
-FORMATS = ('csv', 'tsv', 'jsonl', 'coco', 'karpathy')
+FORMATS = ('csv', 'tsv', 'jsonl', 'coco', 'karpathy', 'folder', 'parquet', 'arrow')
 
 
 class CaptionTable:
@@ -42,6 +43,11 @@ class CaptionTable:
     def __len__(self) -> int:
         """Number of images."""
         return len(self.paths)
+
+    @property
+    def num_captions(self) -> int:
+        """Captions of all images."""
+        return len(self._captions)
 
     def captions(self, index: int) -> list[str]:
         """Captions of an image, in the order of the file; at least one."""
@@ -80,10 +86,10 @@ def read_pairs(
     Every row is either given or added to ``bad``, with its line.
 
     Args:
-        path: The file, in UTF-8.
+        path: The file, in UTF-8; a folder for ``folder``, ``parquet`` and ``arrow``.
         format: One of :data:`FORMATS`.
-        image_key: Column or field of the image's path (csv, tsv, jsonl).
-        caption_key: Columns or fields of the captions (csv, tsv, jsonl); in jsonl they may hold lists.
+        image_key: Column or field of the image (csv, tsv, jsonl, parquet, arrow).
+        caption_key: Columns or fields of the captions; they may hold lists (jsonl, parquet, arrow).
         split: Splits to keep (karpathy).
         bad: Receives what is wrong with single rows: ``broken_row``, ``broken_json``, ``missing_image``,
             ``missing_caption`` or ``empty_caption``.
@@ -101,6 +107,12 @@ def read_pairs(
         rows = _coco_rows(path, bad)
     elif format == 'karpathy':
         rows = _karpathy_rows(path, split)
+    elif format == 'folder':
+        rows = folder_rows(path, bad)
+    elif format == 'parquet':
+        rows = parquet_rows(path, image_key, keys)
+    elif format == 'arrow':
+        rows = ArrowFolder(path).rows(image_key, keys)
     else:
         raise ValueError(f'unknown format {format!r}; known are {", ".join(FORMATS)}')
     for where, name, captions in rows:
@@ -117,16 +129,10 @@ def read_pairs(
                 bad.append(BadSample('empty_caption', f'{where}: the caption of {name} is {caption!r}'))
 
 
-# Where it stands in the file, for errors; path of the image; its captions as they are.
-_Row = tuple[str, Any, list[Any]]
-
-
-def _table_rows(path: str, format: str, image_key: str, keys: list[str], bad: list[BadSample]) -> Iterator[_Row]:
+def _table_rows(path: str, format: str, image_key: str, keys: list[str], bad: list[BadSample]) -> Iterator[Row]:
     table = _split_csv(path) if format == 'csv' else _split_tsv(path)
     _, columns = next(table, (0, []))
-    missing = [key for key in (image_key, *keys) if key not in columns]
-    if missing:
-        raise ValueError(f'{path} has no column {missing}, but {columns}; set image_key and caption_key')
+    check_columns(path, columns, image_key, keys)
     for line, cells in table:
         if len(cells) != len(columns):
             bad.append(BadSample('broken_row', f'line {line} has {len(cells)} cells, the header {len(columns)}'))
@@ -177,7 +183,7 @@ def _unquoted(cell: str) -> str:
     return cell
 
 
-def _jsonl_rows(path: str, image_key: str, keys: list[str], bad: list[BadSample]) -> Iterator[_Row]:
+def _jsonl_rows(path: str, image_key: str, keys: list[str], bad: list[BadSample]) -> Iterator[Row]:
     for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
@@ -195,7 +201,7 @@ def _jsonl_rows(path: str, image_key: str, keys: list[str], bad: list[BadSample]
         yield f'line {number}', row[image_key], captions
 
 
-def _coco_rows(path: str, bad: list[BadSample]) -> Iterator[_Row]:
+def _coco_rows(path: str, bad: list[BadSample]) -> Iterator[Row]:
     content = read_json(path)
     try:
         captions: dict[Any, list[Any]] = {image['id']: [] for image in content['images']}
@@ -211,7 +217,7 @@ def _coco_rows(path: str, bad: list[BadSample]) -> Iterator[_Row]:
         raise ValueError(f'{path} is no COCO captions file: {type(error).__name__} {error}') from error
 
 
-def _karpathy_rows(path: str, split: str | Sequence[str] | None) -> Iterator[_Row]:
+def _karpathy_rows(path: str, split: str | Sequence[str] | None) -> Iterator[Row]:
     splits = {split} if isinstance(split, str) else set(split or ())
     content = read_json(path)
     found = set()

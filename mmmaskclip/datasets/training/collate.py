@@ -1,4 +1,4 @@
-"""Stacks image-text samples into a batch, in the loader's worker, so that one pinned transfer moves the batch."""
+"""Stacks samples into a batch, in the loader's worker, so that one pinned transfer moves the batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -38,6 +38,48 @@ def collate_image_text(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         else:
             batch[name] = values
     return batch
+
+
+@FUNCTIONS.register_module()
+def collate_labelled(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Makes one batch of B samples as mmpretrain packs them, for linear probes and fine-tuning with large batches.
+
+    mmengine's own ``pseudo_collate`` keeps B images, and each tensor that a worker sends is a shared-memory file of its
+    own: at 2,048 images per process a loader exceeds the usual limit of 1,024 open files. Here a batch takes one file
+    for the images and one for each field of the labels.
+
+    Args:
+        samples: B dicts with ``inputs`` (tensors of one shape) and ``data_samples`` (``mmpretrain.DataSample``).
+
+    Returns:
+        dict: ``inputs``, stacked (B, ...), and ``data_samples``, a list of B.
+    """
+    inputs = _stack('inputs', [sample['inputs'] for sample in samples], [{'key': i} for i in range(len(samples))])
+    return {'inputs': inputs, 'data_samples': _Packed(sample['data_samples'] for sample in samples)}
+
+
+class _Packed(list):
+    """A list of data samples that is sent between processes with one tensor for each field of all of them."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = [dict(sample.items()) for sample in self]
+        shapes = [{name: getattr(value, 'shape', None) for name, value in values.items()} for values in fields]
+        stacked = {
+            name: torch.stack([values[name] for values in fields])
+            for name, shape in (shapes[0] if shapes else {}).items()
+            if shape is not None and all(other.get(name) == shape for other in shapes)
+        }
+        rest = [{name: value for name, value in values.items() if name not in stacked} for values in fields]
+        return _unpack, ([type(sample) for sample in self], [sample.metainfo for sample in self], stacked, rest)
+
+
+def _unpack(types: list[type], metas: list[dict], stacked: dict[str, Tensor], rest: list[dict]) -> list[Any]:
+    samples = []
+    for index, (cls, meta, fields) in enumerate(zip(types, metas, rest, strict=True)):
+        sample = cls(metainfo=meta)
+        sample.set_data({**{name: values[index] for name, values in stacked.items()}, **fields})
+        samples.append(sample)
+    return samples
 
 
 def _collate_tokens(values: list[Any]) -> dict[str, Tensor]:

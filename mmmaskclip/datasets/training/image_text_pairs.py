@@ -1,4 +1,4 @@
-"""Image files with captions in csv, tsv, jsonl, COCO captions or Karpathy's json."""
+"""Images with captions in a list, a folder, parquet or a Hugging Face data set on disk."""
 
 import logging
 import os
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from mmmaskclip.datasets.sampling import BadSample, EpochState, stable_hash
 from mmmaskclip.datasets.training.annotation_files import CaptionTable, detect_format, read_pairs
 from mmmaskclip.datasets.training.captions import choose_caption
+from mmmaskclip.datasets.training.own_lists import ArrowFolder, image_bytes
 from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.datasets.transforms.views import ImageViews
@@ -33,12 +34,14 @@ class ImageTextPairs(Dataset):
     cannot be used is an error.
 
     Args:
-        ann_file: The list.
+        ann_file: The list; a folder for ``folder``, ``parquet`` and ``arrow``.
         views: Transforms by view, see :class:`~mmmaskclip.datasets.transforms.views.ImageViews`.
         data_root: Folder that the paths in the list start from. Default: the folder of ``ann_file``.
-        format: ``csv``, ``tsv``, ``jsonl``, ``coco`` or ``karpathy``. Default: from the file.
-        image_key: Column or field of the path (csv, tsv, jsonl).
-        caption_key: Column or field of the caption, or several (csv, tsv, jsonl).
+        format: ``csv``, ``tsv``, ``jsonl``, ``coco``, ``karpathy``, ``folder`` (images with same-named ``.txt`` or
+            ``.json``), ``parquet`` (that names image files) or ``arrow`` (``datasets``' ``save_to_disk``). Default:
+            from the name of the file.
+        image_key: Column or field of the image (all but coco, karpathy and folder).
+        caption_key: Column or field of the caption, or several (likewise).
         split: Splits to take (karpathy).
         test_mode: For evaluation.
         max_pixels: Larger images are skipped.
@@ -66,7 +69,8 @@ class ImageTextPairs(Dataset):
         context_length: int = 77,
     ) -> None:
         self.ann_file = ann_file
-        self.data_root = os.path.dirname(ann_file) if data_root is None else data_root
+        near = ann_file if os.path.isdir(ann_file) else os.path.dirname(ann_file)
+        self.data_root = near if data_root is None else data_root
         bad: list[BadSample] = []
         format = format or detect_format(ann_file)
         self._table = CaptionTable(read_pairs(ann_file, format, image_key, caption_key, split, bad))
@@ -80,6 +84,8 @@ class ImageTextPairs(Dataset):
             text = f'{ann_file}: {len(bad)} rows cannot be used ({causes}); the first: {bad[0]}'
             print_log(text, logger='current', level=logging.WARNING)
         self._bad_rows = [problem.record('', os.path.basename(ann_file)) for problem in bad]
+        self._arrow = ArrowFolder(ann_file) if format == 'arrow' else None
+        self._image_key = image_key
         self._views = ImageViews(views)
         self._test_mode = test_mode
         self._max_pixels = max_pixels
@@ -89,6 +95,22 @@ class ImageTextPairs(Dataset):
     def __len__(self) -> int:
         """Number of images, over all ranks."""
         return len(self._table)
+
+    @property
+    def num_captions(self) -> int:
+        """Captions of all images."""
+        return self._table.num_captions
+
+    def raw(self, index: int) -> tuple[str, bytes, list[str]]:
+        """Gives name, file content and captions of an image.
+
+        Raises:
+            BadSample: ``missing_image``.
+        """
+        name = self._table.paths[index]
+        if self._arrow is not None:
+            return name, self._arrow.image(name, self._image_key), self._table.captions(index)
+        return name, image_bytes(name, self.data_root), self._table.captions(index)
 
     def begin_epoch(self, epoch: int, seed: int, batch_size: int = 0, start_batch: int = 0) -> None:
         """Set what the samples' random choices derive from; reaches persistent workers.
@@ -157,10 +179,4 @@ class ImageTextPairs(Dataset):
         return {**self._views(self._image(index), 0), 'tokens': tokens, 'key': self._table.paths[index]}
 
     def _image(self, index: int) -> Any:
-        path = os.path.join(self.data_root, self._table.paths[index])
-        try:
-            with open(path, 'rb') as file:
-                data = file.read()
-        except OSError as error:
-            raise BadSample('missing_image', f'{path}: {error.strerror}') from error
-        return decode_image(data, self._max_pixels)
+        return decode_image(self.raw(index)[1], self._max_pixels)

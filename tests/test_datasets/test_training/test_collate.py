@@ -1,7 +1,13 @@
+import os
+import resource
+
 import pytest
 import torch
+from mmpretrain.structures import DataSample
+from torch.utils.data import DataLoader, Dataset
 
 from mmmaskclip.datasets import collate_image_text
+from mmmaskclip.datasets.training import collate_labelled
 from mmmaskclip.registry import FUNCTIONS
 
 
@@ -55,3 +61,38 @@ def test_images_of_different_sizes_are_named():
 
 def test_registered():
     assert FUNCTIONS.get('collate_image_text') is collate_image_text
+
+
+class _Labelled(Dataset):
+    """What mmpretrain's pipelines give."""
+
+    def __len__(self):
+        return 600
+
+    def __getitem__(self, index):
+        sample = DataSample(metainfo={'img_path': f'{index}.jpg'}).set_gt_label(index % 10)
+        return {'inputs': torch.full((3, 2, 2), index % 256, dtype=torch.uint8), 'data_samples': sample}
+
+
+def test_a_batch_of_many_labelled_images_needs_few_open_files():
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir('/proc/self/fd'))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 100, limits[1]))
+    try:
+        loader = DataLoader(_Labelled(), 300, num_workers=1, collate_fn=collate_labelled)
+        batches = list(loader)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert [batch['inputs'].shape for batch in batches] == [(300, 3, 2, 2)] * 2
+    assert batches[1]['inputs'][:, 0, 0, 0].tolist() == [i % 256 for i in range(300, 600)]
+    samples = [sample for batch in batches for sample in batch['data_samples']]
+    assert [int(sample.gt_label) for sample in samples] == [i % 10 for i in range(600)]
+    assert samples[7].gt_label.shape == (1,)
+    assert samples[7].img_path == '7.jpg'
+
+
+def test_labelled_images_of_other_sizes_are_named():
+    samples = [_Labelled()[0], _Labelled()[1]]
+    samples[1]['inputs'] = torch.zeros(3, 4, 4)
+    with pytest.raises(ValueError, match="'inputs' has different shapes in one batch"):
+        collate_labelled(samples)

@@ -1,0 +1,160 @@
+"""Reads pairs that stand in no list: a folder of images with texts, parquet, Hugging Face data sets on disk."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmmaskclip.datasets.sampling import BadSample
+from mmmaskclip.datasets.training.captions import CaptionReader
+
+# Where it stands, for errors; the image's name; its captions as they are.
+Row = tuple[str, Any, list[Any]]
+IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')
+_TEXT_KEYS = ('json:captions', 'json:caption', 'json:text', 'txt')
+
+
+def folder_rows(path: str, bad: list[BadSample]) -> Iterator[Row]:
+    """Gives the images of a folder and its folders, with the captions of the same-named ``.txt`` or ``.json``."""
+    reader = CaptionReader(_TEXT_KEYS)
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith('.') and name != '__MACOSX')
+        texts = {name.lower(): name for name in names if name.lower().endswith(('.txt', '.json'))}
+        # A hidden file may be what macOS adds to each image.
+        for name in sorted(name for name in names if name.lower().endswith(IMAGE_ENDINGS) and name[0] != '.'):
+            stem = os.path.splitext(name)[0].lower()
+            found = {kind: texts[f'{stem}.{kind}'] for kind in ('txt', 'json') if f'{stem}.{kind}' in texts}
+            where = os.path.relpath(os.path.join(folder, name), path)
+            try:
+                files = {kind: Path(folder, text).read_bytes() for kind, text in found.items()}
+                captions: list[Any] = reader(files) if files else []
+            except BadSample as problem:
+                bad.append(BadSample(problem.cause, f'{where}: {problem.detail}'))
+                continue
+            yield where, where, captions
+
+
+def arrow() -> Any:
+    """Gives pyarrow, which is no dependency of everybody.
+
+    Raises:
+        ImportError: It is not installed; says how to get it.
+    """
+    try:
+        import pyarrow
+        import pyarrow.ipc
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            f'parquet and Hugging Face data sets need pyarrow: pip install pyarrow, or the extra [data] ({error})'
+        ) from error
+    return pyarrow
+
+
+def parquet_files(path: str) -> list[str]:
+    """Lists the parquet files of a folder and its folders, or the one file."""
+    if os.path.isfile(path):
+        return [path]
+    return sorted(str(file) for file in Path(path).rglob('*.parquet') if not file.name.startswith('.'))
+
+
+def parquet_rows(path: str, image_key: str, keys: Sequence[str]) -> Iterator[Row]:
+    """Gives the rows of parquet files that name image files."""
+    for file in parquet_files(path):
+        table = arrow().parquet.ParquetFile(file)
+        check_columns(file, table.schema_arrow.names, image_key, keys)
+        if not _is_text(table.schema_arrow.field(image_key).type):
+            raise ValueError(
+                f'{file} holds the images themselves, which cannot be read one by one at the speed of training. Make '
+                f'shards of them: python tools/dataset_converters/make_shards.py {path} OUT'
+            )
+        number = 0
+        for batch in table.iter_batches(columns=[image_key, *keys]):
+            for row in batch.to_pylist():
+                yield f'{os.path.basename(file)} row {number}', row[image_key], row_captions(row, keys)
+                number += 1
+
+
+class ArrowFolder:
+    """A data set as ``datasets`` saves it on disk (``save_to_disk``): Arrow files, whose rows are read in any order.
+
+    Args:
+        path: Folder with ``*.arrow`` files.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.files = sorted(file.name for file in Path(path).glob('*.arrow'))
+        if not self.files:
+            raise ValueError(f'{path} has no .arrow file')
+        self._tables: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Memory maps are opened anew in a process that is spawned.
+        return {**self.__dict__, '_tables': {}}
+
+    def table(self, file: str) -> Any:
+        """One file, mapped into memory."""
+        if file not in self._tables:
+            source = arrow().memory_map(os.path.join(self.path, file))
+            try:
+                self._tables[file] = arrow().ipc.open_stream(source).read_all()
+            except arrow().lib.ArrowInvalid:
+                self._tables[file] = arrow().ipc.open_file(source).read_all()
+        return self._tables[file]
+
+    def rows(self, image_key: str, keys: Sequence[str]) -> Iterator[Row]:
+        """Gives all rows; the image's name is FILE/ROW."""
+        for file in self.files:
+            table = self.table(file)
+            check_columns(os.path.join(self.path, file), table.column_names, image_key, keys)
+            for number, row in enumerate(table.select(list(keys)).to_pylist()):
+                yield f'{file} row {number}', f'{file}/{number}', row_captions(row, keys)
+
+    def image(self, name: str, image_key: str) -> bytes:
+        """Reads the image of a row.
+
+        Raises:
+            BadSample: ``missing_image``.
+        """
+        file, _, number = name.rpartition('/')
+        return image_bytes(self.table(file)[image_key][int(number)].as_py(), self.path)
+
+
+def image_bytes(value: Any, root: str) -> bytes:
+    """Gives the content of an image as a table holds it: bytes, a path, or ``{'bytes': ..., 'path': ...}``.
+
+    Raises:
+        BadSample: ``missing_image``.
+    """
+    if isinstance(value, dict):
+        value = value.get('bytes') or value.get('path')
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str) or not value:
+        raise BadSample('missing_image', f'{value!r} is no image')
+    path = os.path.join(root, value)
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise BadSample('missing_image', f'{path}: {getattr(error, "strerror", error)}') from error
+
+
+def check_columns(where: str, columns: Sequence[str], image_key: str, keys: Sequence[str]) -> None:
+    """Checks that the columns are there.
+
+    Raises:
+        ValueError: One is not; names those that are.
+    """
+    missing = [key for key in (image_key, *keys) if key not in columns]
+    if missing:
+        raise ValueError(f'{where} has no column {missing}, but {list(columns)}; set image_key and caption_key')
+
+
+def row_captions(row: dict[str, Any], keys: Sequence[str]) -> list[Any]:
+    """Gives the captions of a row; a column may hold one or a list."""
+    return [item for key in keys for item in (row[key] if isinstance(row[key], list) else [row[key]])]
+
+
+def _is_text(kind: Any) -> bool:
+    return arrow().types.is_string(kind) or arrow().types.is_large_string(kind)

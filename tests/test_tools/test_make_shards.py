@@ -1,0 +1,124 @@
+"""Any kind of pairs becomes shuffled shards; what was written is not written again; what is left out is listed."""
+
+import io
+import json
+import os
+
+import pytest
+from paths import load_module
+from PIL import Image
+
+from mmmaskclip.datasets import ImageTextShards
+
+NUMBER = 9
+
+
+@pytest.fixture
+def make_shards(capsys):
+    tool = load_module('tools/dataset_converters/make_shards.py')
+
+    def run(path, out, *args):
+        tool.main([str(path), str(out), '--shard-size', '4', '--workers', '1', *args])
+        return capsys.readouterr().out
+
+    run.tool = tool
+    return run
+
+
+def _image(number, kind='PNG'):
+    file = io.BytesIO()
+    Image.new('RGB', (8 + number, 8), (20 * number, 0, 0)).save(file, kind)
+    return file.getvalue()
+
+
+def _texts(number):
+    return [f'a cat number {number}', f'the {number}th cat']
+
+
+def _folder(root):
+    for number in range(NUMBER):
+        (root / f'{number:02d}.jpg').write_bytes(_image(number))
+        (root / f'{number:02d}.json').write_text(json.dumps({'captions': _texts(number)}))
+
+
+def _csv(root):
+    rows = [f'{number:02d}.jpg,{text}' for number in range(NUMBER) for text in _texts(number)]
+    for number in range(NUMBER):
+        (root / f'{number:02d}.jpg').write_bytes(_image(number, 'GIF' if number == 3 else 'PNG'))
+    (root / 'a.csv').write_text('image,text\n' + '\n'.join(rows))
+    return root / 'a.csv'
+
+
+def _parquet(root):
+    pa = pytest.importorskip('pyarrow', reason='pyarrow is not installed')
+    import pyarrow.parquet
+
+    images = [{'bytes': _image(number), 'path': f'{number}.png'} for number in range(NUMBER)]
+    table = pa.table({'image': images, 'text': [_texts(number) for number in range(NUMBER)]})
+    pyarrow.parquet.write_table(table.slice(0, 5), root / 'a.parquet', row_group_size=2)
+    pyarrow.parquet.write_table(table.slice(5), root / 'b.parquet', row_group_size=3)
+
+
+def _read(out):
+    dataset = ImageTextShards(str(out), {'image': []}, 'json:captions')
+    dataset.preflight()
+    dataset.begin_epoch(0, 0, 1)
+    return {int(sample['image'][0, 0, 0]) // 20: sample for sample in dataset}
+
+
+@pytest.mark.parametrize('write', [_folder, _csv, _parquet])
+def test_every_kind_becomes_shuffled_shards(make_shards, tmp_path, write):
+    data = tmp_path / 'data'
+    data.mkdir()
+    path = write(data) or data
+    said = make_shards(path, tmp_path / 'out')
+    assert f'{NUMBER} samples in 3 shards' in said
+    assert '[3/3]' in said
+    samples = _read(tmp_path / 'out')
+    assert sorted(samples) == list(range(NUMBER))
+    assert all(sample['image'].shape[2] == 8 + number for number, sample in samples.items())
+    order = [number for number, _ in sorted(samples.items(), key=lambda item: item[1]['key'])]
+    assert order != sorted(order)
+    counts = json.loads((tmp_path / 'out/counts.json').read_text())
+    assert counts == {'00000.tar': 4, '00001.tar': 4, '00002.tar': 1}
+    # Shards in turn are pairs that can be shuffled anew, here by two processes.
+    make_shards(tmp_path / 'out', tmp_path / 'again', '--seed', '1', '--workers', '2')
+    assert sorted(_read(tmp_path / 'again')) == list(range(NUMBER))
+
+
+def test_an_interrupted_run_goes_on_and_writes_the_same(make_shards, tmp_path, monkeypatch):
+    (tmp_path / 'data').mkdir()
+    _folder(tmp_path / 'data')
+    make_shards(tmp_path / 'data', tmp_path / 'whole')
+    write = make_shards.tool.write_shard
+
+    def killed(path, *args):
+        if path.name == '00001.tar':
+            raise KeyboardInterrupt
+        return write(path, *args)
+
+    monkeypatch.setattr(make_shards.tool, 'write_shard', killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_shards(tmp_path / 'data', tmp_path / 'out')
+    monkeypatch.undo()
+    before = os.stat(tmp_path / 'out/00000.tar').st_mtime_ns
+    assert '1 shards are there already' in make_shards(tmp_path / 'data', tmp_path / 'out')
+    assert os.stat(tmp_path / 'out/00000.tar').st_mtime_ns == before
+    for number in range(3):
+        name = f'{number:05d}.tar'
+        assert (tmp_path / 'out' / name).read_bytes() == (tmp_path / 'whole' / name).read_bytes()
+    with pytest.raises(SystemExit, match='holds shards of other data or options'):
+        make_shards(tmp_path / 'data', tmp_path / 'out', '--seed', '2')
+
+
+def test_what_cannot_be_used_is_left_out_and_listed(make_shards, tmp_path):
+    (tmp_path / 'data').mkdir()
+    _folder(tmp_path / 'data')
+    (tmp_path / 'data/04.jpg').write_bytes(b'<html>')
+    (tmp_path / 'data/05.jpg').unlink()
+    (tmp_path / 'data/06.json').write_text('{"captions": "&nbsp;"}')
+    said = make_shards(tmp_path / 'data', tmp_path / 'out')
+    assert '6 samples in 2 shards; 1 are left out' in said
+    records = [json.loads(line) for line in (tmp_path / 'out/bad_samples.jsonl').read_text().splitlines()]
+    assert [(record['key'], record['cause']) for record in records] == [('04.jpg', 'not_an_image')]
+    assert sorted(_read(tmp_path / 'out')) == [0, 1, 2, 3, 7, 8]
