@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from mmmaskclip.datasets.sampling import BadSample
+from mmmaskclip.datasets.transforms import decode
 from mmmaskclip.datasets.transforms.decode import decode_image
 
 
@@ -50,3 +51,25 @@ def test_a_photograph_with_a_preview_is_no_animation():
     photo.save(file, 'MPO', save_all=True, append_images=[photo.resize((8, 6))])
     assert Image.open(file).is_animated
     assert decode_image(file.getvalue()).size == (32, 24)
+
+
+@pytest.mark.skipif(decode.simplejpeg is None, reason='simplejpeg is not installed')
+@pytest.mark.parametrize('subsampling', ['4:4:4', '4:2:2', '4:2:0'])
+def test_simplejpeg_gives_pillows_pixels_and_causes(tools, monkeypatch, subsampling):
+    photo = tools.photo(0, (61, 47))
+    for options in ({}, {'progressive': True}, {'quality': 30}, {'quality': 100}):
+        data = tools.encode(photo, subsampling=subsampling, **options)
+        fast = decode_image(data)
+        with monkeypatch.context() as patch:
+            patch.setattr(decode, 'simplejpeg', None)
+            assert np.array_equal(fast, decode_image(data))
+        # A cut file is Pillow's to judge.
+        with pytest.raises(BadSample, match='truncated_image'):
+            decode_image(data[: len(data) // 2])
+
+
+def test_large_jpegs_can_be_decoded_at_a_fraction(tools):
+    data = tools.encode(Image.effect_noise((200, 120), 60).convert('RGB'))
+    sizes = [decode_image(data, shrink_to=side).size for side in (120, 61, 60, 30, 15, 1, 500)]
+    assert sizes == [(200, 120), (200, 120), (100, 60), (50, 30), (25, 15), (25, 15), (200, 120)]
+    assert decode_image(tools.encode(tools.photo(0), 'PNG'), shrink_to=2).size == (12, 10)

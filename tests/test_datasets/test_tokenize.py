@@ -5,8 +5,10 @@ import tarfile
 
 import pytest
 import torch
+from mmseg.utils.tokenizer import basic_clean
 
 from mmmaskclip.datasets.transforms.tokenize import _bpe, _cached_word_ids, pad_tokens, tokenize
+from mmmaskclip.datasets.transforms.tokenize import _clean as clean
 
 
 def _letters(count):
@@ -101,3 +103,13 @@ def test_pad_tokens():
 def test_a_bare_string_is_refused():
     with pytest.raises(TypeError, match=r'write \[text\]'):
         tokenize('a photo of a cat')
+
+
+def test_cleaning_is_left_out_only_where_it_changes_nothing():
+    draw = random.Random(0)
+    letters = [chr(code) for code in range(32, 127)]
+    for _ in range(300):
+        text = ''.join(draw.choices(letters, k=draw.randrange(1, 40)))
+        assert clean(text) == ' '.join(basic_clean(text).split())
+    for text in ('a &amp; b', 'caf\u00c3\u00a9', '\x1b[36mcat', 'a\tb'):
+        assert clean(text) == ' '.join(basic_clean(text).split())

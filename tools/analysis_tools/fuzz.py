@@ -1,4 +1,4 @@
-"""Damage shards, captions, checkpoints and configs at random; each must end in a clear error or a counted skip.
+"""Damage data, checkpoints and configs at random; each must end in a clear error or a counted skip.
 
 python tools/analysis_tools/fuzz.py --minutes 3 --seed 0
 
@@ -11,12 +11,8 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
-import gzip
-import io
-import json
 import random
 import signal
-import tarfile
 import tempfile
 import time
 import traceback
@@ -28,94 +24,23 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from PIL import Image
 
+from mmmaskclip.analysis.fuzz_data import (
+    CLEAR,
+    damage,
+    fuzz_caption,
+    fuzz_image,
+    fuzz_list,
+    fuzz_names,
+    fuzz_shard,
+)
 from mmmaskclip.checkpoints.files import newest_verified, write_checkpoint
 from mmmaskclip.checkpoints.safe_load import read_checkpoint, read_state_dict
 from mmmaskclip.cli.config import load_config
 from mmmaskclip.config_check.paths import check_paths
-from mmmaskclip.datasets import ImageTextShards
 from mmmaskclip.engine.registration import register_all_modules
 
-# What our own checks raise, with a message; a KeyError or TypeError from inside of a library is none of them.
-CLEAR = (ValueError, RuntimeError, FileNotFoundError)
 _LIMIT = 20
-_SAMPLES = 12
-
-
-def damage(data: bytes, draw: random.Random) -> bytes:
-    """Flip bits, cut off, blank, repeat, insert or replace something in bytes, where they are not just padding."""
-    content = bytearray(data)
-    filled = [place for place, byte in enumerate(data) if byte] or [0]
-    start = draw.choice(filled)
-    size = draw.choice([1, 16, 512, 4096])
-    kind = draw.choice(['flip', 'cut', 'blank', 'repeat', 'insert', 'replace'])
-    if kind == 'flip':
-        for _ in range(draw.choice([1, 10, 200])):
-            content[draw.choice(filled)] ^= 1 << draw.randrange(8)
-    elif kind == 'cut':
-        del content[start:]
-    elif kind == 'blank':
-        content[start : start + size] = bytes(len(content[start : start + size]))
-    elif kind == 'repeat':
-        content[start:start] = content[start : start + size]
-    elif kind == 'insert':
-        content[start:start] = draw.randbytes(size)
-    else:  # what a failed download or a wrong name leaves
-        content[:] = draw.choice([b'', b'<html>404 Not Found</html>', gzip.compress(data), draw.randbytes(2048)])
-    return bytes(content)
-
-
-def write_shard(path: Path, draw: random.Random, bad_captions: int = 0) -> None:
-    """Write a shard of good samples, some with captions of random bytes."""
-    with tarfile.open(path, 'w') as tar:
-        for index in range(_SAMPLES):
-            image = io.BytesIO()
-            Image.new('RGB', (16, 16), (index, 2 * index, 90)).save(image, 'JPEG')
-            caption = {'caption': f'a caption of {index}', 'captions': ['one', 'two']}
-            text = json.dumps(caption).encode()
-            if index < bad_captions:
-                text = draw.choice([damage(text, draw), draw.randbytes(40), b'null', b'[]', b'{"caption": NaN}', b'{}'])
-            for name, data in (('jpg', image.getvalue()), ('json', text)):
-                member = tarfile.TarInfo(f'{index:05d}.{name}')
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-
-
-def read_shards(urls: list[str]) -> tuple[str, dict[str, bytes]]:
-    """Read an epoch.
-
-    Returns:
-        ``'skip'`` where samples were left out, ``'ok'`` where none were; and the pixels and tokens of each sample.
-    """
-    views = {'image': [dict(type='torchvision/Resize', size=[8, 8])]}
-    dataset = ImageTextShards(urls, views, caption_key='json:caption', shuffle_buffer=4)
-    dataset.begin_epoch(0, 0, 2)
-    samples = list(dataset)
-    assert len(samples) == len(dataset) // 2 * 2, 'an epoch of another length than was promised'
-    content = {s['key']: s['image'].numpy().tobytes() + s['tokens'].numpy().tobytes() for s in samples}
-    return 'skip' if any(sample['skipped'] for sample in samples) else 'ok', content
-
-
-def fuzz_shard(folder: Path, draw: random.Random) -> str:
-    """A shard whose bytes are damaged, beside a good one; no sample of the good one may be lost or changed."""
-    good, bad = folder / 'good.tar', folder / 'bad.tar'
-    write_shard(good, draw)
-    write_shard(bad, draw)
-    whole = read_shards([str(good), str(bad)])[1]
-    bad.write_bytes(damage(bad.read_bytes(), draw))
-    outcome, content = read_shards([str(good), str(bad)])
-    kept = [key for key in whole if key.startswith('good') and content.get(key) == whole[key]]
-    # With an odd number of samples the last one fills no batch.
-    assert len(kept) >= _SAMPLES - 1, f'{_SAMPLES - len(kept)} samples of the good shard are lost or changed'
-    # A tar file and a JPEG have no checksums of their content.
-    return 'unseen' if outcome == 'ok' and content != whole else outcome
-
-
-def fuzz_caption(folder: Path, draw: random.Random) -> str:
-    """Captions that are damaged or no captions, in whole tar files."""
-    write_shard(folder / 'a.tar', draw, bad_captions=draw.randrange(1, _SAMPLES + 1))
-    return read_shards([str(folder / 'a.tar')])[0]
 
 
 def fuzz_checkpoint(folder: Path, draw: random.Random) -> str:
@@ -248,7 +173,15 @@ SURE = (
     'a misspelt key', 'a misspelt type', 'a wrong value of a loader', 'a wrong path', 'a wrong or missing section',
     'a misspelt base', 'a missing bracket',
 )  # fmt: skip
-CASES: list[Callable[[Path, random.Random], str]] = [fuzz_shard, fuzz_caption, fuzz_checkpoint, fuzz_config]
+CASES: list[Callable[[Path, random.Random], str]] = [
+    fuzz_shard,
+    fuzz_caption,
+    fuzz_checkpoint,
+    fuzz_config,
+    fuzz_list,
+    fuzz_image,
+    fuzz_names,
+]
 
 
 def run_case(seed: int) -> tuple[str, str]:

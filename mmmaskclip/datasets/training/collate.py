@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from mmmaskclip.datasets.transforms.tokenize import pad_tokens
 from mmmaskclip.registry import FUNCTIONS
@@ -100,4 +101,9 @@ def _stack(name: str, values: list[Tensor], samples: Sequence[dict[str, Any]]) -
             f'{name!r} has different shapes in one batch: {found}. Add a transform that gives every sample one size, '
             'e.g. torchvision/RandomResizedCrop, or use batch_size=1.'
         )
-    return torch.stack(values)
+    if get_worker_info() is None:
+        return torch.stack(values)
+    # Into the memory that the training process reads: else the batch is copied there once more when it is sent.
+    size = sum(value.numel() for value in values)
+    out = values[0].new(values[0]._typed_storage()._new_shared(size, device='cpu'))
+    return torch.stack(values, out=out.resize_(len(values), *values[0].shape))

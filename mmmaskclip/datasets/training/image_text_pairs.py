@@ -46,6 +46,8 @@ class ImageTextPairs(Dataset):
         test_mode: For evaluation.
         max_pixels: Larger images are skipped.
         context_length: Longest caption in tokens.
+        shrink_to: Decode large JPEGs at a fraction of their size, see
+            :func:`~mmmaskclip.datasets.transforms.decode.decode_image`. Default: never.
 
     Raises:
         ValueError: The list is not of its format, or names no image with a caption; in ``test_mode`` also if a row
@@ -67,6 +69,7 @@ class ImageTextPairs(Dataset):
         test_mode: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         context_length: int = 77,
+        shrink_to: int | None = None,
     ) -> None:
         self.ann_file = ann_file
         near = ann_file if os.path.isdir(ann_file) else os.path.dirname(ann_file)
@@ -88,7 +91,7 @@ class ImageTextPairs(Dataset):
         self._image_key = image_key
         self._views = ImageViews(views)
         self._test_mode = test_mode
-        self._max_pixels = max_pixels
+        self._max_pixels, self._shrink_to = max_pixels, shrink_to
         self._context_length = context_length
         self._state = EpochState()
 
@@ -179,4 +182,4 @@ class ImageTextPairs(Dataset):
         return {**self._views(self._image(index), 0), 'tokens': tokens, 'key': self._table.paths[index]}
 
     def _image(self, index: int) -> Any:
-        return decode_image(self.raw(index)[1], self._max_pixels)
+        return decode_image(self.raw(index)[1], self._max_pixels, self._shrink_to)

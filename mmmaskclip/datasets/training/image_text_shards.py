@@ -67,6 +67,8 @@ class ImageTextShards(IterableDataset):
         shuffle_buffer: Samples per stream, as encoded bytes, among which the next is drawn.
         max_pixels: Larger images are skipped, unseen.
         context_length: Longest caption in tokens.
+        shrink_to: Decode large JPEGs at a fraction of their size, see
+            :func:`~mmmaskclip.datasets.transforms.decode.decode_image`. Default: never.
         index_dir: Folder of the index. Default: beside the shards, or in the user's cache folder.
     """
 
@@ -83,6 +85,7 @@ class ImageTextShards(IterableDataset):
         shuffle_buffer: int = 2000,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         context_length: int = 77,
+        shrink_to: int | None = None,
         index_dir: str | None = None,
     ) -> None:
         self.shards = StringColumn(expand_urls(urls))
@@ -93,6 +96,7 @@ class ImageTextShards(IterableDataset):
         self._num_samples = num_samples
         self.shuffle_buffer = max(1, shuffle_buffer)
         self._max_pixels = max_pixels
+        self._shrink_to = shrink_to
         self._context_length = context_length
         self._index_dir = index_dir
         self._counts = read_counts(num_samples, self.shards) if isinstance(num_samples, str) else None
@@ -220,7 +224,7 @@ class ImageTextShards(IterableDataset):
         if data is None:
             raise BadSample('missing_image', f'no {" or ".join(self.image_keys)} among {listed(raw.files)}')
         caption = choose_caption(self.captions(raw.files), seed)
-        image = decode_image(data, self._max_pixels)
+        image = decode_image(data, self._max_pixels, self._shrink_to)
         (tokens,) = tokenize([caption], self._context_length)
         return {**self._views(image, seed), 'tokens': tokens, 'seed': seed, 'key': self.key(raw)}
 

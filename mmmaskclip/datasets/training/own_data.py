@@ -96,6 +96,20 @@ def build_found(
 DATASETS.register_module(name='auto', module=build_found)
 
 
+def default_sampler(dataset: Any) -> dict[str, Any] | None:
+    """Tells which sampler a training set needs where its config names none: shards decide their order themselves.
+
+    Args:
+        dataset: Config of a dataset, or a dataset.
+    """
+    kind = dataset.get('type') if isinstance(dataset, dict) else type(dataset).__name__
+    if kind == 'auto':
+        keys = ('path', 'image_key', 'caption_key')
+        found = find_data(**{name: value for name, value in dataset.items() if name in keys})
+        kind = 'ImageTextShards' if found.kind == 'shards' else 'ImageTextPairs'
+    return dict(type='ResumableSampler', shuffle=True) if kind == 'ImageTextPairs' else None
+
+
 def describe_data(path: Any, found: FoundData, dataset: Any) -> str:
     """Says what was found: the kind, how it is read, how much, sizes, captions per image and three examples."""
     options = ', '.join(f'{name}={value!r}' for name, value in found.options.items())

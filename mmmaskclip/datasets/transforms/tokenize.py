@@ -40,6 +40,9 @@ _cached_word_ids = lru_cache(maxsize=_CACHED_WORDS)(_word_ids)
 
 
 def _clean(text: str) -> str:
+    if text.isascii() and text.isprintable() and '&' not in text:
+        # Nothing to repair (ftfy) and no entity: the rest of the cleaning is about spaces.
+        return ' '.join(text.split())
     from mmseg.utils.tokenizer import basic_clean
 
     # As open_clip cleans: what a space is, Python decides, not the regex of mmseg, which leaves some of them out.

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from mmmaskclip.contracts import ChecksBeforeTraining, OrdersEpochs
+from mmmaskclip.datasets.training.own_data import default_sampler
 from mmmaskclip.registry import LOOPS
 
 
@@ -30,7 +31,7 @@ class PretrainLoop(EpochBasedTrainLoop):
     * :attr:`data_wait` holds the time that this process waited for the batch.
 
     ``drop_last`` is set, because contrastive losses gather equal batches from all ranks, and mmengine's
-    ``DefaultSampler`` is exchanged for :class:`ResumableSampler`.
+    ``DefaultSampler`` is exchanged for :class:`ResumableSampler`, which image files have where no sampler is given.
 
     Args:
         runner: The runner.
@@ -63,7 +64,7 @@ class PretrainLoop(EpochBasedTrainLoop):
             sampler = dataloader.get('sampler')
             if isinstance(sampler, dict) and sampler['type'] == 'DefaultSampler':
                 sampler['type'] = 'ResumableSampler'
-            dataloader.setdefault('sampler', None)
+            dataloader.setdefault('sampler', default_sampler(dataloader['dataset']))
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         self.data_wait = 0.0
         self._val_interval_iters = val_interval_iters

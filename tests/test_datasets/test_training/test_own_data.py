@@ -1,14 +1,18 @@
 """``type='auto'``: what lies at a path is told, said and read, whatever it is."""
 
+import argparse
 import io
 import json
 
 import pytest
+from paths import ROOT
 from PIL import Image
 
+from mmmaskclip.cli.config import load_config
+from mmmaskclip.config_check.paths import check_paths
 from mmmaskclip.datasets import ImageTextPairs, ImageTextShards
 from mmmaskclip.datasets.training import own_data
-from mmmaskclip.datasets.training.own_data import find_data
+from mmmaskclip.datasets.training.own_data import default_sampler, find_data
 from mmmaskclip.registry import DATASETS
 
 CAPTIONS = [['a red cat', 'the cat'], ['a dog'], ['a bird', 'one bird']]
@@ -157,3 +161,18 @@ def test_images_inside_of_parquet_become_shards_first(tmp_path):
     pa.parquet.write_table(pa.table({'image': [{'bytes': b'x', 'path': ''}], 'text': ['a']}), tmp_path / 'a.parquet')
     with pytest.raises(ValueError, match=r'Make shards of them: python tools/dataset_converters/make_shards\.py'):
         DATASETS.build(dict(type='auto', path=str(tmp_path), views={'image': []}))
+
+
+def test_the_config_of_the_docs_is_accepted_and_reads(tmp_path, tools):
+    text = (ROOT / 'docs/data.md').read_text(encoding='utf-8')
+    (block,) = [part.split('```')[0] for part in text.split('```python\n')[1:] if "path='PATH'" in part]
+    (tmp_path / 'data').mkdir()
+    path = _folder(tmp_path / 'data', tools)
+    config = tmp_path / 'config.py'
+    config.write_text(block.replace("'configs/", f"'{ROOT}/configs/").replace('PATH', str(path)))
+    cfg = load_config(argparse.Namespace(config=str(config), cfg_options={}, launcher='none', work_dir=None))
+    check_paths(cfg)
+    assert default_sampler(cfg.train_dataloader.dataset)['type'] == 'ResumableSampler'
+    assert len(DATASETS.build(cfg.train_dataloader.dataset)) == 3
+    assert default_sampler(dict(type='auto', path=str(_shards(tmp_path, tools)))) is None
+    assert default_sampler(dict(type='ImageTextShards', urls='x')) is None
