@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-# What is told with the bad samples, though nothing is lost: a shard that was read again, samples that come again.
+# Records that are no losses: a shard was read again, samples come again in the epoch.
 NOTES = ('retried_shard', 'repeated_sample')
 
 

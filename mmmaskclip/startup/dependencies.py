@@ -74,9 +74,9 @@ TESTS = (
 # what mmpretrain registers.
 REFERENCES = (Dependency('clip-benchmark', '==1.6.2', 'the reference for metrics, in the version that was compared'),)
 
-OWN_DATA = (Dependency('pyarrow', '>=14', 'parquet and Hugging Face data sets; older ones have not been tried'),)
+TABLES = (Dependency('pyarrow', '>=14', 'parquet and Hugging Face data sets; older ones have not been tried'),)
 
-EXTRAS = {'det': DETECTION, 'data': OWN_DATA, 'tests': TESTS}
+EXTRAS = {'det': DETECTION, 'data': TABLES, 'tests': TESTS}
 
 
 def check_dependencies() -> None:

@@ -70,7 +70,7 @@ VIEWS = {'image': [{'type': 'torchvision/RandomResizedCrop', 'size': 8, 'scale':
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
+def _cache_of_this_test(tmp_path, monkeypatch):
     """Counts of shards are remembered in the user's cache folder: a test sees its own."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'user cache'))
 

@@ -2,19 +2,27 @@
 
 Example:
     python tools/analysis_tools/bench_loader.py 'data/flickr8k/train-*.tar' --size 224 --workers 0 2
+    python tools/analysis_tools/bench_loader.py 'data/flickr8k/train-*.tar' --gains --shrink-to 224
+
+With --gains each saving of the loader is switched off in turn, in one process that takes turns: CPU time per image,
+medians, and the ratio to the loader as it is. So it says something on a busy machine too.
 """
 
 import argparse
+import statistics
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmseg.utils.tokenizer import basic_clean
 from torch.utils.data import DataLoader
 
-from mmmaskclip.datasets import ImageTextShards, collate_image_text
+from mmmaskclip.datasets import ImageTextShards, collate_image_text, sampling
 from mmmaskclip.datasets.training import image_text_shards
+from mmmaskclip.datasets.transforms import decode
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,6 +33,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=64)
     parser.add_argument('--workers', type=int, nargs='+', default=[0], help='numbers of workers to try (default: 0)')
     parser.add_argument('--seconds', type=float, default=10, help='time for each number of workers (default: 10)')
+    parser.add_argument('--gains', action='store_true', help='switch each saving off in turn, by CPU time')
+    parser.add_argument('--shrink-to', type=int, help='with --gains: also decode at a fraction of the size')
     parser.add_argument('--num-samples', type=int, help='needed for shards that are not local tar files')
     return parser.parse_args()
 
@@ -36,6 +46,10 @@ def main() -> None:
     dataset = ImageTextShards(args.urls, {'image': [crop]}, args.caption_key, num_samples=args.num_samples)
     dataset.preflight()
     print(f'{len(dataset)} samples in {len(dataset.shards)} shards')
+    if args.gains:
+        for line in gains(dataset, args.batch_size, args.seconds, args.shrink_to):
+            print(line)
+        return
     for workers in args.workers:
         images, seconds = measure(dataset, args.batch_size, workers, args.seconds)
         per_core = f', {images / seconds / max(workers, 1):.0f} per process'
@@ -64,6 +78,56 @@ def measure(dataset: ImageTextShards, batch_size: int, workers: int, seconds: fl
     while time.perf_counter() - begin < seconds:
         images += len(next(batches)['key'])
     return images, time.perf_counter() - begin
+
+
+def gains(dataset: ImageTextShards, batch_size: int, seconds: float, shrink_to: int | None) -> Iterator[str]:
+    """Times the loader as it is and without each of its savings, in turns."""
+
+    def convert(image: Any) -> Any:
+        image = on_white(image)
+        return image.copy()  # what Pillow's convert does where the mode is the same
+
+    def clean(text: str) -> str:
+        return ' '.join(basic_clean(text).split())
+
+    on_white = decode.on_white
+    variants: dict[str, list[tuple[Any, str, Any]]] = {
+        'as it is': [],
+        'Pillow in place of simplejpeg': [(decode, 'simplejpeg', None)],
+        'random states restored': [(sampling, 'get_worker_info', lambda: None)],
+        'every caption through ftfy': [(sys.modules['mmmaskclip.datasets.transforms.tokenize'], '_clean', clean)],
+        'a copy of each image': [(decode, 'on_white', convert)],
+    }
+    variants['none of these'] = [patch for patches in variants.values() for patch in patches]
+    if shrink_to is not None:
+        variants[f'shrink_to={shrink_to}'] = [(dataset, '_shrink_to', shrink_to)]
+    spent: dict[str, list[float]] = {name: [] for name in variants}
+    loader = DataLoader(dataset, batch_size, drop_last=True, collate_fn=collate_image_text)
+    batches = endless(dataset, loader, batch_size)
+    end = time.perf_counter() + seconds
+    with patched([(sampling, 'get_worker_info', lambda: True)]):  # as in a worker
+        while time.perf_counter() < end or len(spent['as it is']) < 5:
+            for name, patches in variants.items():
+                with patched(patches):
+                    begin = time.process_time()
+                    next(batches)
+                    spent[name].append((time.process_time() - begin) / batch_size * 1000)
+    first = statistics.median(spent['as it is'])
+    for name, times in spent.items():
+        yield f'  {name:<32}{statistics.median(times):7.3f} ms per image, {statistics.median(times) / first:.2f}x'
+
+
+@contextmanager
+def patched(patches: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Replaces attributes for a while."""
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
+    for owner, name, value in patches:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
 
 
 def endless(dataset: ImageTextShards, loader: DataLoader, batch_size: int) -> Iterator[dict[str, Any]]:

@@ -28,10 +28,10 @@ import numpy as np
 
 from mmmaskclip.datasets import ImageTextPairs
 from mmmaskclip.datasets.sampling import BadSample
+from mmmaskclip.datasets.training.auto import FoundData, find_data
 from mmmaskclip.datasets.training.captions import CaptionReader
+from mmmaskclip.datasets.training.folders_and_tables import arrow, image_bytes, parquet_files, row_captions
 from mmmaskclip.datasets.training.image_text_shards import IMAGE_KEYS
-from mmmaskclip.datasets.training.own_data import FoundData, find_data
-from mmmaskclip.datasets.training.own_lists import arrow, image_bytes, parquet_files, row_captions
 from mmmaskclip.datasets.training.shard_urls import expand_urls, is_indexable, shard_name
 from mmmaskclip.datasets.training.tar_files import Sample, read_span, walk_samples
 from mmmaskclip.datasets.transforms.decode import MOST_PIXELS, decode_image
@@ -147,8 +147,8 @@ class Parquet:
         tables = {}
         for group in np.unique(groups).tolist():
             file, number = self._groups[group]
-            wanted = [self._image_key, *self._keys]
-            tables[group] = arrow().parquet.ParquetFile(file).read_row_group(number, columns=wanted, use_threads=False)
+            columns = [self._image_key, *self._keys]
+            tables[group] = arrow().parquet.ParquetFile(file).read_row_group(number, columns=columns, use_threads=False)
         for number, group in zip(numbers, groups.tolist(), strict=True):
             row = int(number) - (int(self._ends[group - 1]) if group else 0)
             values = tables[group].slice(row, 1).to_pylist()[0]

@@ -111,7 +111,7 @@ class EvaluationShards(Dataset):
         return np.array([np.asarray(label) for label in labels], dtype=np.int64)
 
     def _build_index(self) -> None:
-        spans: dict[str, list[tuple[int, int]]] = {name: [] for name in self._wanted()}
+        spans: dict[str, list[tuple[int, int]]] = {name: [] for name in self._extensions()}
         keys, shards = [], []
         for number, path in enumerate(self.shards):
             if not is_indexable(path):
@@ -134,7 +134,7 @@ class EvaluationShards(Dataset):
         self._shard = np.array(shards, dtype=np.int32)
         self._spans = {name: np.array(column, dtype=np.int64) for name, column in spans.items()}
 
-    def _wanted(self) -> set[str]:
+    def _extensions(self) -> set[str]:
         captions = self._captions.keys if self._captions else []
         extras = {key for key in (self._label_key, self._mask_key) if key}
         return {*self._image_keys, *(key.partition(':')[0] for key in captions), *extras}

@@ -49,13 +49,13 @@ def write_captions(scene: Scene, seed: str, num_captions: int = 5) -> list[str]:
 
 def _write_one(scene: Scene, random: Random) -> str:
     count = random.randint(1, min(3, len(scene.objects)))
-    told = random.sample(scene.objects, count)
+    mentioned = random.sample(scene.objects, count)
     template = random.choice(_TEMPLATES[count])
-    words = {f'place{index}': _place(thing) for index, thing in enumerate(told)}
+    words = {f'place{index}': _place(thing) for index, thing in enumerate(mentioned)}
     if count > 1:
-        words['relation'] = _relation(told[0], told[1])
+        words['relation'] = _relation(mentioned[0], mentioned[1])
     # A size is said only sometimes: otherwise it would be a rule that captions of photographs do not follow.
-    names = [f'{_size(thing)}{thing.name}' if random.random() < 0.25 else thing.name for thing in told]
+    names = [f'{_size(thing)}{thing.name}' if random.random() < 0.25 else thing.name for thing in mentioned]
     return template.format(*names, background=scene.background, **words).replace('a orange', 'an orange')
 
 

@@ -96,19 +96,19 @@ def sample_scene(seed: str, num_objects: tuple[int, int] = (1, 3), label: int | 
         The scene. It can hold fewer objects than drawn where no free place was left, but at least one.
     """
     random = Random(seed)
-    wanted = random.randint(*num_objects)
+    count = random.randint(*num_objects)
     objects: list[SceneObject] = []
-    for index in range(wanted):
+    for index in range(count):
         fixed = CLASSES[label] if label is not None and index == 0 else random.choice(CLASSES)
         colour, shape = fixed.split()
-        placed = _place(random, colour, shape, objects, wanted)
+        placed = _place(random, colour, shape, objects, count)
         if placed is not None:
             objects.append(placed)
     return Scene(tuple(objects), random.choice(BACKGROUNDS), random.getrandbits(32))
 
 
-def _place(random: Random, colour: str, shape: str, others: list[SceneObject], wanted: int) -> SceneObject | None:
-    largest = 0.38 if wanted == 1 else 0.28 if wanted == 2 else 0.23
+def _place(random: Random, colour: str, shape: str, others: list[SceneObject], count: int) -> SceneObject | None:
+    largest = 0.38 if count == 1 else 0.28 if count == 2 else 0.23
     for _ in range(50):
         radius = random.uniform(0.15, largest)
         x, y = random.uniform(radius, 1 - radius), random.uniform(radius, 1 - radius)

@@ -1,11 +1,11 @@
 """Image-text pairs for training: what reads them, orders them, and makes batches of them."""
 
+from mmmaskclip.datasets.training.auto import FoundData, build_auto, find_data
 from mmmaskclip.datasets.training.class_caption_shards import ClassCaptionShards
 from mmmaskclip.datasets.training.collate import collate_image_text, collate_labelled
 from mmmaskclip.datasets.training.image_text_pairs import ImageTextPairs
 from mmmaskclip.datasets.training.image_text_shards import ImageTextShards
 from mmmaskclip.datasets.training.mixed_sources import MixedSources
-from mmmaskclip.datasets.training.own_data import FoundData, build_found, find_data
 
 __all__ = [
     'ClassCaptionShards',
@@ -13,7 +13,7 @@ __all__ = [
     'ImageTextPairs',
     'ImageTextShards',
     'MixedSources',
-    'build_found',
+    'build_auto',
     'collate_image_text',
     'collate_labelled',
     'find_data',

@@ -11,7 +11,7 @@ import numpy as np
 from mmmaskclip.datasets.columns import StringColumn
 from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.text_files import parse_json, read_json, read_lines
-from mmmaskclip.datasets.training.own_lists import ArrowFolder, Row, check_columns, folder_rows, parquet_rows
+from mmmaskclip.datasets.training.folders_and_tables import ArrowFolder, Row, check_columns, folder_rows, parquet_rows
 from mmmaskclip.datasets.transforms.tokenize import is_blank
 
 FORMATS = ('csv', 'tsv', 'jsonl', 'coco', 'karpathy', 'folder', 'parquet', 'arrow')

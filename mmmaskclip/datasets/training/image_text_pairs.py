@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from mmmaskclip.datasets.sampling import BadSample, EpochState, stable_hash
 from mmmaskclip.datasets.training.annotation_files import CaptionTable, detect_format, read_pairs
 from mmmaskclip.datasets.training.captions import choose_caption
-from mmmaskclip.datasets.training.own_lists import ArrowFolder, image_bytes
+from mmmaskclip.datasets.training.folders_and_tables import ArrowFolder, image_bytes
 from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.datasets.transforms.views import ImageViews

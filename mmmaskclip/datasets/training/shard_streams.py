@@ -50,8 +50,8 @@ class Source(Protocol):
     def names(self) -> list[str]:
         """Shards that the stream reads."""
 
-    def read(self, wanted: Callable[[int], bool]) -> Iterator[RawSample | None]:
-        """Gives the samples from the stream's first on, None for those whose ordinal is not wanted."""
+    def read(self, is_needed: Callable[[int], bool]) -> Iterator[RawSample | None]:
+        """Gives the samples from the stream's first on, None for those whose ordinal is not is_needed."""
 
     def one_lap(self) -> Iterator[RawSample]:
         """Gives every sample of the stream once."""
@@ -65,8 +65,8 @@ def permuted_shards(num_shards: int, seed: int, epoch: int) -> list[int]:
 class CountedRange:
     """A contiguous range of the samples of all shards, whose counts are known, laid end to end in the epoch's order.
 
-    Of shards none of whose samples is wanted nothing is read. A local tar file is jumped through by its headers; what a
-    command or an address gives is read from its beginning, again where it fails (see :func:`read_again`).
+    The range skips shards without a needed sample. It jumps through a local tar file by its headers. It reads what a
+    command or an address gives from the beginning, again where that fails (see :class:`~.shard_reading.ShardReader`).
 
     Args:
         shards: Tar files, or anything that ``webdataset.gopen`` opens.
@@ -108,9 +108,9 @@ class CountedRange:
         events, self._reader.events = self._reader.events, []
         return events
 
-    def read(self, wanted: Callable[[int], bool]) -> Iterator[RawSample | None]:
+    def read(self, is_needed: Callable[[int], bool]) -> Iterator[RawSample | None]:
         for shard, low, high, ordinal in self._parts:
-            mask = [wanted(ordinal + i) for i in range(high - low)]
+            mask = [is_needed(ordinal + i) for i in range(high - low)]
             if any(mask):
                 yield from self._read_part(shard, low, mask)
             else:
@@ -165,9 +165,9 @@ class CountedRange:
 class SequentialSource:
     """Shards whose counts are not known: the stream reads whole ones, in turn, over and over.
 
-    Where there are fewer shards than streams, a stream shares its shard with others and keeps every k-th sample. Of
-    shards whose counts have been seen in an earlier pass, and none of whose samples is wanted, nothing is read. Events
-    say what is lost with a shard that fails for good, and how many samples come again in this epoch.
+    With fewer shards than streams, a stream shares its shard with others and keeps every k-th sample. The stream skips
+    a shard without a needed sample if an earlier pass has counted it. Events say how many samples are lost with a shard
+    that fails for good, and how many samples come again in this epoch.
 
     Args:
         shards: Anything that ``webdataset.gopen`` opens.
@@ -203,19 +203,19 @@ class SequentialSource:
         events, self._reader.events = self._reader.events, []
         return events
 
-    def read(self, wanted: Callable[[int], bool]) -> Iterator[RawSample | None]:
+    def read(self, is_needed: Callable[[int], bool]) -> Iterator[RawSample | None]:
         ordinal = 0
         for lap in count():
             before, failures = ordinal, []
             for shard in self._mine:
                 known = self._seen.get(shard) if self._seen else None
                 share = 0 if known is None else len(range(self._offset, known, self._stride))
-                if share and not any(wanted(ordinal + i) for i in range(share)):
+                if share and not any(is_needed(ordinal + i) for i in range(share)):
                     yield from (None for _ in range(share))
                     ordinal += share
                     continue
                 for sample in self._read_shard(shard, lap):
-                    yield sample if wanted(ordinal) else None
+                    yield sample if is_needed(ordinal) else None
                     ordinal += 1
                 if self._reader.failure:
                     failures.append(f'{shard_name(self._shards[shard])}: {self._reader.failure.detail}')

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from mmmaskclip.contracts import ChecksBeforeTraining, OrdersEpochs
-from mmmaskclip.datasets.training.own_data import default_sampler
+from mmmaskclip.datasets.training.auto import default_sampler
 from mmmaskclip.registry import LOOPS
 
 

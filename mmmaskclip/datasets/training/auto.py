@@ -15,9 +15,9 @@ from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.text_files import parse_json, read_json, read_lines
 from mmmaskclip.datasets.training.annotation_files import detect_format
 from mmmaskclip.datasets.training.captions import CaptionReader
+from mmmaskclip.datasets.training.folders_and_tables import IMAGE_ENDINGS, ArrowFolder, arrow, parquet_files
 from mmmaskclip.datasets.training.image_text_pairs import ImageTextPairs
 from mmmaskclip.datasets.training.image_text_shards import ImageTextShards
-from mmmaskclip.datasets.training.own_lists import IMAGE_ENDINGS, ArrowFolder, arrow, parquet_files
 from mmmaskclip.datasets.training.shard_reading import open_shard
 from mmmaskclip.datasets.training.shard_urls import expand_urls, is_local
 from mmmaskclip.datasets.transforms.decode import MOST_PIXELS, decode_image
@@ -69,7 +69,7 @@ def find_data(
     return _list(detect_format(path), path, image_key, caption_key)
 
 
-def build_found(
+def build_auto(
     path: str | Sequence[str],
     views: dict[str, list[Any]],
     image_key: str | None = None,
@@ -93,7 +93,7 @@ def build_found(
     return dataset
 
 
-DATASETS.register_module(name='auto', module=build_found)
+DATASETS.register_module(name='auto', module=build_auto)
 
 
 def default_sampler(dataset: Any) -> dict[str, Any] | None:

@@ -11,8 +11,8 @@ from PIL import Image
 from mmmaskclip.cli.config import load_config
 from mmmaskclip.config_check.paths import check_paths
 from mmmaskclip.datasets import ImageTextPairs, ImageTextShards
-from mmmaskclip.datasets.training import own_data
-from mmmaskclip.datasets.training.own_data import default_sampler, find_data
+from mmmaskclip.datasets.training import auto
+from mmmaskclip.datasets.training.auto import default_sampler, find_data
 from mmmaskclip.registry import DATASETS
 
 CAPTIONS = [['a red cat', 'the cat'], ['a dog'], ['a bird', 'one bird']]
@@ -121,7 +121,7 @@ KINDS = [_shards, _csv, _tsv, _jsonl, _imagefolder, _coco, _folder, _parquet, _a
 @pytest.mark.parametrize('write', KINDS)
 def test_every_kind_is_found_said_and_read(write, tmp_path, tools, monkeypatch):
     said = []
-    monkeypatch.setattr(own_data, 'print_log', lambda text, **kwargs: said.append(text))
+    monkeypatch.setattr(auto, 'print_log', lambda text, **kwargs: said.append(text))
     root = tmp_path / 'data'
     root.mkdir()
     dataset = DATASETS.build(dict(type='auto', path=str(write(root, tools)), views={'image': []}))
