@@ -13,6 +13,7 @@ from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.evaluation.finite import check_finite
 from mmmaskclip.models.backbones.read_outs import ReadOut
 from mmmaskclip.registry import DATASETS
+from mmmaskclip.utils.workers import call_in_workers, outlive_signals
 
 Pool = Literal['mean', 'cls']
 
@@ -126,7 +127,7 @@ def build_train_loader(cfg: dict) -> DataLoader:
     if 'sampler' in cfg:
         raise ValueError('train_dataloader of a probe has no sampler: every sample is read once, in order; remove it')
     dataset = cfg['dataset']
-    return Runner.build_dataloader(
+    loader = Runner.build_dataloader(
         dict(
             collate_fn=dict(type=collate_image_text),
             sampler=dict(type='DefaultSampler', shuffle=False),
@@ -134,6 +135,9 @@ def build_train_loader(cfg: dict) -> DataLoader:
         ),
         seed=0,
     )
+    # A signal to the whole group of processes must not end the validation before the run is saved.
+    call_in_workers(loader, outlive_signals)
+    return loader
 
 
 def check_size(batch: dict, train_size: Sequence[int]) -> None:

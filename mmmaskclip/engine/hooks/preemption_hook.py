@@ -7,7 +7,6 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,9 +20,9 @@ from mmmaskclip.engine.step.outcome import StepOutcome
 from mmmaskclip.registry import HOOKS
 from mmmaskclip.utils.distributed import any_rank
 from mmmaskclip.utils.exit_codes import SAVED
+from mmmaskclip.utils.workers import call_in_workers, outlive_signals
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-_SECONDS_TO_SAVE = 120
 
 
 @HOOKS.register_module()
@@ -57,7 +56,7 @@ class PreemptionHook(Hook):
             self._previous[number] = signal.signal(number, self._note)
         self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, _Interrupt(runner))
         for loop in (runner.train_loop, runner.val_loop):
-            on_worker_start(loop, _outlive_signals)
+            on_worker_start(loop, outlive_signals)
         # Runs before multiprocessing's own handler, which sends a SIGTERM that workers survive and waits for them.
         atexit.unregister(kill_workers)
         atexit.register(kill_workers)
@@ -129,21 +128,7 @@ def on_worker_start(loop: BaseLoop | None, call: Callable[[], None]) -> None:
         return
     loaders = getattr(loop.dataloader, 'loaders', {'': loop.dataloader})
     for loader in loaders.values():
-        loader.worker_init_fn = partial(_init_worker, loader.worker_init_fn, call)
-
-
-def _init_worker(init: Callable[[int], None] | None, call: Callable[[], None], worker: int) -> None:
-    call()
-    if init is not None:
-        init(worker)
-
-
-def _outlive_signals() -> None:
-    # torch has set a handler that would end the worker, and with it the run, before anything is saved.
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_TO_SAVE))
-    # Where workers are no forks they have no handler for these, which Slurm sends to every process.
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+        call_in_workers(loader, call)
 
 
 def kill_workers() -> None:

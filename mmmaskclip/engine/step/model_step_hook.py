@@ -17,7 +17,7 @@ class ModelStepHook(Hook):
     The progress is the number of optimizer steps taken, divided by the number of optimizer steps of the run, in [0, 1].
     ``after_optimizer_step`` is called once per accumulation, and never for a step that the host knows to be skipped.
 
-    If the host does not know the outcome yet, the hook hands its device flag to the EMA copies (``step_taken``), which
+    If the host does not know the outcome yet, the hook hands its device flag to the EMA copies (``applied``), which
     multiply their update by it. The progress of the next forward pass is then one step ahead if the step was skipped.
     """
 
@@ -46,7 +46,7 @@ class ModelStepHook(Hook):
         if self._outcome.skipped:
             return
         for copy in self._copies:
-            copy.step_taken = self._outcome.applied if self._outcome.skipped is None else None
+            copy.applied = self._outcome.applied if self._outcome.skipped is None else None
         if wrapper.steps_taken - 1 != self._steps_assumed:
             # The host has just learnt that the step before was skipped: the momentum must not be one step ahead.
             self._set_progress(wrapper.steps_taken - 1)

@@ -23,7 +23,7 @@ class MomentumCopy(nn.Module):
         source: The module to copy and follow. It is not registered as a child.
 
     Attributes:
-        step_taken (Tensor | None): 0-dim float tensor, 1 or 0, on the parameters' device: the copy follows only if it
+        applied (Tensor | None): 0-dim float tensor, 1 or 0, on the parameters' device: the copy follows only if it
             holds 1, for an optimizer step of which only the device knows whether it was skipped. None by default: the
             copy follows.
     """
@@ -33,7 +33,7 @@ class MomentumCopy(nn.Module):
         self.module = deepcopy(source).requires_grad_(False).eval()
         # In a tuple, because an attribute that is a module would be registered and saved a second time.
         self._source = (source,)
-        self.step_taken: Tensor | None = None
+        self.applied: Tensor | None = None
         self.register_load_state_dict_pre_hook(_copy_source_if_absent)
 
     def train(self, mode: bool = True) -> 'MomentumCopy':
@@ -71,16 +71,16 @@ class MomentumCopy(nn.Module):
     def follow(self, momentum: float) -> None:
         """Move towards the source: copy = momentum * copy + (1 - momentum) * source.
 
-        If ``step_taken`` holds 0 the copy stays, bit for bit.
+        If ``applied`` holds 0 the copy stays, bit for bit.
         """
         if self.averaged_pairs:
             copies, sources = zip(*self.averaged_pairs, strict=True)
-            if self.step_taken is None:
+            if self.applied is None:
                 torch._foreach_lerp_(copies, sources, 1 - momentum)
             else:
-                move(copies, sources, self.step_taken * (1 - momentum))
+                move(copies, sources, self.applied * (1 - momentum))
         for copy, source in self.copied_pairs:
-            copy.copy_(source if self.step_taken is None else torch.where(self.step_taken > 0, source, copy))
+            copy.copy_(source if self.applied is None else torch.where(self.applied > 0, source, copy))
 
 
 def move(copies: tuple[Tensor, ...], sources: tuple[Tensor, ...], share: Tensor) -> None:

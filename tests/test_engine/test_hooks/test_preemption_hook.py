@@ -5,8 +5,6 @@ import pytest
 import torch
 from trainings import train_together
 
-from mmmaskclip.engine.hooks import preemption_hook
-
 
 @pytest.fixture
 def preempted(tiny_runner):
@@ -129,11 +127,3 @@ def test_a_signal_saves_and_ends_all_ranks(signalled, run, saved):
     folder, codes, errors = signalled[run]
     assert set(codes) == {75}, errors
     assert [path.name for path in folder.glob('*.pth')] == [saved]
-
-
-def test_workers_outlive_signals_to_the_whole_group(monkeypatch):
-    handlers = {}
-    monkeypatch.setattr(preemption_hook.signal, 'signal', handlers.__setitem__)
-    preemption_hook._outlive_signals()
-    assert handlers.keys() == {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
-    assert signal.SIG_DFL not in handlers.values()

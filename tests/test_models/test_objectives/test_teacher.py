@@ -51,11 +51,11 @@ def test_a_copy_stays_bit_for_bit_after_a_step_that_only_the_device_knows_was_sk
         for source in sources:
             source.weight.add_(1)
     for copy in copies:
-        copy.step_taken = torch.tensor(0.0)
+        copy.applied = torch.tensor(0.0)
     follow(copies, 0.9)
     assert all(torch.equal(copy.module.weight, weight) for copy, weight in zip(copies, start, strict=True))
     for copy in copies:
-        copy.step_taken = torch.tensor(1.0)
+        copy.applied = torch.tensor(1.0)
     follow(copies, 0.9)
     follow(plain, 0.9)
     assert all(torch.equal(copy.module.weight, other.module.weight) for copy, other in zip(copies, plain, strict=True))
@@ -74,11 +74,11 @@ def test_buffers_follow_too_and_stay_when_the_step_was_skipped():
     source = _Normed()
     copy = MomentumCopy(source)
     source.norm(5 + torch.randn(8, 3))
-    copy.step_taken = torch.tensor(0.0)
+    copy.applied = torch.tensor(0.0)
     follow([copy], 0.9)
     assert not copy.module.norm.running_mean.any()
     assert copy.module.norm.num_batches_tracked == 0
-    for copy.step_taken in (None, torch.tensor(1.0)):
+    for copy.applied in (None, torch.tensor(1.0)):
         copy.module.norm.reset_running_stats()
         follow([copy], 0.9)
         torch.testing.assert_close(copy.module.norm.running_mean, 0.1 * source.norm.running_mean)

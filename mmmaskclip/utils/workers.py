@@ -1,0 +1,36 @@
+"""Workers of data loaders, which must survive signals that are meant for their run."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from functools import partial
+
+from torch.utils.data import DataLoader
+
+_SECONDS_TO_SAVE = 120
+
+
+def call_in_workers(loader: DataLoader, call: Callable[[], None]) -> None:
+    """Let workers that a loader starts from now on call a function first.
+
+    Args:
+        loader: The loader; changed in place.
+        call: The function, before the loader's own ``worker_init_fn``.
+    """
+    loader.worker_init_fn = partial(_init_worker, loader.worker_init_fn, call)
+
+
+def outlive_signals() -> None:
+    """Let this worker survive a SIGTERM by two minutes, because the iteration in progress may need it."""
+    # torch has set a handler that would end the worker, and with it the run, before anything is saved.
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_TO_SAVE))
+    # Slurm sends these to every process. Workers that are no forks have no handler for them.
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _init_worker(init: Callable[[int], None] | None, call: Callable[[], None], worker: int) -> None:
+    call()
+    if init is not None:
+        init(worker)
