@@ -10,6 +10,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from torch.utils.data import IterableDataset
 
 from mmmaskclip.engine.loops.pretrain_loop import PretrainLoop
+from mmmaskclip.engine.step.optim_wrapper import PretrainOptimWrapper
 
 _NAMES = ('world_size', 'batch_size', 'accumulative_counts', 'dataset_size')
 
@@ -104,7 +105,7 @@ def _move(loop: PretrainLoop, old: dict[str, Any], now: dict[str, Any]) -> list[
     if 0 < done < batches and (shards or old['dataset_size'] != now['dataset_size']):
         texts.append('In the rest of this epoch some samples come twice and others not at all.')
     wrapper = loop.runner.optim_wrapper
-    if hasattr(wrapper, 'steps_taken'):
+    if isinstance(wrapper, PretrainOptimWrapper):
         samples_per_step = [_global_batch(sizes) * sizes['accumulative_counts'] for sizes in (old, now)]
         wrapper.steps_taken = wrapper.steps_taken * samples_per_step[0] // samples_per_step[1]
     loop._iter = iteration

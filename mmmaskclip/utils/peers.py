@@ -36,15 +36,16 @@ class Peers:
         self._here: dict[int, int] = {}
         self._heard: dict[int, tuple[dict[str, Any], float]] = {}
         self._next_signs = 0.0
+        self._watched = range(world_size) if rank == 0 else _ranks_of_this_machine(rank, world_size)
 
     def publish(self, **sign: Any) -> None:
         """Give a sign of life. The last one of a rank that leaves the run as it should has ``ended=True``."""
         sign |= {'at': time.time(), 'host': self._host, 'pid': os.getpid()}
         self._store.set(self._key(self._rank), json.dumps(sign))
 
-    def signs(self) -> dict[int, dict[str, Any]]:
-        """The last signs of the other ranks."""
-        others = (rank for rank in range(self._world_size) if rank != self._rank)
+    def signs(self, ranks: range | None = None) -> dict[int, dict[str, Any]]:
+        """The last signs of the other ranks, or of some of them."""
+        others = (rank for rank in ranks or range(self._world_size) if rank != self._rank)
         keys = {rank: self._key(rank) for rank in others}
         return {rank: json.loads(self._store.get(key)) for rank, key in keys.items() if self._store.check([key])}
 
@@ -68,7 +69,7 @@ class Peers:
         return self._store.get(_DEATH).decode() if self._store.check([_DEATH]) else None
 
     def _hear(self, now: float) -> None:
-        for rank, sign in self.signs().items():
+        for rank, sign in self.signs(self._watched).items():
             # Only a process that was seen here: in a container the numbers may be others.
             if sign['host'] == self._host and _exists(sign['pid']):
                 self._here.setdefault(rank, sign['pid'])
@@ -87,6 +88,15 @@ class Peers:
     @staticmethod
     def _key(rank: int) -> str:
         return f'mmmaskclip/watchdog/{rank}'
+
+
+def _ranks_of_this_machine(rank: int, world_size: int) -> range:
+    """By torchrun's variables, which number the ranks of a machine in a row; without them all ranks, if they are few."""
+    here = os.environ.get('LOCAL_WORLD_SIZE')
+    if here is None:
+        return range(world_size if world_size <= 64 else 1)
+    first = rank - int(os.environ.get('LOCAL_RANK', 0))
+    return range(first, first + int(here))
 
 
 def _exists(pid: int) -> bool:

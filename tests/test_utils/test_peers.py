@@ -123,3 +123,13 @@ def test_a_store_that_is_gone_is_a_death_too(watched, monkeypatch):
     clock.now = 25.0
     with pytest.raises(SystemExit):
         dog._look_for_deaths()
+
+
+def test_only_rank_0_asks_for_all_signs_of_a_large_run(monkeypatch):
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '8')
+    monkeypatch.setenv('LOCAL_RANK', '3')
+    assert Peers(HashStore(), 19, 256)._watched == range(16, 24)
+    assert Peers(HashStore(), 0, 256)._watched == range(256)
+    monkeypatch.delenv('LOCAL_WORLD_SIZE')
+    assert Peers(HashStore(), 19, 32)._watched == range(32)
+    assert Peers(HashStore(), 19, 256)._watched == range(1)

@@ -6,6 +6,7 @@ from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
+from mmmaskclip.engine.distributed.fsdp import FullyShardedModel
 from mmmaskclip.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
 
@@ -41,7 +42,7 @@ class PretrainOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Build the optimizer over the trainable parameters of ``model`` (wrapped or not) and its wrapper."""
         groups = self.param_groups(getattr(model, 'module', model))
         optimizer = OPTIMIZERS.build({**self.optimizer_cfg, 'params': groups})
-        if hasattr(model, 'prepare_optimizer'):
+        if isinstance(model, FullyShardedModel):
             model.prepare_optimizer(optimizer)
         return OPTIM_WRAPPERS.build(self.optim_wrapper_cfg, default_args={'optimizer': optimizer})
 
