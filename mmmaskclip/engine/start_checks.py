@@ -42,7 +42,7 @@ def check_start(runner: Runner) -> None:
     if store is not None and runner.world_size > 1:
         facts = {f'config {key}': value for key, value in config_fingerprints(runner.cfg).items()}
         facts |= {'learning rates': str(runner.optim_wrapper.get_lr()), 'iteration': str(runner.iter)}
-        facts |= {'batches per epoch': str(len(runner.train_dataloader))}
+        facts |= {name: str(value) for name, value in measure(runner.train_loop).items()}
         compare_ranks(facts, 'before the first step', store, runner.rank, runner.world_size)
 
 

@@ -91,7 +91,7 @@ class Peers:
 
 
 def _ranks_of_this_machine(rank: int, world_size: int) -> range:
-    """By torchrun's variables, which number the ranks of a machine in a row; without them all ranks, if they are few."""
+    """By torchrun's variables, because it numbers the ranks of a machine in a row; without them all ranks, if few."""
     here = os.environ.get('LOCAL_WORLD_SIZE')
     if here is None:
         return range(world_size if world_size <= 64 else 1)
