@@ -22,7 +22,7 @@ def preempted(tiny_runner):
         return stopped.value
 
     options = {'default_hooks.checkpoint.interval': 100}
-    return lambda number, **more: run(number, **options, **more)
+    return lambda number, **more: run(number, **{**options, **more})
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
