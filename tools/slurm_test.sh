@@ -1,6 +1,6 @@
 #!/bin/sh
 # Evaluates on a Slurm cluster.
-# Usage: [GPUS=8 GPUS_PER_NODE=8 CPUS_PER_TASK=5 SRUN_ARGS=...] tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]
+# Usage: [GPUS=8 GPUS_PER_NODE=8 CPUS_PER_TASK=10 SRUN_ARGS=...] tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]
 set -eu
 if [ $# -lt 4 ]; then
     sed -n '2,3s/^# //p' "$0" >&2

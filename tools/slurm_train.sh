@@ -1,6 +1,6 @@
 #!/bin/sh
 # Trains on a Slurm cluster.
-# Usage: [GPUS=32 GPUS_PER_NODE=8 CPUS_PER_TASK=5 SRUN_ARGS=...] tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of tools/train.py]
+# Usage: [GPUS=32 GPUS_PER_NODE=8 CPUS_PER_TASK=10 SRUN_ARGS=...] tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of tools/train.py]
 set -eu
 if [ $# -lt 4 ]; then
     sed -n '2,3s/^# //p' "$0" >&2

@@ -37,7 +37,7 @@ for row in ${*:-$(echo "$rows" | cut -d' ' -f1)}; do
         uv venv -q --allow-existing --seed --python "$2" "$env"
         # Unquoted: lists of requirements, none of which has a space. The package itself by its path: its bounds are
         # what is tried here.
-        uv pip install -q --python "$env/bin/python" $how 'setuptools<82' wheel $(dependencies) ${4:-}
+        uv pip install -q --python "$env/bin/python" $how 'setuptools>=77,<82' 'wheel>=0.40' $(dependencies) ${4:-}
         touch "$env/.installed"
     fi
     start=$(date +%s)

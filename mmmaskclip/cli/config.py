@@ -68,20 +68,25 @@ def load_config(args: argparse.Namespace) -> Config:
     # Here, because mmengine and the parts' packages take seconds, which --help does not need.
     from mmmaskclip.config_check.check import check_config
 
-    path = find_config(args.config)
-    cfg = _read(path)
+    cfg = read_config(args.config)
     apply_options(cfg, args.cfg_options)
     check_config(cfg)
     cfg.launcher, cfg.device = args.launcher, args.device
     # With its folder, because methods name their configs alike: clip/vitb16_x.py, maskclip/vitb16_x.py.
-    file = Path(path).resolve()
+    file = Path(find_config(args.config)).resolve()
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join('work_dirs', file.parent.name, file.stem)
     return cfg
 
 
-def _read(path: str) -> Config:
+def read_config(name: str) -> Config:
+    """Read a config, of a path or of a shipped name, without looking at what it says.
+
+    Raises:
+        ConfigMistake: If there is none, or it, or one that it inherits, cannot be read.
+    """
     from mmengine.config import Config
 
+    path = find_config(name)
     if not osp.isfile(path):
         raise ConfigMistake(f'There is no config {path!r}.{_similar_files(path)}')
     register_shipped_configs()

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_paths(cfg)
 
     setup_processes(cfg)
-    code = train(cfg, note)
+    code = train(cfg, args.config, note)
     leave_processes()  # not before the Runner is gone
     if code:
         raise SystemExit(code)
@@ -108,16 +108,18 @@ def set_precision(cfg: Config, precision: str) -> None:
     cfg.optim_wrapper.update(type='mmmaskclip.PretrainOptimWrapper', precision=precision)
 
 
-def train(cfg: Config, note: str | None = None) -> str | int | None:
+def train(cfg: Config, name: str, note: str | None = None) -> str | int | None:
     """Run the training of a config.
 
     Args:
         cfg: A config with ``launcher`` and ``work_dir``; its processes are set up.
+        name: What the user calls the config, for the summary at the end.
         note: What to write into the log first, as a warning. Defaults to nothing.
 
     Returns:
         The exit code of a run that a signal ended after everything was saved; None after the last step.
     """
+    from mmmaskclip.cli.summary import summarize
     from mmmaskclip.engine import ReliableRunner
 
     runner = ReliableRunner.from_cfg(cfg)
@@ -127,6 +129,8 @@ def train(cfg: Config, note: str | None = None) -> str | int | None:
         runner.train()
     except SystemExit as stopped:  # its traceback would keep the Runner
         return stopped.code
+    if runner.rank == 0:
+        runner.logger.info(summarize(runner, name))
     return None
 
 

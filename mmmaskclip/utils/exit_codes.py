@@ -1,8 +1,8 @@
 """What the exit code of a training process says, for the scripts that start it.
 
-torchrun hands none of them on: it ends with 1 when one of its processes ends with anything but 0. A supervisor of
-torchrun looks at the processes' own lines instead (``exitcode : 75`` in torchrun's report of the first failure), or at
-the last lines of the log.
+A bare torchrun hands none of them on: it ends with 1 when one of its processes ends with anything but 0. A supervisor
+looks at the processes' own lines then (``exitcode : 75`` in torchrun's report of the first failure), or at the last
+lines of the log. ``tools/dist_train.sh`` ends with the code of the process that failed first.
 """
 
 #: Stopped by a signal after everything was saved; the same command with ``--resume auto`` continues. ``EX_TEMPFAIL`` of

@@ -1,9 +1,13 @@
+from types import SimpleNamespace
+
 import paths
 import pytest
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 
 from mmmaskclip.checkpoints.files import write_checkpoint
 from mmmaskclip.cli.resume import set_resume
+from mmmaskclip.cli.summary import summarize
 from mmmaskclip.cli.train import main, parse_args, set_precision
 from mmmaskclip.config_check import ConfigMistake
 
@@ -29,7 +33,12 @@ def train(monkeypatch, tmp_path):
 
 
 def test_trains_and_resumes_from_the_newest_checkpoint(train, tmp_path):
-    assert 'Epoch [1/1][8/8]' in train('--amp')
+    log = train('--amp')
+    assert 'Epoch [1/1][8/8]' in log
+    summary = log[log.index('Training has ended at epoch 1, iteration 8.') :]
+    assert f'Checkpoint: {tmp_path}/run/iter_8.pth' in summary
+    assert f'Evaluate: python tools/test.py {TINY} {tmp_path}/run/iter_8.pth' in summary
+    assert f'plot_curves.py {tmp_path}/run ' in summary
     (tmp_path / 'run/iter_8.pth').unlink()
     (tmp_path / 'run/last_checkpoint').unlink()
     log = train('--resume')
@@ -127,3 +136,20 @@ def test_a_config_that_trains_nothing_is_named_with_what_to_do(tmp_path, text, m
     (tmp_path / 'c.py').write_text(text)
     with pytest.raises(ConfigMistake, match=message):
         main([str(tmp_path / 'c.py')])
+
+
+def test_the_summary_gives_metrics_and_what_was_skipped(tmp_path):
+    hub = MessageHub.get_instance(tmp_path.name)
+    for value in (0.5, 0.25):
+        hub.update_scalar('val/retrieval/R@1', value)
+    hub.update_info('bad_samples', {'seen': 100, 'causes': {'broken_image': 2, 'no_caption': 1}})
+    cfg = Config({'model': {'type': 'ImageTextPretrainer'}})
+    (tmp_path / 'last_checkpoint').write_text('w/epoch_2.pth')
+    runner = SimpleNamespace(work_dir=str(tmp_path), epoch=2, iter=9, message_hub=hub, cfg=cfg)
+    text = summarize(runner, 'c.py')
+    assert 'Last validation: retrieval/R@1: 0.25 (highest 0.5)' in text
+    assert 'Skipped samples: 3 of 100 (broken_image 2, no_caption 1), listed in' in text
+    assert 'visualize_similarity.py PHOTO --words WORD ... --config c.py --checkpoints w/epoch_2.pth' in text
+    assert 'tools/test.py' not in text
+    (tmp_path / 'last_checkpoint').unlink()
+    assert f'Checkpoint: none was saved in {tmp_path}' in summarize(runner, 'c.py')

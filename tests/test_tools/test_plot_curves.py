@@ -42,3 +42,18 @@ def test_unknown_keys_and_missing_logs_are_named(tool, tmp_path):
         tool.main([str(tmp_path / 'run'), '--keys', 'gradnorm'])
     with pytest.raises(FileNotFoundError, match='nothing'):
         tool.main([str(tmp_path / 'nothing')])
+
+
+def test_seeds_of_one_run_are_a_mean_in_a_band(tool, tmp_path, monkeypatch):
+    for seed, losses in enumerate(([3.0, 2.0], [1.0, 4.0, 5.0])):
+        lines = [{'loss': loss, 'iter': 10 * index} for index, loss in enumerate(losses)]
+        write_log(tmp_path / f'seed{seed}' / '1', lines)
+    drawn = []
+    monkeypatch.setattr(tool, 'plot_curves', lambda runs, *_: drawn.append(runs))
+    tool.main([f'{tmp_path}/seed0,{tmp_path}/seed1', f'{tmp_path}/seed1'])
+    assert {label: len(seeds) for label, seeds in drawn[0].items()} == {'seed0': 2, 'seed1': 1}
+    mean, low, high = tool.mean_and_band([curves['loss'] for curves in drawn[0]['seed0']])
+    assert (mean, low, high) == ({0: 2.0, 10: 3.0}, {0: 1.0, 10: 2.0}, {0: 3.0, 10: 4.0})
+    monkeypatch.undo()
+    tool.main([f'{tmp_path}/seed0,{tmp_path}/seed1', '--out', str(tmp_path / 'band.png')])
+    assert (tmp_path / 'band.png').is_file()

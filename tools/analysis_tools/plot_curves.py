@@ -2,8 +2,10 @@
 
 python tools/analysis_tools/plot_curves.py work_dirs/clip work_dirs/maskclip --keys loss retrieval/image_to_text_R@1
 
-A run is a work dir (a run that was resumed has one log per start; they are joined), or a scalars.json. Keys are drawn
-below each other over iterations, runs in one colour each; values of validation at the iteration they were taken.
+A run is a work dir (a run that was resumed has one log per start; they are joined), or a scalars.json. Several seeds of
+one run, separated by commas (clip_seed0,clip_seed1,clip_seed2), are drawn as their mean, in a band from the lowest to
+the highest. Keys are drawn below each other over iterations, runs in one colour each; values of validation at the
+iteration they were taken.
 """
 
 from __future__ import annotations
@@ -56,29 +58,39 @@ def read_curves(run: str | Path) -> dict[str, Curve]:
     return curves
 
 
-def plot_curves(runs: dict[str, dict[str, Curve]], keys: Sequence[str], out: str | Path) -> None:
+def mean_and_band(seeds: Sequence[Curve]) -> tuple[Curve, Curve, Curve]:
+    """Give mean, lowest and highest value over the seeds, at the iterations that all of them have logged."""
+    shared = sorted(set.intersection(*map(set, seeds))) if seeds else []
+    values = {iteration: [curve[iteration] for curve in seeds] for iteration in shared}
+    mean = {iteration: sum(all_) / len(all_) for iteration, all_ in values.items()}
+    return mean, {i: min(all_) for i, all_ in values.items()}, {i: max(all_) for i, all_ in values.items()}
+
+
+def plot_curves(runs: dict[str, list[dict[str, Curve]]], keys: Sequence[str], out: str | Path) -> None:
     """Draw the curves.
 
     Args:
-        runs: Curves of :func:`read_curves` by label.
+        runs: By label, the curves of :func:`read_curves` of each seed.
         keys: What to draw.
         out: Path of the image.
 
     Raises:
         KeyError: If no run has one of the keys; names similar ones.
     """
-    known = sorted({key for curves in runs.values() for key in curves})
+    known = sorted({key for seeds in runs.values() for curves in seeds for key in curves})
     for key in keys:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=5, cutoff=0.4) or known
             raise KeyError(f'No run has logged {key!r}. Did you mean one of: {", ".join(near)}?')
     figure, axes = plt.subplots(len(keys), 1, figsize=(8, 3 * len(keys)), sharex=True, squeeze=False)
     for axis, key in zip(axes[:, 0], keys, strict=True):
-        for number, (label, curves) in enumerate(runs.items()):
-            curve = sorted(curves.get(key, {}).items())
+        for number, (label, seeds) in enumerate(runs.items()):
+            mean, low, high = mean_and_band([curves.get(key, {}) for curves in seeds])
             # Points are marked where a line through them might not be seen.
-            marker = 'o' if len(curve) < 20 else None
-            axis.plot(*zip(*curve, strict=True) if curve else ((), ()), label=label, color=f'C{number}', marker=marker)
+            style = {'color': f'C{number}', 'marker': 'o' if len(mean) < 20 else None}
+            axis.plot(list(mean), list(mean.values()), label=label, **style)
+            if len(seeds) > 1:
+                axis.fill_between(list(mean), list(low.values()), list(high.values()), color=f'C{number}', alpha=0.2)
         axis.set_ylabel(key)
         axis.grid(alpha=0.3)
     axes[0, 0].legend()
@@ -92,18 +104,23 @@ def plot_curves(runs: dict[str, dict[str, Curve]], keys: Sequence[str], out: str
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('runs', nargs='+', help='work dirs or scalars.json files')
+    parser.add_argument(
+        'runs',
+        nargs='+',
+        help='work dirs or scalars.json files; A,B,C: seeds of one run',
+    )
     parser.add_argument('--keys', nargs='+', default=['loss'], help='what to draw [loss]')
     parser.add_argument('--labels', nargs='+', help='names of the runs [the names of their folders]')
     parser.add_argument('--out', default='curves.png', help='image to write [curves.png]')
     args = parser.parse_args(argv)
-    labels = args.labels or [Path(run).resolve().name for run in args.runs]
+    labels = args.labels or [Path(run.partition(',')[0]).resolve().name for run in args.runs]
     if len(set(labels)) != len(args.runs):
         # Folders of one name, or the scalars.json of several runs: their whole paths tell them apart.
         if args.labels:
             parser.error(f'{len(args.runs)} runs need as many different --labels, found: {" ".join(labels)}')
         labels = args.runs
-    curves = {label: read_curves(run) for label, run in zip(labels, args.runs, strict=True)}
+    seeds = [[read_curves(seed) for seed in run.split(',')] for run in args.runs]
+    curves = dict(zip(labels, seeds, strict=True))
     plot_curves(curves, args.keys, args.out)
     print(f'wrote {args.out}')
 

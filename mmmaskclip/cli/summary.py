@@ -1,0 +1,61 @@
+"""What a finished training says last: what came out of it, and the commands that come next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.runner import Runner
+
+
+def summarize(runner: Runner, config: str) -> str:
+    """Say where the checkpoint is, the metrics, what was skipped, and how to evaluate and draw.
+
+    Args:
+        runner: A Runner whose training has ended.
+        config: What the user calls the config.
+
+    Returns:
+        Lines for the log.
+    """
+    work_dir = Path(runner.work_dir)
+    lines = [f'Training has ended at epoch {runner.epoch}, iteration {runner.iter}.']
+    last = work_dir / 'last_checkpoint'
+    checkpoint = last.read_text().strip() if last.is_file() else None
+    lines.append(f'Checkpoint: {checkpoint}' if checkpoint else f'Checkpoint: none was saved in {work_dir}')
+    lines += _metrics(runner)
+    lines += _skipped(runner)
+    if checkpoint and runner.cfg.get('test_dataloader') is not None:
+        lines.append(f'Evaluate: python tools/test.py {config} {checkpoint}')
+    if checkpoint and (runner.cfg.get('model') or {}).get('type') == 'ImageTextPretrainer':
+        lines.append(
+            f'Similarity maps: python tools/visualize_similarity.py PHOTO --words WORD ... --config {config} '
+            f'--checkpoints {checkpoint}'
+        )
+    lines.append(
+        f'Curves: python tools/analysis_tools/plot_curves.py {work_dir} --keys loss --out {work_dir}/curves.png'
+    )
+    return '\n  '.join(lines)
+
+
+def _metrics(runner: Runner) -> list[str]:
+    """Give the last and the best value of each metric of the validations."""
+    lines = []
+    for name, buffer in runner.message_hub.log_scalars.items():
+        if name.startswith('val/') and len(buffer.data[0]):
+            values = [float(value) for value in buffer.data[0]]
+            best = f' (highest {max(values):.4g})' if len(values) > 1 else ''
+            lines.append(f'{name.removeprefix("val/")}: {values[-1]:.4g}{best}')
+    return [f'Last validation: {"; ".join(lines)}'] if lines else ['Last validation: there was none']
+
+
+def _skipped(runner: Runner) -> list[str]:
+    state: dict[str, Any] = runner.message_hub.get_info('bad_samples', None) or {}
+    causes: dict[str, int] = state.get('causes') or {}
+    if not causes:
+        return []
+    listed = ', '.join(f'{cause} {count}' for cause, count in causes.items())
+    return [
+        f'Skipped samples: {sum(causes.values())} of {state["seen"]} ({listed}), '
+        f'listed in {Path(runner.work_dir) / "bad_samples.jsonl"}'
+    ]
