@@ -5,6 +5,6 @@ python tools/test.py configs/zero_shot/suite_slip26.py model.safetensors --model
 Published: ImageNet zero-shot 66.6 (OpenCLIP, docs/openclip_results.csv; 80 templates, bicubic resize). Here: not run.
 """
 
-_base_ = 'openai_vitb32.py'
+_base_ = 'openai_vitb16.py'
 
-model = dict(image_encoder=dict(quick_gelu=False), text_encoder=dict(quick_gelu=False))
+model = dict(image_encoder=dict(arch='ViT-B/32', quick_gelu=False), text_encoder=dict(quick_gelu=False))

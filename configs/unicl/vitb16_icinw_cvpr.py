@@ -38,7 +38,8 @@ train_dataloader = dict(
                     urls='data/imagenet21k_minus_1k/{00000..01299}.tar',
                     label_key='cls',
                     classes='data/imagenet21k_minus_1k/classes.txt',
-                    templates='imagenet_7',
+                    # UniCL draws from CLIP's 80; SLIP's 7 are for tests.
+                    templates='imagenet_80',
                     views=views,
                 ),
                 per_batch=154,

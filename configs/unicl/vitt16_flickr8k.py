@@ -31,7 +31,8 @@ train_dataloader = dict(
                     type='ClassCaptionShards',
                     urls='data/cifar10_shards/*.tar',
                     classes='data/cifar10_shards/classes.txt',
-                    templates='imagenet_7',
+                    # UniCL draws from CLIP's 80; SLIP's 7 are for tests.
+                    templates='imagenet_80',
                     views=views,
                 ),
                 per_batch=16,

@@ -22,11 +22,12 @@ train_pipeline = [
     dict(type='mmseg.PhotoMetricDistortion'),
     dict(type='mmseg.PackSegInputs'),
 ]
+# mmseg's inferencers look for steps named LoadImageFromFile and LoadAnnotations, without a package.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='mmseg.Resize', scale=(2048, 512), keep_ratio=True),
     # After the resize: masks keep their size, and predictions are brought to it.
-    dict(type='mmseg.LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='mmseg.PackSegInputs'),
 ]
 train_dataloader = dict(

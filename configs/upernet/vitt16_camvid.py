@@ -49,10 +49,11 @@ train_pipeline = [
     dict(type='mmseg.PhotoMetricDistortion'),
     dict(type='mmseg.PackSegInputs'),
 ]
+# mmseg's inferencers look for steps named LoadImageFromFile and LoadAnnotations, without a package.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='mmseg.Resize', scale=(2048, 256), keep_ratio=True),
-    dict(type='mmseg.LoadAnnotations'),
+    dict(type='LoadAnnotations'),
     dict(type='mmseg.PackSegInputs'),
 ]
 train_dataloader = dict(

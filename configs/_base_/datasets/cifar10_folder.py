@@ -38,7 +38,8 @@ val_dataloader = dict(
         type='mmpretrain.CustomDataset',
         data_root='{{$MMMASKCLIP_EVAL:data/zero_shot}}/cifar10_folder/test',
         pipeline=[
-            dict(type='mmpretrain.LoadImageFromFile'),
+            # Without its package: mmpretrain's inferencer looks for a step of this very name.
+            dict(type='LoadImageFromFile'),
             dict(type='mmpretrain.Resize', scale=112, backend='pillow', interpolation='bicubic'),
             dict(type='mmpretrain.PackInputs'),
         ],

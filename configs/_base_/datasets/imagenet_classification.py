@@ -39,7 +39,8 @@ val_dataloader = dict(
         data_root='data/imagenet',
         split='val',
         pipeline=[
-            dict(type='mmpretrain.LoadImageFromFile'),
+            # Without its package: mmpretrain's inferencer looks for a step of this very name.
+            dict(type='LoadImageFromFile'),
             dict(type='mmpretrain.ResizeEdge', scale=256, edge='short', backend='pillow', interpolation='bicubic'),
             dict(type='mmpretrain.CenterCrop', crop_size=224),
             dict(type='mmpretrain.PackInputs'),

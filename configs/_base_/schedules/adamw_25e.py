@@ -12,3 +12,5 @@ param_scheduler = [
     # Until the last epoch, whichever train_cfg.max_epochs says.
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, convert_to_iter_based=True),
 ]
+# 32 processes x 128 images.
+auto_scale_lr = dict(base_batch_size=4096, enable=False)

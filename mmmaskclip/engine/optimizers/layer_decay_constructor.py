@@ -1,9 +1,9 @@
-"""Layer-wise learning rate decay for a ViT in a classifier, a segmentor or a detector."""
+"""Layer-wise learning rate decay: a ViT in a classifier, segmentor or detector, or the towers of image-text models."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mmengine.logging import print_log
 from mmpretrain.engine.optimizers import LearningRateDecayOptimWrapperConstructor
@@ -13,13 +13,15 @@ from mmmaskclip.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 # What comes before the blocks, as ours, mmpretrain's, mmseg's, timm's and OpenCLIP's towers call it.
 _TOKENS = r'(?:cls_token|class_embedding|dist_token|registers|reg_token|mask_token|pos_embed|positional_embedding)'
-_STEM = re.compile(rf'(?:\w+\.)*?(?:{_TOKENS}|(?:patch_embed|pre_norm|norm_pre|ln_pre|conv1)\..+)')
+_STEM = re.compile(rf'(?:\w+\.)*?(?:{_TOKENS}|(?:patch_embed|pre_norm|norm_pre|ln_pre|conv1|token_embedding)\..+)')
+# What a model may have of them; all others of its parts are as deep as the end of a tower.
+_TOWERS = ('backbone', 'image_encoder', 'text_encoder')
 _BLOCK = re.compile(r'((?:[a-z]\w*\.)*?(?:layers|blocks|resblocks))\.(\d+)\.(.+)')
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor):
-    """mmpretrain's layer-wise decay for any model with a ViT ``backbone``, and few parameter groups.
+    """mmpretrain's layer-wise decay for any model with a ViT ``backbone`` or our two towers, and few parameter groups.
 
     With L blocks the stem (patch embedding, positions, class token, registers, norm before the blocks) has depth 0,
     block i (from 0) depth i + 1, everything else (final norm, neck, heads) depth L + 1, and a parameter at depth d
@@ -39,8 +41,9 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
             which the longest that is found in a name wins, and replaces these three.
 
     Raises:
-        ValueError: If the optimizer has no ``weight_decay``, ``paramwise_cfg`` has an unknown key, the model has no
-            ``backbone``, nothing to train, or a backbone whose layers cannot be told.
+        ValueError: If the optimizer has no ``weight_decay``, ``paramwise_cfg`` has an unknown key, or the model has
+            none of ``backbone``, ``image_encoder`` and ``text_encoder``, nothing to train, or a tower whose layers
+            cannot be told.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -62,12 +65,14 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
         if get_layer_depth is not None:
             super().add_params(params, module, prefix, get_layer_depth, **kwargs)
             return
-        backbone = getattr(module, 'backbone', None)
-        if backbone is None:
-            raise ValueError(f'{type(module).__name__} has no backbone, so there are no layers for layer-wise decay.')
+        towers = {name: tower for name in _TOWERS if (tower := getattr(module, name, None)) is not None}
+        if not towers:
+            raise ValueError(
+                f'{type(module).__name__} has no {" or ".join(_TOWERS)}, so there are no layers for layer-wise decay.'
+            )
         self._keep_tokens(module)
         separate: list[dict] = []
-        super().add_params(separate, module, prefix, depth_by_name(backbone, f'{prefix}backbone.'), **kwargs)
+        super().add_params(separate, module, prefix, depth_in_towers(towers, prefix), **kwargs)
         if not separate:
             raise ValueError(f'{type(module).__name__} has no parameter with requires_grad=True: nothing to train.')
         params.extend(self._merge(separate))
@@ -82,7 +87,8 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
                 'decay_mult': 0.0,
             }
             for name, param in model.named_parameters()
-            if param.ndim == 0 or (name.startswith('backbone.') and re.fullmatch(_TOKENS, name.split('.')[-1]))
+            if param.ndim == 0
+            or (name.startswith(tuple(f'{tower}.' for tower in _TOWERS)) and re.fullmatch(_TOKENS, name.split('.')[-1]))
         }
         # Whole names, which are longer than any part of them: the longest key wins.
         self.paramwise_cfg['custom_keys'] = {**custom, **keys}
@@ -108,6 +114,22 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
             logger='current',
         )
         return groups
+
+
+def depth_in_towers(towers: Mapping[str, nn.Module], prefix: str) -> Callable[[str], tuple[int, int]]:
+    """The function from a parameter's name to its depth and the number of depths, each tower with its own layers.
+
+    What is in no tower (heads, projections, the temperature) is as deep as the end of the first one.
+    """
+    depths = {f'{prefix}{name}.': depth_by_name(tower, f'{prefix}{name}.') for name, tower in towers.items()}
+
+    def depth(name: str) -> tuple[int, int]:
+        for start, of_tower in depths.items():
+            if name.startswith(start):
+                return of_tower(name)
+        return next(iter(depths.values()))(name)
+
+    return depth
 
 
 def depth_by_name(backbone: nn.Module, prefix: str) -> Callable[[str], tuple[int, int]]:

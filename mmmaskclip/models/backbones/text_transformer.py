@@ -30,6 +30,7 @@ class CLIPTextTransformer(BaseModule):
         vocab_size: Number of token ids. Defaults to 49408, CLIP's byte-pair vocabulary.
         context_length: Longest caption in tokens, start and end included. Defaults to 77.
         quick_gelu: Use QuickGELU, as OpenAI's weights do, in place of GELU. Defaults to False.
+        frozen: Keep the weights as they were loaded, as LiT does with a locked tower. Defaults to False.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class CLIPTextTransformer(BaseModule):
         vocab_size: int = 49408,
         context_length: int = 77,
         quick_gelu: bool = False,
+        frozen: bool = False,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
@@ -60,6 +62,8 @@ class CLIPTextTransformer(BaseModule):
         for layer in self.layers:
             layer.attn.scaled_dot_product_attention = partial(F.scaled_dot_product_attention, is_causal=True)
         self.final_norm = nn.LayerNorm(width)
+        if frozen:
+            self.requires_grad_(False)
 
     def init_weights(self) -> None:
         """CLIP's initialization (Radford et al. 2021, released code)."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.models.backbones import CLIPVisionTransformer
+from mmmaskclip.registry import MODELS
 
 LR, DECAY, RATE = 1e-3, 0.05, 0.6
 TOWER = dict(type='mmmaskclip.CLIPVisionTransformer', arch='ViT-B/16', img_size=224, out_type='featmap')
@@ -243,7 +244,34 @@ def test_wrong_settings_are_named():
         model = Model(CLIPVisionTransformer('ViT-Ti/16'))
     with pytest.raises(ValueError, match=r"paramwise_cfg has \['layer_decay'\]"):
         optimizer_of(model, layer_decay=0.7)
-    with pytest.raises(ValueError, match='Linear has no backbone'):
+    with pytest.raises(ValueError, match='Linear has no backbone or image_encoder or text_encoder'):
         optimizer_of(nn.Linear(2, 2))
     with pytest.raises(ValueError, match='nothing to train'):
         optimizer_of(model.requires_grad_(False))
+
+
+def test_both_towers_of_an_image_text_model_decay(tiny_model_cfg):
+    model = MODELS.build(tiny_model_cfg())
+    blocks = {tower: len(getattr(model, tower).layers) for tower in ('image_encoder', 'text_encoder')}
+    stems = ('cls_token', 'pos_embed', 'patch_embed', 'registers', 'token_embedding')
+    for name, (lr, decay) in settings(model, scope='mmmaskclip').items():
+        tower, _, inside = name.partition('.')
+        if tower not in blocks:
+            depth, depths = 1, 1  # projections and the temperature: the full rate
+        elif inside.startswith(stems):
+            depth, depths = 0, blocks[tower] + 1
+        elif inside.startswith('layers.'):
+            depth, depths = int(inside.split('.')[1]) + 1, blocks[tower] + 1
+        else:
+            depth = depths = blocks[tower] + 1
+        assert lr == pytest.approx(LR * RATE ** (depths - depth)), name
+        tokens = inside.split('.')[-1] in ('cls_token', 'pos_embed', 'registers')
+        assert decay == (DECAY if model.get_parameter(name).ndim > 1 and not tokens else 0), name
+
+
+def test_a_locked_tower_is_left_out(tiny_model_cfg):
+    cfg = tiny_model_cfg()
+    cfg['text_encoder']['frozen'] = True
+    found = settings(MODELS.build(cfg), scope='mmmaskclip')
+    assert not [name for name in found if name.startswith('text_encoder.')]
+    assert [name for name in found if name.startswith('text_projection.')]

@@ -1,0 +1,108 @@
+r"""Mix released weights with fine-tuned ones, parameter by parameter (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
+
+python tools/model_converters/mix_weights.py WEIGHTS FINE_TUNED OUT --alpha 0 0.25 0.5 0.75 1
+python tools/model_converters/mix_weights.py WEIGHTS FINE_TUNED OUT --model CONFIG \
+    --test OWN_CONFIG configs/zero_shot/cifar10.py
+
+Writes OUT/alpha_A.safetensors, (1 - A) * WEIGHTS + A * FINE_TUNED, for every A. With --test every mixture is evaluated
+on these configs, and OUT/curve.md and OUT/curve.json have a line for each: a mixture often keeps what was learnt and
+forgets less. WEIGHTS may be a file of OpenAI, OpenCLIP or Hugging Face.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mmmaskclip.checkpoints.safe_load import read_state_dict
+from mmmaskclip.checkpoints.translate import convert_weights
+
+
+def mix(first: Mapping[str, Tensor], second: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """``(1 - alpha) * first + alpha * second`` of the parameters that both have; integers are those of the second.
+
+    Args:
+        first: Weights by name.
+        second: Weights by name; what only it has (a decoder, a teacher) is left out.
+        alpha: Share of the second, from 0 to 1.
+
+    Raises:
+        ValueError: If they have no parameter in common, the second lacks one of the first, or shapes differ.
+    """
+    lacking = sorted(first.keys() - second.keys())
+    if lacking:
+        raise ValueError(f'the fine-tuned weights lack {len(lacking)} of {len(first)} parameters: {lacking[:3]}')
+    different = [name for name in first if first[name].shape != second[name].shape]
+    if different:
+        name = different[0]
+        raise ValueError(
+            f'{len(different)} parameters have other shapes, e.g. {name}: {tuple(first[name].shape)} and '
+            f'{tuple(second[name].shape)}'
+        )
+    return {
+        name: value.float().lerp(second[name].float(), alpha) if value.is_floating_point() else second[name]
+        for name, value in first.items()
+    }
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Weights under our names, whatever format the file has."""
+    return convert_weights(read_state_dict(path), path)
+
+
+def curve(args: argparse.Namespace, files: Mapping[float, Path]) -> dict[float, dict[str, float]]:
+    """Metrics of every mixture on all ``--test`` configs."""
+    from mmmaskclip.cli.test import main as test
+
+    model = ['--model', args.model] if args.model else []
+    return {
+        alpha: {
+            f'{Path(config).stem}/{name}': value
+            for config in args.test
+            for name, value in test([config, str(path), *model, '--work-dir', str(args.out / 'work')]).items()
+        }
+        for alpha, path in files.items()
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the mixtures, and the curve if configs to test with are given."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('weights', type=Path, help='what the fine-tuning started from')
+    parser.add_argument('fine_tuned', type=Path, help='its result')
+    parser.add_argument('out', type=Path, help='folder to write to')
+    parser.add_argument(
+        '--alpha', nargs='+', type=float, default=[0.0, 0.25, 0.5, 0.75, 1.0], help='shares of the result'
+    )
+    parser.add_argument(
+        '--test', nargs='+', default=[], metavar='CONFIG', help='configs to evaluate every mixture with'
+    )
+    parser.add_argument('--model', help='config of the model, for --test')
+    args = parser.parse_args(argv)
+    wrong = [alpha for alpha in args.alpha if not 0 <= alpha <= 1]
+    if wrong:
+        parser.error(f'--alpha {wrong[0]:g}: must be between 0 and 1')
+    first, second = read(args.weights), read(args.fine_tuned)
+    args.out.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for alpha in sorted(args.alpha):
+        files[alpha] = args.out / f'alpha_{alpha:g}.safetensors'
+        save_file({name: value.contiguous() for name, value in mix(first, second, alpha).items()}, files[alpha])
+        print(files[alpha])
+    if args.test:
+        metrics = curve(args, files)
+        names = list(metrics[min(metrics)])
+        lines = [f'| alpha | {" | ".join(names)} |', '|---' * (len(names) + 1) + '|']
+        lines += [f'| {a:g} | {" | ".join(f"{row[name]:.2f}" for name in names)} |' for a, row in metrics.items()]
+        (args.out / 'curve.md').write_text('\n'.join(lines) + '\n')
+        (args.out / 'curve.json').write_text(json.dumps(metrics, indent=2) + '\n')
+        print('\n'.join(lines))
+
+
+if __name__ == '__main__':
+    main()
