@@ -26,7 +26,9 @@ def header(path: Path) -> dict[str, str]:
     title, *rest = (ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or '').split('\n\n')
     commands, prose = [], []
     for line in '\n'.join(rest).replace('\\\n', ' ').splitlines():
-        (commands if re.match(r'(tools/dist_|python |tar )', line.strip()) else prose).append(' '.join(line.split()))
+        (commands if re.match(r'(\w+=\S+ )?(tools/dist_|python |tar )', line.strip()) else prose).append(
+            ' '.join(line.split())
+        )
     text = ' '.join(filter(None, prose))
     published = re.search(r'Published.*?(?= Here:| Measured on| Not run|$)', text)
     here = re.search(

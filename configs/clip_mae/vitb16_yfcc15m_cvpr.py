@@ -11,18 +11,7 @@ _base_ = ['../clip/vitb16_yfcc15m.py', '../_base_/objectives/mae.py']
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
-        pixels=dict(
-            **_base_.pixel_reconstruction,
-            # MAE's own decoder (He et al. 2022).
-            decoder=dict(
-                **_base_.mae_decoder,
-                num_patches=196,
-                embed_dim=768,
-                decoder_embed_dim=512,
-                decoder_depth=8,
-                decoder_num_heads=16,
-            ),
-        ),
+        pixels=dict(**_base_.pixel_reconstruction, decoder=_base_.mae_decoder_vitb16),
     ),
 )
 

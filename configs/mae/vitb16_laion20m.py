@@ -12,14 +12,7 @@ model = dict(
     _delete_=True,
     **_base_.mae,
     backbone=dict(**_base_.mae_encoder, arch='b', img_size=224),
-    neck=dict(
-        **_base_.mae_decoder,
-        num_patches=196,
-        embed_dim=768,
-        decoder_embed_dim=512,
-        decoder_depth=8,
-        decoder_num_heads=16,
-    ),
+    neck=_base_.mae_decoder_vitb16,
 )
 # It has no text tower, hence neither schedules of ours nor zero-shot evaluation.
 custom_hooks = [dict(type='NonFiniteHook'), dict(type='BadSamplesHook')]

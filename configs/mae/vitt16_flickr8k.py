@@ -16,14 +16,7 @@ model = dict(
         arch=dict(embed_dims=192, num_layers=12, num_heads=3, feedforward_channels=768),
         img_size=112,
     ),
-    neck=dict(
-        **_base_.mae_decoder,
-        num_patches=49,
-        embed_dim=192,
-        decoder_embed_dim=128,
-        decoder_depth=2,
-        decoder_num_heads=4,
-    ),
+    neck=_base_.mae_decoder_vitt16,
 )
 # It has no text tower, hence neither schedules of ours nor zero-shot evaluation.
 custom_hooks = [dict(type='NonFiniteHook'), dict(type='BadSamplesHook')]

@@ -8,6 +8,24 @@ mae_decoder = dict(
         dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
     ],
 )
+# MAE's own decoder, for ViT-B/16 at 224 px.
+mae_decoder_vitb16 = dict(
+    **mae_decoder,
+    num_patches=196,
+    embed_dim=768,
+    decoder_embed_dim=512,
+    decoder_depth=8,
+    decoder_num_heads=16,
+)
+# Smaller than MAE's, in proportion to the tower: ViT-Ti/16 at 112 px.
+mae_decoder_vitt16 = dict(
+    **mae_decoder,
+    num_patches=49,
+    embed_dim=192,
+    decoder_embed_dim=128,
+    decoder_depth=2,
+    decoder_num_heads=4,
+)
 pixel_reconstruction = dict(
     type='PixelReconstruction',
     mask=dict(type='RandomMask', ratio=0.75),
