@@ -173,6 +173,8 @@ def _shrink(cfg):
         if isinstance(tower.arch, str):
             letter, _, patch = tower.arch.removeprefix('ViT-').partition('/')
             tower.update(arch={**ARCHITECTURES[letter], 'num_layers': 1}, patch_size=int(patch))
+        if tower.get('frozen_stages'):
+            tower.frozen_stages = 1
     if model.text_encoder:
         model.text_encoder.num_layers = 1
 
