@@ -59,8 +59,15 @@ RUNTIME = (
 
 DETECTION = (Dependency('onedl-mmdetection', '>=3.4,<4', 'the first release of the maintained fork', ('mmdet',)),)
 
+EXPORT = (
+    Dependency('onnx', '>=1.17', 'torch 2.6 writes by it; older ones have not been tried'),
+    Dependency('onnxscript', '>=0.2', "torch's exporter; older ones have not been tried"),
+)
+
 TESTS = (
     *DETECTION,
+    *EXPORT,
+    Dependency('onnxruntime', '>=1.20', 'runs the exported graphs; older ones have not been tried'),
     Dependency('pytest', '>=8', 'older ones have not been tried'),
     Dependency('pytest-timeout', '>=2.3', 'older ones have not been tried'),
     Dependency('open_clip_torch', '>=2.24', 'the reference for parity; older ones have not been tried'),
@@ -76,7 +83,7 @@ REFERENCES = (Dependency('clip-benchmark', '==1.6.2', 'the reference for metrics
 
 TABLES = (Dependency('pyarrow', '>=14', 'parquet and Hugging Face data sets; older ones have not been tried'),)
 
-EXTRAS = {'det': DETECTION, 'data': TABLES, 'tests': TESTS}
+EXTRAS = {'det': DETECTION, 'data': TABLES, 'export': EXPORT, 'tests': TESTS}
 
 
 def check_dependencies() -> None:

@@ -1,0 +1,1 @@
+"""Checkpoints of ours as folders that other libraries load: one file for each of them."""

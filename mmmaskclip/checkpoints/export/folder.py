@@ -1,0 +1,119 @@
+"""The folder of an export: weights, configs, tokenizer and a model card, whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from mmmaskclip.checkpoints.export.open_clip import to_open_clip
+from mmmaskclip.checkpoints.export.parts import settings_of
+from mmmaskclip.checkpoints.export.timm import to_timm
+from mmmaskclip.checkpoints.export.transformers import processor_files, to_transformers
+from mmmaskclip.checkpoints.files import sha256_of
+from mmmaskclip.version import __version__
+
+_USAGE = {
+    'open_clip': "model, _, preprocess = open_clip.create_model_and_transforms('local-dir:FOLDER')\n"
+    "tokenizer = open_clip.get_tokenizer('local-dir:FOLDER')",
+    'transformers': "model = transformers.CLIPModel.from_pretrained('FOLDER')\n"
+    "processor = transformers.CLIPProcessor.from_pretrained('FOLDER')",
+    'timm': "model = timm.create_model('local-dir:FOLDER', pretrained=True)",
+}
+FORMATS = tuple(_USAGE)
+
+
+def export_folder(
+    model: Any, to: str, folder: str | os.PathLike, card: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """Write a model as another library's folder.
+
+    Args:
+        model: A built ``ImageTextPretrainer`` with its weights.
+        to: ``'open_clip'``, ``'transformers'`` or ``'timm'``.
+        folder: Where; it must not exist, or be empty.
+        card: For the model card: ``data``, ``recipe``, ``metrics`` (by name), ``license`` and ``source``. What is left
+            out is said to be unknown.
+
+    Returns:
+        SHA-256 by the name of each file of weights.
+
+    Raises:
+        FileExistsError: If there is something in the folder.
+        NotExpressible: If the library cannot build the model; the message says what would be lost and what to do.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f'{str(folder)!r} is not empty: name another folder, or remove it')
+    settings, state_dict = settings_of(model), model.state_dict()
+    files: dict[str, Any] = {}
+    if to == 'open_clip':
+        files['open_clip_config.json'], weights = to_open_clip(settings, state_dict)
+        name = 'open_clip_model.safetensors'
+    elif to == 'transformers':
+        files['config.json'], weights = to_transformers(settings, state_dict)
+        files |= processor_files(settings)
+        name = 'model.safetensors'
+    elif to == 'timm':
+        files['config.json'], weights = to_timm(settings, state_dict)
+        name = 'model.safetensors'
+    else:
+        raise ValueError(f'to={to!r}: choose one of {", ".join(FORMATS)}')
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', suffix='.tmp', dir=folder.parent))
+    try:
+        # Copies, because the format has no tensors that share memory.
+        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}
+        save_file(tensors, temporary / name, metadata={'format': 'pt', 'mmmaskclip': __version__})
+        digest = sha256_of(temporary / name)
+        for file, content in files.items():
+            text = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False) + '\n'
+            (temporary / file).write_text(text, encoding='utf-8')
+        (temporary / 'README.md').write_text(model_card(to, name, digest, card or {}), encoding='utf-8')
+        temporary.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return {name: digest}
+
+
+def model_card(to: str, name: str, digest: str, card: Mapping[str, Any]) -> str:
+    """The text of ``README.md``: what the model was trained on and how, its metrics, licence and hash."""
+    metrics = card.get('metrics') or {}
+    table = ['| metric | value |', '|---|---|', *(f'| {key} | {value:.4g} |' for key, value in metrics.items())]
+    library = {'open_clip': 'open_clip', 'transformers': 'transformers', 'timm': 'timm'}[to]
+    header = ['---', f'library_name: {library}', 'tags: [clip, mmmaskclip]']
+    if card.get('license'):
+        header.append(f'license: {card["license"]}')
+    return '\n'.join(
+        [
+            *header,
+            '---',
+            '',
+            f'# {card.get("source", "A CLIP")}',
+            '',
+            f'Exported by mmmaskclip {__version__} for {library}:',
+            '',
+            '```python',
+            _USAGE[to],
+            '```',
+            '',
+            f'- Data: {card.get("data") or "not stated"}',
+            f'- Recipe: {card.get("recipe") or "not stated"}',
+            f'- Licence: {card.get("license") or "not stated"}',
+            f'- SHA-256 of {name}: `{digest}`',
+            '',
+            '## Metrics',
+            '',
+            *(table if metrics else ['Not measured.']),
+            '',
+        ]
+    )

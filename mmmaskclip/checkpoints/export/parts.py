@@ -1,0 +1,155 @@
+"""What every export needs: the settings of a model, its towers' weights, and a refusal that says what would be lost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+class NotExpressible(ValueError):
+    """A model that another library cannot build; the message says what would be lost, and what to do."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a model, read from its built towers, so that every default is known.
+
+    Attributes:
+        image_size: Height and width of the images.
+        patch_size: Side of a patch.
+        width: Width of the image tower.
+        layers: Its blocks.
+        heads: Its attention heads.
+        hidden: Width of its feed-forward layers.
+        pre_norm: Whether it has a norm before the blocks.
+        eps: Of its norms.
+        quick_gelu: Whether both towers have QuickGELU.
+        registers: Number of register tokens.
+        pool: ``'cls'`` or ``'mean'``.
+        embed_dims: Size of the shared embedding.
+        text_width: Width of the text tower.
+        text_layers: Its blocks.
+        text_heads: Its heads.
+        context_length: Its longest caption in tokens.
+        vocab_size: Its number of token ids.
+        mean: Of R, G and B from 0 to 1.
+        std: Likewise.
+        interpolation: Filter of the resize.
+        resize_mode: See :class:`~mmmaskclip.models.pretrainers.ImageTextPreprocessor`.
+    """
+
+    image_size: tuple[int, int]
+    patch_size: int
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    pre_norm: bool
+    eps: float
+    quick_gelu: bool
+    registers: int
+    pool: str
+    embed_dims: int
+    text_width: int
+    text_layers: int
+    text_heads: int
+    context_length: int
+    vocab_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    resize_mode: str
+
+
+def settings_of(model: Any) -> Settings:
+    """The settings of a built ``ImageTextPretrainer``.
+
+    Raises:
+        NotExpressible: If it has windows, lacks a class token or a text tower, or its towers differ in the activation.
+    """
+    image, text, pixels = model.image_encoder, model.text_encoder, model.data_preprocessor
+    if text is None or model.image_projection is None:
+        raise NotExpressible(
+            'the model has no text tower or no projections; publish_model.py --image-tower writes its image tower'
+        )
+    if image.cls_token is None or getattr(image, 'window_size', None) is not None:
+        raise NotExpressible(
+            'the image tower has windows or no class token, which no other library has: its features would be others. '
+            'Train with window_size=None and with_cls_token=True'
+        )
+    gelus = {_quick_gelu(tower.layers[0]) for tower in (image, text)}
+    if len(gelus) > 1:
+        raise NotExpressible('the towers have different activations; set quick_gelu alike in both')
+    block, text_block = image.layers[0], text.layers[0]
+    return Settings(
+        image_size=(image.img_size[0], image.img_size[1]),
+        patch_size=image.patch_embed.projection.kernel_size[0],
+        width=image.embed_dims,
+        layers=len(image.layers),
+        heads=block.attn.num_heads,
+        hidden=block.ffn.layers[1].in_features,
+        pre_norm=hasattr(image.pre_norm, 'weight'),
+        eps=block.ln1.eps,
+        quick_gelu=gelus.pop(),
+        registers=image.num_registers,
+        pool=model.image_projection.pool,
+        embed_dims=model.image_projection.projection.out_features,
+        text_width=text.width,
+        text_layers=len(text.layers),
+        text_heads=text_block.attn.num_heads,
+        context_length=text.context_length,
+        vocab_size=text.token_embedding.num_embeddings,
+        mean=tuple(value / 255 for value in pixels.mean.flatten().tolist()),
+        std=tuple(value / 255 for value in pixels.std.flatten().tolist()),
+        interpolation=pixels.interpolation,
+        resize_mode=pixels.resize_mode,
+    )
+
+
+def _quick_gelu(block: Any) -> bool:
+    return any(type(part).__name__ == 'QuickGELU' for part in block.modules())
+
+
+def tower(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors under a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
+
+
+def positions_with_bias(state_dict: Mapping[str, Tensor]) -> Tensor:
+    """Positions (1, 1 + N, C) of an image tower, with the bias of its patch embedding added to those of the patches.
+
+    OpenCLIP and transformers have no such bias. Added to the positions it gives the same tokens.
+    """
+    positions = state_dict['pos_embed'].clone()
+    bias = state_dict.get('patch_embed.projection.bias')
+    if bias is not None:
+        positions[:, 1:] += bias  # (1, N, C) + (C,)
+    return positions
+
+
+def renamed(name: str, block: Mapping[str, str], other: Mapping[str, str], blocks: str) -> str | None:
+    """A name of one of our towers in another library; None if the tables have none.
+
+    Args:
+        name: Ours, below the tower.
+        block: Ours to theirs, within a block.
+        other: Ours to theirs, elsewhere; keys with a last dot are prefixes.
+        blocks: Prefix of their blocks, before the number.
+    """
+    if match := re.fullmatch(r'layers\.(\d+)\.(.+)', name):
+        for ours, theirs in block.items():
+            if match[2].startswith(ours):
+                return f'{blocks}{match[1]}.{theirs}{match[2].removeprefix(ours)}'
+    for ours, theirs in other.items():
+        if name == ours or (ours.endswith('.') and name.startswith(ours)):
+            return theirs + name.removeprefix(ours)
+    return None
+
+
+def logit(state_dict: Mapping[str, Tensor], kind: str) -> Tensor | None:
+    """The learned ``'logit_scale'`` or ``'logit_bias'`` of the first objective that has one."""
+    return next((value for name, value in state_dict.items() if name.endswith(f'.{kind}')), None)

@@ -1,0 +1,221 @@
+"""Exports compute what the model computes, in the libraries that they are for, on real pixels and captions."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import numpy as np
+import open_clip
+import paths
+import pytest
+import timm
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mmmaskclip.checkpoints.export.folder import export_folder
+from mmmaskclip.checkpoints.export.graphs import export_graphs
+from mmmaskclip.checkpoints.export.parts import NotExpressible
+from mmmaskclip.checkpoints.files import sha256_of, write_checkpoint
+from mmmaskclip.checkpoints.safe_load import read_state_dict
+from mmmaskclip.models.from_pretrained import from_pretrained, preprocessing
+from mmmaskclip.models.open_vocabulary import encode_texts
+from mmmaskclip.registry import MODELS
+
+CAPTIONS = ['a red bus', 'Two dogs, running on grass! ' * 3, '']
+CLIP = dict(pre_norm=True, norm_cfg=dict(type='LN', eps=1e-5))
+
+
+def photo():
+    """Smooth, as photographs are, and of another shape than the model's images.
+
+    Resized it is 48 x 32: of an odd margin transformers cuts the half pixel off on the other side.
+    """
+    small = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((92, 61), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def build(tiny_model_cfg):
+    """A function that builds a tiny model; biases and positions are not the constants they start at."""
+
+    def model(pool='mean', quick_gelu=False, **image):
+        cfg = tiny_model_cfg()
+        cfg['image_encoder'].update(image, quick_gelu=quick_gelu)
+        cfg['image_projection']['pool'] = pool
+        # All ids that captions have; heads are narrower than the 64 channels of published towers.
+        cfg['text_encoder'].update(vocab_size=49408, quick_gelu=quick_gelu, context_length=24)
+        cfg['data_preprocessor'].update(mean=[120, 110, 100], std=[60, 70, 80], interpolation='bicubic')
+        torch.manual_seed(0)
+        built = MODELS.build(cfg)
+        built.init_weights()
+        for parameter in built.parameters():
+            if parameter.ndim != 2:
+                parameter.data.add_(0.1 * torch.randn_like(parameter))
+        return built.eval().requires_grad_(False)
+
+    return model
+
+
+def ours(model):
+    """Embeddings of the photo and of the captions."""
+    return model.encode_image(preprocessing(model)(photo())[None]), encode_texts(model, CAPTIONS)
+
+
+def assert_equal(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(torch.as_tensor(one), other, rtol=0, atol=1e-5)
+    assert expected[0].std() > 0.1
+
+
+@pytest.mark.parametrize(
+    ('pool', 'quick_gelu', 'image'), [('mean', False, {}), ('cls', True, CLIP), ('mean', True, dict(CLIP, img_size=48))]
+)
+def test_open_clip_and_from_pretrained_read_the_folder(tmp_path, build, pool, quick_gelu, image):
+    model = build(pool, quick_gelu, **image)
+    export_folder(model, 'open_clip', tmp_path / 'a', dict(data='CC3M', license='mit', metrics={'cifar10/top1': 41.25}))
+    theirs, _, preprocess = open_clip.create_model_and_transforms(f'local-dir:{tmp_path / "a"}')
+    tokens = open_clip.get_tokenizer(f'local-dir:{tmp_path / "a"}')(CAPTIONS)
+    theirs.eval().requires_grad_(False)
+    expected = ours(model)
+    pixels = preprocess(photo())[None]
+    assert_equal((theirs.encode_image(pixels, normalize=True), theirs.encode_text(tokens, normalize=True)), expected)
+    torch.testing.assert_close(theirs.logit_scale.exp().item(), model.objectives['contrast'].logit_scale.exp().item())
+    back = from_pretrained(tmp_path / 'a')
+    assert_equal((back.model.encode_image(back.preprocess(photo())[None]), ours(back.model)[1]), expected)
+    card = (tmp_path / 'a/README.md').read_text()
+    for part in (
+        'license: mit',
+        'Data: CC3M',
+        '| cifar10/top1 | 41.25 |',
+        'Recipe: not stated',
+        'SHA-256 of open_clip',
+    ):
+        assert part in card
+
+
+@pytest.mark.parametrize(
+    ('pool', 'quick_gelu', 'image'), [('mean', False, dict(num_registers=3)), ('cls', False, {}), ('mean', True, CLIP)]
+)
+def test_timm_reads_the_image_tower(tmp_path, build, pool, quick_gelu, image):
+    model = build(pool, quick_gelu, **image)
+    export_folder(model, 'timm', tmp_path / 'a')
+    theirs = timm.create_model(f'local-dir:{tmp_path / "a"}', pretrained=True).eval().requires_grad_(False)
+    settings = timm.data.resolve_data_config({}, model=theirs)
+    pixels = timm.data.create_transform(**settings)(photo())
+    torch.testing.assert_close(pixels, preprocessing(model)(photo()), rtol=0, atol=1e-5)
+    features = model.image_encoder.features(pixels[None])
+    pooled = features.cls if pool == 'cls' else features.patches.mean(1)
+    torch.testing.assert_close(theirs(pixels[None]), pooled, rtol=0, atol=1e-5)
+
+
+THEIRS = """
+import sys, numpy as np, torch
+from PIL import Image
+from transformers import CLIPModel, CLIPProcessor
+folder, captions = sys.argv[1], sys.argv[2:]
+model = CLIPModel.from_pretrained(folder).eval()
+processor = CLIPProcessor.from_pretrained(folder)
+options = dict(return_tensors='pt', padding=True, truncation=True)
+inputs = processor(text=captions, images=Image.open(folder + '/photo.png'), **options)
+seen = inputs['pixel_values'].numpy()
+inputs['pixel_values'] = torch.from_numpy(np.load(folder + '/pixels.npy'))
+with torch.no_grad():
+    outputs = model(**inputs)
+np.savez(folder + '/found.npz', image=outputs.image_embeds.numpy(), text=outputs.text_embeds.numpy(), pixels=seen)
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec('transformers') is None, reason='transformers is not installed')
+def test_transformers_reads_the_folder(tmp_path, build):
+    """In a process of its own, so that this one keeps what it has registered."""
+    model = build('cls', True, **CLIP)
+    export_folder(model, 'transformers', tmp_path / 'a')
+    photo().save(tmp_path / 'a/photo.png')
+    pixels = preprocessing(model)(photo())[None]
+    np.save(tmp_path / 'a/pixels.npy', pixels)
+    subprocess.run([sys.executable, '-c', THEIRS, str(tmp_path / 'a'), *CAPTIONS], check=True, timeout=200)
+    found = np.load(tmp_path / 'a/found.npz')
+    assert_equal((found['image'], found['text']), ours(model))
+    # transformers 5 resizes tensors, others images: by up to three of 255 grey levels.
+    assert np.abs(found['pixels'] - pixels.numpy()).max() < 3 / 60
+
+
+def test_from_pretrained_reads_the_folder_of_transformers(tmp_path, build):
+    model = build('cls', True, **CLIP)
+    export_folder(model, 'transformers', tmp_path / 'a')
+    back = from_pretrained(tmp_path / 'a')
+    assert_equal((back.model.encode_image(back.preprocess(photo())[None]), ours(back.model)[1]), ours(model))
+    assert json.loads((tmp_path / 'a/vocab.json').read_text())['<|endoftext|>'] == 49407
+
+
+@pytest.mark.parametrize(
+    ('to', 'changes', 'message'),
+    [
+        (
+            'transformers',
+            {},
+            r"pools the class token .*pool='cls'.*; it has .*pre_norm=True.*--to open_clip",
+        ),
+        ('transformers', dict(CLIP, pool='cls', num_registers=1), 'has no registers'),
+        ('open_clip', dict(num_registers=2), r'without the 2 of this tower .* --to timm'),
+        ('timm', dict(quick_gelu=True), r'no tower with eps=1e-06 and QuickGELU'),
+        ('open_clip', dict(window_size=2, global_blocks=(1,)), r'windows or no class token'),
+    ],
+)
+def test_what_a_library_cannot_express_is_named_with_the_remedy(tmp_path, build, to, changes, message):
+    with pytest.raises(NotExpressible, match=message):
+        export_folder(build(**changes), to, tmp_path / 'a')
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path, build):
+    (tmp_path / 'file').touch()
+    with pytest.raises(FileExistsError, match='is not empty'):
+        export_folder(build(), 'open_clip', tmp_path)
+
+
+@pytest.mark.parametrize('to', ['torchscript', 'onnx'])
+def test_graphs_take_batches_and_captions_of_any_size(tmp_path, build, to):
+    if to == 'onnx':
+        missing = [name for name in ('onnx', 'onnxscript', 'onnxruntime') if importlib.util.find_spec(name) is None]
+        if missing:
+            pytest.skip(f'not installed: {", ".join(missing)}')
+    model = build()
+    export_graphs(model, to, tmp_path, 'value')
+    images = torch.stack([preprocessing(model)(photo())] * 3)
+    images[1] = images[0].flip(2)
+    tokens = torch.nn.functional.pad(torch.randint(1, 49000, (5, 8)), (0, 3))
+    tokens[:, 8] = 49407
+    for name, given, expected in (
+        ('image', images, model.encode_image(images)),
+        ('text', tokens, model.encode_text(tokens)),
+        ('dense', images, model.encode_dense(images, 'value')),
+    ):
+        if to == 'torchscript':
+            found = torch.jit.load(tmp_path / f'{name}.pt')(given)
+        else:
+            import onnxruntime
+
+            session = onnxruntime.InferenceSession(tmp_path / f'{name}.onnx', providers=['CPUExecutionProvider'])
+            found = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: given.numpy()})[0])
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 if to == 'torchscript' else 1e-4)
+    if to == 'torchscript':
+        # Such a file is read without running it, as one of OpenAI's.
+        assert 'model.image_encoder.pos_embed' in read_state_dict(tmp_path / 'image.pt')
+
+
+def test_tool_takes_the_model_from_the_checkpoint(tmp_path, capsys):
+    export = paths.load_module('tools/model_converters/export.py')
+    config = Config.fromfile(paths.CONFIGS / '_base_/models/clip_vitxs16_64.py').model.to_dict()
+    config['text_encoder']['vocab_size'] = 100
+    checkpoint = {'state_dict': MODELS.build(config).state_dict(), 'meta': {'cfg': f'model = {config!r}'}}
+    write_checkpoint(tmp_path / 'epoch_1.pth', checkpoint)
+    export.main([str(tmp_path / 'epoch_1.pth'), '--to', 'timm', '--out', str(tmp_path / 'a'), '--license', 'mit'])
+    digest = sha256_of(tmp_path / 'a/model.safetensors')
+    assert capsys.readouterr().out.split()[-2:] == ['sha256', digest]
+    assert f'`{digest}`' in (tmp_path / 'a/README.md').read_text()
+    with pytest.raises(SystemExit):
+        export.main([str(tmp_path / 'epoch_1.pth'), '--to', 'transformers', '--out', str(tmp_path / 'b')])
+    assert "train with image_projection.pool='cls'" in capsys.readouterr().err

@@ -1,0 +1,62 @@
+"""Export a checkpoint for another library: open_clip, transformers, timm, ONNX or TorchScript.
+
+python tools/model_converters/export.py work_dirs/clip/vitb16_cc3m/epoch_25.pth --to open_clip --out exported
+python tools/model_converters/export.py epoch_25.pth --config CONFIG --to onnx --out exported --read-out value
+
+The first three write a folder that the library loads by its own means, with preprocessing, tokenizer and model card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmmaskclip.checkpoints.export.folder import FORMATS, export_folder
+from mmmaskclip.checkpoints.export.graphs import GRAPHS, export_graphs
+from mmmaskclip.checkpoints.export.parts import NotExpressible
+from mmmaskclip.checkpoints.weights import load_weights
+from mmmaskclip.models.from_pretrained import from_pretrained
+from mmmaskclip.registry import MODELS
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the folder and print the SHA-256 of its files."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('checkpoint', help='a checkpoint of ours, or anything else that from_pretrained takes')
+    parser.add_argument('--config', help='the config it was trained with [the one in the checkpoint]')
+    parser.add_argument('--to', required=True, choices=(*FORMATS, *GRAPHS))
+    parser.add_argument('--out', required=True, type=Path, help='the folder to write')
+    parser.add_argument('--read-out', default='patch', help='of the dense output of ONNX and TorchScript [patch]')
+    parser.add_argument('--metrics', type=Path, help='for the model card: what tools/test.py --out wrote')
+    for key in ('data', 'recipe', 'license'):
+        parser.add_argument(f'--{key}', help=f'for the model card: {key}')
+    args = parser.parse_args(argv)
+    card: dict[str, Any] = {key: getattr(args, key) for key in ('data', 'recipe', 'license')}
+    card['source'] = Path(args.checkpoint).name
+    if args.metrics:
+        card['metrics'] = json.loads(args.metrics.read_text())['metrics']
+    if args.config:
+        config = Config.fromfile(args.config)
+        model = MODELS.build(config.model).eval()
+        load_weights(model, args.checkpoint)
+        card['recipe'] = card['recipe'] or f'config {args.config}'
+    else:
+        model = from_pretrained(args.checkpoint).model
+    try:
+        if args.to in FORMATS:
+            digests = export_folder(model, args.to, args.out, card)
+        else:
+            digests = export_graphs(model, args.to, args.out, args.read_out)
+    except NotExpressible as error:
+        parser.error(str(error))
+    for name, digest in digests.items():
+        print(f'{args.out / name}\nsha256 {digest}')
+
+
+if __name__ == '__main__':
+    main()
