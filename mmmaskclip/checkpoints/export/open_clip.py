@@ -62,8 +62,8 @@ def to_open_clip(settings: Settings, state_dict: Mapping[str, Tensor]) -> tuple[
             if new := renamed(name, _BLOCK, other, blocks):
                 weights[new] = value
     for kind in ('logit_scale', 'logit_bias'):
-        if (value := logit(state_dict, kind)) is not None:
-            weights[kind] = value.reshape(())
+        if (learned := logit(state_dict, kind)) is not None:
+            weights[kind] = learned.reshape(())
     height, width = settings.image_size
     vision = dict(
         image_size=height if height == width else [height, width],
