@@ -4,7 +4,7 @@ Rooms, from the lowest up: ``transforms`` (one sample), ``prompts`` (class names
 ``scenes`` generates data.
 """
 
-from mmmaskclip.datasets.evaluation import EvaluationShards, LabelledImages, SegmentationImages
+from mmmaskclip.datasets.evaluation import CocoRegions, EvaluationShards, LabelledImages, SegmentationImages
 from mmmaskclip.datasets.training import (
     ClassCaptionShards,
     ImageTextPairs,
@@ -16,6 +16,7 @@ from mmmaskclip.datasets.transforms import RepeatCrops
 
 __all__ = [
     'ClassCaptionShards',
+    'CocoRegions',
     'EvaluationShards',
     'ImageTextPairs',
     'ImageTextShards',

@@ -1,7 +1,8 @@
 """Images with captions, labels or masks for evaluation: every sample counts, a damaged one is an error."""
 
+from mmmaskclip.datasets.evaluation.coco_regions import CocoRegions
 from mmmaskclip.datasets.evaluation.evaluation_shards import EvaluationShards
 from mmmaskclip.datasets.evaluation.labelled_images import LabelledImages
 from mmmaskclip.datasets.evaluation.segmentation_images import SegmentationImages
 
-__all__ = ['EvaluationShards', 'LabelledImages', 'SegmentationImages']
+__all__ = ['CocoRegions', 'EvaluationShards', 'LabelledImages', 'SegmentationImages']

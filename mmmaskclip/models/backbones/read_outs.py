@@ -15,8 +15,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from torch import Tensor
+from torch.nn import functional as F
+
+from mmmaskclip.models.backbones.register_neurons import Neurons, move_activations
 
 Grid = tuple[int, int]
 ReadOut = str | Mapping[str, Any]
@@ -38,7 +42,9 @@ def find_read_out(read_out: ReadOut) -> Callable[[VisionTransformer, Tensor, Gri
     """The function that a config names.
 
     Args:
-        read_out: A name, or ``dict(type=NAME, **options)``.
+        read_out: A name, or ``dict(type=NAME, **options)``. Every read-out has the option ``registers``, neurons by
+            block, see :func:`~mmmaskclip.models.backbones.register_neurons.find_register_neurons`: one more token, of
+            zeros at first, takes over their activations.
 
     Returns:
         The function with its options set.
@@ -51,19 +57,26 @@ def find_read_out(read_out: ReadOut) -> Callable[[VisionTransformer, Tensor, Gri
     if name not in READ_OUTS:
         raise ValueError(f'read_out={name!r}: choose one of {", ".join(READ_OUTS)}')
     function = READ_OUTS[name]
+    registers = options.pop('registers', None)
     # The first three are what every read-out gets.
     known = list(inspect.signature(function).parameters)[3:]
     if unknown := [key for key in options if key not in known]:
         raise ValueError(f'read_out {name!r} has no option {unknown[0]!r}: it has {", ".join(known) or "none"}')
-    return partial(function, **options)
+    read = partial(function, **options)
+    return read if registers is None else partial(_with_register, read, registers)
+
+
+def _with_register(read: Callable, neurons: Neurons, tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+    """A read-out with one more token, behind the class token, that takes the activations of some neurons."""
+    x = torch.cat((x[:, :1], torch.zeros_like(x[:, :1]), x[:, 1:]), dim=1)
+    with move_activations(tower, neurons, position=1):
+        return read(tower, x, grid)
 
 
 @register_read_out('patch')
 def read_patches(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
     """The tower's output."""
-    for layer in tower.layers:
-        x = layer(x)
-    return _patches(tower, x, grid)
+    return _patches(tower, _run(tower, x, len(tower.layers)), grid)
 
 
 @register_read_out('value')
@@ -73,16 +86,229 @@ def read_values(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
     Zhou et al., "Extract Free Dense Labels from CLIP", ECCV 2022, section 3.2: CLIP's last attention gathers global
     information for the class token, so that its patch tokens say little about their own place.
     """
-    for layer in tower.layers[:-1]:
-        x = layer(x)
+    x = _run(tower, x, len(tower.layers) - 1)
     last = tower.layers[-1]
-    attention = last.attn
-    value = attention.qkv(last.ln1(x)).chunk(3, dim=-1)[2]  # (B, E + N, C)
-    x = x + attention.out_drop(attention.gamma1(attention.proj_drop(attention.proj(value))))
+    return _whole_block(tower, x, last.attn.qkv(last.ln1(x)).chunk(3, dim=-1)[2], grid)
+
+
+@register_read_out('qq')
+def read_query_query(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+    """ClearCLIP (Lan et al., ECCV 2024): the last block's attention alone, from queries to queries.
+
+    Residual and feed-forward network, in which the noise sits, are left out."""
+    return _self_self(tower, x, grid, 0)
+
+
+@register_read_out('kk')
+def read_key_key(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+    """ClearCLIP's read-out (see ``'qq'``) from keys to keys."""
+    return _self_self(tower, x, grid, 1)
+
+
+@register_read_out('vv')
+def read_value_value(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+    """ClearCLIP's read-out (see ``'qq'``) from values to values."""
+    return _self_self(tower, x, grid, 2)
+
+
+@register_read_out('csa')
+def read_correlative(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+    """SCLIP's correlative self-attention (Wang et al., ECCV 2024): softmax(q q) + softmax(k k) in the last block, whose
+    residual and feed-forward network stay."""
+    x = _run(tower, x, len(tower.layers) - 1)
+    q, k, v = _heads(tower.layers[-1], x)
+    attended = (_scores(q, q).softmax(-1) + _scores(k, k).softmax(-1)).to(v.dtype) @ v  # (B, H, E + N, d)
+    return _whole_block(tower, x, attended.transpose(1, 2).flatten(2), grid)
+
+
+@register_read_out('naclip')
+def read_neighbourhood(tower: VisionTransformer, x: Tensor, grid: Grid, std: float = 5.0) -> Tensor:
+    """NACLIP (Hajimiri et al., WACV 2025): key-key attention that prefers a patch's neighbours, without residual and
+    feed-forward network.
+
+    A Gaussian of the distance in patches, exp(-distance^2 / (2 std^2)), is added to the scores before the softmax.
+
+    Args:
+        tower: See the module.
+        x: See the module.
+        grid: See the module.
+        std: Standard deviation in patches. Defaults to 5, the paper's.
+    """
+    x = _run(tower, x, len(tower.layers) - 1)
+    _, k, v = _heads(tower.layers[-1], x)
+    weights = (_scores(k, k) + _neighbourhood(grid, k.shape[2], std, k.device)).softmax(-1)
+    return _attention_alone(tower, weights, v, grid)
+
+
+@register_read_out('resclip')
+def read_residual(
+    tower: VisionTransformer, x: Tensor, grid: Grid, weight: float = 0.5, std: float = 5.0, blocks: tuple = (0.5, 0.75)
+) -> Tensor:
+    """ResCLIP's residual cross-correlation attention (Yang et al., CVPR 2025): (1 - weight) of NACLIP's attention and
+    weight of the mean query-key attention of blocks in the middle, whose attention still knows places.
+
+    Its second module, the feedback of a first segmentation, needs class names and is left out.
+
+    Args:
+        tower: See the module.
+        x: See the module.
+        grid: See the module.
+        weight: Of the middle blocks. Defaults to 0.5.
+        std: See ``'naclip'``. Defaults to 5.
+        blocks: First and end of the middle, as shares of the depth. Defaults to (0.5, 0.75), blocks 7 to 9 of 12; ours,
+            because the range depends on the tower.
+    """
+    depth = len(tower.layers)
+    first = min(int(depth * blocks[0]), depth - 2)
+    end = min(max(first + 1, int(depth * blocks[1])), depth - 1)
+    x = _run(tower, x, first)
+    middle = 0.0
+    for layer in tower.layers[first:end]:
+        q, k, _ = _heads(layer, x)
+        middle = middle + _scores(q, k).softmax(-1) / (end - first)
+        x = layer(x)
+    x = _run(tower, x, depth - 1, first=end)
+    _, k, v = _heads(tower.layers[-1], x)
+    own = (_scores(k, k) + _neighbourhood(grid, k.shape[2], std, k.device)).softmax(-1)
+    return _attention_alone(tower, (1 - weight) * own + weight * middle, v, grid)
+
+
+@register_read_out('self_calibrated')
+def read_self_calibrated(
+    tower: VisionTransformer,
+    x: Tensor,
+    grid: Grid,
+    outliers: float = 0.05,
+    neighbours: int = 20,
+    middle: float = 0.5,
+) -> Tensor:
+    """In the manner of SC-CLIP (Bai et al. 2024): patches that are outliers before the last block are repaired, and the
+    similarity of patches in the middle of the tower guides the last attention; no residual, no feed-forward network.
+
+    Outliers are the patches with the largest local outlier factor (Breunig et al. 2000); the mean of the patches around
+    one that are no outliers takes its place. The attention is the mean of softmax(k k) and of the positive part of the
+    middle block's cosine similarities, whose rows are normalized. The weighting is ours, and the paper's fusion of
+    several levels is left out: its numbers are not to be expected.
+
+    Args:
+        tower: See the module.
+        x: See the module.
+        grid: See the module.
+        outliers: Share of the patches that are repaired. Defaults to 0.05, the paper's.
+        neighbours: Of the local outlier factor. Defaults to 20.
+        middle: The block whose output tells similar patches, as a share of the depth. Defaults to 0.5.
+    """
+    depth = len(tower.layers)
+    half = min(max(1, int(depth * middle)), depth - 1)
+    x = _run(tower, x, half)
+    count = grid[0] * grid[1]
+    seen = F.normalize(x[:, -count:].float(), dim=-1)
+    similarity = (seen @ seen.transpose(1, 2)).clamp(min=0)  # (B, N, N)
+    similarity = similarity / similarity.sum(-1, keepdim=True)
+    x = _run(tower, x, depth - 1, first=half)
+    x = torch.cat((x[:, :-count], _repair(x[:, -count:], grid, outliers, neighbours)), dim=1)
+    _, k, v = _heads(tower.layers[-1], x)
+    k, v = k[:, :, -count:], v[:, :, -count:]
+    return _attention_alone(tower, (_scores(k, k).softmax(-1) + similarity[:, None]) / 2, v, grid)
+
+
+def local_outlier_factors(points: Tensor, neighbours: int) -> Tensor:
+    """How much sparser a point lies than its neighbours (Breunig et al., "LOF", SIGMOD 2000, definitions 5 to 7).
+
+    Args:
+        points: (B, N, C).
+        neighbours: k, at most N - 1 are taken.
+
+    Returns:
+        (B, N), about 1 inside of a cluster, larger for outliers.
+    """
+    k = min(neighbours, points.shape[1] - 1)
+    distances = torch.cdist(points.float(), points.float())  # (B, N, N)
+    distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    near, index = distances.topk(k, dim=-1, largest=False)  # (B, N, k)
+    reach = near[..., -1]  # (B, N), the k-distance
+    reachability = torch.maximum(near, _at(reach, index))
+    density = 1 / reachability.mean(-1).clamp(min=1e-12)  # (B, N)
+    return _at(density, index).mean(-1) / density
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """Values (B, N) at indices (B, N, k): (B, N, k)."""
+    return values.unsqueeze(1).expand(-1, index.shape[1], -1).gather(2, index)
+
+
+def _repair(patches: Tensor, grid: Grid, share: float, neighbours: int) -> Tensor:
+    """Patches (B, N, C) of which the outliers are the mean of the sound patches around them."""
+    number = round(share * patches.shape[1])
+    if not number:
+        return patches
+    worst = local_outlier_factors(patches, neighbours).topk(number, dim=1).indices
+    bad = torch.zeros(patches.shape[:2], dtype=torch.bool, device=patches.device).scatter_(1, worst, True)
+    sound = (~bad).to(patches.dtype).unsqueeze(-1)  # (B, N, 1)
+    kernel = patches.new_ones(1, 1, 3, 3)
+
+    def around(values: Tensor) -> Tensor:
+        maps = values.transpose(1, 2).reshape(-1, 1, *grid)
+        return F.conv2d(maps, kernel, padding=1).reshape(len(values), -1, values.shape[1]).transpose(1, 2)
+
+    weight = around(sound)
+    mean = around(patches * sound) / weight.clamp(min=1)
+    # An outlier among outliers stays: nothing is known of its place.
+    return torch.where(bad.unsqueeze(-1) & (weight > 0), mean.to(patches.dtype), patches)
+
+
+def _run(tower: VisionTransformer, x: Tensor, stop: int, first: int = 0) -> Tensor:
+    """The output of the blocks from ``first`` to ``stop - 1``."""
+    for layer in tower.layers[first:stop]:
+        x = layer(x)
+    return x
+
+
+def _heads(layer: Any, x: Tensor) -> Tensor:
+    """Queries, keys and values of a block's input (B, T, C): (3, B, H, T, d)."""
+    qkv = layer.attn.qkv(layer.ln1(x)).unflatten(-1, (3, layer.attn.num_heads, -1))
+    return qkv.permute(2, 0, 3, 1, 4)
+
+
+def _scores(a: Tensor, b: Tensor) -> Tensor:
+    """Scaled products (B, H, T, T) in float32, where the softmax is taken."""
+    return (a @ b.transpose(-1, -2)).float() * a.shape[-1] ** -0.5
+
+
+def _neighbourhood(grid: Grid, tokens: int, std: float, device: torch.device) -> Tensor:
+    """NACLIP's Gaussian of the distance between patches, (T, T); 0 where a token is no patch."""
+    rows = torch.arange(grid[0], device=device).repeat_interleave(grid[1])
+    columns = torch.arange(grid[1], device=device).repeat(grid[0])
+    squared = (rows[:, None] - rows) ** 2 + (columns[:, None] - columns) ** 2
+    extra = tokens - len(rows)
+    return F.pad((-squared / (2 * std**2)).exp(), (extra, 0, extra, 0))
+
+
+def _self_self(tower: VisionTransformer, x: Tensor, grid: Grid, part: int) -> Tensor:
+    x = _run(tower, x, len(tower.layers) - 1)
+    qkv = _heads(tower.layers[-1], x)
+    return _attention_alone(tower, _scores(qkv[part], qkv[part]).softmax(-1), qkv[2], grid)
+
+
+def _attention_alone(tower: VisionTransformer, weights: Tensor, v: Tensor, grid: Grid) -> Tensor:
+    """The last block without residual and feed-forward network: weights (B, H, T, T) of values (B, H, T, d)."""
+    attended = (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)  # (B, T, C)
+    return _patches(tower, _projected(tower, attended), grid)
+
+
+def _whole_block(tower: VisionTransformer, x: Tensor, attended: Tensor, grid: Grid) -> Tensor:
+    """The last block with what its attention gives, heads joined, (B, E + N, C)."""
+    x = x + _projected(tower, attended)
+    last = tower.layers[-1]
     return _patches(tower, last.ffn(last.ln2(x), identity=x), grid)
 
 
+def _projected(tower: VisionTransformer, attended: Tensor) -> Tensor:
+    attention = tower.layers[-1].attn
+    return attention.out_drop(attention.gamma1(attention.proj_drop(attention.proj(attended))))
+
+
 def _patches(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
-    """The last block's output without its extra tokens, after the final norm: (B, N, C)."""
+    """Tokens (B, E + N, C) without those that are no patch, after the final norm: (B, N, C)."""
     patches = x[:, x.shape[1] - grid[0] * grid[1] :]
     return tower.ln1(patches) if tower.final_norm else patches

@@ -10,6 +10,7 @@ from mmmaskclip.datasets.prompts import ClassPrompts
 from mmmaskclip.models.backbones.read_outs import ReadOut, find_read_out
 from mmmaskclip.models.open_vocabulary.class_embeddings import encode_classes
 from mmmaskclip.models.open_vocabulary.dense_similarity import upsample_patches
+from mmmaskclip.models.open_vocabulary.pamr import pamr
 from mmmaskclip.models.open_vocabulary.segmentation_head import ZeroShotSegHead
 from mmmaskclip.models.pretrainers import ImageTextPretrainer
 from mmmaskclip.registry import MODELS
@@ -33,6 +34,8 @@ class ZeroShotSegmentor(EncoderDecoder):
         background_threshold: See :class:`ZeroShotSegHead`. Defaults to None.
         probability_scale: See :class:`ZeroShotSegHead`. Defaults to 10.
         probability_offset: See :class:`ZeroShotSegHead`. Defaults to 0.25.
+        refinement: Options of :func:`~mmmaskclip.models.open_vocabulary.pamr.pamr`, which refines the maps of the whole
+            image by its pixels; ``dict()`` for its defaults. Defaults to None: no refinement.
         test_cfg: ``dict(mode='whole')`` or ``dict(mode='slide', crop_size=(H, W), stride=(h, w))`` in pixels. Defaults
             to ``dict(mode='whole')``.
 
@@ -49,6 +52,7 @@ class ZeroShotSegmentor(EncoderDecoder):
         background_threshold: float | None = None,
         probability_scale: float = 10.0,
         probability_offset: float = 0.25,
+        refinement: dict | None = None,
         test_cfg: dict | None = None,
     ) -> None:
         find_read_out(read_out)
@@ -58,6 +62,7 @@ class ZeroShotSegmentor(EncoderDecoder):
             data_preprocessor=dict(type='mmseg.SegDataPreProcessor', mean=mean, std=std, bgr_to_rgb=True)
         )
         self.read_out = read_out
+        self.refinement = refinement
         self.backbone = pretrainer
         prompts = ClassPrompts(classes, templates)
         prompts.classes = _foreground(prompts.classes, background_threshold)
@@ -84,6 +89,11 @@ class ZeroShotSegmentor(EncoderDecoder):
         logits = self.decode_head(self.extract_feat(inputs))  # (B, K, h, w)
         size = inputs.shape[2:]
         return upsample_patches(logits, size, self.backbone.image_encoder.unpadded_fraction(size))
+
+    def inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Logits (B, K, H, W) of whole images, refined where a refinement is configured."""
+        logits = super().inference(inputs, batch_img_metas)
+        return logits if self.refinement is None else pamr(inputs, logits, **self.refinement)
 
 
 def _foreground(classes: tuple[tuple[str, ...], ...], threshold: float | None) -> tuple[tuple[str, ...], ...]:

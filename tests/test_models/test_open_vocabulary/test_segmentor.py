@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from mmmaskclip.models.open_vocabulary import encode_classes
 from mmmaskclip.models.open_vocabulary.dense_similarity import upsample_patches
+from mmmaskclip.models.open_vocabulary.pamr import pamr
 from mmmaskclip.models.open_vocabulary.segmentation_head import ZeroShotSegHead
 from mmmaskclip.models.open_vocabulary.segmentor import ZeroShotSegmentor
 from mmmaskclip.registry import MODELS
@@ -139,6 +140,15 @@ def test_sliding_in_one_window_is_whole(model, size):
         whole = make_segmentor(model).inference(image, meta)
         slide = make_segmentor(model, test_cfg=dict(mode='slide', crop_size=(32, 32), stride=(16, 16)))
         torch.testing.assert_close(slide.inference(image, [dict(meta[0])]), whole)
+
+
+def test_refinement_is_of_the_whole_image(model):
+    slide = dict(mode='slide', crop_size=(32, 32), stride=(16, 16))
+    image, meta = torch.randn(1, 3, 32, 56), [dict(ori_shape=(32, 56))]
+    with torch.no_grad():
+        plain = make_segmentor(model, test_cfg=slide).inference(image, meta)
+        refined = make_segmentor(model, test_cfg=slide, refinement=dict(iterations=2)).inference(image, meta)
+    torch.testing.assert_close(refined, pamr(image, plain, 2))
 
 
 def test_images_are_normalized_as_in_pretraining(model):

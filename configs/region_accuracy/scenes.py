@@ -1,0 +1,26 @@
+"""Region and pointing accuracy on generated scenes: the mask of every class in an image, 40 classes.
+
+python tools/test.py configs/region_accuracy/scenes.py CHECKPOINT --model configs/maskclip/vitxs16_scenes_v1.py \
+    --cfg-options test_evaluator.regions.read_out=naclip
+
+Set MMMASKCLIP_SCENES to the folder that holds shards/. Not run.
+"""
+
+_base_ = '../_base_/default_runtime.py'
+
+test_dataloader = dict(
+    regions=dict(
+        batch_size=72,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='mmmaskclip.collate_image_text'),
+        dataset=dict(
+            type='EvaluationShards',
+            urls='{{$MMMASKCLIP_SCENES:data/scenes}}/shards/val-*.tar',
+            mask_key='mask.png',
+            transforms=[dict(type='torchvision/Resize', size=64)],
+        ),
+    ),
+)
+test_evaluator = dict(regions=dict(type='RegionAccuracy', classes='scenes'))
+test_cfg = dict(type='EvaluationLoop')

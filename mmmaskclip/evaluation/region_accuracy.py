@@ -1,0 +1,193 @@
+"""Region and pointing accuracy: which word fits a region best, and does a word's maximum fall into its object?"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmmaskclip.datasets.prompts import ClassPrompts
+from mmmaskclip.evaluation.finite import check_finite
+from mmmaskclip.evaluation.frozen_features import normalized_images
+from mmmaskclip.evaluation.scores import label_ranks, top_k
+from mmmaskclip.models.backbones.read_outs import ReadOut, find_read_out
+from mmmaskclip.models.open_vocabulary import encode_classes
+from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity, upsample_patches
+from mmmaskclip.registry import METRICS
+
+
+@METRICS.register_module()
+class RegionAccuracy(BaseMetric):
+    """Zero-shot classification of regions by their patches, and the pointing game.
+
+    A region's embedding is the mean of the embeddings of its patches, each weighted by the share of its area that lies
+    in the region, as CLIPSelf pools boxes and masks (Wu et al., ICLR 2024, Table 1). Reported in percent for each kind
+    of region: ``boxes_top1``, ``boxes_top5`` and so on; ``top5`` with more than 5 classes. ``pointing``: for every
+    image and class in it, whether the pixel where the class's similarity is largest lies in a region of the class.
+
+    Regions are those of the samples (``regions``, see :class:`~mmmaskclip.datasets.evaluation.CocoRegions`), or, of
+    samples with a ``mask``, the pixels of each class in an image, as the kind ``masks``.
+
+    Args:
+        classes: Name or path of a prompt file, or the class names (or lists of synonyms) in the order of the labels.
+        templates: Name or path of a prompt file, or templates. Default: those in the classes' file.
+        read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
+        ignore_index: Mask value that is no region. Defaults to 255.
+        collect_device: How results travel between processes, see ``RetrievalRecall``.
+        prefix: Prefix of the metric names; the loop sets the task's name.
+
+    Raises:
+        ValueError: If ``read_out`` or one of its options is unknown.
+    """
+
+    default_prefix = 'regions'
+    needs_predictions = False
+
+    def __init__(
+        self,
+        classes: str | Sequence[str | Sequence[str]],
+        templates: str | Sequence[str] | None = None,
+        read_out: ReadOut = 'patch',
+        ignore_index: int = 255,
+        collect_device: str = 'gpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.prompts = ClassPrompts(classes, templates)
+        find_read_out(read_out)
+        self.read_out = read_out
+        self.ignore_index = ignore_index
+        self.model: Any = None
+        self.class_embeds: Tensor | None = None
+
+    def prepare(self, model: nn.Module) -> None:
+        """Encodes the class prompts with the model that is evaluated.
+
+        Args:
+            model: See ``ZeroShotSegmentation.prepare``.
+
+        Raises:
+            ValueError: If the data set names its classes, and they are not those of this metric, by name and order.
+        """
+        named = (self.dataset_meta or {}).get('classes')
+        own = [names[0] for names in self.prompts.classes]
+        if named is not None and list(named) != own:
+            raise ValueError(
+                f'the data set has the classes {", ".join(map(str, named[:5]))}, ..., this metric '
+                f'{", ".join(own[:5])}, ...: give both the same names in the same order'
+            )
+        self.model = model
+        self.class_embeds = encode_classes(model, self.prompts.classes, self.prompts.templates)
+
+    @torch.no_grad()
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Ranks the right class of each region of one batch.
+
+        Args:
+            data_batch: ``image`` uint8 (B, 3, H, W) and, if there is, ``key``; ``regions``, for each image a list of
+                dicts with ``kind``, ``label`` and ``mask`` (bool, any size, laid over the image), or ``mask`` uint8 (B,
+                H', W').
+            data_samples: Not used: they hold one embedding per image.
+
+        Raises:
+            RuntimeError: If ``prepare`` was not called.
+            ValueError: If there are no regions, a label is no class, or embeddings are not finite.
+        """
+        if self.class_embeds is None:
+            raise RuntimeError('RegionAccuracy.prepare(model) must be called before a batch is processed')
+        images = normalized_images(self.model, data_batch)
+        patch_embeds = self.model.encode_dense(images, self.read_out)  # (B, D, h, w)
+        keys = data_batch.get('key', range(len(images)))
+        check_finite(patch_embeds, keys)
+        fraction = self.model.image_encoder.unpadded_fraction(images.shape[2:])
+        for index, embeds in enumerate(patch_embeds):
+            regions = self._regions(data_batch, index)
+            for region in regions:
+                if not 0 <= region['label'] < len(self.class_embeds):
+                    raise ValueError(
+                        f'sample {keys[index]!r} has a region of the label {region["label"]}, but there are '
+                        f'{len(self.class_embeds)} classes: the class list does not belong to this data set'
+                    )
+            self.results.append([*self._ranks(embeds, regions, fraction), *self._points(embeds, regions, fraction)])
+
+    def evaluate(self, size: int) -> dict:
+        """BaseMetric's; then releases the model."""
+        metrics = super().evaluate(size)
+        self.model = None
+        return metrics
+
+    def compute_metrics(self, results: list[list[tuple[str, int]]]) -> dict[str, float]:
+        """Accuracies in percent over all regions.
+
+        Args:
+            results: For each image pairs of a kind of region and the rank (0 = first) of its class; of the kind
+                ``pointing`` 0 for a hit and 1 for a miss.
+
+        Returns:
+            See the class; a kind without any region is left out.
+        """
+        ranks: dict[str, list[int]] = defaultdict(list)
+        for kind, rank in (pair for of_image in results for pair in of_image):
+            ranks[kind].append(rank)
+        metrics = {'pointing': top_k(np.array(ranks.pop('pointing')), 1)} if 'pointing' in ranks else {}
+        for kind, found in sorted(ranks.items()):
+            metrics[f'{kind}_top1'] = top_k(np.array(found), 1)
+            if len(self.prompts.classes) > 5:
+                metrics[f'{kind}_top5'] = top_k(np.array(found), 5)
+        return metrics
+
+    def _regions(self, batch: dict, index: int) -> list[dict]:
+        if 'regions' in batch:
+            return batch['regions'][index]
+        if 'mask' not in batch:
+            raise ValueError(f'regions or a mask are needed for each image, the data set gives {sorted(batch)}')
+        mask = batch['mask'][index].cpu()
+        labels = [label for label in mask.unique().tolist() if label != self.ignore_index]
+        return [dict(kind='masks', label=label, mask=(mask == label).numpy()) for label in labels]
+
+    def _ranks(self, embeds: Tensor, regions: Sequence[dict], fraction: tuple[float, float]) -> list[tuple[str, int]]:
+        """Kind and rank of each region of an image with patch embeddings (D, h, w)."""
+        if not regions:
+            return []
+        weights = torch.stack([coverage(region['mask'], embeds.shape[1:], fraction) for region in regions])
+        pooled = torch.einsum('rhw,dhw->rd', weights.to(embeds.device), embeds.float())
+        assert self.class_embeds is not None
+        # float64 rounded to float32: the order then does not depend on the kernel.
+        scores = (F.normalize(pooled.double(), dim=-1) @ self.class_embeds.double().T).float()
+        ranks = label_ranks(scores, torch.tensor([region['label'] for region in regions]))
+        return [(region['kind'], rank) for region, rank in zip(regions, ranks.tolist(), strict=True)]
+
+    def _points(self, embeds: Tensor, regions: Sequence[dict], fraction: tuple[float, float]) -> list[tuple[str, int]]:
+        """A hit (0) or miss (1) for each class in an image; boxes count only where there are no masks."""
+        places: dict[int, np.ndarray] = {}
+        masks = [region for region in regions if region['kind'] != 'boxes'] or regions
+        for region in masks:
+            known = places.get(region['label'])
+            places[region['label']] = region['mask'] if known is None else known | region['mask']
+        hits = []
+        for label, place in places.items():
+            assert self.class_embeds is not None
+            similarity = dense_similarity(embeds[None], self.class_embeds[label : label + 1])
+            best = int(upsample_patches(similarity, place.shape, fraction)[0, 0].argmax())
+            hits.append(('pointing', int(not place.flat[best])))
+        return hits
+
+
+def coverage(mask: np.ndarray, grid: Sequence[int], fraction: Sequence[float] = (1.0, 1.0)) -> Tensor:
+    """Share of each patch's area that lies in a region.
+
+    Args:
+        mask: bool (H, W), laid over the image.
+        grid: Rows h and columns w of the patches.
+        fraction: Fraction of the patch grid that the image fills. Defaults to all of it.
+
+    Returns:
+        float32 (h, w). Padding belongs to no region.
+    """
+    height, width = (round(side / part) for side, part in zip(mask.shape, fraction, strict=True))
+    padded = F.pad(torch.from_numpy(mask).float(), (0, width - mask.shape[1], 0, height - mask.shape[0]))
+    return F.interpolate(padded[None, None], size=tuple(grid), mode='area')[0, 0]

@@ -1,0 +1,99 @@
+"""Registers at test time: a token that was never trained takes the outliers away from the patches.
+
+Jiang et al., "Vision Transformers Don't Need Trained Registers", NeurIPS 2025: a few neurons of the feed-forward
+networks make the patches of large norm in which CLIP keeps global information. Moving their activation to one more
+token moves the outliers there.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from mmpretrain.models.backbones.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+Neurons = Mapping[int | str, Sequence[int]]
+
+
+@contextmanager
+def move_activations(tower: VisionTransformer, neurons: Neurons, position: int) -> Iterator[None]:
+    """While it is open, the neurons are active at one token alone, with the largest activation of any token.
+
+    Args:
+        tower: The image tower.
+        neurons: Indices of neurons of the feed-forward network by index of the block.
+        position: Index of the token.
+
+    Raises:
+        ValueError: If there is no such block or neuron.
+    """
+    with ExitStack() as stack:
+        for block, chosen in neurons.items():
+            if not 0 <= int(block) < len(tower.layers):
+                raise ValueError(f'registers of block {block}: this tower has the blocks 0 to {len(tower.layers) - 1}')
+            hidden = tower.layers[int(block)].ffn.layers[0]
+            width = hidden[0].out_features
+            if outside := [index for index in chosen if not 0 <= index < width]:
+                raise ValueError(f'registers {outside} of block {block}: its neurons are 0 to {width - 1}')
+            stack.enter_context(_hooked(hidden, list(chosen), position))
+        yield
+
+
+@contextmanager
+def _hooked(hidden: nn.Module, chosen: list[int], position: int) -> Iterator[None]:
+    def move(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        output = output.clone()  # (B, T, width)
+        largest = output[..., chosen].amax(1)
+        output[..., chosen] = 0
+        output[:, position, chosen] = largest
+        return output
+
+    handle = hidden.register_forward_hook(move)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def find_register_neurons(
+    tower: VisionTransformer, images: Tensor, count: int = 10, top_block: int | None = None, share: float = 0.02
+) -> dict[int, list[int]]:
+    """The neurons that are most active at outlier patches, on average over images (Algorithm 1 of the paper).
+
+    Outliers are the patches of the largest norm behind the last block; the paper takes a threshold of the norm, which
+    every tower needs another of.
+
+    Args:
+        tower: The image tower, in evaluation mode.
+        images: Normalized images (B, 3, H, W), some dozens.
+        count: How many neurons. Defaults to 10.
+        top_block: The last block whose neurons are looked at. Defaults to the block at three quarters of the depth.
+        share: Share of an image's patches that are outliers, at least one. Defaults to 0.02.
+
+    Returns:
+        Indices of neurons by index of the block, for ``read_out=dict(type=..., registers=...)``.
+    """
+    depth = len(tower.layers)
+    top_block = 3 * depth // 4 if top_block is None else top_block
+    activations: list[Tensor] = []
+    with ExitStack() as stack:
+        for layer in tower.layers[: top_block + 1]:
+            handle = layer.ffn.layers[0].register_forward_hook(lambda *args: activations.append(args[2]))
+            stack.callback(handle.remove)
+        tokens, grid = tower.embed(images)
+        x = tower._prepare(tokens)
+        for layer in tower.layers:
+            x = layer(x)
+    patches = grid[0] * grid[1]
+    outliers = x[:, -patches:].norm(dim=-1).topk(max(1, round(share * patches)), dim=1).indices  # (B, o)
+    index = outliers.unsqueeze(-1)
+    means = [
+        hidden[:, -patches:].abs().gather(1, index.expand(-1, -1, hidden.shape[-1])).float().mean((0, 1))
+        for hidden in activations
+    ]
+    width = len(means[0])
+    found: dict[int, list[int]] = {}
+    for neuron in torch.cat(means).topk(count).indices.tolist():
+        found.setdefault(neuron // width, []).append(neuron % width)
+    return {block: sorted(chosen) for block, chosen in sorted(found.items())}
