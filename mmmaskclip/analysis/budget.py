@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import PurePath
 from typing import Any
 
 from mmengine.config import Config
+
+from mmmaskclip.utils.fingerprint import fingerprint as fingerprint_of
 
 # Nothing else of a config changes what is learned or measured: the rest is about logs, processes and folders.
 _DECISIVE = (
@@ -58,17 +58,17 @@ def _share(value: float, fractions: bool) -> int | float:
 
 def decisive_settings(cfg: Config) -> dict[str, Any]:
     """The settings that decide a result, as plain data; of the paths of data only the file names."""
-    return {key: _plain(cfg.get(key), key) for key in _DECISIVE if cfg.get(key) is not None}
+    return {key: plain(cfg.get(key), key) for key in _DECISIVE if cfg.get(key) is not None}
 
 
 def evaluation_settings(cfg: Config) -> dict[str, Any]:
     """The settings that decide how a model is evaluated, as plain data."""
-    return {key: _plain(cfg.get(key), key) for key in _EVALUATION}
+    return {key: plain(cfg.get(key), key) for key in _EVALUATION}
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
     """Twelve hexadecimal digits that are equal for equal settings, whatever the commit, machine or folder."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    return fingerprint_of(settings)[:12]
 
 
 def differences(first: Any, second: Any, path: str = '') -> list[str]:
@@ -86,11 +86,12 @@ def differences(first: Any, second: Any, path: str = '') -> list[str]:
     return [] if first == second else [f'{path}: {first!r} != {second!r}']
 
 
-def _plain(value: Any, key: str) -> Any:
+def plain(value: Any, key: str = '') -> Any:
+    """A part of a config as data that json can write; of shards only the names of the files."""
     if isinstance(value, dict):
-        return {str(name): _plain(item, str(name)) for name, item in value.items()}
+        return {str(name): plain(item, str(name)) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, key) for item in value]
+        return [plain(item, key) for item in value]
     if isinstance(value, str) and key == 'urls':
         return PurePath(value).name
     return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)

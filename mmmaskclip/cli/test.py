@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
     metrics = evaluate(cfg, args.checkpoint, args.amp)
     if is_main_process():
-        report(metrics, args)
+        report(metrics, cfg, args)
     leave_processes()
     return metrics
 
@@ -125,15 +125,19 @@ def evaluate(cfg: Config, checkpoint: str, amp: bool = False) -> dict[str, float
         return {name: float(value) for name, value in runner.test().items()}
 
 
-def report(metrics: dict[str, float], args: argparse.Namespace) -> None:
-    """Print the metrics as a table, and write them where ``--out`` says."""
+def report(metrics: dict[str, float], cfg: Config, args: argparse.Namespace) -> None:
+    """Print the metrics as a table; where ``--out`` says, write them with everything that decides them."""
+    from mmmaskclip.analysis.evaluation_record import evaluation_record
     from mmmaskclip.utils.tables import format_table
 
     table = format_table([(name, f'{value:.4f}') for name, value in metrics.items()])
     print(f'\n{args.config}  {args.checkpoint}\n{table}')
     if args.out:
         model = {'model': args.model} if args.model else {}
-        result = {'config': args.config, **model, 'checkpoint': args.checkpoint, 'metrics': metrics}
+        record = evaluation_record(cfg, args.checkpoint, args.amp)
+        result = {
+            'config': args.config, **model, 'checkpoint': args.checkpoint, 'metrics': metrics, 'record': record
+        }  # fmt: skip
         Path(args.out).write_text(json.dumps(result, indent=2) + '\n')
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
+import mmmaskclip
 from mmmaskclip.apis import ImageTextInferencer
 from mmmaskclip.apis.image_index import ImageIndex
 from mmmaskclip.apis.images import open_image
@@ -198,6 +199,8 @@ def test_weights_from_a_checkpoint(inferencer, images, tmp_path):
     torch.save({'state_dict': inferencer.model.state_dict()}, tmp_path / 'model.pth')
     again = ImageTextInferencer(CONFIG, tmp_path / 'model.pth', device='cpu')
     assert torch.equal(again.embed_images(images), inferencer.embed_images(images))
+    loaded = mmmaskclip.load(CONFIG, tmp_path / 'model.pth', device='cpu', numpy=True)
+    assert (loaded.embed_images(images) == inferencer.embed_images(images).numpy()).all()
     other = ImageTextInferencer(MODELS.build(CONFIG.model), device='cpu')
     assert not torch.equal(other.embed_images(images), inferencer.embed_images(images))
 

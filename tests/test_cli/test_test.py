@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import paths
@@ -35,6 +36,10 @@ def test_metrics_are_printed_returned_and_written(evaluate, weights, tmp_path, c
     expected = (4 * (images.sum(1) + 1)).sum().item()  # all weights are one
     assert metrics == pytest.approx({'tiny/sum': expected, 'tiny/count': 7})
     written = json.loads((tmp_path / 'results/a.json').read_text())
+    record = written.pop('record')
+    assert record['weights'] == hashlib.sha256((tmp_path / 'a.pth').read_bytes()).hexdigest()
+    assert (record['precision'], record['model']['type']) == ('float32', 'TinyModel')
+    assert {'test_dataloader', 'test_evaluator', 'test_cfg', 'prompts', 'versions'} <= set(record)
     assert written == {'config': str(TINY), 'checkpoint': str(tmp_path / 'a.pth'), 'metrics': metrics}
     assert '\ntiny/count   7.0000\n' in capsys.readouterr().out
 

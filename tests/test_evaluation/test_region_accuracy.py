@@ -111,9 +111,7 @@ def test_what_is_wrong_is_named(case):
         metric.prepare(Given(classes))
     metric.dataset_meta = None
     metric.prepare(Given(classes))
-    with pytest.raises(
-        ValueError, match='regions or a mask are needed for each image'
-    ):
+    with pytest.raises(ValueError, match='regions or a mask are needed for each image'):
         metric.process(dict(image=batch['image']), [])
     batch['regions'][0][0]['label'] = 7
     with pytest.raises(ValueError, match="sample 'a' has a region of the label 7, but there are 7 classes"):

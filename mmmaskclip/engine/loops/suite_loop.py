@@ -17,6 +17,7 @@ from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.engine.loops.suite_table import Published, average, format_suite
 from mmmaskclip.registry import LOOPS
+from mmmaskclip.utils.fingerprint import fingerprint as fingerprint_of
 
 
 @LOOPS.register_module()
@@ -25,13 +26,13 @@ class SuiteLoop(EvaluationLoop):
 
     Sets are built one at a time, when they are evaluated. A set whose images are missing (its dataset raises
     ``MissingImages``) is named and left out; any other error, such as a wrong number of samples, ends the run. After
-    each set the results are written to ``WORK_DIR/SUITE_HASH.json``, HASH of the weights; a set that stands there with
-    the same fingerprint is not evaluated again, even if its images are gone, and nothing is removed from the file. A
-    fingerprint is made of the weights, the model's config, class names, templates, the configs of dataset and metric,
-    the number of samples and the precision. At the end comes a table, with the average of the sets' ``score`` beside
-    what papers report.
+    each set the loop writes the results to ``WORK_DIR/SUITE_HASH.json``, HASH of the weights. Sets that are stored with
+    the same fingerprint are not evaluated again, even if their images were deleted, and nothing is removed from the
+    file. The fingerprint covers the weights, the model's config, class names, templates, the configs of dataset and
+    metric, the number of samples and the precision. At the end the loop prints a table: the scores of the sets, and
+    their average beside the averages that papers report.
 
-    The suite is one evaluation: hooks are called before its first and after its last set, so that weights that a hook
+    The suite is one evaluation: hooks run before its first and after its last set, so that the weights that a hook
     swaps in (an average, say) are those that are hashed.
 
     Args:
@@ -89,7 +90,7 @@ class SuiteLoop(EvaluationLoop):
         model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
         weights = _hash_weights(model)
         path = Path(self.runner.work_dir, f'{self.suite}_{weights[:12]}.json')
-        # One process reads: files may differ while another one writes.
+        # One process reads: another may see a file that is being replaced.
         known = _of_main_process(_read(path) if is_main_process() else None)
         results: dict[str, dict] = {}
         missing: dict[str, str] = {}
@@ -120,7 +121,7 @@ class SuiteLoop(EvaluationLoop):
         return {**metrics, f'{self.suite}/average': average(scores)}
 
     def _build(self, name: str) -> str:
-        """Makes one set the only task of this loop; says why where it is missing, on all processes alike."""
+        """Makes one set the only task of this loop; returns why it is missing, or nothing, on all processes alike."""
         self._release()
         dataloader, evaluator = self.configs[name]
         reason = ''
@@ -128,11 +129,11 @@ class SuiteLoop(EvaluationLoop):
             self.dataloaders[name] = self._build_dataloader(self.runner, dataloader)
         except MissingImages as error:
             reason = f'{name}: {error}'
-        # Another machine may lack what this one has; all must take the same way.
+        # Another machine may lack the images; all processes must skip the set together.
         reason = next(filter(None, _of_all_processes(reason)), '')
         if reason:
             self.dataloaders.clear()
-        # Without images too: it holds a part of the fingerprint.
+        # Also without images: the metric's prompts are a part of the fingerprint.
         self.evaluators[name] = self._build_evaluator(self.runner, name, evaluator)
         if not reason:
             self.evaluators[name].dataset_meta = getattr(self.dataloaders[name].dataset, 'metainfo', None)
@@ -152,22 +153,22 @@ class SuiteLoop(EvaluationLoop):
         return found
 
     def _fingerprint(self, name: str, weights: str) -> dict[str, Any]:
-        """What the result depends on; without the number of samples where the images are missing."""
+        """Everything the result depends on; without the number of samples where the images are missing."""
         dataloader, metric = self.configs[name]
         dataset, device = dataloader['dataset'], next(self.runner.model.parameters()).device.type
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
         fingerprint: dict[str, Any] = {
             'weights': weights,
-            'model': _hash(self.runner.cfg.get('model')),
-            'transforms': _hash(dataset.get('transforms')),
-            'dataset': _hash(dataset),
-            'metric': _hash(metric),
+            'model': fingerprint_of(self.runner.cfg.get('model')),
+            'transforms': fingerprint_of(dataset.get('transforms')),
+            'dataset': fingerprint_of(dataset),
+            'metric': fingerprint_of(metric),
             'precision': str(precision),
         }
         # Probes have none. The names alone would not notice another content of a file.
         for prompts in filter(None, (getattr(one, 'prompts', None) for one in self.evaluators[name].metrics)):
-            fingerprint['classes'] = _hash(prompts.classes)
-            fingerprint['templates'] = _hash(prompts.templates)
+            fingerprint['classes'] = fingerprint_of(prompts.classes)
+            fingerprint['templates'] = fingerprint_of(prompts.templates)
             fingerprint['num_classes'] = len(prompts.classes)
         if name in self.dataloaders:
             fingerprint['num_samples'] = len(cast(Sized, self.dataloaders[name].dataset))
@@ -179,7 +180,7 @@ class SuiteLoop(EvaluationLoop):
         if not is_main_process():
             return
         scores = {name: result['metrics']['score'] for name, result in results.items()}
-        # What this call did not reach, or found missing, stays for another one; it has no part in the average.
+        # Sets that this call did not evaluate stay in the file for a later call, but do not count in the average.
         sets = {**known, **results}
         content = {'suite': self.suite, 'average': average(scores), 'sets': sets, 'missing': list(missing)}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,10 +192,6 @@ class SuiteLoop(EvaluationLoop):
 
 def _read(path: Path) -> dict[str, dict]:
     return json.loads(path.read_text(encoding='utf-8'))['sets'] if path.is_file() else {}
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _hash_weights(model: nn.Module) -> str:

@@ -1,4 +1,5 @@
+from mmmaskclip.models.heads.attention_pool_head import AttentionPoolProjectionHead
 from mmmaskclip.models.heads.projection_head import ImageProjectionHead, TextProjectionHead
 from mmmaskclip.models.heads.prototype_head import PrototypeHead
 
-__all__ = ['ImageProjectionHead', 'PrototypeHead', 'TextProjectionHead']
+__all__ = ['AttentionPoolProjectionHead', 'ImageProjectionHead', 'PrototypeHead', 'TextProjectionHead']

@@ -1,0 +1,66 @@
+"""What a result depends on, written beside it, so that two results can be compared setting by setting."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmmaskclip.analysis.budget import evaluation_settings, plain
+from mmmaskclip.datasets.prompts import load_prompts
+from mmmaskclip.engine.run_state import versions
+from mmmaskclip.utils.fingerprint import fingerprint
+
+_PROMPTS = ('classes', 'templates')
+
+
+def evaluation_record(cfg: Config, checkpoint: str, amp: bool) -> dict[str, Any]:
+    """Everything that decides the metrics of a test.
+
+    Args:
+        cfg: The config that was tested: read-out, resolution, window, stride, thresholds and refinement stand in it.
+        checkpoint: The file with the weights, or ``'none'``.
+        amp: Whether the towers ran in bfloat16.
+
+    Returns:
+        ``model`` and the settings of the test as plain data; ``weights``, the SHA-256 of the file; ``prompts``, that of
+        the content of every prompt file that the settings name; ``precision``; ``versions``.
+    """
+    settings = {'model': plain(cfg.get('model')), **evaluation_settings(cfg)}
+    return {
+        **settings,
+        'weights': _file_hash(checkpoint),
+        'prompts': {f'{kind} {name}': _prompt_hash(kind, name) for kind, name in sorted(_prompt_files(settings))},
+        'precision': 'bfloat16' if amp else 'float32',
+        'versions': versions(),
+    }
+
+
+def _file_hash(path: str) -> str:
+    if not Path(path).is_file():
+        return path
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _prompt_files(node: Any) -> set[tuple[str, str]]:
+    """Kind and name of the prompt files that settings name."""
+    if isinstance(node, dict):
+        own = {(kind, node[kind]) for kind in _PROMPTS if isinstance(node.get(kind), str)}
+        return own.union(*map(_prompt_files, node.values()))
+    if isinstance(node, list):
+        return set().union(*map(_prompt_files, node))
+    return set()
+
+
+def _prompt_hash(kind: str, name: str) -> str:
+    try:
+        content = getattr(load_prompts(name), kind)
+    except (OSError, ValueError):  # another kind of file, e.g. a list of names
+        return _file_hash(name)
+    return fingerprint(content)

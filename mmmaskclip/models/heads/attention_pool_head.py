@@ -1,0 +1,66 @@
+"""Pooling by attention, of whole images and of every patch alone."""
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmmaskclip.contracts import ImageFeatures
+from mmmaskclip.registry import MODELS
+
+
+@MODELS.register_module()
+class AttentionPoolProjectionHead(BaseModule):
+    """Pool the patches by a learned query, then project them (MAP of SigLIP, Zhai et al., ICCV 2023; PE-Core).
+
+    Args:
+        in_channels: Tower width C.
+        embed_dims: Size D of the shared embedding.
+        num_heads: Attention heads. Defaults to 12.
+        mlp_ratio: Width of the feed-forward network over C. Defaults to 4.
+        eps: Of the norm before the feed-forward network. Defaults to 1e-6, SigLIP's.
+    """
+
+    #: What probes average in its place.
+    pool = 'mean'
+
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dims: int,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        eps: float = 1e-6,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.query = nn.Parameter(torch.zeros(1, 1, in_channels))
+        self.attention = nn.MultiheadAttention(in_channels, num_heads, batch_first=True)
+        self.norm = nn.LayerNorm(in_channels, eps=eps)
+        hidden = int(mlp_ratio * in_channels)
+        self.mlp = nn.Sequential(
+            nn.Linear(in_channels, hidden), nn.GELU(approximate='tanh'), nn.Linear(hidden, in_channels)
+        )
+        self.projection = nn.Linear(in_channels, embed_dims, bias=False)
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        nn.init.trunc_normal_(self.query, std=self.query.shape[-1] ** -0.5)
+        nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
+
+    def forward(self, features: ImageFeatures) -> Tensor:
+        """Global embedding (B, D) of image features."""
+        query = self.query.expand(len(features.patches), -1, -1)
+        pooled, _ = self.attention(query, features.patches, features.patches, need_weights=False)  # (B, 1, C)
+        return self._finish(pooled[:, 0])
+
+    def dense(self, patches: Tensor) -> Tensor:
+        """Embedding of every patch (B, N, C) as if it were the only one: (B, N, D).
+
+        Of a single patch the attention is its value, whatever the query. What the pool does to an image is so done to
+        every patch; its plain projection would lie in another space.
+        """
+        weight, bias = (part.chunk(3)[2] for part in (self.attention.in_proj_weight, self.attention.in_proj_bias))
+        return self._finish(self.attention.out_proj(nn.functional.linear(patches, weight, bias)))
+
+    def _finish(self, pooled: Tensor) -> Tensor:
+        return self.projection(pooled + self.mlp(self.norm(pooled)))

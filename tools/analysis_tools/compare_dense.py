@@ -1,0 +1,143 @@
+"""Compare dense features: towers x read-outs x protocols in one table.
+
+python tools/analysis_tools/compare_dense.py --model configs/pretrained/openai_vitb16.py --checkpoints ViT-B-16.pt \
+    --read-outs patch value naclip --protocols configs/zero_shot_seg/camvid_maskclip.py --out work_dirs/dense
+
+Every cell is a run of tools/test.py whose result, with all settings, is OUT/TOWER--READ_OUT--PROTOCOL.json. A cell that
+is there is not run again, so that the command can be interrupted and extended; after a change of a config, name another
+OUT. The table is OUT/table.md, with published values where they are known: mIoU of OpenAI's ViT-B/16 under SCLIP's
+protocol (OV-Stitcher, CVPR 2026 Findings, table 1), which only a run under that protocol may be compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmmaskclip.models.backbones.read_outs import READ_OUTS
+from mmmaskclip.utils.tables import format_table
+
+# mIoU on VOC21, Context60, COCO-Object, VOC20, Cityscapes, Context59, ADE20K, COCO-Stuff.
+_SETS = ('voc21', 'context60', 'coco_object81', 'voc20', 'cityscapes19', 'context59', 'ade20k', 'coco_stuff171')
+_ROWS = {
+    'patch': (18.6, 7.8, 6.5, 49.1, 6.7, 11.2, 3.2, 5.7),
+    'value': (43.4, 23.2, 20.6, 74.9, 24.9, 26.4, 11.9, 16.7),
+    'qq': (51.8, 32.6, 33.0, 80.9, 30.0, 35.9, 16.7, 23.9),
+    'csa': (59.1, 30.4, 30.5, 80.4, 32.2, 34.2, 16.1, 22.4),
+    'naclip': (58.9, 32.2, 33.2, 79.7, 35.5, 35.2, 17.4, 23.3),
+}
+PUBLISHED = {name: dict(zip(_SETS, row, strict=True)) for name, row in _ROWS.items()}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a tower, a read-out and a protocol."""
+
+    model: str
+    checkpoint: str
+    read_out: str
+    protocol: str
+
+    @property
+    def tower(self) -> str:
+        return f'{Path(self.model).stem}-{Path(self.checkpoint).stem}'
+
+    def path(self, out: Path) -> Path:
+        """Where the result is."""
+        return out / f'{self.tower}--{self.read_out}--{Path(self.protocol).stem}.json'
+
+    def options(self) -> list[str]:
+        """What makes the protocol's config use the read-out: of its segmentor, or of its metrics."""
+        from mmengine.config import Config
+
+        cfg = Config.fromfile(self.protocol)
+        if 'segmentor' in cfg.test_cfg:
+            return [f'test_cfg.segmentor.read_out={self.read_out}']
+        return [f'test_evaluator.{task}.read_out={self.read_out}' for task in cfg.test_evaluator]
+
+    def published(self) -> float | None:
+        """The published mIoU, where the protocol's set has one."""
+        return PUBLISHED.get(self.read_out, {}).get(Path(self.protocol).stem.rpartition('_')[0])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the cells that are missing and write the table; returns 1 if one failed."""
+    args = parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    models = args.model * (len(args.checkpoints) if len(args.model) == 1 else 1)
+    cells = [
+        Cell(model, checkpoint, read_out, protocol)
+        for model, checkpoint in zip(models, args.checkpoints, strict=True)
+        for read_out in args.read_outs
+        for protocol in args.protocols
+    ]
+    missing = [cell for cell in cells if not cell.path(args.out).is_file()]
+    print(f'{len(cells)} cells, {len(cells) - len(missing)} of them done already')
+    with ThreadPoolExecutor(args.jobs) as pool:
+        went_well = list(pool.map(lambda cell: run(cell, args), missing))
+    failed = [cell for cell, good in zip(missing, went_well, strict=True) if not good]
+    results = {cell: json.loads(cell.path(args.out).read_text()) for cell in cells if cell.path(args.out).is_file()}
+    table = make_table({cell: result['metrics'] for cell, result in results.items()})
+    (args.out / 'table.md').write_text(table + '\n', encoding='utf-8')
+    print(table)
+    for cell in failed:
+        print(f'failed, see {cell.path(args.out).with_suffix(".log")}', file=sys.stderr)
+    return 1 if failed else 0
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--model', nargs='+', required=True, help='config of the model, one or one for each checkpoint')
+    parser.add_argument('--checkpoints', nargs='+', required=True, help='paths of weights, or "none"')
+    parser.add_argument('--read-outs', nargs='+', choices=READ_OUTS, default=['patch', 'value', 'naclip'])
+    parser.add_argument('--protocols', nargs='+', required=True, help='configs with segmentation or region tasks')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/compare_dense'), help='[work_dirs/compare_dense]')
+    parser.add_argument('--jobs', type=int, default=1, help='how many runs at a time [1]')
+    parser.add_argument('--options', nargs='*', default=[], help='--cfg-options of every run')
+    args = parser.parse_args(argv)
+    if len(args.model) not in (1, len(args.checkpoints)):
+        parser.error(f'{len(args.model)} models for {len(args.checkpoints)} checkpoints: give one, or one for each')
+    for path in (*args.model, *args.protocols, *(path for path in args.checkpoints if path != 'none')):
+        if not Path(path).is_file():
+            parser.error(f'there is no file {path}')
+    return args
+
+
+def run(cell: Cell, args: argparse.Namespace) -> bool:
+    """Run one cell in a process of its own; whether it went well."""
+    path = cell.path(args.out)
+    part = path.with_suffix('.part')
+    command = [
+        *(sys.executable, '-m', 'mmmaskclip.cli.test', cell.protocol, cell.checkpoint, '--model', cell.model),
+        *('--out', str(part), '--work-dir', str(args.out / 'work' / path.stem)),
+        *('--cfg-options', *cell.options(), *args.options),
+    ]
+    with open(path.with_suffix('.log'), 'w', encoding='utf-8') as log:
+        good = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode == 0
+    if good:
+        part.replace(path)  # at once, so that an interrupted write is no result
+    return good
+
+
+def make_table(metrics: dict[Cell, dict[str, float]]) -> str:
+    """Markdown: one row for each result and metric, with the published value and the difference to it."""
+    rows = []
+    for cell, found in metrics.items():
+        for name, value in found.items():
+            published = cell.published() if name.endswith('mIoU') else None
+            known = ('', '') if published is None else (f'{published:.1f}', f'{value - published:+.2f}')
+            rows.append((cell.tower, cell.read_out, Path(cell.protocol).stem, name, f'{value:.2f}', *known))
+    return format_table(
+        rows, ['tower', 'read-out', 'protocol', 'metric', 'here', 'published', 'difference'], markdown=True
+    )
+
+
+if __name__ == '__main__':
+    sys.exit(main())
