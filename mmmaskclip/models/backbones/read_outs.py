@@ -52,7 +52,7 @@ def find_read_out(read_out: ReadOut) -> Callable[[VisionTransformer, Tensor, Gri
     Raises:
         ValueError: If the name is unknown, or the read-out has no such option.
     """
-    options = {'type': read_out} if isinstance(read_out, str) else dict(read_out)
+    options: dict[str, Any] = {'type': read_out} if isinstance(read_out, str) else dict(read_out)
     name = options.pop('type', None)
     if name not in READ_OUTS:
         raise ValueError(f'read_out={name!r}: choose one of {", ".join(READ_OUTS)}')
@@ -162,7 +162,7 @@ def read_residual(
     first = min(int(depth * blocks[0]), depth - 2)
     end = min(max(first + 1, int(depth * blocks[1])), depth - 1)
     x = _run(tower, x, first)
-    middle = 0.0
+    middle: Any = 0.0
     for layer in tower.layers[first:end]:
         q, k, _ = _heads(layer, x)
         middle = middle + _scores(q, k).softmax(-1) / (end - first)
