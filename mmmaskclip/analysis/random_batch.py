@@ -1,7 +1,7 @@
 """A batch of random content and a config's sizes, for measuring what a step costs without reading data."""
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from PIL import Image
 from torch import Tensor
 
@@ -16,7 +16,7 @@ def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str,
 
     Args:
         cfg: A pretraining config; the views of its training dataset say which images there are and how large, and
-            whether they have labels.
+            whether they have labels. Without training data, as in configs/pretrained: one view of the tower's size.
         batch_size: Images B.
         caption_length: Tokens of every caption, start and end included.
 
@@ -27,7 +27,7 @@ def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str,
     Raises:
         ValueError: If the training dataset has no ``views``, as those of other packages.
     """
-    dataset = cfg.train_dataloader.dataset
+    dataset = _dataset(cfg)
     sources = [source.dataset for source in dataset.sources.values()] if 'sources' in dataset else [dataset]
     if 'views' not in sources[0]:
         raise ValueError(
@@ -44,3 +44,10 @@ def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str,
     if any(source.get('type') == 'ClassCaptionShards' for source in sources):
         batch['label'] = torch.where(torch.arange(batch_size) % 2 == 0, 0, -1)
     return batch
+
+
+def _dataset(cfg: Config) -> ConfigDict:
+    if cfg.get('train_dataloader') is not None:
+        return cfg.train_dataloader.dataset
+    size = cfg.model.image_encoder.img_size
+    return ConfigDict(views=dict(image=[dict(type='torchvision/CenterCrop', size=size)]))

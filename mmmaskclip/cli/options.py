@@ -61,6 +61,15 @@ def _check(cfg: Config, option: str) -> None:
     node: object = cfg._cfg_dict
     walked: list[str] = []
     *parents, leaf = option.split('.')
+    first = (*parents, leaf)[0]
+    if first in node and first not in RUNNER_KEYS:
+        readers = [path for path in _paths(cfg._cfg_dict) if path.split('.')[0] in RUNNER_KEYS]
+        near = [path for path in readers if path.split('.')[-1] == leaf][:3]
+        hint = f' Did you mean {" or ".join(near)}?' if near else ''
+        raise ConfigMistake(
+            f'--cfg-options {option}: {first} is a variable of the config, whose value was copied when the config was '
+            f'read. Set the keys that have the copies.{hint}'
+        )
     for key in parents:
         if isinstance(node, (list, tuple)) and key.isdigit() and int(key) < len(node):
             node = node[int(key)]

@@ -19,6 +19,8 @@ from mmmaskclip.models.pretrainers import ImageTextPretrainer
 from mmmaskclip.startup.processes import describe_start
 from mmmaskclip.utils.store import compare_ranks, own_store
 
+# Iterations of a run that should not go unwatched: some hours on GPUs.
+_LONG = 10_000
 _NUMBERED = re.compile(r'(iter|epoch)_(\d+)\.pth')
 
 
@@ -36,7 +38,7 @@ def check_start(runner: Runner) -> None:
     if os.environ.get('LOCAL_RANK', '0') == '0':
         for text in short:  # of other machines too, whose loggers write errors only
             runner.logger.log(logging.ERROR if runner.rank else logging.WARNING, text)
-    for text in [*_schedules_of_another_length(runner), *_other_global_batch(runner)]:
+    for text in [*_schedules_of_another_length(runner), *_other_global_batch(runner), *_not_validated(runner)]:
         runner.logger.warning(text)
     store = own_store()
     if store is not None and runner.world_size > 1:
@@ -87,6 +89,16 @@ def _schedules_of_another_length(runner: Runner) -> list[str]:
             'Change param_scheduler together with train_cfg.max_epochs, or leave both as they were.'
         )
     return texts
+
+
+def _not_validated(runner: Runner) -> list[str]:
+    if runner.val_loop is not None or runner.max_iters < _LONG:
+        return []
+    return [
+        f'Nothing validates this run of {runner.max_iters} iterations: a collapse would be seen only in the loss. Give it '
+        'val_dataloader, val_evaluator, val_cfg and train_cfg.val_interval_iters; docs/evaluation.md, "While training", '
+        'shows retrieval and zero-shot tasks.'
+    ]
 
 
 def _other_global_batch(runner: Runner) -> list[str]:

@@ -46,3 +46,8 @@ def test_other_datasets_are_refused():
     cfg = Config(dict(train_dataloader=dict(dataset=dict(type='ImageNet'))))
     with pytest.raises(ValueError, match='a ImageNet, has no views'):
         random_batch(cfg, 2, 5)
+
+
+def test_a_model_without_training_data_has_one_view_of_its_size():
+    batch = random_batch(Config.fromfile(CONFIGS / 'pretrained/openai_vitl14_336.py'), 2, 9)
+    assert batch['image'].shape == (2, 3, 336, 336)

@@ -47,6 +47,13 @@ def test_another_global_batch_than_the_recipes_is_named_with_what_to_change(logg
     assert not [line for line in logged(**accumulated) if 'The global batch' in line]
 
 
+def test_a_long_run_that_nothing_validates_says_so(logged, monkeypatch):
+    unwatched = dict(val_cfg=None, val_dataloader=None, val_evaluator=None)
+    assert not [line for line in logged(**unwatched) if 'Nothing validates' in line]
+    monkeypatch.setattr('mmmaskclip.engine.start_checks._LONG', 16)
+    assert any('Nothing validates this run of 16 iterations' in line for line in logged(**unwatched))
+
+
 def test_a_fresh_run_in_a_used_folder_says_so(logged, tmp_path):
     assert not [line for line in logged() if 'of another run (' in line]
     (line,) = (line for line in logged() if 'of another run (' in line)
