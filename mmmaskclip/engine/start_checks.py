@@ -95,9 +95,9 @@ def _not_validated(runner: Runner) -> list[str]:
     if runner.val_loop is not None or runner.max_iters < _LONG:
         return []
     return [
-        f'Nothing validates this run of {runner.max_iters} iterations: a collapse would be seen only in the loss. Give it '
-        'val_dataloader, val_evaluator, val_cfg and train_cfg.val_interval_iters; docs/evaluation.md, "While training", '
-        'shows retrieval and zero-shot tasks.'
+        f'Nothing validates this run of {runner.max_iters} iterations: a collapse would be seen only in the loss. Give '
+        'it val_dataloader, val_evaluator, val_cfg and train_cfg.val_interval_iters: docs/evaluation.md, "While '
+        'training", shows retrieval and zero-shot tasks.'
     ]
 
 
