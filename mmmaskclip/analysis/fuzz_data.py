@@ -128,7 +128,7 @@ def fuzz_image(folder: Path, draw: random.Random) -> str:
     """An odd image: shards, pipes, image files and the evaluation give the same pixels, or the same cause."""
     mode = draw.choice(['RGB', 'L', 'P', 'RGBA', 'LA', '1', 'CMYK', 'I;16'])
     kinds = [kind for kind in ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'EPS') if _writable(mode, kind)]
-    image, file, exif = Image.effect_noise((24, 16), 80).convert(mode), io.BytesIO(), Image.Exif()
+    image, file, exif = _noise(mode), io.BytesIO(), Image.Exif()
     exif[0x0112] = draw.randrange(0, 10)
     kind = draw.choice(kinds)
     image.save(file, kind, **({'exif': exif} if kind in ('JPEG', 'PNG', 'WEBP') else {}))
@@ -152,10 +152,15 @@ def fuzz_image(folder: Path, draw: random.Random) -> str:
     return 'ok' if answers[0].startswith(b'pixels') else 'skip'
 
 
+def _noise(mode: str) -> Image.Image:
+    noise = Image.effect_noise((24, 16), 80)
+    return noise.convert('I').convert(mode) if mode == 'I;16' else noise.convert('RGBA').convert(mode)
+
+
 def _writable(mode: str, kind: str) -> bool:
     try:
         Image.new(mode, (2, 2)).save(io.BytesIO(), kind)
-    except OSError:
+    except (OSError, ValueError):
         return False
     return True
 

@@ -83,7 +83,9 @@ def fuzz_config(folder: Path, draw: random.Random) -> str:
     text = apply(top, parts, draw) or ''.join(f'{key} = {value!r}\n' for key, value in top.items())
     (folder / 'config.py').write_text(text)
     cfg = load_config(
-        argparse.Namespace(config=str(folder / 'config.py'), cfg_options={}, launcher='none', work_dir=None)
+        argparse.Namespace(
+            config=str(folder / 'config.py'), cfg_options={}, launcher='none', work_dir=None, device=None
+        )
     )
     check_paths(cfg)
     assert name not in SURE, f'this mistake is not named: {name}'

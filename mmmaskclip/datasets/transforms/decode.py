@@ -66,7 +66,7 @@ def decode_image(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, shrink_to: i
         max_pixels: An image whose header claims more is refused before anything is decoded (a decompression bomb).
             Pillow itself refuses more than 178 million.
         shrink_to: Large JPEGs are decoded at a half, a quarter or an eighth of their size, as long as the shorter side
-            keeps so many pixels. It changes pixels, see docs/performance.md. Default: never.
+            keeps so many pixels. It changes pixels, see docs/data.md. Default: never.
 
     Returns:
         The image, mode RGB.

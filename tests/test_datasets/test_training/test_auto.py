@@ -170,7 +170,9 @@ def test_the_config_of_the_docs_is_accepted_and_reads(tmp_path, tools):
     path = _folder(tmp_path / 'data', tools)
     config = tmp_path / 'config.py'
     config.write_text(block.replace("'configs/", f"'{ROOT}/configs/").replace('PATH', str(path)))
-    cfg = load_config(argparse.Namespace(config=str(config), cfg_options={}, launcher='none', work_dir=None))
+    cfg = load_config(
+        argparse.Namespace(config=str(config), cfg_options={}, launcher='none', work_dir=None, device=None)
+    )
     check_paths(cfg)
     assert default_sampler(cfg.train_dataloader.dataset)['type'] == 'ResumableSampler'
     assert len(DATASETS.build(cfg.train_dataloader.dataset)) == 3
