@@ -47,7 +47,7 @@ def flip_bit(path, where=0.5):
 def test_file_has_a_checksum_that_sha256sum_reads_and_nothing_else_is_left(path):
     write_checkpoint(path, value(5))
     assert sorted(file.name for file in path.parent.iterdir()) == ['iter_5.pth', 'iter_5.pth.sha256']
-    assert Path(f'{path}.sha256').read_text() == f'# save 1\n{checkpoint_files._hash(path)}  iter_5.pth\n'
+    assert Path(f'{path}.sha256').read_text() == f'# save 1\n{checkpoint_files.sha256_of(path)}  iter_5.pth\n'
     if shutil.which('sha256sum'):
         subprocess.run(['sha256sum', '--check', '--strict', 'iter_5.pth.sha256'], cwd=path.parent, check=True)
     assert verify_checkpoint(path) is None

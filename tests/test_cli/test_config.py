@@ -143,7 +143,7 @@ def test_a_mistake_is_printed_without_a_traceback(capsys):
 def test_a_shipped_config_is_found_outside_of_a_clone_and_can_be_inherited(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'mine.py').write_text(
-        "_base_ = 'mmmaskclip::maskclip/vitxs16_scenes.py'\ntrain_cfg = dict(max_epochs=1)"
+        "_base_ = 'mmmaskclip::maskclip/vitxs16_scenes_v1.py'\ntrain_cfg = dict(max_epochs=1)"
     )
     parser = argparse.ArgumentParser()
     add_config_arguments(parser)
