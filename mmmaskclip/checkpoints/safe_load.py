@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmmaskclip.checkpoints.formats.torchscript import is_torchscript, read_torchscript
@@ -173,7 +172,7 @@ def _read_parts(index: Path) -> dict[str, Tensor]:
 def _read_file(path: str | os.PathLike) -> Any:
     try:
         if os.fspath(path).endswith('.safetensors'):
-            return {'state_dict': load_file(path), 'meta': {}}
+            return _read_safetensors(path)
         if is_torchscript(path):
             return {'state_dict': read_torchscript(path), 'meta': {}}
         return _read_pickle(path)
@@ -185,6 +184,14 @@ def _read_file(path: str | os.PathLike) -> Any:
             else f'is damaged or no checkpoint ({_first_line(error)}); take an earlier one, or get it again'
         )
         raise ValueError(f'{os.fspath(path)!r} {reason}.') from error
+
+
+def _read_safetensors(path: str | os.PathLike) -> dict[str, Any]:
+    with safe_open(path, 'pt') as file:
+        meta = file.metadata() or {}
+        # The config that tools/model_converters/publish_model.py writes; the rest is of other programs.
+        config = {'cfg': meta['cfg']} if 'cfg' in meta else {}
+        return {'state_dict': {name: file.get_tensor(name) for name in file.keys()}, 'meta': config}  # noqa: SIM118
 
 
 def _read_pickle(path: str | os.PathLike) -> Any:

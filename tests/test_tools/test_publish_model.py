@@ -2,6 +2,7 @@ import hashlib
 import os
 
 import pytest
+import safetensors
 import torch
 from paths import load_module
 
@@ -9,9 +10,8 @@ from mmmaskclip.checkpoints.files import write_checkpoint
 from mmmaskclip.checkpoints.image_tower import load_image_tower
 from mmmaskclip.checkpoints.safe_load import read_state_dict
 from mmmaskclip.checkpoints.weights import load_weights
+from mmmaskclip.models.from_pretrained import from_pretrained
 from mmmaskclip.registry import MODELS
-
-safetensors = pytest.importorskip('safetensors')
 
 
 @pytest.fixture
@@ -45,6 +45,15 @@ def test_published_model_is_the_model_without_the_rest(publish, checkpoint, mode
     other = MODELS.build(tiny_model_cfg())
     load_weights(other, target)
     torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
+
+
+def test_published_model_needs_no_config(publish, tmp_path, model, tiny_model_cfg):
+    text = f"model = {tiny_model_cfg()!r}\ndata_root = '/home/me'\n"
+    write_checkpoint(tmp_path / 'epoch_1.pth', {'state_dict': model.state_dict(), 'meta': {'cfg': text}})
+    publish(tmp_path / 'epoch_1.pth', tmp_path / 'model.safetensors')
+    assert b'/home/me' not in (tmp_path / 'model.safetensors').read_bytes()
+    found = from_pretrained(tmp_path / 'model.safetensors').model
+    torch.testing.assert_close(found.state_dict(), model.state_dict(), rtol=0, atol=0)
 
 
 def test_image_tower_alone(publish, checkpoint, model, tiny_model_cfg):

@@ -4,6 +4,8 @@ python tools/model_converters/publish_model.py work_dirs/clip/vitb16_cc3m/iter_9
 python tools/model_converters/publish_model.py iter_9000.pth tower.safetensors --image-tower
 
 Optimizer, schedules and log are left out. Both files are read by tools/test.py and by init_cfg of the image tower.
+The first also holds the config of its model, so that from_pretrained and --model auto need no other. For other
+libraries see export.py.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mmmaskclip.checkpoints.config_text import model_config
 from mmmaskclip.checkpoints.files import verify_checkpoint
-from mmmaskclip.checkpoints.safe_load import read_state_dict
+from mmmaskclip.checkpoints.safe_load import read_checkpoint, state_dict_of
 from mmmaskclip.version import __version__
 
 _TOWER = 'image_encoder.'
@@ -38,22 +41,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     problem = verify_checkpoint(args.source)
     if problem:
         parser.error(f'{args.source}: {problem}')
-    weights = read_state_dict(args.source)
+    checkpoint = read_checkpoint(args.source)
+    weights = state_dict_of(checkpoint, args.source)
+    model = None if args.image_tower else _model_of(checkpoint)
     if args.image_tower:
         weights = {name: value for name, value in weights.items() if name.startswith(_TOWER)}
         if not weights:
             parser.error(f'{args.source} holds no weights {_TOWER}*: leave --image-tower out')
-    digest = publish(weights, args.target, args.source.name)
+    digest = publish(weights, args.target, args.source.name, model)
     print(f'{len(weights)} tensors: {args.target}\nsha256 {digest}')
 
 
-def publish(weights: dict[str, Tensor], target: Path, source: str) -> str:
+def _model_of(checkpoint: dict) -> dict | None:
+    text = (checkpoint.get('meta') or {}).get('cfg')
+    try:
+        return model_config(text) if isinstance(text, str) else None
+    except ValueError as error:
+        print(f'Without the config of the model: {error}')
+        return None
+
+
+def publish(weights: dict[str, Tensor], target: Path, source: str, model: dict | None = None) -> str:
     """Write tensors to a safetensors file that is whole or not there.
 
     Args:
         weights: Tensors by name.
         target: The file; its folder is made if need be.
         source: Name of the checkpoint, for the file's metadata.
+        model: Config of the model, likewise; no other part of a run's config, which names folders. Defaults to None.
 
     Returns:
         The file's SHA-256.
@@ -62,8 +77,11 @@ def publish(weights: dict[str, Tensor], target: Path, source: str) -> str:
     temporary = target.with_name(f'.{target.name}.tmp')
     # Copies, because the format has no tensors that share memory, such as tied weights.
     tensors = {name: value.contiguous().clone() for name, value in weights.items()}
+    metadata = {'format': 'pt', 'source': source, 'mmmaskclip': __version__}
+    if model is not None:
+        metadata['cfg'] = f'model = {model!r}'
     try:
-        save_file(tensors, temporary, metadata={'format': 'pt', 'source': source, 'mmmaskclip': __version__})
+        save_file(tensors, temporary, metadata=metadata)
         digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
         os.replace(temporary, target)
     finally:
