@@ -63,7 +63,7 @@ class BadSamplesHook(Hook):
         """Continue the counts of a resumed run."""
         state = runner.message_hub.get_info(_STATE, {}) or {}
         self._seen, self._causes = state.get('seen', 0), Counter(state.get('causes', {}))
-        self._seen_before, self._skipped_before = self._seen, self._causes.total()
+        self._seen_before, self._skipped_before = self._seen, self._lost()
         path = Path(runner.work_dir) / _FILE
         if get_rank() == 0 and path.exists():
             # A killed run may have left half a line.
@@ -106,7 +106,7 @@ class BadSamplesHook(Hook):
         if self._unlisted and append_json_lines(Path(runner.work_dir) / _FILE, self._unlisted):
             self._unlisted = []
         self._new, self._new_seen = [], 0
-        total = sum(count for cause, count in self._causes.items() if cause not in NOTES)
+        total = self._lost()
         runner.message_hub.update_info(_STATE, {'seen': self._seen, 'causes': dict(self._causes)})
         if new:
             runner.logger.warning(
@@ -122,6 +122,9 @@ class BadSamplesHook(Hook):
                 f'{Path(runner.work_dir) / _FILE}. {saved} Repair the data, or raise max_share of BadSamplesHook if '
                 'this is expected.'
             )
+
+    def _lost(self) -> int:
+        return sum(count for cause, count in self._causes.items() if cause not in NOTES)
 
     def _save(self, runner: Runner) -> str:
         try:

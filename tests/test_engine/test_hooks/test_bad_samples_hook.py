@@ -63,8 +63,13 @@ def test_a_record_of_many_samples_counts_as_many_and_notes_count_as_none(tmp_pat
     notes = [_record(1, 'retried_shard'), _record(2, 'repeated_sample') | {'samples': 5000}]
     hook.after_train_iter(runner, 0, _batch(*notes, _record(3, 'broken_tar') | {'samples': 20}, size=1000))
     assert '20 samples skipped so far, 2.00% of 1000: repeated_sample 5000, broken_tar 20' in runner.logged[0]
-    with pytest.raises(RuntimeError, match='40 of 1500 samples could not be used'):
+    with pytest.raises(RuntimeError, match='40 of 1500 samples since this start could not be used'):
         hook.after_train_iter(runner, 1, _batch(_record(4, 'broken_tar') | {'samples': 20}, size=500))
+    # What an earlier start has noted is no loss that would be taken off.
+    resumed = BadSamplesHook(max_share=0.02, interval=1)
+    resumed.before_train(runner)
+    with pytest.raises(RuntimeError, match='21 of 1000 samples since this start'):
+        resumed.after_train_iter(runner, 2, _batch(_record(5, 'broken_tar') | {'samples': 21}, size=1000))
 
 
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='no device that is always full')
