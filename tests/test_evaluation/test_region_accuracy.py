@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from mmmaskclip.config_check.check import check_config
 from mmmaskclip.datasets.evaluation import CocoRegions
 from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.evaluation import RegionAccuracy
@@ -150,6 +151,13 @@ def test_regions_of_coco(coco):
         CocoRegions(coco / 'b.json', coco)
 
 
+def test_a_read_out_with_options_passes_the_config_check():
+    cfg = Config.fromfile(paths.CONFIGS / 'region_accuracy/scenes.py')
+    cfg.test_evaluator.regions.read_out = dict(name='naclip', std=3)
+    cfg._cfg_dict['model'] = Config.fromfile(paths.CONFIGS / 'maskclip/vitxs16_scenes_v1.py').model
+    check_config(cfg)
+
+
 def test_coco_tiny(data_root, tiny_model_cfg, monkeypatch):
     if not (data_root / 'coco_tiny').is_dir():
         pytest.skip(f'no coco_tiny in {data_root}')
@@ -161,7 +169,7 @@ def test_coco_tiny(data_root, tiny_model_cfg, monkeypatch):
     model_cfg = tiny_model_cfg()
     del model_cfg['text_encoder']['vocab_size']
     model = MODELS.build(model_cfg).eval()
-    metric = RegionAccuracy('coco80', ['a {}'], dict(type='naclip', std=2))
+    metric = RegionAccuracy('coco80', ['a {}'], dict(name='naclip', std=2))
     metric.dataset_meta = data.metainfo
     metric.prepare(model)
     metric.process(collate_image_text([data[index] for index in range(3)]), [])

@@ -42,7 +42,7 @@ def find_read_out(read_out: ReadOut) -> Callable[[VisionTransformer, Tensor, Gri
     """The function that a config names.
 
     Args:
-        read_out: A name, or ``dict(type=NAME, **options)``. Every read-out has the option ``registers``, neurons by
+        read_out: A name, or ``dict(name=NAME, **options)``. Every read-out has the option ``registers``, neurons by
             block, see :func:`~mmmaskclip.models.backbones.register_neurons.find_register_neurons`: one more token, of
             zeros at first, takes over their activations.
 
@@ -52,8 +52,9 @@ def find_read_out(read_out: ReadOut) -> Callable[[VisionTransformer, Tensor, Gri
     Raises:
         ValueError: If the name is unknown, or the read-out has no such option.
     """
-    options: dict[str, Any] = {'type': read_out} if isinstance(read_out, str) else dict(read_out)
-    name = options.pop('type', None)
+    options: dict[str, Any] = {'name': read_out} if isinstance(read_out, str) else dict(read_out)
+    # Not `type`, which in a config is a registered class.
+    name = options.pop('name', None)
     if name not in READ_OUTS:
         raise ValueError(f'read_out={name!r}: choose one of {", ".join(READ_OUTS)}')
     function = READ_OUTS[name]

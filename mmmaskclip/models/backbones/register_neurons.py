@@ -72,7 +72,7 @@ def find_register_neurons(
         share: Share of an image's patches that are outliers, at least one. Defaults to 0.02.
 
     Returns:
-        Indices of neurons by index of the block, for ``read_out=dict(type=..., registers=...)``.
+        Indices of neurons by index of the block, for ``read_out=dict(name=..., registers=...)``.
     """
     depth = len(tower.layers)
     top_block = 3 * depth // 4 if top_block is None else top_block

@@ -230,7 +230,7 @@ class CLIPVisionTransformer(VisionTransformer):
         Args:
             images: Normalized images, (B, 3, H, W). A side that is no multiple of the patch size is padded at the
                 bottom or right with zeros, the mean colour.
-            read_out: Name of a read-out, or ``dict(type=NAME, **options)``; see
+            read_out: Name of a read-out, or ``dict(name=NAME, **options)``; see
                 :mod:`~mmmaskclip.models.backbones.read_outs`. Defaults to ``'patch'``, the tower's output.
 
         Returns:

@@ -240,13 +240,13 @@ def test_unknown_read_outs_and_options_are_named():
     with pytest.raises(ValueError, match="read_out='key': choose one of patch, value, qq"):
         find_read_out('key')
     with pytest.raises(ValueError, match="read_out 'value' has no option 'std': it has none"):
-        find_read_out(dict(type='value', std=5))
+        find_read_out(dict(name='value', std=5))
 
 
 def test_options():
     tower, images = make_tower(), torch.randn(1, 3, 32, 32)
     with torch.no_grad():
-        found = [tower.dense(images, dict(type='naclip', std=std))[0] for std in (5, 5.0, 0.1, 1e6)]
+        found = [tower.dense(images, dict(name='naclip', std=std))[0] for std in (5, 5.0, 0.1, 1e6)]
         plain = tower.dense(images, 'naclip')[0]
         even = tower.dense(images, 'kk')[0]
     assert torch.equal(found[0], plain)
@@ -260,7 +260,7 @@ def test_options():
 def test_registers_take_the_activations_of_their_neurons(name):
     tower, images = make_tower(), torch.randn(2, 3, 32, 40)
     with torch.no_grad():
-        found, grid = tower.dense(images, dict(type=name, registers={1: [3, 50]}))
+        found, grid = tower.dense(images, dict(name=name, registers={1: [3, 50]}))
         plain = tower.dense(images, name)[0]
 
     class Moved(Reference):
@@ -284,7 +284,7 @@ def test_registers_take_the_activations_of_their_neurons(name):
         assert torch.equal(tower.dense(images, name)[0], plain)
     for registers, message in (({9: [1]}, 'blocks 0 to 3'), ({0: [64]}, 'neurons are 0 to 63')):
         with pytest.raises(ValueError, match=message):
-            tower.dense(images, dict(type=name, registers=registers))
+            tower.dense(images, dict(name=name, registers=registers))
 
 
 def test_the_neurons_of_outliers_are_found():
