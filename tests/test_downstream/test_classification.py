@@ -71,6 +71,7 @@ def learning_rates(cfg, steps_per_epoch):
     for scheduler in cfg.param_scheduler:
         options = {name: value for name, value in scheduler.items() if name not in ('type', 'convert_to_iter_based')}
         assert scheduler.convert_to_iter_based
+        options.setdefault('end', cfg.train_cfg.max_epochs)  # as the Runner does
         kind = mmpretrain.registry.PARAM_SCHEDULERS.get(scheduler.type)
         schedulers.append(kind.build_iter_from_epoch(optimizer=optimizer, epoch_length=steps_per_epoch, **options))
     rates = []
