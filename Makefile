@@ -2,13 +2,14 @@
 # make test         create the environment with the test tools and run every test
 # make env          create the environment only; TORCH_INDEX=https://download.pytorch.org/whl/cpu takes torch from there
 # make test-matrix  run every test with other versions and other Pythons: hours, not in CI (ROWS="oldest newest")
+# make docs         build the pages of docs/ and the API reference into .cache/site (needs the extra [docs])
 # make lint         check style, types and the direction of imports
 # PYTHON=python3.11 chooses the interpreter of a new environment (3.10 to 3.12).
 
 ENV ?= .venv
 LOCKED = requirements/constraints.txt setup.py mmmaskclip/startup/dependencies.py
 
-.PHONY: env quickstart test test-matrix lint lock
+.PHONY: docs env quickstart test test-matrix lint lock
 
 env: $(ENV)/.installed
 
@@ -28,6 +29,10 @@ lint: $(ENV)/.installed-tests
 	$(ENV)/bin/ruff format --check .
 	$(ENV)/bin/mypy
 	$(ENV)/bin/lint-imports
+
+# The pages of docs/ with an API reference, in .cache/site; a dead link or a warning is an error.
+docs: $(ENV)/.installed
+	$(ENV)/bin/mkdocs build --strict
 
 # Writes the versions anew: only for whoever updates them.
 lock:

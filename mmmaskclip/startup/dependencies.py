@@ -83,7 +83,12 @@ REFERENCES = (Dependency('clip-benchmark', '==1.6.2', 'the reference for metrics
 
 TABLES = (Dependency('pyarrow', '>=14', 'parquet and Hugging Face data sets; older ones have not been tried'),)
 
-EXTRAS = {'det': DETECTION, 'data': TABLES, 'export': EXPORT, 'tests': TESTS}
+DOCS = (
+    Dependency('mkdocs-material', '>=9.5', 'older ones have not been tried'),
+    Dependency('mkdocstrings[python]', '>=0.26', 'older ones have not been tried'),
+)
+
+EXTRAS = {'det': DETECTION, 'data': TABLES, 'docs': DOCS, 'export': EXPORT, 'tests': TESTS}
 
 
 def check_dependencies() -> None:

@@ -168,7 +168,8 @@ def load_methods(args: argparse.Namespace) -> dict[str, Method]:
         name = '/'.join(Path(path).resolve().with_suffix('').parts[-2:])
         if name in methods:
             raise ValueError(f'{path} and {methods[name].path} are both called {name}; rename a file or its folder')
-        cfg = load_config(argparse.Namespace(config=path, cfg_options=args.cfg_options, launcher='none', work_dir=None))
+        options = dict(cfg_options=args.cfg_options, launcher='none', device=None, work_dir=None)
+        cfg = load_config(argparse.Namespace(config=path, **options))
         for loader in ('train_dataloader', 'test_dataloader'):
             if cfg.get(loader) is None:
                 raise ValueError(f'{path} has no {loader}: only configs that train and are tested can be compared')
