@@ -10,16 +10,16 @@ from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmmaskclip.engine.distributed.watchdog import Watchdog, dump_stacks_on_request
 from mmmaskclip.engine.hooks.preemption_hook import on_worker_start
 from mmmaskclip.registry import HOOKS
-from mmmaskclip.utils.watchdog import Watchdog, dump_stacks_on_request
 
 
 @HOOKS.register_module()
 class WatchdogHook(Hook):
     """Ends a process that waits too long, with an error that names its rank, what it waited for, and the other ranks.
 
-    See :class:`~mmmaskclip.utils.watchdog.Watchdog`: the stacks are written to ``work_dir/hang_rank*.txt`` and the exit
+    See :class:`~.watchdog.Watchdog`: the stacks are written to ``work_dir/hang_rank*.txt`` and the exit
     code is 76. Where an error ends the run instead, as when a worker of the data loader is killed or another rank's
     connection breaks, the same stands below its traceback. When one rank dies, the others end within seconds, with exit
     code 77 unless they have an error of their own.

@@ -8,9 +8,9 @@ import types
 import pytest
 from torch.distributed import HashStore
 
-from mmmaskclip.utils import peers, watchdog
+from mmmaskclip.engine.distributed import peers, watchdog
+from mmmaskclip.engine.distributed.peers import Peers
 from mmmaskclip.utils.exit_codes import PEER_DIED
-from mmmaskclip.utils.peers import Peers
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from typing import Any
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mmmaskclip.engine.distributed.peers import Peers
 from mmmaskclip.utils.exit_codes import HUNG, PEER_DIED
-from mmmaskclip.utils.peers import Peers
 from mmmaskclip.utils.store import own_store
 
 # Nobody else uses it: Slurm sends SIGUSR1 and SIGUSR2 to every process of a job, and SIGABRT would leave core files.
