@@ -54,6 +54,7 @@ RUNTIME = (
     Dependency('matplotlib', '>=3.9', 'the first that is built for NumPy 2'),
     Dependency('safetensors', '>=0.4', 'most published weights have this format; older ones have not been tried'),
     Dependency('filelock', '>=3', 'one download for all processes of a node; torch needs it too'),
+    Dependency('rich', '>=14.1', 'bars within bars; mmengine needs it too'),
     Dependency('packaging', '>=21', 'this check'),
 )
 

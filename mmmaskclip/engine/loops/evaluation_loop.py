@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from mmmaskclip.contracts import PreparedMetric, SelfPredictingMetric
 from mmmaskclip.registry import LOOPS
+from mmmaskclip.utils.progress import track
 
 
 class _AllBatches:
@@ -128,7 +129,7 @@ class EvaluationLoop(BaseLoop):
             not isinstance(metric, SelfPredictingMetric) or metric.needs_predictions for metric in evaluator.metrics
         )
         # Numbered over all tasks, so that progress and remaining time are those of the whole evaluation.
-        for batch_idx, data_batch in enumerate(loader, done):
+        for batch_idx, data_batch in enumerate(track(loader, f'Evaluating {task}'), done):
             self.runner.call_hook(f'before_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch)
             outputs = step(data_batch) if needs_predictions else []
             evaluator.process(data_samples=outputs, data_batch=data_batch)

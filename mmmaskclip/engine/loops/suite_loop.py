@@ -18,6 +18,7 @@ from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.engine.loops.suite_table import Published, average, format_suite
 from mmmaskclip.registry import LOOPS
 from mmmaskclip.utils.fingerprint import fingerprint as fingerprint_of
+from mmmaskclip.utils.progress import track
 
 
 @LOOPS.register_module()
@@ -94,7 +95,7 @@ class SuiteLoop(EvaluationLoop):
         known = _of_main_process(_read(path) if is_main_process() else None)
         results: dict[str, dict] = {}
         missing: dict[str, str] = {}
-        for number, name in enumerate(self.configs, 1):
+        for number, name in enumerate(track(self.configs, 'Sets'), 1):
             reason = self._build(name)
             fingerprint, earlier = self._fingerprint(name, weights), known.get(name, {}).get('fingerprint', {})
             label = f'{name} ({number} of {len(self.configs)})'

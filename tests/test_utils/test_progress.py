@@ -1,0 +1,43 @@
+import io
+
+import pytest
+
+from mmmaskclip.utils import progress
+from mmmaskclip.utils.progress import track
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def be(monkeypatch):
+    """Makes stderr what it is given; to be called in the test itself, because pytest sets its own before."""
+
+    def be(stream):
+        monkeypatch.setattr('sys.stderr', stream)
+        monkeypatch.setenv('TERM', 'xterm')
+        return stream
+
+    return be
+
+
+def test_a_terminal_sees_a_bar_with_the_count_and_one_within_another(be):
+    stderr = be(_Terminal())
+    for _ in track(['a', 'b'], 'Sets'):
+        assert list(track(iter(range(3)), 'Evaluating', 3)) == [0, 1, 2]
+    text = stderr.getvalue()
+    assert 'Sets' in text
+    assert 'Evaluating' in text
+    assert '3/3' in text
+
+
+def test_a_log_file_and_other_processes_see_nothing(be, monkeypatch):
+    stderr = be(io.StringIO())
+    assert list(track([1, 2], 'Sets')) == [1, 2]
+    assert stderr.getvalue() == ''
+    monkeypatch.setattr(progress, 'is_main_process', lambda: False)
+    stderr = be(_Terminal())
+    assert list(track([1, 2], 'Sets')) == [1, 2]
+    assert stderr.getvalue() == ''
