@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 #: How patch features become one vector per image: their mean, or the class token instead.
 POOLS = ('mean', 'cls')
@@ -76,6 +77,24 @@ class Mask:
 
 
 @dataclass(frozen=True)
+class Similarities:
+    """Cosine similarities of tokens to codewords that are not multiplied out: at full scale they are gigabytes.
+
+    Attributes:
+        tokens: L2-normalized, float32 (..., D).
+        codewords: L2-normalized, float32 (K, D).
+    """
+
+    tokens: Tensor
+    codewords: Tensor
+
+    def whole(self) -> Tensor:
+        """The similarities, float32 (..., K), under any autocast."""
+        with torch.autocast(self.tokens.device.type, enabled=False):
+            return F.linear(self.tokens, self.codewords)
+
+
+@dataclass(frozen=True)
 class Pairs:
     """Matching rows to contrast, and the rows of all processes. Row i of ``first`` belongs to row i of ``second``.
 
@@ -103,10 +122,12 @@ class Pairs:
         return torch.arange(self.first_row, self.first_row + len(self.first), device=self.first.device)
 
 
+@runtime_checkable
 class ImageTower(Protocol):
     """An image encoder, built from ``model.image_encoder``.
 
-    Methods that look at whole images (CLIP, SigLIP, UniCL, SLIP) call ``features`` only; masked methods call all four.
+    Methods that look at whole images (CLIP, SigLIP, UniCL, SLIP, SILC) need ``features`` alone, and any backbone gets
+    it from ``WholeImageTower``. Objectives that say ``needs_patches`` call all four.
     """
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -199,6 +220,10 @@ class Views(Protocol):
         """The captions, (B, L): start, words, end (the highest id), padding."""
         ...
 
+    def caption_ends(self) -> list[int]:
+        """Position of each caption's end, on the host: who needs counts of words need not wait for the device."""
+        ...
+
     def text_embedding(self) -> Tensor:
         """The L2-normalized caption embedding, float32 (B, D)."""
         ...
@@ -278,6 +303,8 @@ class Objective(FollowsRun, Protocol):
     needs_teacher: bool
     #: The pretrainer must keep an EMA copy of the image projection, too.
     needs_teacher_embedding: bool
+    #: It looks at single patches, so the image tower must encode a part of them.
+    needs_patches: bool
     #: Each loss is a mean over samples, so that the mean over micro-batches is that of the batch.
     per_sample: bool
 

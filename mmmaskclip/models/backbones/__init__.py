@@ -1,4 +1,13 @@
 from mmmaskclip.models.backbones.text_transformer import CLIPTextTransformer
-from mmmaskclip.models.backbones.vision_transformer import CLIPVisionTransformer, gather_tokens
+from mmmaskclip.models.backbones.transformer_block import TransformerBlock, compile_blocks, gather_tokens
+from mmmaskclip.models.backbones.vision_transformer import CLIPVisionTransformer
+from mmmaskclip.models.backbones.whole_image_tower import WholeImageTower
 
-__all__ = ['CLIPTextTransformer', 'CLIPVisionTransformer', 'gather_tokens']
+__all__ = [
+    'CLIPTextTransformer',
+    'CLIPVisionTransformer',
+    'TransformerBlock',
+    'WholeImageTower',
+    'compile_blocks',
+    'gather_tokens',
+]

@@ -1,14 +1,12 @@
 """The text tower: CLIP's causal transformer, computed only as far as the longest caption of the batch."""
 
-from functools import partial
 from typing import Any
 
 import torch
 from mmengine.model import BaseModule
-from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from mmmaskclip.models.backbones.transformer_block import CausalBlock
 from mmmaskclip.registry import MODELS
 
 
@@ -50,7 +48,7 @@ class CLIPTextTransformer(BaseModule):
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.pos_embed = nn.Parameter(torch.zeros(context_length, width))
         self.layers = nn.ModuleList(
-            TransformerEncoderLayer(
+            CausalBlock(
                 width,
                 num_heads,
                 4 * width,
@@ -59,8 +57,6 @@ class CLIPTextTransformer(BaseModule):
             )
             for _ in range(num_layers)
         )
-        for layer in self.layers:
-            layer.attn.scaled_dot_product_attention = partial(F.scaled_dot_product_attention, is_causal=True)
         self.final_norm = nn.LayerNorm(width)
         if frozen:
             self.requires_grad_(False)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmmaskclip.checkpoints.image_tower import fit_positions, load_image_tower, square_grid
 from mmmaskclip.contracts import ImageFeatures
 from mmmaskclip.models.backbones.read_outs import ReadOut, find_read_out
+from mmmaskclip.models.backbones.transformer_block import gather_tokens, take_over
 from mmmaskclip.models.backbones.windows import make_windowed
 from mmmaskclip.registry import MODELS
 
@@ -25,11 +26,6 @@ ARCHITECTURES = {
 # Keys of a Pretrained init_cfg that say nothing about how to load here.
 _PRETRAINED = ('Pretrained', 'PretrainedInit')
 _NOT_OF_LOADING = ('type', 'map_location')
-
-
-def gather_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
-    """Pick tokens (B, N, C) by their indices (B, K), giving (B, K, C)."""
-    return tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
 @MODELS.register_module()
@@ -96,6 +92,7 @@ class CLIPVisionTransformer(VisionTransformer):
         if not kwargs.get('with_cls_token', True) and (num_registers or window_size):
             raise ValueError('with_cls_token=False allows neither registers nor windows: leave them out')
         super().__init__(arch=dict(arch), patch_size=patch_size, **kwargs)
+        take_over(self.layers)
         self.window_size = window_size
         self.windowed = make_windowed(self.layers, window_size, global_blocks) if window_size is not None else set()
         self.num_registers = num_registers

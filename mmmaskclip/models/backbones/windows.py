@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import torch
-from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmmaskclip.models.backbones.transformer_block import TransformerBlock
 
-class WindowedEncoderLayer(TransformerEncoderLayer):
-    """mmpretrain's transformer block, which can attend inside windows; parameters and their names are the same."""
+
+class WindowedEncoderLayer(TransformerBlock):
+    """Our transformer block, which can attend inside windows; parameters and their names are the same."""
 
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None, window_size: int = 0) -> Tensor:
         """The block on tokens (B, E + rows * columns, C), of which the first E belong to no patch.
@@ -23,7 +24,7 @@ class WindowedEncoderLayer(TransformerEncoderLayer):
         if grid is None:
             return super().forward(x)
         x = x + attend_in_windows(self.attn, self.ln1(x), grid, window_size)
-        return self.ffn(self.ln2(x), identity=x)
+        return self.feed_forward(x)
 
 
 def attend_in_windows(attention: MultiheadAttention, x: Tensor, grid: tuple[int, int], window_size: int) -> Tensor:

@@ -5,6 +5,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmmaskclip.contracts import Similarities
 from mmmaskclip.registry import MODELS
 
 
@@ -60,8 +61,7 @@ class PrototypeHead(BaseModule):
         # Only directions matter; with components of std 1 / sqrt(d) they have norm 1 and turn at the pace of the MLP.
         nn.init.normal_(self.prototypes, std=self.prototypes.shape[1] ** -0.5)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Cosine similarities (..., K), float32, of features (..., C) to the codewords."""
-        embedding = self.mlp(features)
-        with torch.autocast(features.device.type, enabled=False):
-            return F.linear(F.normalize(embedding.float(), dim=-1), F.normalize(self.prototypes.float(), dim=-1))
+    def forward(self, features: Tensor) -> Similarities:
+        """Cosine similarities of features (..., C) to the codewords."""
+        tokens = self.mlp(features)  # (..., D)
+        return Similarities(F.normalize(tokens.float(), dim=-1), F.normalize(self.prototypes.float(), dim=-1))

@@ -1,13 +1,64 @@
 """Cross-entropy between soft codeword assignments."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmmaskclip.contracts import FollowsRun
+from mmmaskclip.contracts import FollowsRun, Similarities
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.ramp import Ramp
+
+
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """Cross-entropy of two distributions over codewords, and its gradients, for a chunk of tokens at a time.
+
+    With logits z = x W' / t, p = softmax(z) and the teacher's q, the gradient of the loss of a token is (p - q) / t
+    with respect to the similarities: all that the backward pass needs is known in the forward pass. It keeps the
+    gradients of x and W, not the logits.
+    """
+
+    @staticmethod
+    def forward(ctx, student, codewords, teacher, teacher_codewords, center, student_t, teacher_t, chunk):
+        """Mean loss, scalar, and mean assignment (K,) of tokens (R, D) and (R, D) with codewords (K, D) each."""
+        loss, mean_assignment = student.new_zeros(()), torch.zeros_like(center)
+        grad_student, grad_codewords = torch.empty_like(student), torch.zeros_like(codewords)
+        for start in range(0, len(student), chunk):
+            part = slice(start, start + chunk)
+            log_p = (F.linear(student[part], codewords) / student_t).log_softmax(dim=-1)  # (chunk, K)
+            q = ((F.linear(teacher[part], teacher_codewords) - center) / teacher_t).softmax(dim=-1)
+            loss -= (q * log_p).sum()
+            mean_assignment += q.sum(dim=0)
+            grad = log_p.exp_().sub_(q).div_(len(student) * student_t)
+            torch.mm(grad, codewords, out=grad_student[part])
+            grad_codewords.addmm_(grad.t(), student[part])
+        ctx.save_for_backward(grad_student, grad_codewords)
+        mean_assignment /= len(student)
+        ctx.mark_non_differentiable(mean_assignment)
+        return loss / len(student), mean_assignment
+
+    @staticmethod
+    def backward(ctx, grad_loss, _):
+        grad_student, grad_codewords = ctx.saved_tensors
+        return grad_loss * grad_student, grad_loss * grad_codewords, *[None] * 6
+
+
+@contextmanager
+def _precision(device: torch.device, tf32: bool) -> Iterator[None]:
+    """Float32 products, in TF32 on a GPU if asked for, whatever the autocast."""
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision if tf32 else None
+    try:
+        if tf32:
+            products.fp32_precision = 'tf32'
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        if tf32:
+            products.fp32_precision = before
 
 
 @MODELS.register_module()
@@ -34,6 +85,10 @@ class CodewordLoss(nn.Module, FollowsRun):
         teacher_temperature: Number, or a ramp over the run: ``dict(begin=0.04, end=0.07, stop=0.1)`` is iBOT's.
             Defaults to 0.04.
         center_momentum: Momentum of the centre per optimizer step. Defaults to 0.9.
+        max_logits: Where tokens x codewords are more than this, :meth:`forward` computes the loss and its gradients in
+            chunks of this many, and holds no more. The result is equal to rounding. Defaults to 2**26, 256 MiB.
+        tf32: Multiply in TF32 in chunks on a GPU, as fast as bfloat16; a cosine is then off by up to 1e-3. Defaults to
+            False.
     """
 
     center: Tensor
@@ -45,41 +100,73 @@ class CodewordLoss(nn.Module, FollowsRun):
         student_temperature: float = 0.1,
         teacher_temperature: float | dict = 0.04,
         center_momentum: float = 0.9,
+        max_logits: int = 2**26,
+        tf32: bool = False,
     ):
         super().__init__()
         self.student_temperature = student_temperature
         self.teacher_temperature = Ramp.of(teacher_temperature)
         self.center_momentum = center_momentum
+        self.max_logits = max_logits
+        self.tf32 = tf32
         self.progress = 0.0
         self.register_buffer('center', torch.zeros(num_prototypes))
         # Sums of similarities since the last optimizer step, and their number: as a float, one all-reduce does both.
         self.register_buffer('pending', torch.zeros(num_prototypes + 1), persistent=False)
+        self._mean_assignment: Tensor | None = None
 
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def forward(self, prediction: Similarities, target: Similarities) -> Tensor:
         """Scalar loss of the student's similarities (..., K) against the teacher's (..., K), the mean over tokens."""
-        assignment = self._assign(target)
-        logits = prediction.float() / self.student_temperature
+        num_tokens, num_codewords = prediction.tokens[..., 0].numel(), len(prediction.codewords)
+        if num_tokens * num_codewords > self.max_logits:
+            return self._in_chunks(prediction, target, max(1, self.max_logits // num_codewords))
+        assignment = self._assign(target.whole())
+        logits = prediction.whole() / self.student_temperature
         return F.cross_entropy(logits.flatten(0, -2), assignment.flatten(0, -2))
 
-    def all_pairs(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def _in_chunks(self, prediction: Similarities, target: Similarities, chunk: int) -> Tensor:
+        student, teacher = prediction.tokens.flatten(0, -2), target.tokens.detach().flatten(0, -2)  # (R, D)
+        temperatures = self.student_temperature, self.teacher_temperature(self.progress)
+        with _precision(student.device, self.tf32):
+            if self.training:
+                # The sum of similarities is the similarity of the sum.
+                self.pending[:-1] += F.linear(teacher.sum(dim=0), target.codewords)
+                self.pending[-1] += len(teacher)
+            loss, self._mean_assignment = ChunkedCrossEntropy.apply(
+                student, prediction.codewords, teacher, target.codewords, self.center, *temperatures, chunk
+            )
+        return loss
+
+    def all_pairs(self, prediction: Similarities, target: Similarities) -> Tensor:
         """Scalar loss of n student views (B, n, K) against each of m teacher views (B, m, K) of the same images."""
-        assignment = self._assign(target)
-        log_probability = (prediction.float() / self.student_temperature).log_softmax(dim=-1)
+        assignment = self._assign(target.whole())
+        log_probability = (prediction.whole() / self.student_temperature).log_softmax(dim=-1)
         # A product of matrices, because the (B, n, m, K) terms of 8 x 2 views and 65,536 codewords are gigabytes.
-        with torch.autocast(prediction.device.type, enabled=False):
+        with torch.autocast(log_probability.device.type, enabled=False):
             return -(log_probability @ assignment.transpose(1, 2)).mean()
 
-    def _assign(self, target: Tensor) -> Tensor:
+    def _assign(self, similarities: Tensor) -> Tensor:
         """The teacher's distribution over codewords (..., K), without gradient; in training the centre will see it."""
-        similarities = target.detach().float()
+        similarities = similarities.detach()
         if self.training:
-            rows = similarities.reshape(-1, target.shape[-1])
+            rows = similarities.reshape(-1, similarities.shape[-1])
             self.pending[:-1] += rows.sum(dim=0)
             self.pending[-1] += len(rows)
-        return ((similarities - self.center) / self.teacher_temperature(self.progress)).softmax(dim=-1)
+        assignment = ((similarities - self.center) / self.teacher_temperature(self.progress)).softmax(dim=-1)
+        self._mean_assignment = assignment.flatten(0, -2).mean(dim=0)
+        return assignment
 
     def set_progress(self, progress: float) -> None:
         self.progress = progress
+
+    def logged(self) -> dict[str, float | Tensor]:
+        """Log perplexity (nats) of the mean assignment of the last batch.
+
+        log K means that all codewords are used alike, 0 that one is used for everything, which is a collapse.
+        """
+        if self._mean_assignment is None:
+            return {}
+        return {'codeword_log_perplexity': torch.special.entr(self._mean_assignment).sum()}
 
     @torch.no_grad()
     def after_optimizer_step(self) -> None:

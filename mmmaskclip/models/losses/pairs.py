@@ -20,7 +20,16 @@ def gather_pairs(
         second: Their partners, (B, D).
         with_grad: Let gradients flow through the rows of other processes.
         labels: Class of each row, int64 (B,). None by default.
+
+    Raises:
+        ValueError: If the matrices differ in shape.
     """
+    for first in firsts:
+        if first.shape != second.shape:
+            raise ValueError(
+                f'embeddings of shapes {tuple(first.shape)} and {tuple(second.shape)} cannot be compared: give both '
+                'projections the same embed_dims'
+            )
     # One collective for all matrices.
     gathered = gather_rows(torch.cat((*firsts, second), dim=1), with_grad)  # (G, (n + 1) D)
     *all_firsts, all_second = gathered.split(second.shape[1], dim=1)

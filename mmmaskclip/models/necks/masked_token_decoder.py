@@ -2,12 +2,10 @@
 
 import torch
 from mmengine.model import BaseModule
-from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmmaskclip.contracts import ImageFeatures
-from mmmaskclip.models.backbones import gather_tokens
+from mmmaskclip.models.backbones import TransformerBlock, gather_tokens
 from mmmaskclip.registry import MODELS
 
 
@@ -32,7 +30,7 @@ class MaskedTokenDecoder(BaseModule):
         self.pos_embed = nn.Parameter(torch.zeros(1, num_patches + 1, width))
         norm_cfg = dict(type='LN', eps=1e-6)
         self.layers = nn.ModuleList(
-            TransformerEncoderLayer(width, num_heads, 4 * width, norm_cfg=norm_cfg) for _ in range(depth)
+            TransformerBlock(width, num_heads, 4 * width, norm_cfg=norm_cfg) for _ in range(depth)
         )
         self.final_norm = nn.LayerNorm(width, eps=1e-6)
 
@@ -41,50 +39,29 @@ class MaskedTokenDecoder(BaseModule):
         nn.init.normal_(self.mask_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
-    def forward(self, visible_features: ImageFeatures, visible: Tensor, wanted: Tensor | None = None) -> Tensor:
+    def forward(self, visible_features: ImageFeatures, visible: Tensor, queries: Tensor | None = None) -> Tensor:
         """Predict the features of all patches, or of those that the loss looks at.
 
         Args:
             visible_features: Student features of the K visible patches.
             visible: Their patch indices, (B, K).
-            wanted: Indices (B, M) of the patches to predict. The last block is then computed for these alone, with the
-                same result as picking them afterwards. All patches by default.
+            queries: Indices (B, M) of the patches to predict. The last block then has queries only there, with the same
+                result as picking these patches afterwards. All patches by default.
 
         Returns:
-            (B, N, C) in patch order, or (B, M, C) in the order of ``wanted``.
+            (B, N, C) in patch order, or (B, M, C) in the order of ``queries``.
         """
-        patches = visible_features.patches
+        patches = visible_features.patches  # (B, K, C)
         batch, _, width = patches.shape
-        full = self.mask_token.to(patches.dtype).expand(batch, self.num_patches, width)
-        full = full.scatter(1, visible.unsqueeze(-1).expand(-1, -1, width), patches)
-        x = torch.cat((visible_features.cls.unsqueeze(1), full), dim=1) + self.pos_embed
-        if wanted is None:
+        hidden = self.mask_token.to(patches.dtype).expand(batch, self.num_patches, width)
+        full = hidden.scatter(1, visible.unsqueeze(-1).expand(-1, -1, width), patches)  # (B, N, C)
+        x = torch.cat((visible_features.cls.unsqueeze(1), full), dim=1) + self.pos_embed  # (B, 1 + N, C)
+        if queries is None:
             for layer in self.layers:
                 x = layer(x)
             return self.final_norm(x[:, 1:])
         for layer in self.layers[:-1]:
             x = layer(x)
-        after_cls = wanted + 1
-        x = _block_of_some(self.layers[-1], x, after_cls) if self.layers else gather_tokens(x, after_cls)
+        after_cls = queries + 1
+        x = self.layers[-1](x, after_cls) if self.layers else gather_tokens(x, after_cls)  # (B, M, C)
         return self.final_norm(x)
-
-
-def _block_of_some(layer: TransformerEncoderLayer, x: Tensor, wanted: Tensor) -> Tensor:
-    """The outputs (B, M, C) of a block at the tokens ``wanted`` (B, M), which look at all tokens x (B, T, C).
-
-    mmpretrain's attention computes queries for every token. Only its plain form is needed here: this decoder's blocks
-    have no dropout, drop path or layer scale.
-    """
-    attention, width = layer.attn, x.shape[-1]
-    normed = layer.ln1(x)
-    to_query, to_key_value = attention.qkv.weight.split((width, 2 * width))
-    query_bias, key_value_bias = attention.qkv.bias.split((width, 2 * width))
-
-    def heads(tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (attention.num_heads, attention.head_dims)).transpose(1, 2)
-
-    query = F.linear(gather_tokens(normed, wanted), to_query, query_bias)
-    key, value = F.linear(normed, to_key_value, key_value_bias).chunk(2, dim=-1)
-    looked_up = attention.scaled_dot_product_attention(heads(query), heads(key), heads(value))
-    x = gather_tokens(x, wanted) + attention.proj(looked_up.transpose(1, 2).flatten(2))
-    return layer.ffn(layer.ln2(x), identity=x)

@@ -3,7 +3,6 @@
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmmaskclip.models.backbones import gather_tokens
 from mmmaskclip.registry import MODELS
 
 
@@ -37,7 +36,7 @@ class TextDecoder(BaseModule):
             block = nn.TransformerEncoderLayer(
                 width, num_heads, 4 * width, dropout=0.0, activation='gelu', batch_first=True, norm_first=True
             )
-            # Nested tensors would skip padding, but ask the host how long each caption is.
+            # Nested tensors would skip padding, but make the host wait for the length of each caption.
             self.blocks = nn.TransformerEncoder(block, depth, norm=nn.LayerNorm(width), enable_nested_tensor=False)
         self.vocabulary = nn.Linear(width, vocab_size)
 
@@ -51,17 +50,18 @@ class TextDecoder(BaseModule):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, features: Tensor, padding: Tensor, positions: Tensor) -> Tensor:
+    def forward(self, features: Tensor, padding: Tensor, captions: Tensor, positions: Tensor) -> Tensor:
         """Predict the words at some positions.
 
         Args:
-            features: The text tower's output for every token, (T, L, C).
-            padding: True for what comes after the end of a caption, (T, L); no token looks at it.
-            positions: Where to predict, (T, K). The vocabulary's layer, the largest, is computed only there.
+            features: The text tower's output for every word, (T, L, C).
+            padding: True for what comes after the end of a caption, (T, L); no word looks at it.
+            captions: Captions of the H words to predict, (H,). The vocabulary's layer, the largest, runs only there.
+            positions: Their positions in these captions, (H,).
 
         Returns:
-            Logits, (T, K, V).
+            Logits, (H, V).
         """
         if self.blocks is not None:
-            features = self.blocks(features, src_key_padding_mask=padding)
-        return self.vocabulary(gather_tokens(features, positions))
+            features = self.blocks(features, src_key_padding_mask=padding)  # (T, L, C)
+        return self.vocabulary(features[captions, positions])

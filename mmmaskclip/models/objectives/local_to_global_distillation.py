@@ -60,8 +60,8 @@ class LocalToGlobalDistillation(Objective):
     def forward(self, views: Views) -> dict[str, Tensor]:
         with torch.no_grad():
             embeddings = [views.teacher_projected_image(view) for view in self.global_views]
-            target = self.target_head(torch.stack(embeddings, dim=1))  # (B, m, codewords)
+            target = self.target_head(torch.stack(embeddings, dim=1))  # (B, m, K)
         # Crops lie image by image, so that those of one image are one row of (B, n, D).
-        crops = [views.projected_image(view).unflatten(0, (len(target), -1)) for view in self.local_views]
-        predicted = self.head(torch.cat(crops, dim=1))  # (B, n, codewords)
+        crops = [views.projected_image(view).unflatten(0, (len(embeddings[0]), -1)) for view in self.local_views]
+        predicted = self.head(torch.cat(crops, dim=1))  # (B, n, K)
         return {'loss': self.loss.all_pairs(predicted, target)}

@@ -10,46 +10,53 @@ from mmmaskclip.models.objectives.noise import TEXT_MASK_STREAM
 from mmmaskclip.registry import MODELS
 
 
-def choose_words(word_ids: Tensor, noise: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
-    """Choose the words to hide: max(1, round(ratio * words)) of each caption, uniformly; start, end, padding never.
+def count_hidden(num_words: Tensor, ratio: float) -> Tensor:
+    """How many of a caption's words to hide: max(1, round(ratio * words)), but 0 of none; int64, as ``num_words``."""
+    return (ratio * num_words).round().long().clamp(min=1).minimum(num_words)
+
+
+def choose_words(word_ids: Tensor, noise: Tensor, ratio: float, ends: list[int]) -> tuple[Tensor, Tensor]:
+    """Choose the words to hide, uniformly; start, end and padding never.
 
     Args:
         word_ids: Captions (T, L): start, words, end (the highest id), padding.
         noise: Uniform noise (T, L); a word's number depends on its position and not on L, so neither does the choice.
-        ratio: Share of words to hide.
+        ratio: Share of words to hide, see :func:`count_hidden`.
+        ends: Position of each caption's end, on the host: the shapes depend on it, and nobody waits for the device.
 
     Returns:
-        Positions (T, K), all different within a caption, and which of them are really hidden, bool (T, K). K is the
-        most that a caption of L words could need, so that shapes depend on L alone and the host need not wait.
+        Captions and positions of all H hidden words, int64 (H,) each, caption by caption.
     """
-    length = word_ids.shape[1]
+    place = torch.arange(word_ids.shape[1], device=word_ids.device)
     end = word_ids.argmax(dim=1, keepdim=True)
-    place = torch.arange(length, device=word_ids.device)
-    is_word = (place > 0) & (place < end)
-    words = is_word.sum(dim=1, keepdim=True)
-    count = (ratio * words).round().clamp(min=1).minimum(words)
-    most_words = max(length - 2, 1)
-    limit = min(int(ratio * most_words) + 1, most_words)
-    positions = noise.masked_fill(~is_word, 1.0).argsort(dim=1, stable=True)[:, :limit]
-    return positions, place[:limit] < count
+    is_word = (place > 0) & (place < end)  # (T, L)
+    order = noise.masked_fill(~is_word, 1.0).argsort(dim=1, stable=True)
+    counts = count_hidden(torch.tensor(ends) - 1, ratio)
+    total = int(counts.sum())
+    counts = counts.to(word_ids.device, non_blocking=True)
+    captions = torch.arange(len(ends), device=word_ids.device).repeat_interleave(counts, output_size=total)  # (H,)
+    rank = torch.arange(total, device=word_ids.device) - (counts.cumsum(0) - counts)[captions]
+    return captions, order[captions, rank]
 
 
-def masked_word_cross_entropy(logits: Tensor, word_ids: Tensor, hidden: Tensor) -> Tensor:
+def masked_word_cross_entropy(logits: Tensor, word_ids: Tensor, captions: Tensor, num_captions: int) -> Tensor:
     """Cross-entropy at hidden words: mean over those of a caption, then over captions, in float32.
 
     A caption weighs the same however many of its words are hidden, so that accumulation and several processes give
     what one batch gives; a mean over all hidden words would not. A caption without hidden words counts as zero.
 
     Args:
-        logits: (T, K, V).
-        word_ids: True ids, (T, K).
-        hidden: Which of the K are hidden, bool (T, K).
+        logits: Of all hidden words, (H, V).
+        word_ids: Their true ids, (H,).
+        captions: The caption of each, int64 (H,).
+        num_captions: Number of captions T.
 
     Returns:
         Scalar.
     """
-    loss = F.cross_entropy(logits.float().flatten(0, 1), word_ids.long().flatten(), reduction='none').view_as(hidden)
-    return (loss.masked_fill(~hidden, 0.0).sum(dim=1) / hidden.sum(dim=1).clamp(min=1)).mean()
+    losses = F.cross_entropy(logits.float(), word_ids.long(), reduction='none')  # (H,)
+    counts = losses.new_zeros(num_captions).index_add(0, captions, torch.ones_like(losses))
+    return (losses / counts[captions]).sum() / num_captions
 
 
 @MODELS.register_module()
@@ -85,11 +92,13 @@ class MaskedLanguageModeling(Objective):
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         word_ids, tower = views.word_ids(), views.text_tower
-        length = word_ids.shape[1]
-        positions, hidden = choose_words(word_ids, views.noise(length, TEXT_MASK_STREAM), self.mask_ratio)  # (T, K)
-        hide = torch.zeros_like(word_ids, dtype=torch.bool).scatter(1, positions, hidden)  # (T, L)
-        features = tower.encode(tower.embed(word_ids, hide, self.mask_token))  # (T, L, C)
+        num_captions, length = word_ids.shape
+        noise = views.noise(length, TEXT_MASK_STREAM)
+        captions, positions = choose_words(word_ids, noise, self.mask_ratio, views.caption_ends())  # (H,)
+        hidden = torch.zeros_like(word_ids, dtype=torch.bool)  # (T, L)
+        hidden[captions, positions] = True
+        features = tower.encode(tower.embed(word_ids, hidden, self.mask_token))  # (T, L, C)
         # Not by id: zero, which pads, is also the id of "!".
         padding = torch.arange(length, device=word_ids.device) > word_ids.argmax(dim=1, keepdim=True)
-        logits = self.decoder(features, padding, positions)  # (T, K, V)
-        return {'loss': masked_word_cross_entropy(logits, word_ids.gather(1, positions), hidden)}
+        logits = self.decoder(features, padding, captions, positions)  # (H, V)
+        return {'loss': masked_word_cross_entropy(logits, word_ids[captions, positions], captions, num_captions)}

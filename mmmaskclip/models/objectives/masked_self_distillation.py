@@ -90,6 +90,7 @@ class MaskedSelfDistillation(Objective):
         self.target_head = nn.Identity() if head is None else MomentumCopy(self.head)
         self.frozen = None if frozen is None else FrozenEncoder(**frozen)
         self.loss = MODELS.build(loss)
+        self._spread: dict[str, Tensor] = {}
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         if self.progress < self.start_fraction:
@@ -108,8 +109,13 @@ class MaskedSelfDistillation(Objective):
                 "and frozen.encoder to the student's width"
             )
         with torch.no_grad():
+            self._spread = {'prediction_std': _spread(predicted), 'target_std': _spread(target)}
             target = self.target_head(target)
         return {'loss': self.loss(self.head(predicted), target)}
+
+    def logged(self) -> dict[str, float | Tensor]:
+        """Spread of prediction and target before the head, in the last batch; a fall towards 0 is a collapse."""
+        return dict(self._spread)
 
     def _target(self, views: Views) -> Tensor:
         """The target's features of all patches of the student's grid, without gradient, (B, N, C)."""
@@ -129,6 +135,11 @@ class MaskedSelfDistillation(Objective):
         tower = views.teacher_tower if self.frozen is None else self.frozen.encoder
         patches, grid = tower.embed(images)
         return _resize_grid(tower.encode(patches).patches, grid, views.grid())
+
+
+def _spread(features: Tensor) -> Tensor:
+    """Standard deviation over all tokens of features (B, M, C), mean over channels, on their device."""
+    return features.float().std(dim=(0, 1), correction=0).mean()
 
 
 def _resize_grid(patches: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:

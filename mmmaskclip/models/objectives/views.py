@@ -38,6 +38,7 @@ class BatchViews(Views):
     def __init__(self, model: Towers, batch: dict[str, Any]):
         self._model = model
         self._batch = batch
+        self._has_patches = isinstance(model.image_encoder, ImageTower)
         self._cache: dict[tuple[str, str], Any] = {}
 
     def _once(self, kind: str, name: str, compute: Callable[[], Any]) -> Any:
@@ -73,7 +74,12 @@ class BatchViews(Views):
         return generator(self._get('seed'), self.grid(view))
 
     def image_features(self, view: str = 'image') -> ImageFeatures:
-        return self._once('image_features', view, lambda: self.image_tower.encode(self.patches(view)))
+        def encode() -> ImageFeatures:
+            if self._has_patches:
+                return self.image_tower.encode(self.patches(view))
+            return self.image_tower.features(self.images(view))
+
+        return self._once('image_features', view, encode)
 
     def visible_features(self, visible: Tensor, view: str = 'image') -> ImageFeatures:
         return self.image_tower.encode(self.patches(view), visible)
@@ -82,9 +88,13 @@ class BatchViews(Views):
         missing = [view for view in views if ('image_features', view) not in self._cache]
         if len(missing) < 2:
             return
-        patches = [self.patches(view) for view in missing]
-        features = self.image_tower.encode(torch.cat(patches))
-        counts = [len(part) for part in patches]
+        if self._has_patches:
+            parts = [self.patches(view) for view in missing]
+            features = self.image_tower.encode(torch.cat(parts))
+        else:
+            parts = [self.images(view) for view in missing]
+            features = self.image_tower.features(torch.cat(parts))
+        counts = [len(part) for part in parts]
         for view, cls, part in zip(missing, features.cls.split(counts), features.patches.split(counts), strict=True):
             self._cache['image_features', view] = ImageFeatures(cls, part)
 
@@ -97,6 +107,10 @@ class BatchViews(Views):
 
     def word_ids(self) -> Tensor:
         return self._get('tokens')
+
+    def caption_ends(self) -> list[int]:
+        # The preprocessor knows them before the captions go to the device.
+        return self._batch.get('caption_ends') or self.word_ids().argmax(dim=1).tolist()
 
     def text_embedding(self) -> Tensor:
         return self._once('text_embedding', 'tokens', lambda: self._model.encode_text(self.word_ids()))

@@ -8,7 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmmaskclip.contracts import FollowsRun
+from mmmaskclip.models.backbones import compile_blocks
 from mmmaskclip.models.backbones.read_outs import ReadOut
+from mmmaskclip.models.backbones.whole_image_tower import check_tower
 from mmmaskclip.models.objectives import ImageTextContrast, Objective
 from mmmaskclip.models.objectives.teacher import MomentumCopy, follow
 from mmmaskclip.models.objectives.views import BatchViews
@@ -36,9 +38,13 @@ class ImageTextPretrainer(BaseModel):
             memory: losses and gradients are those of the whole batch, at the price of one more forward pass, see
             :func:`~mmmaskclip.models.pretrainers.micro_batches.losses_in_micro_batches`. Unlike with the optimizer
             wrapper's ``accumulative_counts``, the whole batch is contrasted. Defaults to None: all at once.
+        compiled: Whether ``torch.compile`` compiles the transformer blocks: True, False, ``'auto'`` (on a GPU only) or
+            a dict of its arguments, see :func:`~mmmaskclip.models.backbones.transformer_block.compile_blocks`. Defaults
+            to False.
 
     Raises:
-        ValueError: If an objective, or a batch norm, cannot be computed in micro-batches.
+        ValueError: If the image tower lacks a method that an objective calls, or an objective, or a batch norm, cannot
+            be computed in micro-batches.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class ImageTextPretrainer(BaseModel):
         teacher_momentum: float | dict = dict(begin=0.999, end=0.9999),  # noqa: B006 (read only)
         data_preprocessor: dict | None = None,
         micro_batch_size: int | None = None,
+        compiled: bool | str | dict = False,
         init_cfg: dict | None = None,
     ):
         # Built here, because mmengine would look it up in the root registry when no default scope is set.
@@ -62,6 +69,7 @@ class ImageTextPretrainer(BaseModel):
         self.objectives: dict[str, Objective] = ModuleDict(
             {name: MODELS.build(objective) for name, objective in objectives.items() if objective}
         )
+        check_tower(self.image_encoder, self.objectives)
         self.teacher_momentum = Ramp.of(teacher_momentum)
         self.progress = 0.0
         if any(objective.needs_teacher for objective in self.objectives.values()):
@@ -71,6 +79,7 @@ class ImageTextPretrainer(BaseModel):
         self.micro_batch_size = micro_batch_size
         if micro_batch_size is not None:
             check_micro_batches(self, self.objectives, micro_batch_size)
+        compile_blocks(self, compiled)
 
     @cached_property
     def _followers(self) -> tuple[FollowsRun, ...]:

@@ -49,10 +49,13 @@ class ImageTextPreprocessor(BaseDataPreprocessor):
         self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """The same batch on the device, image views as normalized float32."""
-        return {
+        """The same batch on the device, images normalized, float32; in training also ``caption_ends`` on the host."""
+        batch = {
             name: self.normalize(value) if _is_image(value) else value for name, value in self.cast_data(data).items()
         }
+        if training and 'tokens' in data and data['tokens'].is_cpu:
+            batch['caption_ends'] = data['tokens'].argmax(dim=1).tolist()
+        return batch
 
     def normalize(self, images: Tensor) -> Tensor:
         """Normalize images (..., 3, H, W) given in 0..255."""

@@ -16,13 +16,13 @@ def test_against_numpy():
     codewords = head.prototypes.detach().numpy()
     x = x / np.linalg.norm(x, axis=-1, keepdims=True)
     codewords = codewords / np.linalg.norm(codewords, axis=-1, keepdims=True)
-    np.testing.assert_allclose(head(features).detach().numpy(), x @ codewords.T, atol=1e-6)
+    np.testing.assert_allclose(head(features).whole().detach().numpy(), x @ codewords.T, atol=1e-6)
 
 
 def test_similarities_are_float32_under_autocast():
     head = PrototypeHead(4, num_prototypes=5, hidden_channels=6, bottleneck_channels=3)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        assert head(torch.randn(2, 4)).dtype == torch.float32
+        assert head(torch.randn(2, 4)).whole().dtype == torch.float32
 
 
 def test_activations_keep_their_scale_at_the_start():

@@ -3,9 +3,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmmaskclip.contracts import Similarities
 from mmmaskclip.models.heads import PrototypeHead
 from mmmaskclip.models.losses import CodewordLoss
 from mmmaskclip.models.objectives.teacher import MomentumCopy, follow
+
+
+def _similarities(values):
+    """Any similarities (..., K), as those of tokens to the axes of their space."""
+    return Similarities(values, torch.eye(values.shape[-1]))
 
 
 def _softmax(x):
@@ -17,7 +23,7 @@ def test_against_numpy():
     student, teacher, center = torch.randn(2, 5, 7), torch.randn(2, 5, 7), torch.randn(7)
     module = CodewordLoss(7, teacher_temperature=0.05)
     module.center.copy_(center)
-    loss = module(student, teacher)
+    loss = module(_similarities(student), _similarities(teacher))
     p = _softmax((teacher.double().numpy() - center.double().numpy()) / 0.05)
     log_q = np.log(_softmax(student.double().numpy() / 0.1))
     assert loss.item() == pytest.approx(-(p * log_q).sum(-1).mean(), rel=1e-5)
@@ -30,14 +36,16 @@ def test_all_pairs_is_the_mean_over_pairs():
     p = _softmax((teacher.double().numpy() - center.double().numpy()) / 0.05)
     log_q = np.log(_softmax(student.double().numpy() / 0.1))
     pairs = [-(p[b, g] * log_q[b, n]).sum() for b in range(2) for g in range(4) for n in range(3)]
-    assert loss.all_pairs(student, teacher).item() == pytest.approx(np.mean(pairs), rel=1e-5)
+    assert loss.all_pairs(_similarities(student), _similarities(teacher)).item() == pytest.approx(
+        np.mean(pairs), rel=1e-5
+    )
     loss.after_optimizer_step()
     torch.testing.assert_close(loss.center, 0.9 * center + 0.1 * teacher.mean((0, 1)))
 
 
 def test_no_gradient_into_the_teacher():
     student, teacher = (torch.randn(2, 5, 7, requires_grad=True) for _ in range(2))
-    CodewordLoss(7)(student, teacher).backward()
+    CodewordLoss(7)(_similarities(student), _similarities(teacher)).backward()
     assert student.grad is not None
     assert teacher.grad is None
 
@@ -46,17 +54,17 @@ def test_teacher_temperature_ramps():
     student, teacher = torch.randn(2, 5, 7), torch.randn(2, 5, 7)
     loss = CodewordLoss(7, teacher_temperature=dict(begin=0.04, end=0.08)).eval()
     loss.set_progress(0.5)
-    expected = CodewordLoss(7, teacher_temperature=0.06)(student, teacher)
-    torch.testing.assert_close(loss(student, teacher), expected)
+    expected = CodewordLoss(7, teacher_temperature=0.06)(_similarities(student), _similarities(teacher))
+    torch.testing.assert_close(loss(_similarities(student), _similarities(teacher)), expected)
 
 
 def test_centre_moves_after_the_step_and_accumulation_is_one_big_batch():
     teacher = torch.randn(4, 5, 7)
     whole, parts = CodewordLoss(7), CodewordLoss(7)
-    whole(teacher, teacher)
+    whole(_similarities(teacher), _similarities(teacher))
     assert not whole.center.any()
-    parts(teacher[:1], teacher[:1])
-    parts(teacher[1:], teacher[1:])
+    parts(_similarities(teacher[:1]), _similarities(teacher[:1]))
+    parts(_similarities(teacher[1:]), _similarities(teacher[1:]))
     for loss in (whole, parts):
         loss.after_optimizer_step()
         torch.testing.assert_close(loss.center, 0.1 * teacher.mean((0, 1)))
@@ -65,7 +73,7 @@ def test_centre_moves_after_the_step_and_accumulation_is_one_big_batch():
 
 def test_evaluation_leaves_the_centre_alone():
     loss = CodewordLoss(7).eval()
-    loss(torch.randn(1, 2, 7), torch.randn(1, 2, 7))
+    loss(_similarities(torch.randn(1, 2, 7)), _similarities(torch.randn(1, 2, 7)))
     assert not loss.pending.any()
 
 
@@ -98,4 +106,51 @@ def test_distinct_features_get_distinct_codewords():
         loss.after_optimizer_step()
     assert value.item() < 0.5 * np.log(codewords)
     # Low loss by one codeword for everything would be the other collapse.
-    assert len(target.argmax(dim=-1).unique()) > kinds / 2
+    assert len(target.whole().argmax(dim=-1).unique()) > kinds / 2
+
+
+def _tokens(*shape):
+    return F.normalize(torch.randn(*shape), dim=-1).requires_grad_()
+
+
+def _run(loss, student, teacher, scale):
+    """Loss, gradients of tokens and codewords, and the new centre."""
+    torch.manual_seed(1)
+    parts = student.tokens, student.codewords
+    value = loss(student, teacher)
+    gradients = torch.autograd.grad(scale * value, parts)
+    (perplexity,) = loss.logged().values()
+    loss.after_optimizer_step()
+    return value.detach(), *gradients, perplexity, loss.center
+
+
+def test_chunks_give_loss_gradients_and_centre_of_the_whole():
+    """The computation of today, all logits at once, is the reference; 11 tokens in chunks of 3 leave a rest."""
+    student, teacher = Similarities(_tokens(11, 6), _tokens(20, 6)), Similarities(_tokens(11, 6), _tokens(20, 6))
+    center = 0.1 * torch.randn(20)
+    results = []
+    for max_logits in (2**26, 60, 1):
+        loss = CodewordLoss(20, max_logits=max_logits)
+        loss.center.copy_(center)
+        results.append(_run(loss, student, teacher, scale=3.0))
+    for chunked in results[1:]:
+        torch.testing.assert_close(chunked, results[0], rtol=1e-5, atol=1e-6)
+    assert teacher.tokens.grad is None
+
+
+def test_chunks_are_float32_under_autocast():
+    student, teacher = Similarities(_tokens(4, 6), _tokens(20, 6)), Similarities(_tokens(4, 6), _tokens(20, 6))
+    loss = CodewordLoss(20, max_logits=20).eval()
+    exact = loss(student, teacher)
+    with torch.autocast('cpu', torch.bfloat16):
+        torch.testing.assert_close(loss(student, teacher), exact, rtol=0, atol=0)
+
+
+def test_log_perplexity_tells_collapse_from_even_use():
+    loss = CodewordLoss(8, teacher_temperature=0.01)
+    assert loss.logged() == {}
+    loss(_similarities(torch.eye(8)), _similarities(torch.eye(8)))
+    assert loss.logged()['codeword_log_perplexity'].item() == pytest.approx(np.log(8), rel=1e-4)
+    same = torch.eye(8)[:1].expand(8, -1)
+    loss(_similarities(same), _similarities(same))
+    assert loss.logged()['codeword_log_perplexity'].item() == pytest.approx(0, abs=1e-4)

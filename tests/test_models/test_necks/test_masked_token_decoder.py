@@ -59,7 +59,7 @@ def test_wanted_patches_give_the_same_gradients():
 def test_the_last_block_is_computed_for_the_wanted_patches_only():
     decoder, lengths = _decoder(depth=2), []
     for layer in decoder.layers:
-        layer.ffn.register_forward_hook(lambda _, inputs, __: lengths.append(inputs[0].shape[1]))
+        layer.ln2.register_forward_hook(lambda _, inputs, __: lengths.append(inputs[0].shape[1]))
     features = ImageFeatures(cls=torch.randn(1, 8), patches=torch.randn(1, 2, 8))
     decoder(features, torch.tensor([[4, 1]]), torch.tensor([[3, 0, 5]]))
     assert lengths == [1 + 6, 3]

@@ -13,32 +13,31 @@ def _decoder(depth=2):
 def _inputs():
     padding = torch.zeros(3, 6, dtype=torch.bool)
     padding[1, 4:] = True
-    return torch.randn(3, 6, 8), padding, torch.tensor([[1, 4], [2, 1], [3, 3]])
+    return torch.randn(3, 6, 8), padding, torch.tensor([0, 0, 1, 1, 2]), torch.tensor([1, 4, 2, 1, 3])
 
 
 def test_depth_0_is_the_linear_layer_at_the_positions():
     decoder = _decoder(0)
-    features, padding, positions = _inputs()
-    expected = torch.stack(
-        [features[row, at] @ decoder.vocabulary.weight.t() for row, places in enumerate(positions) for at in places]
-    )
-    torch.testing.assert_close(decoder(features, padding, positions), expected.view(3, 2, 11))
+    features, padding, captions, positions = _inputs()
+    words = [features[row, at] for row, at in zip(captions, positions, strict=True)]
+    expected = torch.stack([word @ decoder.vocabulary.weight.t() for word in words])
+    torch.testing.assert_close(decoder(features, padding, captions, positions), expected)
     assert {name.split('.')[0] for name, _ in decoder.named_parameters()} == {'vocabulary'}
 
 
 def test_predicts_at_the_positions_only():
     decoder = _decoder()
-    features, padding, positions = _inputs()
-    everywhere = decoder(features, padding, torch.arange(6).expand(3, -1))
-    expected = torch.stack([everywhere[row, places] for row, places in enumerate(positions)])
-    torch.testing.assert_close(decoder(features, padding, positions), expected)
+    features, padding, captions, positions = _inputs()
+    all_captions, all_positions = torch.meshgrid(torch.arange(3), torch.arange(6), indexing='ij')
+    everywhere = decoder(features, padding, all_captions.flatten(), all_positions.flatten()).view(3, 6, 11)
+    torch.testing.assert_close(decoder(features, padding, captions, positions), everywhere[captions, positions])
 
 
 def test_looks_both_ways_but_not_at_padding():
     decoder = _decoder()
-    features, padding, positions = _inputs()
+    features, padding, captions, positions = _inputs()
     features.requires_grad_()
-    decoder(features, padding, positions)[1, 0].sum().backward()
+    decoder(features, padding, captions, positions)[2].sum().backward()
     seen = features.grad.abs().sum(dim=-1)
     assert (seen[1, :4] > 0).all()
     assert not seen[1, 4:].any()

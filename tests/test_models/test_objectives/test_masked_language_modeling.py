@@ -55,30 +55,45 @@ def _chosen(tokens, seeds, ratio):
     return rows
 
 
+def _choose(tokens, seeds, ratio):
+    """Hidden positions of each caption as the objective chooses them."""
+    ends = tokens.argmax(dim=1).tolist()
+    captions, positions = choose_words(tokens, sample_noise(seeds, tokens.shape[1], TEXT_MASK_STREAM), ratio, ends)
+    return [sorted(positions[captions == row].tolist()) for row in range(len(tokens))]
+
+
 @pytest.mark.parametrize('ratio', [0.2, 0.5, 1.0])
 def test_chooses_this_share_of_the_words_and_nothing_else(ratio):
     tokens, seeds = _captions(0, 1, 2, 3, 5, 8, 13, 40, 75), torch.arange(9)
-    positions, hidden = choose_words(tokens, sample_noise(seeds, tokens.shape[1], TEXT_MASK_STREAM), ratio)
-    found = [sorted(places[mask].tolist()) for places, mask in zip(positions, hidden, strict=True)]
-    assert found == _chosen(tokens, seeds, ratio)
+    assert _choose(tokens, seeds, ratio) == _chosen(tokens, seeds, ratio)
 
 
 def test_every_word_is_chosen_equally_often():
     tokens, seeds = _captions(10).expand(5000, -1), torch.arange(5000)
-    positions, hidden = choose_words(tokens, sample_noise(seeds, 12, TEXT_MASK_STREAM), 0.2)
-    counts = torch.bincount(positions[hidden], minlength=12)
+    _, positions = choose_words(tokens, sample_noise(seeds, 12, TEXT_MASK_STREAM), 0.2, [11] * 5000)
+    counts = torch.bincount(positions, minlength=12)
     assert counts[[0, 11]].tolist() == [0, 0]
     assert ((counts[1:11] - 1000).abs() < 5 * math.sqrt(1000 * 0.8)).all()
 
 
 def test_cross_entropy_against_numpy():
-    logits, tokens = torch.randn(3, 2, 7), torch.randint(7, (3, 2))
-    hidden = torch.tensor([[True, True], [True, False], [False, False]])
+    """Three captions with 2, 1 and 0 hidden words."""
+    logits, words, captions = torch.randn(3, 7), torch.randint(7, (3,)), torch.tensor([0, 0, 1])
     x = logits.double().numpy()
-    loss = np.log(np.exp(x).sum(-1)) - np.take_along_axis(x, tokens.numpy()[..., None], 2)[..., 0]
-    expected = ((loss[0, 0] + loss[0, 1]) / 2 + loss[1, 0] + 0) / 3
-    assert masked_word_cross_entropy(logits, tokens, hidden).item() == pytest.approx(expected, rel=1e-6)
-    assert masked_word_cross_entropy(logits.bfloat16(), tokens, hidden).dtype == torch.float32
+    loss = np.log(np.exp(x).sum(-1)) - np.take_along_axis(x, words.numpy()[..., None], 1)[..., 0]
+    expected = ((loss[0] + loss[1]) / 2 + loss[2] + 0) / 3
+    assert masked_word_cross_entropy(logits, words, captions, 3).item() == pytest.approx(expected, rel=1e-6)
+    assert masked_word_cross_entropy(logits.bfloat16(), words, captions, 3).dtype == torch.float32
+
+
+def test_logits_exist_at_hidden_words_only(build, random_batch):
+    """Slots for the most that the longest caption could hide were nine tenths of all logits."""
+    model = build(mask_ratio=0.2)
+    batch = _batch(model, random_batch, _captions(40, 3, 6, 0))
+    seen = []
+    model.objectives['mlm'].decoder.register_forward_hook(lambda module, args, logits: seen.append(logits))
+    model(mode='loss', **batch)
+    assert len(seen[0]) == 8 + 1 + 1 + 0
 
 
 @pytest.mark.parametrize('depth', [0, 2])
@@ -92,7 +107,8 @@ def test_predicts_the_words_that_a_mask_token_replaces(build, random_batch, dept
         x = tower.token_embedding(tokens)
         x[places] = objective.mask_token
         x = tower.encode((x + tower.pos_embed[: len(tokens)]).unsqueeze(0))
-        logits = objective.decoder(x, torch.zeros(1, len(tokens), dtype=torch.bool), torch.tensor([places]))[0]
+        padding, places = torch.zeros(1, len(tokens), dtype=torch.bool), torch.tensor(places)
+        logits = objective.decoder(x, padding, torch.zeros_like(places), places)
         terms.append(torch.nn.functional.cross_entropy(logits, tokens[places].long()))
     torch.testing.assert_close(model(mode='loss', **batch)['mlm_loss'], 0.5 * torch.stack(terms).mean())
 
@@ -149,8 +165,7 @@ def test_captions_all_alike_hide_different_words(build, random_batch):
     tokens = _captions(20).expand(4, -1)
     batch = _batch(model, random_batch, tokens)
     assert model(mode='loss', **batch)['mlm_loss'].isfinite()
-    positions, hidden = choose_words(tokens, sample_noise(batch['seed'], 22, TEXT_MASK_STREAM), 0.2)
-    assert len({frozenset(places[mask].tolist()) for places, mask in zip(positions, hidden, strict=True)}) > 1
+    assert len(set(map(tuple, _choose(tokens, batch['seed'], 0.2)))) > 1
 
 
 def test_text_and_image_masks_are_independent(build, random_batch):

@@ -1,0 +1,141 @@
+"""The transformer block of both towers, the teacher and the decoder: mmpretrain's modules, our forward pass."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from typing import Any
+
+import torch
+from mmcv.cnn.bricks import DropPath
+from mmcv.cnn.bricks.transformer import FFN
+from mmengine.logging import print_log
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def gather_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
+    """Pick tokens (B, N, C) by their indices (B, K), giving (B, K, C)."""
+    return tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+class TransformerBlock(TransformerEncoderLayer):
+    """mmpretrain's pre-norm block; parameters, their names, initialization and, in float32, all bits are the same.
+
+    The forward pass differs in three ways. q, k and v come from one ``split``, whose backward pass is one
+    concatenation; three selections fill and add three whole tensors of zeros. mmcv's decorated FFN, which inspects its
+    own signature in every call, is not called. And the output can be computed for some tokens only.
+    """
+
+    #: Tokens attend to themselves and earlier ones only.
+    causal = False
+
+    def forward(self, x: Tensor, queries: Tensor | None = None) -> Tensor:
+        """The block on tokens (B, N, C).
+
+        Args:
+            x: All tokens; they are keys and values.
+            queries: Indices (B, M) of the tokens whose output is wanted; not for a causal block. All by default.
+
+        Returns:
+            (B, N, C), or (B, M, C) in the order of ``queries``.
+        """
+        normed = self.ln1(x)
+        if queries is None:
+            q, k, v = self.split_heads(self.attn.qkv(normed))
+        else:
+            x = gather_tokens(x, queries)  # (B, M, C)
+            q, k, v = self._queries_keys_values(normed, queries)
+        dropout = self.attn.attn_drop if self.training else 0.0
+        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=self.causal)  # (B, H, M, D)
+        x = x + self.project(attended.transpose(1, 2).flatten(2))
+        return self.feed_forward(x)
+
+    def split_heads(self, qkv: Tensor) -> list[Tensor]:
+        """q, k and v, (B, H, N, D) each, of their joint projection (B, N, 3 C)."""
+        return [self._heads(part) for part in qkv.split(self.embed_dims, dim=-1)]
+
+    def _heads(self, tokens: Tensor) -> Tensor:
+        return tokens.unflatten(-1, (self.attn.num_heads, self.attn.head_dims)).transpose(1, 2)
+
+    def _queries_keys_values(self, normed: Tensor, queries: Tensor) -> list[Tensor]:
+        """q of the tokens ``queries`` (B, H, M, D), k and v of all, (B, H, N, D)."""
+        width, weight, bias = self.embed_dims, self.attn.qkv.weight, self.attn.qkv.bias
+        query_bias, key_value_bias = (None, None) if bias is None else bias.split((width, 2 * width))
+        query_weight, key_value_weight = weight.split((width, 2 * width))
+        q = F.linear(gather_tokens(normed, queries), query_weight, query_bias)
+        k, v = F.linear(normed, key_value_weight, key_value_bias).chunk(2, dim=-1)
+        return [self._heads(q), self._heads(k), self._heads(v)]
+
+    def project(self, attended: Tensor) -> Tensor:
+        """What attention adds to the residual stream, of the heads' joined outputs (B, N, C)."""
+        attn = self.attn
+        return attn.out_drop(attn.gamma1(attn.proj_drop(attn.proj(attended))))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The block's second half with its residual, on tokens (B, N, C)."""
+        ffn, normed = self.ffn, self.ln2(x)
+        if not isinstance(ffn, FFN):
+            return ffn(normed, identity=x)
+        return x + ffn.dropout_layer(ffn.gamma2(ffn.layers(normed)))
+
+
+class CausalBlock(TransformerBlock):
+    """A block of the text tower."""
+
+    causal = True
+
+
+def take_over(layers: nn.ModuleList) -> None:
+    """Let blocks that mmpretrain's tower has built run our forward pass; changed in place.
+
+    Their drop-path rates become Python floats: mmpretrain's are NumPy's, on which ``torch.compile`` breaks its graph.
+    """
+    for layer in layers:
+        layer.__class__ = TransformerBlock
+        for module in layer.modules():
+            if isinstance(module, DropPath):
+                module.drop_prob = float(module.drop_prob)
+
+
+def compile_blocks(model: nn.Module, how: bool | str | dict[str, Any]) -> bool:
+    """Compile every transformer block inside a model, each as one graph that blocks of the same kind share.
+
+    The image blocks are compiled for the sizes they meet; the text blocks for any caption length, so that a new longest
+    caption does not compile again. Parameters and results stay, the results to rounding.
+
+    Args:
+        model: Changed in place.
+        how: False: no. True: yes. ``'auto'``: on a GPU with a working compiler only. A dict: yes, with these arguments
+            of ``torch.compile``.
+
+    Returns:
+        Whether the blocks will be compiled.
+
+    Raises:
+        ValueError: If ``how`` asks for it and there is no compiler.
+    """
+    if not how or (how == 'auto' and not torch.cuda.is_available()):
+        return False
+    options = dict(how) if isinstance(how, dict) else {}
+    missing = _missing_compiler() if 'backend' not in options else None
+    if missing:
+        message = f'compiled={how!r}, but torch.compile needs {missing}: install it, or set model.compiled=False'
+        if how != 'auto':
+            raise ValueError(message)
+        print_log(f'{message}. Blocks run uncompiled.', logger='current', level=30)
+        return False
+    # Towers, teacher and decoder, with and without gradient, full and masked, are variants of one code object.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    for module in model.modules():
+        if isinstance(module, TransformerBlock):
+            module.compile(**{'fullgraph': True, 'dynamic': module.causal, **options})
+    return True
+
+
+def _missing_compiler() -> str | None:
+    """What ``torch.compile`` lacks here: Triton on a GPU, and a C++ compiler everywhere."""
+    if torch.cuda.is_available() and importlib.util.find_spec('triton') is None:
+        return 'the package triton'
+    return None if any(map(shutil.which, ('g++', 'c++', 'clang++'))) else 'a C++ compiler (g++)'
