@@ -116,12 +116,20 @@ def train(cfg: Config, name: str, note: str | None = None) -> str | int | None:
         name: What the user calls the config, for the summary at the end.
         note: What to write into the log first, as a warning. Defaults to nothing.
 
+    Raises:
+        ConfigMistake: If parts of the model do not fit together, or the training images do not fit the model.
+
     Returns:
         The exit code of a run that a signal ended after everything was saved; None after the last step.
     """
+    from mmmaskclip.analysis.first_step import check_first_step
     from mmmaskclip.cli.summary import summarize
     from mmmaskclip.engine import ReliableRunner
 
+    try:
+        check_first_step(cfg)
+    except (ValueError, KeyError) as error:
+        raise ConfigMistake(error.args[0]) from error
     runner = ReliableRunner.from_cfg(cfg)
     if note:
         runner.logger.warning(note)

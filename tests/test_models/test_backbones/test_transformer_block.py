@@ -54,10 +54,10 @@ def recompile_limit():
 
 def test_blocks_compile_to_one_whole_graph_per_kind_for_all_caption_lengths(recompile_limit):
     """fullgraph=True raises at a graph break, error_on_recompile at a graph beyond the first of each kind."""
-    image = nn.ModuleList(TransformerBlock(16, 4, 32) for _ in range(2))
-    text = nn.ModuleList(CausalBlock(16, 4, 32) for _ in range(2))
+    image = nn.ModuleList(TransformerBlock(16, 4, 32) for _ in range(3))
+    text = nn.ModuleList(CausalBlock(16, 4, 32) for _ in range(3))
     counter = CompileCounter()
-    expected = [image[1](image[0](torch.ones(2, 7, 16))), text[1](text[0](torch.ones(2, 5, 16)))]
+    expected = [_run(image, 7), _run(text, 5)]
     assert compile_blocks(nn.ModuleList([image, text]), dict(backend=counter))
     results = [_run(image, 7), _run(text, 5)]
     torch.testing.assert_close(results, expected)
@@ -75,7 +75,7 @@ def test_drop_path_does_not_break_the_graph(recompile_limit, tiny_model_cfg):
 
 
 def _run(blocks, length):
-    x = torch.ones(2, length, 16)
+    x = 1 * torch.ones(2, length, 16, requires_grad=True)
     for block in blocks:
         x = block(x)
     x.sum().backward()

@@ -51,10 +51,10 @@ def test_every_local_crop_predicts_every_global_view_of_its_image(build, batch):
     for image in range(2):
         for name in ('image', 'image_2'):
             features = model.teacher.module.features(data[name][image : image + 1])
-            target = objective.target_head(model.teacher_projection(features))[0]
+            target = objective.target_head(model.teacher_projection(features)).whole()[0]
             for crop in range(CROPS):
                 features = model.image_encoder.features(data['local'][image, crop : crop + 1])
-                predicted = objective.head(model.image_projection(features))[0]
+                predicted = objective.head(model.image_projection(features)).whole()[0]
                 terms.append(-((target / 0.04).softmax(0) * (predicted / 0.1).log_softmax(0)).sum())
     torch.testing.assert_close(model(mode='loss', **data)['silc_loss'], 0.5 * torch.stack(terms).mean())
 
