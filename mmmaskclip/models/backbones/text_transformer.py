@@ -29,6 +29,8 @@ class CLIPTextTransformer(BaseModule):
         context_length: Longest caption in tokens, start and end included. Defaults to 77.
         quick_gelu: Use QuickGELU, as OpenAI's weights do, in place of GELU. Defaults to False.
         frozen: Keep the weights as they were loaded, as LiT does with a locked tower. Defaults to False.
+        packed: Compute captions end to end, without padding. Features are equal to rounding; the fewer words the mean
+            caption has beside the longest of its batch, the more is saved. Defaults to False.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class CLIPTextTransformer(BaseModule):
         context_length: int = 77,
         quick_gelu: bool = False,
         frozen: bool = False,
+        packed: bool = False,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
         self.width = width
         self.context_length = context_length
+        self.packed = packed
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.pos_embed = nn.Parameter(torch.zeros(context_length, width))
         self.layers = nn.ModuleList(
@@ -118,6 +122,38 @@ class CLIPTextTransformer(BaseModule):
             words = words[torch.arange(words.shape[0], device=words.device), positions]  # (T, C)
         return self.final_norm(words)
 
-    def forward(self, word_ids: Tensor) -> Tensor:
-        """Feature of the end-of-text word (the highest id) of captions (T, L), after the final norm: (T, C)."""
-        return self.encode(self.embed(word_ids), positions=word_ids.argmax(dim=-1))
+    def encode_packed(self, words: Tensor, ends: list[int]) -> Tensor:
+        """:meth:`encode` at the end of each caption, without computing what comes after it.
+
+        Args:
+            words: From :meth:`embed`, (T, L, C).
+            ends: Position of each caption's end, on the host, which need not wait for the device so.
+
+        Returns:
+            Features after the final norm, (T, C).
+        """
+        captions, length = words.shape[:2]
+        lengths = torch.tensor(ends) + 1
+        after = lengths.cumsum(0)  # where each caption stops in the packed words
+        caption = torch.arange(captions).repeat_interleave(lengths)
+        places = caption * length + torch.arange(len(caption)) - (after - lengths)[caption]
+        places = places.to(words.device, non_blocking=True)
+        x = words.flatten(0, 1)[places]  # (P, C)
+        for layer in self.layers:
+            x = layer(x, places, captions, length)
+        return self.final_norm(x[(after - 1).to(words.device, non_blocking=True)])
+
+    def forward(self, word_ids: Tensor, ends: list[int] | None = None) -> Tensor:
+        """Feature of the end-of-text word (the highest id) of captions, after the final norm.
+
+        Args:
+            word_ids: Captions (T, L).
+            ends: Position of each caption's end. Taken from ``word_ids`` by default, for which the host waits.
+
+        Returns:
+            (T, C).
+        """
+        words = self.embed(word_ids)
+        if self.packed:
+            return self.encode_packed(words, ends or word_ids.argmax(dim=-1).tolist())
+        return self.encode(words, positions=word_ids.argmax(dim=-1))

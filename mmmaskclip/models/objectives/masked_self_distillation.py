@@ -1,11 +1,14 @@
 """MaskCLIP: predict, from the visible patches, what a teacher sees in the whole image."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmmaskclip.contracts import Views
+from mmmaskclip.contracts import ImageFeatures, Views
 from mmmaskclip.models.backbones import gather_tokens
+from mmmaskclip.models.objectives.at_once import loss_at_once
 from mmmaskclip.models.objectives.base import Objective, check_patches
 from mmmaskclip.models.objectives.targets import FrozenEncoder
 from mmmaskclip.models.objectives.teacher import MomentumCopy
@@ -42,6 +45,9 @@ class MaskedSelfDistillation(Objective):
         start_fraction: Share of the run, in [0, 1), after which the objective starts (SigLIP 2 starts at 0.8). Until
             then it returns no loss, so the config needs another objective and, with several processes,
             ``find_unused_parameters=True``. Defaults to 0.
+        images_at_once: Compute the student's pass, the decoder and their gradients for this many images at a time, in
+            the forward pass, so that memory holds no more of them. Gradients are equal to rounding (drop path draws
+            anew). Defaults to None: all images, with the gradients in the backward pass.
         weight: Weight of the loss. Defaults to 1.
 
     Raises:
@@ -63,6 +69,7 @@ class MaskedSelfDistillation(Objective):
         teacher_image_size: int | None = None,
         loss_on: str = 'masked',
         start_fraction: float = 0.0,
+        images_at_once: int | None = None,
         weight: float | dict = 1.0,
     ):
         super().__init__(weight)
@@ -84,6 +91,7 @@ class MaskedSelfDistillation(Objective):
         self.teacher_image_size = teacher_image_size
         self.loss_on = loss_on
         self.start_fraction = start_fraction
+        self.images_at_once = images_at_once
         self.mask = MODELS.build(mask or dict(type='RandomMask'))
         self.decoder = MODELS.build(decoder)
         self.head = nn.Identity() if head is None else MODELS.build(head)
@@ -98,11 +106,25 @@ class MaskedSelfDistillation(Objective):
         check_patches(views, self.decoder.num_patches)
         mask = views.mask(self.mask)
         queries = mask.masked if self.loss_on == 'masked' else None
-        predicted = self.decoder(views.visible_features(mask.visible), mask.visible, queries)  # (B, M or N, C)
         target = self._target(views)  # (B, N, C)
         if queries is not None:
             # Before the head, so that it is computed only where the loss looks.
             target = gather_tokens(target, queries)  # (B, M, C)
+        if self.images_at_once is None:
+            return {'loss': self._compare(views.visible_features(mask.visible), mask.visible, queries, target)}
+
+        def compute(patches: Tensor, part: slice) -> Tensor:
+            features = views.image_tower.encode(patches, mask.visible[part])
+            some_queries = None if queries is None else queries[part]
+            return self._compare(features, mask.visible[part], some_queries, target[part])
+
+        tower = cast(nn.Module, views.image_tower)
+        learned = (*tower.parameters(), *self.decoder.parameters(), *self.head.parameters())
+        return {'loss': loss_at_once(compute, views.patches(), learned, self.images_at_once)}
+
+    def _compare(self, features: ImageFeatures, visible: Tensor, queries: Tensor | None, target: Tensor) -> Tensor:
+        """Scalar loss of the student's features of the visible patches (B, K) against the target (B, M or N, C)."""
+        predicted = self.decoder(features, visible, queries)  # (B, M or N, C)
         if target.shape != predicted.shape:
             raise ValueError(
                 f'the target is {target.shape[-1]} wide, the prediction {predicted.shape[-1]}: set decoder.width '
@@ -111,7 +133,7 @@ class MaskedSelfDistillation(Objective):
         with torch.no_grad():
             self._spread = {'prediction_std': _spread(predicted), 'target_std': _spread(target)}
             target = self.target_head(target)
-        return {'loss': self.loss(self.head(predicted), target)}
+        return self.loss(self.head(predicted), target)
 
     def logged(self) -> dict[str, float | Tensor]:
         """Spread of prediction and target before the head, in the last batch; a fall towards 0 is a collapse."""

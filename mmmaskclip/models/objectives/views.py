@@ -22,7 +22,7 @@ class Towers(Protocol):
     teacher: MomentumCopy
     teacher_projection: MomentumCopy
 
-    def encode_text(self, word_ids: Tensor) -> Tensor: ...
+    def encode_text(self, word_ids: Tensor, ends: list[int] | None = None) -> Tensor: ...
 
 
 class BatchViews(Views):
@@ -109,11 +109,14 @@ class BatchViews(Views):
         return self._get('tokens')
 
     def caption_ends(self) -> list[int]:
-        # The preprocessor knows them before the captions go to the device.
-        return self._batch.get('caption_ends') or self.word_ids().argmax(dim=1).tolist()
+        return self._ends() or self.word_ids().argmax(dim=1).tolist()
+
+    def _ends(self) -> list[int] | None:
+        """Those that the preprocessor has read before the captions went to the device."""
+        return self._batch.get('caption_ends')
 
     def text_embedding(self) -> Tensor:
-        return self._once('text_embedding', 'tokens', lambda: self._model.encode_text(self.word_ids()))
+        return self._once('text_embedding', 'tokens', lambda: self._model.encode_text(self.word_ids(), self._ends()))
 
     def teacher_features(self, view: str = 'image') -> ImageFeatures:
         with torch.no_grad():

@@ -186,15 +186,19 @@ class ImageTextPretrainer(BaseModel):
             raise AttributeError('this model has no image projection: use image_encoder.features(images)')
         return F.normalize(self.image_projection(self.image_encoder.features(images)).float(), dim=-1)
 
-    def encode_text(self, word_ids: Tensor) -> Tensor:
+    def encode_text(self, word_ids: Tensor, ends: list[int] | None = None) -> Tensor:
         """L2-normalized float32 embeddings (T, D) of captions (T, L).
+
+        Args:
+            word_ids: The captions.
+            ends: Positions of their ends, if the host knows them.
 
         Raises:
             AttributeError: If the model was built without a text tower.
         """
         if self.text_encoder is None:
             raise AttributeError('this model has no text tower: evaluate it by linear probe or fine-tuning')
-        return F.normalize(self.text_projection(self.text_encoder(word_ids)).float(), dim=-1)
+        return F.normalize(self.text_projection(self.text_encoder(word_ids, ends)).float(), dim=-1)
 
     @property
     def context_length(self) -> int:

@@ -48,3 +48,37 @@ def test_clip_parameter_count():
         tower = CLIPTextTransformer()
     # CLIP ViT-B's text tower: 63.4 M with its 512 x 512 projection (OpenCLIP's model profile).
     assert (sum(p.numel() for p in tower.parameters()) + 512 * 512) / 1e6 == pytest.approx(63.43, abs=0.01)
+
+
+def _pair():
+    """A padded and a packed tower of the same weights, and captions of 2 to 9 words."""
+    towers = [CLIPTextTransformer(width=16, num_layers=2, num_heads=2, vocab_size=100, packed=p) for p in (False, True)]
+    towers[0].init_weights()
+    towers[1].load_state_dict(towers[0].state_dict())
+    word_ids = torch.randint(1, 98, (4, 9))
+    for row, end in enumerate((1, 8, 4, 2)):
+        word_ids[row, end], word_ids[row, end + 1 :] = 99, 0
+    return *towers, word_ids
+
+
+def test_packed_captions_equal_padded_ones_to_rounding():
+    results = []
+    padded, packed, word_ids = _pair()
+    for tower in (padded, packed):
+        features = tower(word_ids)
+        (features * torch.arange(16)).sum().backward()
+        results.append([features, *(p.grad for p in tower.parameters())])
+    torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(packed(word_ids, [1, 8, 4, 2]), results[1][0], rtol=0, atol=0)
+
+
+def test_packed_captions_do_not_see_each_other_and_padding_is_not_computed():
+    _, packed, word_ids = _pair()
+    rows = []
+    packed.layers[0].ffn.layers.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+    before = packed(word_ids)
+    word_ids[1, 1:8] = 50
+    after = packed(word_ids)
+    torch.testing.assert_close(after[[0, 2, 3]], before[[0, 2, 3]], rtol=0, atol=0)
+    assert not torch.allclose(after[1], before[1])
+    assert rows == [2 + 9 + 5 + 3] * 2

@@ -289,3 +289,31 @@ def test_teacher_of_another_width_is_named(build, distillation_cfg, random_batch
 def test_contradicting_options(distillation_cfg, options, message):
     with pytest.raises(ValueError, match=message):
         MODELS.build(distillation_cfg('v1', **options))
+
+
+@pytest.mark.parametrize('form', ['v1', 'cvpr'])
+def test_images_at_once_give_loss_gradients_and_centre_of_all(build, distillation_cfg, random_batch, form):
+    """5 images in chunks of 2 leave a rest; the loss is scaled, as by a loss scale."""
+    contrast = dict(contrast=dict(type='ImageTextContrast'))
+    whole = build(distillation_cfg(form), **contrast)
+    chunked = build(distillation_cfg(form, images_at_once=2), **contrast)
+    chunked.load_state_dict(whole.state_dict())
+    batch = whole.data_preprocessor(random_batch(5))
+    results = []
+    for model in (whole, chunked):
+        losses = model(mode='loss', **batch)
+        (8 * sum(losses.values())).backward()
+        model.after_optimizer_step()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        results.append((losses, gradients, dict(model.named_buffers())))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(chunked(mode='loss', **batch), whole(mode='loss', **batch))
+
+
+def test_images_at_once_keep_gradients_instead_of_activations(build, distillation_cfg, random_batch):
+    model = build(distillation_cfg('v1', images_at_once=1))
+    views = BatchViews(model, model.data_preprocessor(random_batch(3)))
+    loss = model.objectives['distillation'](views)['loss']
+    kept = {tuple(tensor.shape) for tensor in loss.grad_fn.saved_tensors}
+    assert kept <= {tuple(views.patches().shape), *(tuple(p.shape) for p in model.parameters())}
