@@ -1,6 +1,6 @@
 """MaskCLIP in the form of arXiv v1 (Smooth-L1 on raw EMA features) on generated scenes of coloured shapes.
 
-python demo/quickstart.py  # generates the scenes, trains, evaluates and draws
+python demo/quickstart.py
 python tools/dataset_converters/make_scenes.py data/scenes
 python tools/train.py configs/maskclip/vitxs16_scenes_v1.py
 
