@@ -1,4 +1,4 @@
-"""Class names and templates as configs give them: a prompt file, a list of names, or lists."""
+"""Class names and templates from a config: a prompt file, a file of names, or lists."""
 
 from collections.abc import Sequence
 
@@ -7,20 +7,20 @@ from mmmaskclip.datasets.text_files import read_lines
 
 
 class ClassPrompts:
-    """Class names and templates as configs give them.
+    """Class names and templates from a config.
 
     Args:
         classes: Name or path of a prompt file, path of a ``.txt`` file with one name per line, or for each class a name
             or a list of synonyms.
-        templates: Name or path of a prompt file, or the templates themselves. Defaults to None: those in the prompt
+        templates: Name or path of a prompt file, or a list of templates. Defaults to None: the templates of the prompt
             file that ``classes`` names.
 
     Attributes:
-        classes: For each class its synonyms.
+        classes: The synonyms of each class.
         templates: Sentences with one ``{}``.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If a named file does not exist.
         ValueError: If there are no classes or no templates, or one of them is malformed.
     """
 
@@ -31,8 +31,8 @@ class ClassPrompts:
             templates = classes
         self.classes = _read_classes(classes) if isinstance(classes, str) else as_classes(classes)
         self.templates = load_prompts(templates).templates if isinstance(templates, str) else tuple(templates)
-        for kind, found, given in (('classes', self.classes, classes), ('templates', self.templates, templates)):
-            if not found:
+        for kind, values, given in (('classes', self.classes, classes), ('templates', self.templates, templates)):
+            if not values:
                 what = f'the prompt file {given!r} has no {kind}' if isinstance(given, str) else f'{kind} are empty'
                 raise ValueError(f'{what}; name a prompt file or give a list for `{kind}`')
         check_templates(self.templates)

@@ -1,13 +1,13 @@
 """Class names and prompt templates of zero-shot protocols, as data files in one format.
 
-A file ``NAME.json`` holds ``source`` (where the facts come from), ``templates`` (each with one ``{}``) and ``classes``
-(each a name, or a list of synonyms); either of the last two can be left out. Where a library has exactly the list, the
-file names it instead: ``"classes": {"mmpretrain": "CIFAR10_CATEGORIES"}`` for a list of
+A file ``NAME.json`` holds ``source`` (reference for the facts), ``templates`` (each with one ``{}``) and ``classes``
+(each a name, or a list of synonyms). A file may leave out ``templates`` or ``classes``. If a library has exactly the
+list, the file names the library's list instead: ``"classes": {"mmpretrain": "CIFAR10_CATEGORIES"}`` for a list of
 ``mmpretrain.datasets.categories``, ``"templates": {"mmseg": "imagenet"}`` for a set of
 ``mmseg.utils.get_predefined_templates``.
 
-The order of the classes is that of the labels in the source: SLIP's are mostly the sorted names of image folders, so a
-dataset that numbers its classes in another way has to be mapped.
+The classes are in the order of the labels in the source. SLIP mostly sorts the names of image folders; a dataset with
+another numbering needs its labels mapped.
 """
 
 import runpy
@@ -24,13 +24,13 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class PromptSet:
-    """What one file holds.
+    """Content of one prompt file.
 
     Attributes:
         name: The file's name without ``.json``.
-        source: Where the names and templates come from.
-        templates: Sentences with one ``{}``; empty where the file has none.
-        classes: For each class its synonyms, mostly one; empty where the file has none.
+        source: Reference for the names and templates.
+        templates: Sentences with one ``{}``; empty if the file has none.
+        classes: The synonyms of each class, mostly one; empty if the file has none.
     """
 
     name: str
@@ -46,12 +46,12 @@ def load_prompts(name: str | Path) -> PromptSet:
         name: Name of a file of this package (``'imagenet_7'``), or the path of a ``.json`` file.
 
     Returns:
-        What it holds.
+        Its content.
 
     Raises:
-        FileNotFoundError: If there is no such file; the message lists those that there are.
-        ValueError: If a template has not exactly one ``{}``, a class has no name, or the file names a list that the
-            library has not.
+        FileNotFoundError: If the file does not exist; the message lists the files of this package.
+        ValueError: If a template does not have exactly one ``{}``, a class has no name, or the file names a list that
+            the library does not have.
     """
     path = Path(name) if str(name).endswith('.json') else _FOLDER / f'{name}.json'
     if not path.is_file():
@@ -65,14 +65,14 @@ def load_prompts(name: str | Path) -> PromptSet:
 
 
 def _entries(entries: Sequence | dict[str, str], where: str) -> Sequence:
-    """A list as it is, or the list of a library that a file names."""
+    """The list of a file: written out, or taken from the library that the file names."""
     if not isinstance(entries, dict):
         return entries
-    for library, find in (('mmpretrain', _mmpretrain_categories), ('mmseg', _mmseg_templates)):
+    for library, read in (('mmpretrain', _mmpretrain_categories), ('mmseg', _mmseg_templates)):
         name = entries.get(library)
-        found = find(name) if name and len(entries) == 1 else None
-        if found:
-            return found
+        values = read(name) if name and len(entries) == 1 else None
+        if values:
+            return values
     raise ValueError(
         f'{where}: {entries} names no list of a library; write the entries out, or name one as '
         '{"mmpretrain": "CIFAR10_CATEGORIES"} (of mmpretrain.datasets.categories) or {"mmseg": "imagenet"} (of '
@@ -85,7 +85,7 @@ def _mmpretrain_lists() -> dict:
     spec = find_spec('mmpretrain')
     assert spec is not None
     assert spec.origin is not None
-    # The file alone, which holds only lists: importing mmpretrain.datasets takes seconds.
+    # Run this one file, which holds only lists: importing mmpretrain.datasets takes seconds.
     return runpy.run_path(str(Path(spec.origin).parent / 'datasets/categories.py'))
 
 
@@ -94,7 +94,7 @@ def _mmpretrain_categories(name: str) -> Sequence | None:
 
 
 def _mmseg_templates(name: str) -> Sequence | None:
-    from mmseg.utils import get_predefined_templates  # here, because most prompt files need no mmseg
+    from mmseg.utils import get_predefined_templates  # a local import: most prompt files do not need mmseg
 
     try:
         return get_predefined_templates(name)
@@ -103,29 +103,29 @@ def _mmseg_templates(name: str) -> Sequence | None:
 
 
 def refuse_string(texts: Sequence, where: str) -> None:
-    """Refuses one string in place of a list: Python would take it for the list of its letters.
+    """Refuses a string in place of a list: Python would iterate over its letters.
 
     Args:
-        texts: What the user gave.
-        where: What to call the argument in the error.
+        texts: The user's argument.
+        where: Name of the argument in the error.
 
     Raises:
-        TypeError: If it is a string.
+        TypeError: If ``texts`` is a string.
     """
     if isinstance(texts, str):
         raise TypeError(f'{where} is the string {texts!r}: give a list, [{texts!r}]')
 
 
 def check_templates(templates: Sequence[str], where: str = 'templates') -> None:
-    """Checks that a class name goes into each template, in one place.
+    """Checks that every template has exactly one place for the class name.
 
     Args:
         templates: Sentences with one ``{}``.
-        where: What to call the list in an error.
+        where: Name of the list in an error.
 
     Raises:
-        TypeError: If it is one string: its letters would be taken for templates.
-        ValueError: If one has not exactly one ``{}``, or other braces.
+        TypeError: If ``templates`` is one string.
+        ValueError: If a template does not have exactly one ``{}``, or has other braces.
     """
     refuse_string(templates, where)
     for template in templates:
@@ -138,13 +138,13 @@ def as_classes(classes: Sequence[str | Sequence[str]], where: str = 'classes') -
 
     Args:
         classes: For each class a name or a list of synonyms.
-        where: What to call the list in an error.
+        where: Name of the list in an error.
 
     Returns:
-        For each class its synonyms.
+        The synonyms of each class.
 
     Raises:
-        TypeError: If it is one string, whose letters would be taken for classes, or a name is no string.
+        TypeError: If ``classes`` is one string, or a name is not a string.
         ValueError: If a class has no name or an empty one.
     """
     refuse_string(classes, where)

@@ -1,4 +1,4 @@
-"""Captions of generated scenes: varied, and about only some of the objects, as people's captions of photographs are."""
+"""Captions of generated scenes. A caption names only some of the objects, as people's captions of photographs do."""
 
 from random import Random
 
@@ -40,8 +40,8 @@ def write_captions(scene: Scene, seed: str, num_captions: int = 5) -> list[str]:
         num_captions: How many to write.
 
     Returns:
-        ``num_captions`` lower-case sentences. Some name positions in the image ('on the left'), relations ('above') or
-        sizes; what they say is always true of the scene.
+        ``num_captions`` lower-case sentences, all true of the scene. Some name positions in the image ('on the left'),
+        relations ('above') or sizes.
     """
     random = Random(f'captions/{seed}')
     return [_write_one(scene, random) for _ in range(num_captions)]
@@ -54,7 +54,7 @@ def _write_one(scene: Scene, random: Random) -> str:
     words = {f'place{index}': _place(thing) for index, thing in enumerate(mentioned)}
     if count > 1:
         words['relation'] = _relation(mentioned[0], mentioned[1])
-    # A size is said only sometimes: otherwise it would be a rule that captions of photographs do not follow.
+    # Only a quarter of the names carry a size: captions of photographs rarely mention sizes.
     names = [f'{_size(thing)}{thing.name}' if random.random() < 0.25 else thing.name for thing in mentioned]
     return template.format(*names, background=scene.background, **words).replace('a orange', 'an orange')
 

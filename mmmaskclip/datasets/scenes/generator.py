@@ -1,8 +1,8 @@
 """Captioned scenes generated from a seed: coloured shapes on textured backgrounds.
 
-They let every command of the README run with no download, and they make local semantics measurable: a caption mentions
-only some of the objects, while masks and boxes cover all of them. What a scene contains is drawn here; captions are
-written in ``scenes_captions.py``, and shards, folders and json in ``scenes_writer.py``.
+With scenes every command of the README runs without a download. Scenes also make local semantics measurable: a caption
+mentions only some of the objects, while masks and boxes cover all of them. This module samples and draws scenes;
+``captions.py`` writes captions, and ``writer.py`` writes shards, folders and json.
 """
 
 import math
@@ -25,15 +25,15 @@ COLOURS = {
     'pink': (255, 140, 190),
 }
 CLASSES = tuple(f'{colour} {shape}' for colour in COLOURS for shape in SHAPES)
-"""The 40 classes, ``'red circle'`` being 0: what an image's label and every pixel of a mask refer to."""
+"""The 40 classes; ``'red circle'`` is 0. Labels of images and pixels of masks are indices into this tuple."""
 BACKGROUNDS = ('plain', 'gradient', 'striped', 'checkered', 'noisy')
 IGNORE_INDEX = 255
-"""Value of background pixels in a mask: no class, as in MaskCLIP's segmentation protocol (v1, Sec. 4)."""
+"""Value of background pixels in a mask. MaskCLIP's segmentation protocol (v1, Sec. 4) ignores the background."""
 
-# Shapes are drawn this many times larger and averaged down, so that edges are smooth as in a photograph.
+# Shapes are drawn this many times larger and averaged down: edges become smooth, as in a photograph.
 _SUPERSAMPLING = 4
 _RING_HOLE = 0.55
-# Just over 1: no two objects touch, so every mask is a whole shape.
+# Just over 1, so that no two objects touch and every mask is a complete shape.
 _GAP = 1.05
 
 
@@ -44,9 +44,9 @@ class SceneObject:
     Attributes:
         shape: One of ``SHAPES``.
         colour: A key of ``COLOURS``.
-        x: Centre from the left, as a share of the image's width.
-        y: Centre from the top, as a share of the image's height.
-        radius: Radius of the circle around it, as a share of the image's width.
+        x: Centre from the left, as a fraction of the image's width.
+        y: Centre from the top, as a fraction of the image's height.
+        radius: Radius of the circumscribed circle, as a fraction of the image's width.
         angle: Rotation in radians.
     """
 
@@ -70,12 +70,12 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is in one image, before it is drawn.
+    """Content of one image, before drawing.
 
     Attributes:
-        objects: The shapes, none overlapping another.
+        objects: The shapes; no two overlap.
         background: One of ``BACKGROUNDS``.
-        texture_seed: What the background's colours and noise are drawn from.
+        texture_seed: Seed of the background's colours, the objects' shades and the noise.
     """
 
     objects: tuple[SceneObject, ...]
@@ -84,23 +84,23 @@ class Scene:
 
 
 def sample_scene(seed: str, num_objects: tuple[int, int] = (1, 3), label: int | None = None) -> Scene:
-    """Draws a scene from a seed; the same seed always gives the same scene.
+    """Samples a scene from a seed; the same seed always gives the same scene.
 
     Args:
-        seed: Any string, e.g. ``'0/train/17'``. Python's generator is used for it, whose stream is guaranteed not to
-            change between versions, unlike that of ``numpy.random.Generator``.
+        seed: Any string, e.g. ``'0/train/17'``. It seeds Python's generator: Python guarantees that the stream does
+            not change between versions, ``numpy.random.Generator`` does not.
         num_objects: Fewest and most objects.
-        label: Class of the first object; drawn when None.
+        label: Class of the first object. None: random.
 
     Returns:
-        The scene. It can hold fewer objects than drawn where no free place was left, but at least one.
+        The scene. An object without a free place is left out; at least one object remains.
     """
     random = Random(seed)
     count = random.randint(*num_objects)
     objects: list[SceneObject] = []
     for index in range(count):
-        fixed = CLASSES[label] if label is not None and index == 0 else random.choice(CLASSES)
-        colour, shape = fixed.split()
+        name = CLASSES[label] if label is not None and index == 0 else random.choice(CLASSES)
+        colour, shape = name.split()
         placed = _place(random, colour, shape, objects, count)
         if placed is not None:
             objects.append(placed)
@@ -127,7 +127,7 @@ def outline(thing: SceneObject, size: int) -> list[tuple[float, float]]:
         size: Side of the image in pixels.
 
     Returns:
-        Corner points (x, y) in pixels. A ring's hole is not part of it.
+        Corner points (x, y) in pixels. The outline of a ring leaves out its hole.
     """
     corners = {
         'circle': [(1.0, i / 24) for i in range(24)],
@@ -149,7 +149,7 @@ def outline(thing: SceneObject, size: int) -> list[tuple[float, float]]:
 
 
 def object_mask(thing: SceneObject, size: int) -> np.ndarray:
-    """Which pixels an object covers by at least half.
+    """Mask of the pixels that an object covers by at least half.
 
     Args:
         thing: The object.
@@ -162,11 +162,11 @@ def object_mask(thing: SceneObject, size: int) -> np.ndarray:
 
 
 def _cover(thing: SceneObject, size: int) -> np.ndarray:
-    """The share of each pixel (size, size) that an object covers."""
+    """Fraction of each pixel (size, size) that an object covers, float32."""
     fine = size * _SUPERSAMPLING
     canvas = Image.new('L', (fine, fine))
     draw = ImageDraw.Draw(canvas)
-    # PIL counts from the centre of a pixel, an outline from its corner.
+    # PIL measures from the centre of a pixel, an outline from its corner.
     draw.polygon([(x - 0.5, y - 0.5) for x, y in outline(thing, fine)], fill=255)
     if thing.shape == 'ring':
         hole, x, y = (value * fine for value in (thing.radius * _RING_HOLE, thing.x, thing.y))
@@ -185,7 +185,7 @@ def draw_image(scene: Scene, size: int) -> Image.Image:
         RGB image (size, size).
     """
     pixels = _draw_background(scene, size)
-    # Shades differ from object to object, so that a colour is a range and not one value to look up.
+    # Every object has its own shade: a colour is a range, not one value that a model could look up.
     random = Random(scene.texture_seed)
     for thing in scene.objects:
         cover = _cover(thing, size)[..., None]
@@ -196,9 +196,9 @@ def draw_image(scene: Scene, size: int) -> Image.Image:
 
 
 def _draw_background(scene: Scene, size: int) -> np.ndarray:
-    # RandomState is numpy's frozen generator: its stream never changes, so files stay the same across versions.
+    # numpy has frozen the stream of RandomState, so files stay the same across versions.
     random = np.random.RandomState(scene.texture_seed ^ 0x5CE7E5)
-    # Greyish, so that an object's colour is always told apart from what is behind it.
+    # Backgrounds are nearly grey, so that an object's colour always stands out.
     light, dark = (random.uniform(low, high) + random.uniform(-14, 14, 3) for low, high in ((120, 235), (25, 120)))
     rows, columns = np.mgrid[0:size, 0:size] / size
     direction = random.uniform(0, math.pi)

@@ -26,13 +26,13 @@ from mmmaskclip.datasets.scenes.generator import (
 
 @dataclass(frozen=True)
 class SceneSplit:
-    """How many scenes of which kind a split holds.
+    """Number and kind of the scenes of a split.
 
     Attributes:
         num_images: Number of scenes.
-        num_objects: Fewest and most objects per scene. With ``(1, 1)`` an image has a class (that of its object): the
-            classes take turns and every sample gets a ``cls`` file.
-        held_out: Whether samples carry what evaluation needs (``mask.png``, and ``cls`` where there is a class).
+        num_objects: Fewest and most objects per scene. With ``(1, 1)`` the object's class is the image's class. The
+            classes then take turns, and every sample gets a ``cls`` file.
+        held_out: Whether samples carry the files of evaluation: ``mask.png``, and ``cls`` if the image has a class.
     """
 
     num_images: int
@@ -41,21 +41,21 @@ class SceneSplit:
 
     @property
     def has_class(self) -> bool:
-        """Whether an image of this split is of one class."""
+        """Whether every image of this split has exactly one class."""
         return self.num_objects == (1, 1)
 
 
 @dataclass(frozen=True)
 class SceneSample:
-    """One generated scene as it goes into files.
+    """One generated scene, ready to be written.
 
     Attributes:
-        key: Nine digits, the shard's number and the sample's number within it, as img2dataset names samples.
-        scene: What is in the image.
+        key: Nine digits, as img2dataset names samples: number of the shard, then number of the sample in the shard.
+        scene: Content of the image.
         image: The RGB image.
         mask: uint8 (size, size), see ``draw_mask``.
         captions: Sentences about some of the objects.
-        label: Class of the image, None where it has several objects.
+        label: Class of the image; None if the image has several objects.
     """
 
     key: str
@@ -71,7 +71,7 @@ def default_splits(num_train: int = 6000, num_held_out: int = 720) -> dict[str, 
 
     Args:
         num_train: Scenes to pretrain on.
-        num_held_out: Scenes in each held-out split; a multiple of 40 gives every class the same share.
+        num_held_out: Scenes in each held-out split. A multiple of 40 gives every class equally many images.
 
     Returns:
         ``train`` (1 to 3 objects, no labels), ``val`` (2 to 3 objects: retrieval, segmentation) and ``single`` (one
@@ -87,11 +87,11 @@ def default_splits(num_train: int = 6000, num_held_out: int = 720) -> dict[str, 
 def generate(
     name: str, split: SceneSplit, start: int, stop: int, image_size: int, seed: int, shard_size: int
 ) -> Iterator[SceneSample]:
-    """Generates the scenes ``start`` to ``stop`` of a split; each depends on (seed, name, index) alone.
+    """Generates the scenes ``start`` to ``stop`` of a split. Each scene depends on (seed, name, index) alone.
 
     Args:
         name: The split's name.
-        split: What its scenes look like.
+        split: Kind of its scenes.
         start: First index.
         stop: One past the last index.
         image_size: Side of the images in pixels.
@@ -122,7 +122,7 @@ def _encode(image: Image.Image, kind: str) -> bytes:
 
 
 def _description(sample: SceneSample) -> bytes:
-    """The json that img2dataset writes beside an image (caption, key, status, size), plus all captions and objects."""
+    """img2dataset's json for an image (caption, key, status, size), plus all captions and objects."""
     return json.dumps(
         {
             'key': sample.key,
@@ -141,9 +141,9 @@ def _write_shard(
 ) -> None:
     start, stop = number * shard_size, min((number + 1) * shard_size, split.num_images)
     path = root / f'{name}-{number:05d}.tar'
-    # Under another name until it is whole: a run that was interrupted leaves no half shard to be read later.
+    # Atomic write: an interrupted run leaves no incomplete shard under the final name.
     partial = path.with_suffix('.tar.partial')
-    # A fixed time of change, else no two runs would write the same bytes.
+    # A fixed modification time: two runs write the same bytes.
     with partial.open('wb') as stream, TarWriter(stream, encoder=False, mtime=0) as tar:
         for sample in generate(name, split, start, stop, image_size, seed, shard_size):
             files: dict[str, str | bytes] = {
@@ -170,8 +170,7 @@ def write_shards(
 ) -> list[Path]:
     """Writes tar shards as img2dataset lays them out: ``KEY.jpg``, ``KEY.txt`` (first caption), ``KEY.json`` (with
     ``captions``), and for held-out splits ``KEY.mask.png`` and ``KEY.cls``. The same arguments give the same bytes.
-    Shards of these splits that an earlier call left in the folder are removed: with a pattern such as ``train-*.tar``
-    they would be read as part of the new ones.
+    Older shards of these splits are deleted from the folder first: a pattern such as ``train-*.tar`` would match them.
 
     Args:
         root: Folder for ``SPLIT-00000.tar`` and so on.
@@ -179,13 +178,13 @@ def write_shards(
         image_size: Side of the images in pixels.
         seed: Seed of the whole dataset.
         shard_size: Scenes per shard.
-        workers: Processes; the bytes do not depend on it.
+        workers: Processes. The bytes do not depend on their number.
 
     Returns:
         The shards' paths, in order.
 
     Raises:
-        ValueError: If a shard would hold more than the 10,000 samples that keys have room for.
+        ValueError: If ``shard_size`` is not in 1 to 10,000: a key has four digits for the sample.
     """
     if not 0 < shard_size <= 10_000:
         raise ValueError(f'shard_size is {shard_size}; a key has 4 digits for it: choose 1 to 10000')
@@ -209,8 +208,10 @@ def write_shards(
 
 
 def write_folder(root: str | Path, splits: Mapping[str, SceneSplit], image_size: int = 64, seed: int = 0) -> None:
-    """Writes the scenes as mmseg and mmdet read them: ``images/SPLIT/KEY.jpg``, ``annotations/SPLIT/KEY.png`` as in
-    ADE20K (0 = background, 1..40 = classes: ``reduce_zero_label=True``), and ``coco/SPLIT.json`` (boxes and masks).
+    """Writes the scenes as mmseg and mmdet read them.
+
+    The files are ``images/SPLIT/KEY.jpg``, ``annotations/SPLIT/KEY.png`` as in ADE20K (0 = background, 1..40 = classes:
+    ``reduce_zero_label=True``), and ``coco/SPLIT.json`` (boxes and masks).
 
     Args:
         root: Folder to write into.
@@ -260,7 +261,7 @@ def _add_to_coco(coco: dict[str, list], sample: SceneSample, size: int) -> None:
 
 
 def run_lengths(mask: np.ndarray) -> dict[str, list[int]]:
-    """COCO's uncompressed run lengths. Written here because pycocotools is needed by detection only.
+    """COCO's uncompressed run lengths. pycocotools has them too, but only detection needs that dependency.
 
     Args:
         mask: Bool array (H, W).

@@ -1,4 +1,4 @@
-"""Labelled images in tar shards, with captions made from the names of their classes."""
+"""Labelled images in tar shards; the captions are made from class names."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,10 +14,10 @@ from mmmaskclip.registry import DATASETS
 
 @DATASETS.register_module()
 class ClassCaptionShards(ImageTextShards):
-    """Streams labelled images as image-text pairs: a caption is a random template, filled with the class's name.
+    """Streams labelled images as image-text pairs: a caption is a random template, filled with the class name.
 
-    This is UniCL's image-label data (Yang et al. 2022, section 3.2). The template (and the synonym, where a class has
-    several) follows from the sample's seed, so that it changes from epoch to epoch and not after a resume. Samples
+    This is UniCL's image-label data (Yang et al. 2022, section 3.2). The sample's seed decides the template (and the
+    synonym, if a class has several): the caption changes from epoch to epoch, and a resume does not change it. Samples
     carry their class as ``label``.
 
     Args:
@@ -25,18 +25,18 @@ class ClassCaptionShards(ImageTextShards):
         views: Transforms by view.
         classes: Names of the classes, each one name or a list of synonyms; or a ``.txt`` file with one name per line;
             or the name or path of a prompt file, see :func:`~mmmaskclip.datasets.prompts.load_prompts`.
-        templates: Sentences with one ``{}``, or the name or path of a prompt file. Default: those of the file that
-            ``classes`` names.
+        templates: Sentences with one ``{}``, or the name or path of a prompt file. Default: the templates of the
+            prompt file that ``classes`` names.
         label_key: Extension of the file with the class. Defaults to ``'cls'``.
-        label_by: How that file tells the class: ``'number'`` (counted from 0), ``'name'`` (out of ``classes``), or None
-            for either, where no text can be both, see :class:`~mmmaskclip.datasets.labels.LabelReader`.
-        **kwargs: Other arguments of :class:`ImageTextShards`, but ``caption_key``.
+        label_by: Content of that file: ``'number'`` (counted from 0), ``'name'`` (one of ``classes``), or None for
+            either, if no text can be both, see :class:`~mmmaskclip.datasets.labels.LabelReader`.
+        **kwargs: Other arguments of :class:`ImageTextShards`, except ``caption_key``.
 
     Attributes:
-        num_classes (int): Labels are below it.
+        num_classes (int): Number of classes; labels are 0 to ``num_classes - 1``.
 
     Raises:
-        ValueError: If there are no classes or no templates, or one of them is malformed.
+        ValueError: If there are no classes or no templates, or a class or template is malformed.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ClassCaptionShards(ImageTextShards):
         """Decode and transform one sample.
 
         Raises:
-            BadSample: It cannot be used; a label is bad when it is missing or no class.
+            BadSample: If the sample cannot be used, e.g. because its label is missing or names no class.
         """
         sample = super().make_sample(raw, seed)
         sample['label'] = self.captions.label(raw.files)
@@ -66,7 +66,7 @@ class ClassCaptionShards(ImageTextShards):
 
 
 class ClassCaptions:
-    """Makes all captions of a labelled image, in place of a :class:`~.captions.CaptionReader`.
+    """Makes all captions of a labelled image; it replaces a :class:`~.captions.CaptionReader`.
 
     Args:
         classes: Synonyms of each class.
@@ -83,14 +83,14 @@ class ClassCaptions:
         self._read = LabelReader(classes, label_by)
 
     def __call__(self, files: Mapping[str, bytes]) -> list[str]:
-        """Get every template filled with every name of the sample's class; BadSample as in :meth:`label`."""
+        """Fill every template with every name of the sample's class. Raises BadSample as :meth:`label` does."""
         return self._captions[self.label(files)]
 
     def label(self, files: Mapping[str, bytes]) -> int:
         """Get the class of a sample.
 
         Args:
-            files: Extension to content.
+            files: Content of the sample's files by extension.
 
         Raises:
             BadSample: ``missing_label``, ``unknown_label`` or ``ambiguous_label``.
@@ -101,7 +101,7 @@ class ClassCaptions:
         return self._read(files[key])
 
     def missing(self, files: Mapping[str, bytes]) -> str | None:
-        """Say what is wrong with a sample's label, for the check before training; None when it is right."""
+        """Describe the fault of a sample's label, for the check before training. None if the label is good."""
         try:
             self.label(files)
         except BadSample as bad:

@@ -14,28 +14,28 @@ from mmmaskclip.registry import DATASETS
 class MixedSources(IterableDataset):
     """Streams batches that each hold a fixed number of samples of every source.
 
-    The mixing ratio is exact in every batch, not on average. An epoch is as long as the first source's; every other
-    source runs through its own epochs, as often as it takes, on the way: its batch number is counted over the whole
-    run. So the order is a function of (seed, epoch, rank, worker) alone, no source is cut short at the end of an epoch,
-    and a run that continues anywhere reads what it would have read.
+    The mixing ratio is exact in every batch, not on average. The first source sets the length of an epoch. The other
+    sources restart as often as needed; their position is counted over the whole run. Therefore the order depends only
+    on (seed, epoch, rank, worker), the end of an epoch cuts no source short, and a resumed run reads the samples that
+    the uninterrupted run would have read.
 
-    In a batch the sources follow each other in the order of the config. Every sample says its ``source``. Samples
-    without a class, image-text pairs, get ``label`` -1; labels of different sources never coincide, because each
-    labelled source's classes are counted on from those of the sources before it (sources whose classes are the same
-    belong into one source, as a list of urls).
+    Within a batch the sources follow each other in the order of the config. Every sample carries its ``source``.
+    Image-text pairs have no class; their ``label`` is -1. Labels of different sources never coincide: the classes of a
+    labelled source are numbered after those of the sources before it. Sources with the same classes belong into one
+    source, as a list of urls.
 
-    It is used like :class:`ImageTextShards`.
+    The interface is that of :class:`ImageTextShards`.
 
     Args:
         sources: By name, ``dict(dataset=dict(type=..., ...), per_batch=n)``: the config of an ``ImageTextShards`` or
-            ``ClassCaptionShards``, and how many of its samples each rank's batch has. All make the same views.
+            ``ClassCaptionShards``, and the number of its samples in each rank's batch. All sources make the same views.
 
     Raises:
-        ValueError: If there is no source, one of them is malformed or of another type, their views differ, or a
-            source has not one batch.
+        ValueError: If there is no source, a source is malformed or of another type, or the views differ; in
+            :meth:`full_init`, if a source does not fill one batch.
     """
 
-    # The loops of mmengine warn about datasets without it.
+    # mmengine's loops warn about datasets without metainfo.
     metainfo: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, sources: dict[str, dict[str, Any]]) -> None:
@@ -63,12 +63,12 @@ class MixedSources(IterableDataset):
     def _check_views(self) -> None:
         views = {name: sorted(dataset.view_names) for name, dataset in self.datasets.items()}
         first = next(iter(views.values()))
-        for name, found in views.items():
-            if found != first:
-                raise ValueError(f'source {name!r} makes the views {found}, but the first one {first}: make them equal')
+        for name, names in views.items():
+            if names != first:
+                raise ValueError(f'source {name!r} makes the views {names}, but the first one {first}: make them equal')
 
     def full_init(self) -> None:
-        """Count the samples of all sources. Collective."""
+        """Count the samples of all sources. All ranks must call it (collective)."""
         for name, dataset in self.datasets.items():
             dataset.full_init()
             if not self._batches(name):
@@ -82,16 +82,16 @@ class MixedSources(IterableDataset):
 
     @property
     def batch_size(self) -> int:
-        """Samples of all sources in a batch of one rank."""
+        """Samples in a batch of one rank, all sources together."""
         return sum(self.per_batch.values())
 
     def __len__(self) -> int:
-        """Samples of each rank in an epoch, of all sources: a whole number of batches."""
+        """Samples of each rank in an epoch, all sources together: a whole number of batches."""
         self.full_init()
         return self._batches(next(iter(self.datasets))) * self.batch_size
 
     def begin_epoch(self, epoch: int, seed: int, batch_size: int, start_batch: int = 0) -> None:
-        """Set what the next pass over the loader reads, see :meth:`ImageTextShards.begin_epoch`.
+        """Set the position at which the next pass over the loader starts, see :meth:`ImageTextShards.begin_epoch`.
 
         Raises:
             ValueError: If ``batch_size`` is not the sum of ``per_batch``.
@@ -125,7 +125,7 @@ class MixedSources(IterableDataset):
         worker = get_worker_info()
         worker_id, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
         batches = len(self) // self.batch_size
-        # Counted over the whole run. The loader asks its workers for batches in turn.
+        # Batches are numbered over the whole run. The loader takes batches from its workers in turn.
         first = state['epoch'] * batches + state['start_batch'] + worker_id
         sources = [self._source(name, first, num_workers, state['seed']) for name in self.datasets]
         for _ in range(state['start_batch'] + worker_id, batches, num_workers):
@@ -134,14 +134,14 @@ class MixedSources(IterableDataset):
                     yield next(source)
 
     def _source(self, name: str, first: int, step: int, seed: int) -> Iterator[dict[str, Any]]:
-        """Samples of the batches ``first``, ``first + step`` and so on of one source, through all its epochs."""
+        """Samples of the batches ``first``, ``first + step`` and so on of one source, over all epochs of the source."""
         dataset, per_batch, batches = self.datasets[name], self.per_batch[name], self._batches(name)
-        # Sources may have shards of the same names, whose samples would share their seeds.
+        # Shards of two sources may have the same names: without the source's name their samples would share seeds.
         seed = stable_hash(seed, 'source', name)
         batch = first
         while True:
             epoch, start = divmod(batch, batches)
-            # Worker 0 after a start at this batch delivers it, and then every step-th.
+            # As worker 0 of `step` workers, starting here: this batch, then every step-th.
             for sample in dataset.stream(epoch, seed, per_batch, start, worker=0, num_workers=step):
                 yield self._named(name, sample)
             batch += step * len(range(start, batches, step))

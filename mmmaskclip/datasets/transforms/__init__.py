@@ -1,4 +1,4 @@
-"""What happens to one sample: images are decoded and cropped, captions become word ids."""
+"""Transforms of one sample: decode and crop the image, turn the caption into token ids."""
 
 from mmmaskclip.datasets.transforms.crops import RepeatCrops
 from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image

@@ -9,13 +9,14 @@ from mmmaskclip.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RepeatCrops:
-    """Applies the same random transforms several times, for views of many crops (SwAV's and DINO's multi-crop).
+    """Applies the same random transforms several times: multi-crop, as in SwAV and DINO.
 
-    mmpretrain's ``MultiView`` and ``DINOMultiCrop`` work on its own result dicts, and the second fixes its transforms.
+    mmpretrain's ``MultiView`` and ``DINOMultiCrop`` work on mmpretrain's result dicts, and ``DINOMultiCrop`` fixes its
+    transforms.
 
     Args:
         count: Number of crops. Defaults to 8, DINO's and SILC's.
-        transforms: Transforms of one crop in order, configs or callables; they must end in images of one size.
+        transforms: Transforms of one crop in order, configs or callables. All crops must end up in one size.
 
     Raises:
         ValueError: If ``count`` is not positive or there are no transforms.
@@ -33,7 +34,7 @@ class RepeatCrops:
         self._transforms = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in transforms]
 
     def __call__(self, image: Image.Image) -> list[Any]:
-        """The crops of one image, each with new random numbers. The first of them do not depend on ``count``."""
+        """Makes the crops of one image, each with new random numbers. A larger ``count`` only appends crops."""
         return [self._crop(image) for _ in range(self.count)]
 
     def _crop(self, image: Any) -> Any:

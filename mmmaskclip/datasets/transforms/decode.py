@@ -1,4 +1,4 @@
-"""Decodes the bytes of an image by one rule, for training, evaluation and the inferencer alike."""
+"""Decodes images. Training, evaluation and the inferencer share one set of rules."""
 
 import io
 import logging
@@ -22,21 +22,21 @@ try:
 except ImportError:
     simplejpeg = None
 
-# MPO, as phones write it, counts as JPEG.
-# Pillow opens 43 formats by content, whatever the file's name says: a .jpg that begins with %!PS starts Ghostscript.
+# JPEG includes MPO, which phones write.
+# Pillow would open 43 formats and judges by content, not by name: a .jpg that begins with %!PS would start Ghostscript.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP')
 MASK_FORMATS = ('PNG',)
-# Of published evaluation sets; the German traffic signs are PPM files.
+# Formats of published evaluation sets; the German traffic signs are PPM files.
 _PUBLISHED_FORMATS = (*FORMATS, 'PPM')
 DEFAULT_MAX_PIXELS = 50_000_000
-# About where Pillow refuses them itself: for images that were chosen by hand.
+# Pillow's own limit, roughly; for images that a person has chosen.
 MOST_PIXELS = 178_000_000
 # Modes that convert to RGB without loss of meaning. CMYK needs a colour profile; 16-bit and float images are depth maps
 # or medical scans, and Pillow clips rather than scales them.
 _MODES = ('RGB', 'L', 'P', 'RGBA', 'LA', 'PA', '1')
 _ORIENTED = {'exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp'}
 _pillow_open = Image.open
-# Only to name them in an error; nothing parses them.
+# Signatures of refused formats, so that the error can name the format; nothing parses these files.
 _OTHER_FORMATS = (
     (0, b'%!PS', 'PostScript (EPS)'),
     (0, b'\xc5\xd0\xd3\xc6', 'PostScript (EPS)'),
@@ -59,14 +59,14 @@ _OTHER_FORMATS = (
 
 
 def decode_image(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, shrink_to: int | None = None) -> Image.Image:
-    """Decodes an image file to RGB, turned upright as its camera says, transparent pixels on white.
+    """Decodes an image file to RGB. EXIF orientation is applied; transparent pixels become white.
 
     Args:
         data: The content of the file.
-        max_pixels: An image whose header claims more is refused before anything is decoded (a decompression bomb).
-            Pillow itself refuses more than 178 million.
-        shrink_to: Large JPEGs are decoded at a half, a quarter or an eighth of their size, as long as the shorter side
-            keeps so many pixels. It changes pixels, see docs/data.md. Default: never.
+        max_pixels: An image whose header claims more is refused before decoding (a decompression bomb). Pillow
+            refuses more than 178 million.
+        shrink_to: Decode large JPEGs at a half, a quarter or an eighth of their size, as long as the shorter side
+            keeps this many pixels. This changes the pixels, see docs/data.md. Default: full size.
 
     Returns:
         The image, mode RGB.
@@ -76,11 +76,11 @@ def decode_image(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, shrink_to: i
             ``animated``, ``unsupported_mode`` (CMYK, 16 bit, float) or ``truncated_image``.
     """
     image = _open(data, FORMATS, max_pixels)
-    odd = _odd(image, data)
-    if odd is not None:
-        raise odd
+    unsupported = _unsupported(image, data)
+    if unsupported is not None:
+        raise unsupported
     if shrink_to is not None:
-        # The decoder takes the smallest scale that is not below this size; other formats than JPEG know none.
+        # libjpeg takes the smallest scale that is not below this size; draft does nothing for other formats.
         scale = shrink_to / min(image.size)
         image.draft(image.mode, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
     elif simplejpeg is not None and image.format == 'JPEG' and image.mode == 'RGB':
@@ -89,12 +89,12 @@ def decode_image(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, shrink_to: i
 
 
 def _faster(image: Image.Image, data: bytes) -> Image.Image:
-    """Decodes by simplejpeg, whose pixels equal Pillow's, where it can; whatever it refuses Pillow judges."""
+    """Decodes with simplejpeg, whose pixels equal Pillow's. A file that simplejpeg refuses is left to Pillow."""
     try:
         pixels = simplejpeg.decode_jpeg(data, 'RGB')
     except MemoryError:
         raise
-    except Exception:  # a truncated file, a colour space it does not know
+    except Exception:  # a truncated file, or a colour space that simplejpeg does not know
         return image
     decoded = Image.frombuffer('RGB', pixels.shape[1::-1], pixels, 'raw', 'RGB', 0, 1)
     decoded.info = image.info
@@ -102,10 +102,10 @@ def _faster(image: Image.Image, data: bytes) -> Image.Image:
 
 
 def decode_published(data: bytes) -> Image.Image:
-    """Decodes an image of a published evaluation set as its protocol does: what is odd is converted, and said.
+    """Decodes an image of a published evaluation set as its protocol does: converts unusual images, with a warning.
 
     ImageNet, SUN397 and others hold CMYK photographs, animations and large scans. Leaving them out would change the
-    metric, so the first frame is taken and Pillow converts the colours, as torchvision's datasets do.
+    metric. Therefore this function takes the first frame and Pillow's colour conversion, as torchvision's datasets do.
 
     Args:
         data: The content of the file.
@@ -117,23 +117,24 @@ def decode_published(data: bytes) -> Image.Image:
         BadSample: As :func:`decode_image`, but for ``animated`` and ``unsupported_mode``.
     """
     image = _open(data, _PUBLISHED_FORMATS, MOST_PIXELS)
-    odd = _odd(image, data)
-    if odd is not None and odd.cause not in _said:
-        _said.add(odd.cause)
+    unsupported = _unsupported(image, data)
+    if unsupported is not None and unsupported.cause not in _warned_causes:
+        _warned_causes.add(unsupported.cause)
         print_log(
-            f'An image is {odd}. It is converted, as the protocols of published sets do; said once per process.',
+            f'An image is {unsupported}. It is converted, as in the protocols of published sets. This warning appears '
+            'once per process.',
             logger='current',
             level=logging.WARNING,
         )
     return _decode(image)
 
 
-_said: set[str] = set()
+_warned_causes: set[str] = set()
 
 
 @contextmanager
 def pillow_decodes_published() -> Iterator[None]:
-    """Lets ``PIL.Image.open`` be :func:`decode_published` in a block: torchvision's datasets open images themselves."""
+    """Replaces ``PIL.Image.open`` by :func:`decode_published` in a block, for torchvision's datasets."""
     before = Image.open
 
     def decode(file: Any, *_: Any, **__: Any) -> Image.Image:
@@ -152,7 +153,7 @@ def pillow_decodes_published() -> Iterator[None]:
 def _decode(image: Image.Image) -> Image.Image:
     try:
         with warnings.catch_warnings():
-            # Pillow advises to keep the transparency of palettes; a vision tower has three channels.
+            # Pillow warns that the transparency of a palette is lost; a vision tower has three channels.
             warnings.simplefilter('ignore')
             return upright(on_white(image))
     except MemoryError:
@@ -171,7 +172,7 @@ def decode_mask(data: bytes) -> np.ndarray:
         uint8 (H, W).
 
     Raises:
-        BadSample: As :func:`decode_image`, or ``unsupported_mask`` where the image has colours or more bits.
+        BadSample: As :func:`decode_image`, or ``unsupported_mask`` if the image has colours or more bits.
     """
     image = _open(data, MASK_FORMATS, MOST_PIXELS)
     if image.mode not in ('L', 'P'):
@@ -189,7 +190,7 @@ def _open(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Image.Image
         raise BadSample('empty_file', 'the image has no bytes')
     try:
         with warnings.catch_warnings():
-            # The check against max_pixels follows; Pillow's own warning would appear once per image and worker.
+            # max_pixels is checked below; Pillow's warning would appear once per image and worker.
             warnings.simplefilter('ignore')
             image = _pillow_open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError as error:
@@ -211,11 +212,11 @@ def _open(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Image.Image
     return image
 
 
-def _odd(image: Image.Image, data: bytes) -> BadSample | None:
-    # MPO: a photograph as phones write it, with a preview or depth map after it.
+def _unsupported(image: Image.Image, data: bytes) -> BadSample | None:
+    # Phones write MPO files: a photograph, then a preview or a depth map as a second frame.
     if getattr(image, 'is_animated', False) and image.format != 'MPO':
         return BadSample('animated', f'{image.format} with {getattr(image, "n_frames", 2)} frames')
-    # Pillow opens 16-bit colour PNGs as 8-bit RGB without a word; the depth is in the header chunk.
+    # Pillow silently opens 16-bit colour PNGs as 8-bit RGB; the bit depth is in the header chunk.
     deep = image.format == 'PNG' and len(data) > 24 and data[24] == 16
     if image.mode not in _MODES or deep:
         return BadSample('unsupported_mode', f'{image.format} of mode {image.mode}{", 16 bit" if deep else ""}')
@@ -223,12 +224,12 @@ def _odd(image: Image.Image, data: bytes) -> BadSample | None:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """Converts an image to RGB; where it is transparent, a white page shows, as img2dataset has it."""
+    """Converts an image to RGB, transparent pixels on white, as img2dataset does."""
     if image.mode == 'RGB' and 'transparency' not in image.info:
         image.load()
         return image
     if image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info:
-        # Below a transparent pixel any colour may stand; two files that look alike would give different pixels.
+        # A transparent pixel may hide any colour: without this, two files that look alike would give different pixels.
         colours = image.convert('RGBA')
         white = Image.new('RGBA', colours.size, (255, 255, 255, 255))
         white.info = image.info
@@ -238,12 +239,12 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turns an image as the orientation in its EXIF or XMP data says; data that cannot be read turn nothing."""
+    """Applies the orientation of the EXIF or XMP data; unreadable data are ignored."""
     if not _ORIENTED & set(image.info):
         return image
     try:
         return ImageOps.exif_transpose(image)
     except MemoryError:
         raise
-    except Exception:  # anybody writes EXIF data; a photograph whose EXIF data are broken is still a photograph
+    except Exception:  # broken EXIF data do not spoil the photograph
         return image

@@ -1,4 +1,4 @@
-"""Images at the size at which a model was trained, resized as they were then."""
+"""Resizes images to a model's input size by the model's training-time rule."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def resize_for_model(
         image: RGB.
         size: Height and width.
         interpolation: ``'bilinear'`` or ``'bicubic'``.
-        resize_mode: ``'shortest'``: the shorter side is resized and the middle cropped, where height and width are
-            equal; to others the image is resized as a whole. ``'longest'``: the longer side is resized, and black added
-            on both sides. ``'squash'``: the image is resized as a whole, whatever its shape.
+        resize_mode: ``'shortest'``: resize the shorter side and crop the centre; if ``size`` is not square, like
+            ``'squash'``. ``'longest'``: resize the longer side and pad both ends of the shorter one with black.
+            ``'squash'``: resize both sides, whatever the aspect ratio.
     """
     method, (height, width) = InterpolationMode(interpolation), size
     if resize_mode == 'longest':

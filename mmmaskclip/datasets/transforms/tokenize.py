@@ -1,4 +1,4 @@
-"""CLIP's byte-pair tokenizer, as mmseg ships it, for captions as they come from the web."""
+"""CLIP's byte-pair tokenizer (mmseg ships it), made safe for captions from the web."""
 
 import re
 import unicodedata
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 # Byte-pair merging takes time quadratic in the length of a word: a megabyte of letters without a space would stop a
-# worker for hours. The longest entry of the vocabulary has 64 bytes, so the 75 tokens of a caption that are kept are
-# decided by what comes well before this many bytes per token.
+# worker for hours. A word is therefore cut after this many bytes per token. The longest entry of the vocabulary has 64
+# bytes, so the cut does not change the 75 tokens of a caption that are kept.
 _BYTES_PER_TOKEN = 110
 _CACHED_WORDS = 65536
 # Cleaning removes entities (&...;) and terminal codes (ESC[...), but no letter or digit elsewhere.
@@ -19,7 +19,7 @@ _SURE = re.compile('[A-Za-z0-9]')
 
 @lru_cache(maxsize=1)
 def _bpe() -> Any:
-    # Imported at first use: mmseg.utils takes a second, which nobody who only imports the registry should pay.
+    # Imported at first use: mmseg.utils takes a second, too long for an import of the registry.
     from mmseg.utils.tokenizer import _tokenizer
 
     return _tokenizer
@@ -28,10 +28,10 @@ def _bpe() -> Any:
 def _word_ids(word: str, max_bytes: int) -> tuple[int, ...]:
     bpe = _bpe()
     symbols = ''.join(bpe.byte_encoder[byte] for byte in word.encode('utf-8')[:max_bytes])
-    known = symbols in bpe.cache
+    was_cached = symbols in bpe.cache
     ids = tuple(bpe.encoder[token] for token in bpe.bpe(symbols).split(' '))
-    if not known:
-        # mmseg keeps every word it has ever seen: gigabytes per worker after a few hundred million captions.
+    if not was_cached:
+        # mmseg caches every word for ever: gigabytes per worker after a few hundred million captions.
         bpe.cache.pop(symbols, None)
     return ids
 
@@ -41,16 +41,16 @@ _cached_word_ids = lru_cache(maxsize=_CACHED_WORDS)(_word_ids)
 
 def _clean(text: str) -> str:
     if text.isascii() and text.isprintable() and '&' not in text:
-        # Nothing to repair (ftfy) and no entity: the rest of the cleaning is about spaces.
+        # ftfy has nothing to repair and there is no HTML entity: only spaces remain to be cleaned.
         return ' '.join(text.split())
     from mmseg.utils.tokenizer import basic_clean
 
-    # As open_clip cleans: what a space is, Python decides, not the regex of mmseg, which leaves some of them out.
+    # As open_clip: split at Python's whitespace; mmseg's regex misses some of it.
     return ' '.join(basic_clean(text).split())
 
 
 def is_blank(text: str) -> bool:
-    """Tells whether nothing of a caption can be seen after the tokenizer's cleaning: ``'&nbsp;'``, a lone BOM, NULs."""
+    """Whether a caption has no visible character after the tokenizer's cleaning: ``'&nbsp;'``, a lone BOM, NULs."""
     if _SURE.search(text) and '&' not in text and '\x1b' not in text:
         return False
     # Unicode's categories C and Z: control characters, format characters, spaces.
@@ -73,13 +73,13 @@ def _encode(text: str, max_ids: int) -> list[int]:
 def tokenize(texts: list[str], context_length: int = 77) -> list[Tensor]:
     """Turn captions into CLIP's token ids.
 
-    The ids are those of OpenAI's and open_clip's tokenizer: 49408 ids, start 49406, end 49407; the text is repaired
-    (ftfy), HTML entities are resolved, spaces collapsed, letters lowered. A literal ``<end_of_text>`` in a caption
-    becomes the id 49407 there, as in open_clip.
+    The ids are those of OpenAI's and open_clip's tokenizer: 49408 ids, start 49406, end 49407. Before encoding, ftfy
+    repairs the text, HTML entities are resolved, spaces collapsed and letters lowered. A literal ``<end_of_text>``
+    inside a caption becomes the id 49407, as in open_clip.
 
     Args:
         texts: Captions, one string each.
-        context_length: Longest result, start and end ids included. Longer captions lose their end, but keep the end id.
+        context_length: Longest result, start and end ids included. Longer captions are truncated before the end id.
 
     Returns:
         One int32 tensor (L,), 2 <= L <= ``context_length``, per caption: start id, words, end id; not padded.
@@ -92,9 +92,9 @@ def tokenize(texts: list[str], context_length: int = 77) -> list[Tensor]:
 
 
 def pad_tokens(tokens: list[Tensor]) -> Tensor:
-    """Stack captions of different length, with zeros up to the longest of them.
+    """Stack captions of different length, padded with zeros to the longest.
 
-    The zeros are never seen by a causal text tower that is pooled at the end id, so no mask is needed.
+    No mask is needed: a causal text tower that pools at the end id never attends to the padding.
 
     Args:
         tokens: T int32 tensors (L_i,).

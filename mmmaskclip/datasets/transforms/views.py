@@ -1,4 +1,4 @@
-"""Image transforms: one list of transforms per view of the image."""
+"""Views of an image: one list of transforms per view."""
 
 import inspect
 from collections.abc import Sequence
@@ -36,8 +36,8 @@ def _build_steps(steps: Sequence[Any]) -> list[Any]:
 def _register_torchvision() -> None:
     """Register torchvision's transforms (v2) as ``torchvision/NAME``.
 
-    mmpretrain has such names too, but of the old transforms, wrapped to work on dicts, and importing them takes
-    seconds in every worker that is spawned.
+    mmpretrain registers these names too, but for torchvision's old transforms, wrapped to work on dicts. Importing
+    mmpretrain's takes seconds in every spawned worker.
     """
     for name, cls in vars(v2).items():
         if inspect.isclass(cls) and issubclass(cls, v2.Transform) and cls is not v2.Transform:
@@ -52,8 +52,8 @@ class ImageViews:
 
     Args:
         views: Name of the view to its transforms, each a config (``dict(type='torchvision/RandomResizedCrop', size=224,
-            scale=(0.5, 1), interpolation='bicubic')``) or a callable, applied in turn to an RGB PIL image. The last
-            one's result becomes a uint8 tensor; where it is a list of images (crops), one stacked tensor.
+            scale=(0.5, 1), interpolation='bicubic')``) or a callable, applied in turn to an RGB PIL image. The result
+            of the last transform becomes a uint8 tensor; a list of images (crops) becomes one stacked tensor.
     """
 
     def __init__(self, views: dict[str, list[Any]]) -> None:
@@ -66,11 +66,11 @@ class ImageViews:
 
         Args:
             image: RGB.
-            seed: The seed of the sample. A view's randomness comes from this and from its name only, so that adding
-                a view leaves the others as they were.
+            seed: The seed of the sample. The randomness of a view depends only on this seed and the view's name:
+                adding a view does not change the others.
 
         Returns:
-            uint8 tensors (3,H,W), or (n,3,h,w) for a view of n crops, by name of the view.
+            uint8 tensors (3, H, W), or (n, 3, h, w) for a view of n crops, by name of the view.
         """
         result = {}
         for name, steps in self._views.items():
@@ -86,12 +86,12 @@ def _to_uint8(view: Any, name: str) -> Tensor:
     if isinstance(view, (list, tuple)):
         return torch.stack([_to_uint8(crop, name) for crop in view])
     if isinstance(view, Image.Image):
-        # pil_to_tensor hands out a view of (H,W,3) memory; collation would pay for the copy in any case.
-        view = F.pil_to_tensor(view)
+        # pil_to_tensor returns a strided view of (H, W, 3) memory; collation copies it in any case.
+        view = F.pil_to_tensor(view)  # (3, H, W)
     if not isinstance(view, Tensor) or view.dtype != torch.uint8:
-        found = f'{view.dtype} tensor' if isinstance(view, Tensor) else type(view).__name__
+        kind = f'{view.dtype} tensor' if isinstance(view, Tensor) else type(view).__name__
         raise TypeError(
-            f'the transforms of view {name!r} must end with a PIL image or a uint8 tensor, got a {found}; images are '
+            f'the transforms of view {name!r} must end with a PIL image or a uint8 tensor, got a {kind}; images are '
             'normalized on the device, by the data preprocessor'
         )
     return view
