@@ -1,4 +1,4 @@
-"""Images with captions, labels or masks for evaluation: every sample counts, a damaged one is an error."""
+"""Images with captions, labels or masks for evaluation. Every sample counts: a damaged one is an error, not a skip."""
 
 from mmmaskclip.datasets.evaluation.coco_regions import CocoRegions
 from mmmaskclip.datasets.evaluation.evaluation_shards import EvaluationShards

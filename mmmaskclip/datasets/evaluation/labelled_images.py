@@ -1,4 +1,4 @@
-"""Labelled images for zero-shot classification, read with the libraries' dataset classes and checked."""
+"""Labelled images for zero-shot classification: read by a library's dataset class, checked against the protocol."""
 
 import glob
 import re
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision.datasets
+from mmengine.dataset import BaseDataset
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -21,23 +22,23 @@ from mmmaskclip.datasets.transforms.decode import decode_published, pillow_decod
 from mmmaskclip.datasets.transforms.views import ImageViews
 from mmmaskclip.registry import DATASETS
 
-# Where torchvision's datasets keep the labels: reading them there spares decoding every image.
+# Attributes in which torchvision's datasets keep the labels. Reading an attribute saves decoding every image.
 _LABEL_ATTRIBUTES = ('targets', '_labels', 'labels', 'y')
 _SAMPLE_ATTRIBUTES = ('samples', '_samples')
 
 
 class MissingImages(FileNotFoundError):
-    """A set's images are not on this machine: a suite goes on without it, as with no other error."""
+    """The images of a set are not on this machine. A suite leaves the set out; any other error ends the suite."""
 
 
 @DATASETS.register_module()
 class LabelledImages(Dataset):
     """One split of a classification set, in its public layout or CLIP_benchmark's, with labels in the prompts' order.
 
-    The library's dataset reads ``folder`` where that exists, else ``shards`` where those exist. Where the library (or
+    If ``folder`` exists, the library's dataset reads it; otherwise ``shards`` are read. If the library (or
     ``classnames.txt`` beside the shards) names the classes as ``classes`` does, labels are renumbered to the order of
-    ``classes``: the libraries sort some sets otherwise than the protocols (Oxford pets, SUN397, VOC2007). Numbers of
-    samples and classes are checked, so that a wrong split fails loudly.
+    ``classes``: the libraries sort some sets in another order than the protocols (Oxford pets, SUN397, VOC2007). The
+    numbers of samples and classes are checked: a wrong split is an error.
 
     Args:
         source: Config of a dataset of torchvision (``type='torchvision/CIFAR10'``) or mmpretrain
@@ -46,25 +47,25 @@ class LabelledImages(Dataset):
         classes: Name or path of a prompt file, or the class names (each one name or a list of synonyms).
         transforms: Deterministic transforms of the image, as in one view of
             :class:`~mmmaskclip.datasets.transforms.views.ImageViews`.
-        num_classes: How many classes the protocol has.
-        num_samples: How many samples its split has; None where copies of the set differ, e.g. of web videos.
+        num_classes: Number of classes in the protocol.
+        num_samples: Number of samples in the protocol's split; None if copies of the set differ, e.g. web videos.
         shards: The same split as tar shards in the layout of CLIP_benchmark (``clip_benchmark_export_wds``): a path
             with wildcards.
-        label_order: Labels of the source in the order of ``classes``, where neither names nor numbers tell.
+        label_order: Labels of the source in the order of ``classes``, if neither names nor numbers give the order.
         shards_label_order: The same for the shards.
-        per_class: Take only the images ``[first, last)`` of each class, for a split that is defined so (EuroSAT).
+        per_class: Take only the images ``[first, last)`` of each class, for splits defined this way (EuroSAT).
         label_key: Extension of the label in the shards: ``'cls'``, or ``'npy'`` with several labels.
-        folders: Names that the source must give the classes, in the order of ``classes``; for an ``ImageFolder`` whose
-            folders have other names than the classes.
-        get: How to get the set, for the error where it is missing.
+        folders: The source's names of the classes, in the order of ``classes``; for an ``ImageFolder`` whose folders
+            are not named like the classes.
+        get: How to get the set; the error about missing images ends with this text.
 
     Attributes:
         metainfo (dict): ``classes``, a tuple of each class's first name.
 
     Raises:
-        MissingImages: If there are neither the folder, with anything in it, nor the shards.
-        ValueError: If counts differ from the protocol, the class list has another length, the classes' names
-            contradict their order or ``folders``, samples have no labels, or, later, an image cannot be read.
+        MissingImages: If the folder is missing or empty and there are no shards.
+        ValueError: If counts differ from the protocol, the class list has another length, the names of the classes
+            contradict their order or ``folders``, or samples have no labels; on access, if an image cannot be read.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class LabelledImages(Dataset):
 
     @property
     def where(self) -> str:
-        """What is read: the folder, or the shards."""
+        """The folder, or the path of the shards, that the images are read from."""
         return self._images.where
 
     def __len__(self) -> int:
@@ -118,15 +119,15 @@ class LabelledImages(Dataset):
         }
 
     def _check_folders(self, folders: Sequence[str]) -> None:
-        found, wanted = list(self._images.classes), list(folders)
-        if found != wanted:
+        present, expected = list(self._images.classes), list(folders)
+        if present != expected:
             raise ValueError(
-                f'{self.where} has the classes {found[:10]}, but the protocol of {self._name} {wanted[:10]}: name and '
-                'sort the folders so'
+                f'{self.where} has the classes {present[:10]}, but the protocol of {self._name} {expected[:10]}: name '
+                'and sort the folders as the protocol does'
             )
 
     def _renumber(self, order: Sequence[int]) -> None:
-        """Gives every label its place in ``order``; several labels are columns."""
+        """Replaces every label by its index in ``order``; with several labels per sample, reorders the columns."""
         if not order:
             return
         if self._labels.ndim == 2:
@@ -149,38 +150,38 @@ class LabelledImages(Dataset):
                 f'{self.where} has {len(self)} samples, but the protocol of {self._name} has {num_samples}: this is '
                 'another split or an incomplete copy; set num_samples to evaluate it all the same'
             )
-        found = np.unique(self._labels) if self._labels.ndim == 1 else np.flatnonzero(self._labels.any(0))
-        if found.tolist() != list(range(num_classes)) or self._labels.shape[1:] not in ((), (num_classes,)):
-            lacking = sorted({*range(num_classes)} - {*found.tolist()})
-            surplus = sorted({*found.tolist()} - {*range(num_classes)})
+        present = np.unique(self._labels) if self._labels.ndim == 1 else np.flatnonzero(self._labels.any(0))
+        if present.tolist() != list(range(num_classes)) or self._labels.shape[1:] not in ((), (num_classes,)):
+            lacking = sorted({*range(num_classes)} - {*present.tolist()})
+            surplus = sorted({*present.tolist()} - {*range(num_classes)})
             raise ValueError(
-                f'{self.where} has images of {len(found)} classes, but the protocol of {self._name} has {num_classes}: '
-                f'no image of classes {lacking[:5]}, unknown classes {surplus[:5]}'
+                f'{self.where} has images of {len(present)} classes, but the protocol of {self._name} has {num_classes}'
+                f': no image of classes {lacking[:5]}, unknown classes {surplus[:5]}'
             )
 
 
 class _Source:
-    """Images and labels of a dataset of a library.
+    """Images and labels of a library's dataset.
 
     Attributes:
         where: The folder.
-        classes: Names of the classes in the order of the labels; empty where unknown.
+        classes: Names of the classes in the order of the labels; empty if unknown.
     """
 
     def __init__(self, dataset: Any, where: str, transforms: list[Any], get: str = '') -> None:
         self.where, self._get = where, get
         self._dataset = dataset
         self._views = ImageViews({'image': transforms})
-        self._is_mmpretrain = hasattr(dataset, 'get_data_info')
-        found = dataset.CLASSES if self._is_mmpretrain else getattr(dataset, 'classes', None)
+        self._is_mmpretrain = isinstance(dataset, BaseDataset)
+        classes = dataset.CLASSES if self._is_mmpretrain else getattr(dataset, 'classes', None)
         # torchvision's ImageNet gives tuples of synonyms.
-        self.classes = [name if isinstance(name, str) else name[0] for name in found or ()]
+        self.classes = [name if isinstance(name, str) else name[0] for name in classes or ()]
 
     def labels(self) -> np.ndarray:
-        """Labels (N,), or 0 and 1 of every class (N, C) where a sample has several; int64."""
+        """Labels (N,), or 0 and 1 for every class (N, C) if a sample has several labels; int64."""
         if not self._is_mmpretrain:
             given = self._of_torchvision()
-            # torchvision takes Kaggle's test.csv of FER2013, which has none, for the test split.
+            # For FER2013's test split torchvision accepts Kaggle's test.csv, which has no labels.
             if any(label is None for label in given):
                 raise ValueError(f'{self.where} holds samples without labels. {self._get}'.strip())
             return np.array(given, dtype=np.int64)
@@ -189,7 +190,7 @@ class _Source:
             return np.array([info['gt_label'] for info in infos], dtype=np.int64)
         labels = np.zeros((len(infos), len(self.classes)), dtype=np.int64)
         for row, info in zip(labels, infos, strict=True):
-            # CLIP_benchmark, too, counts a difficult object as one that is there.
+            # As in CLIP_benchmark, difficult objects count as present.
             row[[*info['gt_label'], *info['gt_label_difficult']]] = 1
         return labels
 
@@ -200,8 +201,8 @@ class _Source:
             if getattr(self._dataset, name, None) is not None:
                 return getattr(self._dataset, name)
         for name in _SAMPLE_ATTRIBUTES:
-            if hasattr(self._dataset, name):
-                return [label for _, label in getattr(self._dataset, name)]
+            if (samples := getattr(self._dataset, name, None)) is not None:
+                return [label for _, label in samples]
         return [self._dataset[index][1] for index in range(len(self._dataset))]
 
     def image(self, index: int) -> Tensor:
@@ -212,7 +213,7 @@ class _Source:
         try:
             return self._views(decode_published(Path(path).read_bytes()), 0)['image']
         except BadSample as bad:
-            # A missing sample would change the metric without a word.
+            # Skipping the sample would silently change the metric.
             raise ValueError(f'{path} cannot be evaluated: {bad}') from bad
 
     def _image_of_torchvision(self, index: int) -> Image.Image:
@@ -246,13 +247,13 @@ class _Shards(_Source):
 def _open(
     source: Mapping[str, Any], folder: str, shards: str | None, transforms: list[Any], label_key: str, get: str
 ) -> _Source:
-    # An empty folder is what a download leaves that has not begun.
+    # A download that has not begun leaves an empty folder.
     if Path(folder).is_dir() and any(Path(folder).iterdir()):
         try:
             return _Source(_build(source), folder, transforms, get)
         except (RuntimeError, OSError) as error:
-            # torchvision says "Dataset not found or corrupted" and no more.
-            raise ValueError(f'{folder} is not as {source["type"]} reads it: {error} {get}'.strip()) from error
+            # torchvision's error is no more than "Dataset not found or corrupted".
+            raise ValueError(f'{source["type"]} cannot read {folder}: {error} {get}'.strip()) from error
     if shards and glob.glob(shards):
         return _Shards(shards, transforms, label_key)
     other = f' nor shards {shards}' if shards else ''
@@ -271,30 +272,30 @@ def _build(source: Mapping[str, Any]) -> Any:
 
 
 def _labels_of_pcam(dataset: Any) -> list[int]:
-    """Of torchvision's PCAM, which gives a label only with its image."""
+    """Labels of torchvision's PCAM, which has no attribute for them; its items would decode every image."""
     name = dataset._FILES[dataset._split]['targets'][0]
     with dataset.h5py.File(dataset._base_folder / name) as file:
         return file['y'][:].reshape(-1).tolist()
 
 
-def _order(found: Sequence[str], wanted: Sequence[Sequence[str]], where: str, names_must_match: bool) -> list[int]:
-    """The source's numbers of the classes in the order of ``wanted``, by name; empty where the numbers are the same."""
-    number = {_plain(name): index for index, names in enumerate(wanted) for name in names}
-    matched = {number[_plain(name)]: index for index, name in enumerate(found) if _plain(name) in number}
-    if len(matched) == len(wanted) == len(found):
-        return [matched[index] for index in range(len(wanted))]
-    wrong = [f'{found[old]!r} is {old} here and {new} there' for new, old in matched.items() if old != new]
-    if names_must_match and found and 2 * len(matched) < len(wanted):
-        wrong.append(f'only {len(matched)} of {len(wanted)} names are the same')
+def _order(source: Sequence[str], prompts: Sequence[Sequence[str]], where: str, names_must_match: bool) -> list[int]:
+    """The source's class numbers in the order of the prompts, matched by name; empty if the numbers need no change."""
+    number = {_plain(name): index for index, names in enumerate(prompts) for name in names}
+    matched = {number[_plain(name)]: index for index, name in enumerate(source) if _plain(name) in number}
+    if len(matched) == len(prompts) == len(source):
+        return [matched[index] for index in range(len(prompts))]
+    wrong = [f'{source[old]!r} is {old} here and {new} there' for new, old in matched.items() if old != new]
+    if names_must_match and source and 2 * len(matched) < len(prompts):
+        wrong.append(f'only {len(matched)} of {len(prompts)} names are the same')
     if wrong:
         raise ValueError(
             f'{where}: its classes are not those of the prompts: {"; ".join(wrong[:3])}. Give other classes, or set '
             'label_order (shards_label_order for shards).'
         )
-    numbers = [int(name) for name in found if name.isdecimal()]
-    if not matched and len(numbers) == len(found) and numbers != sorted(numbers):
+    numbers = [int(name) for name in source if name.isdecimal()]
+    if not matched and len(numbers) == len(source) and numbers != sorted(numbers):
         raise ValueError(
-            f'{where}: its classes are numbers, sorted as text: {", ".join(found[:4])}, ...; pad them with zeros to '
+            f'{where}: its classes are numbers, sorted as text: {", ".join(source[:4])}, ...; pad them with zeros to '
             'one length, or set label_order'
         )
     return []

@@ -1,4 +1,4 @@
-"""Images with masks of mmseg's datasets, as samples of ours."""
+"""Images with masks from mmseg's datasets, for probes."""
 
 from typing import Any
 
@@ -15,26 +15,27 @@ from mmmaskclip.registry import DATASETS
 
 @DATASETS.register_module()
 class SegmentationImages(Dataset):
-    """Gives image and mask of any dataset of mmseg, which finds the files and brings mask values to class numbers.
+    """Gives image and mask of any mmseg dataset. mmseg finds the files and maps mask values to class numbers.
 
-    For probes in the evaluation loop; segmentors of mmseg read mmseg's datasets themselves.
+    Probes in the evaluation loop use it; mmseg's segmentors read mmseg's datasets directly.
 
     Args:
-        source: Config of a dataset of mmseg (``type='mmseg.ADE20KDataset'``, ``data_root`` and so on); no pipeline.
+        source: Config of an mmseg dataset (``type='mmseg.ADE20KDataset'``, ``data_root`` and so on), without pipeline.
         transforms: Deterministic transforms of the image, as in one view of
-            :class:`~mmmaskclip.datasets.transforms.views.ImageViews`. They must keep the whole image: the mask, which
-            is given in its own size, is laid over it.
-        num_samples: How many images the split must have. Default: not checked.
+            :class:`~mmmaskclip.datasets.transforms.views.ImageViews`. They must not crop: the mask keeps its full size
+            and covers the whole image.
+        num_samples: Number of images that the split must have. Default: not checked.
 
     Attributes:
-        metainfo (dict): That of the source, with ``classes`` where it has them.
+        metainfo (dict): The source's metainfo, with ``classes`` if the source names them.
 
     Raises:
-        ValueError: If there is another number of images than ``num_samples``, or none.
+        ValueError: If the source has no image, or another number than ``num_samples``; on access, if image or mask
+            cannot be read.
     """
 
     def __init__(self, source: dict, transforms: list[Any], num_samples: int | None = None) -> None:
-        # Here, not at the top: it takes seconds that runs without segmentation need not wait for.
+        # A local import: mmseg takes seconds, and runs without segmentation do not need it.
         import mmseg.datasets  # noqa: F401
 
         pipeline = [dict(type='mmseg.LoadAnnotations')]
@@ -42,7 +43,7 @@ class SegmentationImages(Dataset):
         self._views = ImageViews({'image': transforms})
         self.metainfo: dict[str, Any] = dict(self._source.metainfo)
         folder = self._source.data_prefix.get('img_path')
-        # Asked before full_init, which says of an empty list only that it cannot be concatenated.
+        # Before full_init, whose error for an empty list is only that it cannot be concatenated.
         if not self._source.load_data_list():
             raise ValueError(f'{folder} has no {self._source.img_suffix}: correct data_root, data_prefix or img_suffix')
         self._source.full_init()
@@ -56,11 +57,11 @@ class SegmentationImages(Dataset):
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """A sample: ``image`` uint8 (3, h, w), ``mask`` uint8 (H, W), ``key`` (path of the image)."""
+        """One sample: ``image`` uint8 (3, h, w), ``mask`` uint8 (H, W), ``key`` (path of the image)."""
         info = self._source.get_data_info(index)
         path = info['img_path']
         try:
-            # The mask first: mmseg opens any format, and turns values to class numbers, but names no file in an error.
+            # The mask is decoded here as a check: mmseg opens any format, and its errors name no file.
             where = info['seg_map_path']
             with open(where, 'rb') as file:
                 stored = decode_mask(file.read())
@@ -68,7 +69,7 @@ class SegmentationImages(Dataset):
             with open(path, 'rb') as file:
                 image = decode_image(file.read(), DEFAULT_MAX_PIXELS)
         except BadSample as bad:
-            # A missing sample would change the metric without a word.
+            # Skipping the sample would silently change the metric.
             raise ValueError(f'{where} cannot be evaluated: {bad}') from bad
         if stored.shape != image.size[::-1] and stored.shape == image.size:
             raise ValueError(

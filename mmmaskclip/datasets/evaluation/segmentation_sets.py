@@ -1,5 +1,8 @@
-"""Data sets that mmseg lacks. A config names this module in ``custom_imports``: it is not imported with
-``mmmaskclip.datasets``, because mmseg takes seconds."""
+"""Segmentation data sets that mmseg lacks.
+
+A config must name this module in ``custom_imports``. ``mmmaskclip.datasets`` does not import it, because mmseg takes
+seconds.
+"""
 
 from mmseg.datasets import BaseSegDataset, COCOStuffDataset
 
@@ -8,7 +11,7 @@ from mmmaskclip.registry import DATASETS
 
 @DATASETS.register_module()
 class CamVidDataset(BaseSegDataset):
-    """CamVid in 11 classes, as Badrinarayanan et al. 2017 (SegNet) merge them. Mask value 11 is what they leave out.
+    """CamVid in 11 classes, merged as in SegNet (Badrinarayanan et al. 2017). Mask value 11: pixels of no class.
 
     Args:
         img_suffix: Ending of the images. Defaults to ``'.jpg'``.
@@ -32,20 +35,20 @@ class CamVidDataset(BaseSegDataset):
 
 @DATASETS.register_module()
 class COCOObjectDataset(BaseSegDataset):
-    """The 80 things of COCO and the background, id 0, as GroupViT and TCL evaluate on it.
+    """COCO-Object: the 80 things of COCO and the background (id 0), as GroupViT and TCL evaluate it.
 
-    The masks are the things of COCO-Stuff's masks, by TCL's ``convert_dataset/convert_coco_object.py``:
+    TCL's ``convert_dataset/convert_coco_object.py`` makes the masks from the things of COCO-Stuff's masks. They are
     ``annotations/val2017/NAME_instanceTrainIds.png``.
 
     Args:
         img_suffix: Ending of the images. Defaults to ``'.jpg'``.
         seg_map_suffix: Ending of the masks. Defaults to ``'_instanceTrainIds.png'``.
-        background: Whether the background is a class. If not, it is ignored, and the things are 0 to 79. Defaults to
-            True.
+        background: Whether the background is a class. If False, background pixels are ignored and the things are 0 to
+            79. Defaults to True.
         **kwargs: Arguments of ``mmseg.BaseSegDataset``.
     """
 
-    # COCO-Stuff starts with the things, in the order of COCO.
+    # The first 80 classes of COCO-Stuff are COCO's things, in COCO's order.
     METAINFO = dict(
         classes=('background', *COCOStuffDataset.METAINFO['classes'][:80]),
         palette=[[0, 0, 0], *COCOStuffDataset.METAINFO['palette'][:80]],
