@@ -1,1 +1,1 @@
-"""What only tools import: cost, comparison of runs, budgets, random batches."""
+"""Analysis behind the tools: cost of a step, training budgets, comparison of runs, records of results, fuzzing."""

@@ -1,4 +1,4 @@
-"""Training budgets: giving configs the same length, and telling which settings decide a result."""
+"""Training budgets: give configs the same length, and compare the settings that decide a result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mmmaskclip.utils.fingerprint import fingerprint as fingerprint_of
 
-# Nothing else of a config changes what is learned or measured: the rest is about logs, processes and folders.
+# The keys that change what is learned or measured. All others concern logs, processes and folders.
 _DECISIVE = (
     'train_cfg', 'model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'custom_hooks', 'randomness',
     'load_from', 'test_dataloader', 'test_evaluator', 'test_cfg',
@@ -18,10 +18,11 @@ _EVALUATION = ('test_dataloader', 'test_evaluator', 'test_cfg')
 
 
 def set_epochs(cfg: Config, epochs: int) -> None:
-    """Give a config another length and stretch its schedules with it, so that they end when training ends.
+    """Change the length of a run and stretch its schedules, so that they end when training ends.
 
-    Every ``begin``, ``end``, ``T_max`` and milestone, warm-up included, keeps its share of the run. A schedule without
-    an end of its own ends with the run anyway. Ramps of loss weights and momentum are in shares of the run already.
+    Every ``begin``, ``end``, ``T_max`` and milestone, warm-up included, keeps its fraction of the run. A schedule
+    without ``end`` ends with the run. Ramps of loss weights and momentum are given as fractions of the run: they need
+    no change.
 
     Args:
         cfg: A config whose ``train_cfg`` has ``max_epochs``; changed in place.
@@ -32,14 +33,12 @@ def set_epochs(cfg: Config, epochs: int) -> None:
     """
     planned = (cfg.get('train_cfg') or {}).get('max_epochs')
     if not planned:
-        raise ValueError(
-            'train_cfg has no max_epochs: only a run that is measured in epochs can be given another length'
-        )
+        raise ValueError('train_cfg has no max_epochs: only the length of a run that counts epochs can be changed')
     if epochs < 1:
         raise ValueError(f'epochs={epochs}: a run needs at least one')
     schedulers = cfg.get('param_scheduler') or []
     for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
-        # Only schedules by epoch that are converted to iterations may begin inside an epoch.
+        # Only schedules with convert_to_iter_based may begin inside an epoch.
         fractions = bool(scheduler.get('convert_to_iter_based'))
         for key in ('begin', 'end', 'T_max'):
             if scheduler.get(key) is not None:
@@ -52,12 +51,12 @@ def set_epochs(cfg: Config, epochs: int) -> None:
 
 
 def _share(value: float, fractions: bool) -> int | float:
-    """A whole number where ``value`` is one or must be one: a scheduler takes no 12.0 for a number of epochs."""
+    """An int if ``value`` is whole or ``fractions`` is False: a scheduler refuses 12.0 as a number of epochs."""
     return value if fractions and not value.is_integer() else round(value)
 
 
 def decisive_settings(cfg: Config) -> dict[str, Any]:
-    """The settings that decide a result, as plain data; of the paths of data only the file names."""
+    """The settings that decide a result, as plain data. Paths of shards are reduced to file names."""
     return {key: plain(cfg.get(key), key) for key in _DECISIVE if cfg.get(key) is not None}
 
 
@@ -67,12 +66,12 @@ def evaluation_settings(cfg: Config) -> dict[str, Any]:
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
-    """Twelve hexadecimal digits that are equal for equal settings, whatever the commit, machine or folder."""
+    """Twelve hexadecimal digits, equal for equal settings on any commit, machine or folder."""
     return fingerprint_of(settings)[:12]
 
 
 def differences(first: Any, second: Any, path: str = '') -> list[str]:
-    """Where two trees of plain data differ, as ``key.of.the.setting: this != that``."""
+    """Differences of two trees of plain data, each as ``key.of.the.setting: this != that``."""
     if isinstance(first, dict) and isinstance(second, dict):
         keys = dict.fromkeys([*first, *second])
         parts = (differences(first.get(key), second.get(key), f'{path}.{key}' if path else key) for key in keys)
@@ -87,7 +86,7 @@ def differences(first: Any, second: Any, path: str = '') -> list[str]:
 
 
 def plain(value: Any, key: str = '') -> Any:
-    """A part of a config as data that json can write; of shards only the names of the files."""
+    """A part of a config as data that json can write. Paths of shards are reduced to file names."""
     if isinstance(value, dict):
         return {str(name): plain(item, str(name)) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Results of several methods, each trained with several seeds: their summary, as a table and as a figure."""
+"""Summary of several methods, each trained with several seeds, as a table and as a figure."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from mmmaskclip.utils.tables import format_table
 
 
 def seconds_of_training(times: dict[int, float]) -> float:
-    """The time of all steps, from the mean step time of each log interval by its last iteration."""
+    """Time of all steps, in seconds.
+
+    Args:
+        times: Mean step time of each log interval, by the last iteration of the interval.
+    """
     return sum((last - before) * times[last] for last, before in zip(times, [0, *times], strict=False))
 
 
 def read_step_times(logs: Sequence[Path]) -> dict[int, float]:
-    """Seconds per step by iteration; where a resumed run repeats an iteration, the later log counts."""
+    """Seconds per step by iteration. If a resumed run repeats an iteration, the later log counts."""
     times: dict[int, float] = {}
     for path in sorted(logs):
         for line in path.read_text().splitlines():
             try:
                 values = json.loads(line)
-            except json.JSONDecodeError:  # the half line of a run that was killed
+            except json.JSONDecodeError:  # a killed run leaves an incomplete last line
                 continue
             if 'step_time' in values:
                 times[values['iter']] = values['step_time']
@@ -49,15 +53,18 @@ def summarize(runs: dict[str, dict[int, dict]], reference: str) -> dict[str, dic
     """Mean and spread over the seeds of every method.
 
     Args:
-        runs: For each method and seed a finished run: ``metrics`` (by name), ``step_time`` (seconds), ``minutes`` (of
+        runs: Finished runs by method and seed: ``metrics`` (by name), ``step_time`` (seconds), ``minutes`` (of
             training) and ``memory`` (MB). A method without a finished run has an empty dict.
-        reference: The method to compare with.
+        reference: The method that the others are compared with.
 
     Returns:
-        For each method ``seeds``; ``metrics``, by name ``mean``, ``spread`` (sample standard deviation over the seeds,
-        None for one seed) and, against the reference, ``difference`` and ``difference_spread`` (of the pairs of equal
-        seeds, None where there is none); ``step_time``, ``minutes`` and ``memory``, means over the seeds; and
-        ``time_ratio``, the step time over the reference's.
+        By method:
+
+        * ``seeds``;
+        * ``metrics``, by name: ``mean``; ``spread``, the sample standard deviation over the seeds (None for one seed);
+          ``difference`` and ``difference_spread`` to the reference, over the seeds that both have (None without any);
+        * ``step_time``, ``minutes`` and ``memory``, means over the seeds;
+        * ``time_ratio``, the step time divided by the reference's.
     """
     summary: dict[str, dict[str, Any]] = {}
     for method, by_seed in runs.items():
@@ -77,36 +84,37 @@ def summarize(runs: dict[str, dict[int, dict]], reference: str) -> dict[str, dic
         summary[method] = entry
     reference_time = summary[reference]['step_time']
     for entry in summary.values():
-        known = reference_time and entry['step_time']
-        entry['time_ratio'] = entry['step_time'] / reference_time if known else None
+        both_measured = reference_time and entry['step_time']
+        entry['time_ratio'] = entry['step_time'] / reference_time if both_measured else None
     return summary
 
 
 def _mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    found = [value for value in values if value is not None]
-    return (statistics.fmean(found) if found else None), (statistics.stdev(found) if len(found) > 1 else None)
+    measured = [value for value in values if value is not None]
+    mean = statistics.fmean(measured) if measured else None
+    return mean, (statistics.stdev(measured) if len(measured) > 1 else None)
 
 
-def metric_names(summary: dict[str, dict], wanted: Sequence[str] | None = None) -> list[str]:
-    """The metrics to show: all that any method has, or the wanted ones.
+def metric_names(summary: dict[str, dict], names: Sequence[str] | None = None) -> list[str]:
+    """The metrics to show: ``names``, or all metrics of all methods.
 
     Raises:
-        KeyError: If a wanted one was measured for no method.
+        KeyError: If no run has measured one of ``names``.
     """
-    known = list(dict.fromkeys(name for entry in summary.values() for name in entry['metrics']))
-    unknown = [name for name in wanted or () if name not in known]
-    if unknown and known:
-        raise KeyError(f'no run has measured {", ".join(unknown)}; there are {", ".join(known)}')
-    return list(wanted or known)
+    measured = list(dict.fromkeys(name for entry in summary.values() for name in entry['metrics']))
+    unknown = [name for name in names or () if name not in measured]
+    if unknown and measured:
+        raise KeyError(f'no run has measured {", ".join(unknown)}; there are {", ".join(measured)}')
+    return list(names or measured)
 
 
 def summary_table(summary: dict[str, dict], epochs: dict[str, int | None], reference: str, names: Sequence[str]) -> str:
     """A markdown table with one row per method.
 
     Args:
-        summary: Of :func:`summarize`.
-        epochs: Epochs that each method is trained for, by method; None is not known yet.
-        reference: The method whose row is the reference of the ratios of time.
+        summary: Result of :func:`summarize`.
+        epochs: Epochs of each method; None if not known yet.
+        reference: The method whose step time is 1.00x.
         names: The metrics, one column each.
 
     Returns:
@@ -132,10 +140,10 @@ def _cell(metric: dict | None) -> str:
 
 
 def draw_bars(summary: dict[str, dict], names: Sequence[str], out: str | Path) -> None:
-    """Draw one panel of horizontal bars per metric, the spread over the seeds as a whisker.
+    """Draw one panel of horizontal bars per metric. A whisker shows the spread over the seeds.
 
     Args:
-        summary: Of :func:`summarize`.
+        summary: Result of :func:`summarize`.
         names: The metrics.
         out: Path of the image.
     """

@@ -1,4 +1,4 @@
-"""What a training step of a pretraining config costs: floating-point operations and parameters, part by part."""
+"""Cost of a training step: floating-point operations and parameters by part of the model."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from mmmaskclip.models.objectives.teacher import MomentumCopy
 from mmmaskclip.models.objectives.views import BatchViews
 from mmmaskclip.registry import MODELS
 
-#: The parts of a step, in the order of the table. A "second pass" is one that a contrastive step does not have: of the
-#: visible patches, of corrupted images, of masked captions. "targets" are teachers and tokenizers, without gradient.
+#: The parts of a step, in the order of the table. A contrastive step has no "second pass": that pass encodes visible
+#: patches, corrupted images or masked captions. "targets" are teachers and tokenizers, which get no gradient.
 PARTS = ('image tower', 'second image pass', 'targets', 'text tower', 'second text pass', 'decoders, heads', 'losses')
 
 
 class PartFlops(TorchDispatchMode):
-    """Counts the operations of forward and backward pass by the part that the forward pass was in.
+    """Counts the operations of forward and backward pass by part.
 
-    torch's FlopCounterMode sorts by module: it cannot tell two passes of one tower apart, nor sees methods other than
-    ``forward``. Here :meth:`part` names the part. An operation of the backward pass belongs to the part that made its
-    autograd node, which the node's sequence number tells.
+    torch's FlopCounterMode sorts by module: it cannot distinguish two passes of one tower, and it sees no method but
+    ``forward``. Here the caller names the current part with :meth:`part`. An operation of the backward pass belongs to
+    the part that made its autograd node; the node's sequence number identifies that part.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.flops: Counter[str] = Counter()
         self._current = PARTS[-2]
-        # Sequence numbers from which on nodes were made by a part, and that part.
+        # From sequence number _starts[i] on, up to the next entry, autograd nodes belong to _parts[i].
         self._starts = [0]
         self._parts = [self._current]
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """What runs inside, and its backward pass, belongs to this part."""
+        """Operations inside the block, and their backward pass, belong to this part."""
         before = self._current
         self._enter(name)
         try:
@@ -57,7 +57,7 @@ class PartFlops(TorchDispatchMode):
 
     @property
     def current(self) -> str:
-        """The part that the forward pass is in."""
+        """The current part of the forward pass."""
         return self._current
 
     def _enter(self, name: str) -> None:
@@ -85,19 +85,19 @@ class PartFlops(TorchDispatchMode):
 
 
 def step_flops(cfg: Config, batch_size: int, caption_length: int, device: str = 'meta') -> dict[str, float]:
-    """Operations of the forward and backward pass of one training step, per image; the optimizer's are not counted.
+    """Operations of the forward and backward pass of one training step, per image, without the optimizer.
 
-    A multiplication and an addition are two operations. Matrix products and convolutions are counted, attention as the
-    products that it is made of (two forward, four backward), causal or not; element-wise work is not.
+    A multiplication and an addition are two operations. Only matrix products and convolutions count. Attention counts
+    as its products (two forward, four backward), causal or not.
 
     Args:
         cfg: A pretraining config.
-        batch_size: Images of the step; the losses' share of contrastive pairs grows with it.
+        batch_size: Images of the step. The cost of contrastive losses per image grows with it.
         caption_length: Tokens of every caption.
-        device: ``'meta'`` computes shapes only, which needs neither time nor memory and counts the same as ``'cpu'``.
+        device: ``'meta'`` computes shapes only. It takes almost no time and memory, and counts the same as ``'cpu'``.
 
     Returns:
-        Operations by part, see :data:`PARTS`, those without any left out.
+        Operations by part, see :data:`PARTS`; parts without operations are left out.
     """
     counter, batch = PartFlops(), random_batch(cfg, batch_size, caption_length)
     with torch.device(device):
@@ -105,9 +105,9 @@ def step_flops(cfg: Config, batch_size: int, caption_length: int, device: str = 
     model.to(device).train()
     with ExitStack() as stack:
         if device == 'meta':
-            # It has no autocast. The losses only switch it off for themselves, and it is not on.
+            # Meta tensors have no autocast. Only the losses call it, to switch it off, and here it is off already.
             stack.enter_context(mock.patch.object(torch, 'autocast', return_value=nullcontext()))
-        # Fused attention kernels differ between devices in what they recompute; made of products, it counts alike.
+        # Fused attention kernels recompute different parts on different devices; plain products count alike on all.
         for context in (*_label_parts(model, counter), sdpa_kernel(SDPBackend.MATH), counter):
             stack.enter_context(context)
         losses = model._run_forward(model.data_preprocessor(batch, training=True), mode='loss')
@@ -117,7 +117,7 @@ def step_flops(cfg: Config, batch_size: int, caption_length: int, device: str = 
 
 
 def parameter_counts(cfg: Config) -> dict[str, int]:
-    """Parameters by part, see :data:`PARTS`, and ``trained`` and ``all`` of them."""
+    """Parameters by part, see :data:`PARTS`; also ``trained`` and ``all``."""
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
     counts: Counter[str] = Counter()
@@ -137,14 +137,14 @@ def parameter_counts(cfg: Config) -> dict[str, int]:
 
 
 def _target_modules(model: nn.Module) -> list[nn.Module]:
-    """Teachers, target heads and tokenizers: what gives targets and is never trained."""
+    """Teachers, target heads and tokenizers: modules that make targets and are never trained."""
     tokenizers = [getattr(module, 'tokenizer', None) for module in model.modules()]
-    found = [module for module in model.modules() if isinstance(module, (MomentumCopy, FrozenEncoder))]
-    return [*found, *(module for module in tokenizers if isinstance(module, nn.Module))]
+    teachers = [module for module in model.modules() if isinstance(module, (MomentumCopy, FrozenEncoder))]
+    return [*teachers, *(module for module in tokenizers if isinstance(module, nn.Module))]
 
 
 def _label_parts(model: nn.Module, counter: PartFlops) -> list[Any]:
-    """Contexts in which the parts of a model tell the counter where the forward pass is."""
+    """Contexts in which the methods of a model name their part to the counter."""
 
     def inside(target: Any, method: str, part: str | Callable[[], str]) -> Any:
         original = getattr(target, method)
@@ -156,13 +156,13 @@ def _label_parts(model: nn.Module, counter: PartFlops) -> list[Any]:
 
         return mock.patch.object(target, method, labelled)
 
-    def tower(own: str, second: str) -> Callable[[], str]:
-        """A tower's part depends on who calls it."""
+    def tower(first: str, second: str) -> Callable[[], str]:
+        """The part of a tower depends on its caller."""
 
         def choose() -> str:
             if not torch.is_grad_enabled():
                 return 'targets'
-            return own if counter.current == own else second
+            return first if counter.current == first else second
 
         return choose
 

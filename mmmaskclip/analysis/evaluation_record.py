@@ -1,4 +1,4 @@
-"""What a result depends on, written beside it, so that two results can be compared setting by setting."""
+"""The record of an evaluation: all settings behind a result, so that two results can be compared setting by setting."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def evaluation_record(cfg: Config, checkpoint: str, amp: bool) -> dict[str, Any]
     """Everything that decides the metrics of a test.
 
     Args:
-        cfg: The config that was tested: read-out, resolution, window, stride, thresholds and refinement stand in it.
+        cfg: Config of the test. It holds read-out, resolution, window, stride, thresholds and refinement.
         checkpoint: The file with the weights, or ``'none'``.
         amp: Whether the towers ran in bfloat16.
 
     Returns:
-        ``model`` and the settings of the test as plain data; ``weights``, the SHA-256 of the file; ``prompts``, that of
-        the content of every prompt file that the settings name; ``precision``; ``versions``.
+        ``model`` and the settings of the test as plain data; ``weights``, the SHA-256 of the checkpoint; ``prompts``, a
+        fingerprint of every prompt file that the settings name; ``precision``; ``versions``.
     """
     settings = {'model': plain(cfg.get('model')), **evaluation_settings(cfg)}
     return {
@@ -49,10 +49,10 @@ def _file_hash(path: str) -> str:
 
 
 def _prompt_files(node: Any) -> set[tuple[str, str]]:
-    """Kind and name of the prompt files that settings name."""
+    """Kind (``classes`` or ``templates``) and name of every prompt file in the settings."""
     if isinstance(node, dict):
-        own = {(kind, node[kind]) for kind in _PROMPTS if isinstance(node.get(kind), str)}
-        return own.union(*map(_prompt_files, node.values()))
+        files = {(kind, node[kind]) for kind in _PROMPTS if isinstance(node.get(kind), str)}
+        return files.union(*map(_prompt_files, node.values()))
     if isinstance(node, list):
         return set().union(*map(_prompt_files, node))
     return set()

@@ -1,4 +1,4 @@
-"""Cases of the fuzzer about data: each must end in a clear error or a counted skip, alike in every reader."""
+"""The fuzzer's data cases. Each must end in a clear error or a counted skip, and all readers must agree."""
 
 import gzip
 import io
@@ -17,7 +17,7 @@ from mmmaskclip.datasets.text_files import read_lines
 from mmmaskclip.datasets.training.annotation_files import read_pairs
 from mmmaskclip.datasets.training.shard_reading import open_shard
 
-# What our own checks raise, with a message; a KeyError or TypeError from inside of a library is none of them.
+# The errors of our checks, which carry a message. A KeyError or TypeError from inside a library is not clear.
 CLEAR = (ValueError, RuntimeError, FileNotFoundError)
 _SAMPLES = 12
 BAD_CAPTIONS = (
@@ -27,7 +27,7 @@ BAD_CAPTIONS = (
 
 
 def damage(data: bytes, draw: random.Random) -> bytes:
-    """Flip bits, cut off, blank, repeat, insert or replace something in bytes, where they are not just padding."""
+    """Damage bytes outside the padding: flip bits, cut off, blank, repeat, insert or replace."""
     content = bytearray(data)
     filled = [place for place, byte in enumerate(data) if byte] or [0]
     start = draw.choice(filled)
@@ -44,13 +44,13 @@ def damage(data: bytes, draw: random.Random) -> bytes:
         content[start:start] = content[start : start + size]
     elif kind == 'insert':
         content[start:start] = draw.randbytes(size)
-    else:  # what a failed download or a wrong name leaves
+    else:  # as a failed download or a wrong file name leaves it
         content[:] = draw.choice([b'', b'<html>404 Not Found</html>', gzip.compress(data), draw.randbytes(2048)])
     return bytes(content)
 
 
 def write_shard(path: Path, draw: random.Random, bad_captions: int = 0) -> None:
-    """Write a shard of good samples, some with captions of random bytes."""
+    """Write a shard of good images; the first ``bad_captions`` samples have damaged or invalid captions."""
     with tarfile.open(path, 'w') as tar:
         for index in range(_SAMPLES):
             image = io.BytesIO()
@@ -69,40 +69,40 @@ def read_shards(urls: list[str]) -> tuple[str, dict[str, bytes]]:
     """Read an epoch.
 
     Returns:
-        ``'skip'`` where samples were left out, ``'ok'`` where none were; and the pixels and tokens of each sample.
+        ``'skip'`` if samples were skipped, else ``'ok'``; and the pixels and tokens of each sample by key.
     """
     views = {'image': [dict(type='torchvision/Resize', size=[8, 8])]}
     dataset = ImageTextShards(urls, views, caption_key='json:caption', shuffle_buffer=4)
     dataset.begin_epoch(0, 0, 2)
     samples = list(dataset)
-    assert len(samples) == len(dataset) // 2 * 2, 'an epoch of another length than was promised'
+    assert len(samples) == len(dataset) // 2 * 2, 'the epoch has another length than len(dataset)'
     content = {s['key']: s['image'].numpy().tobytes() + s['tokens'].numpy().tobytes() for s in samples}
     return 'skip' if any(sample['skipped'] for sample in samples) else 'ok', content
 
 
 def fuzz_shard(folder: Path, draw: random.Random) -> str:
-    """A shard whose bytes are damaged, beside a good one; no sample of the good one may be lost or changed."""
+    """A damaged shard beside a good one. No sample of the good shard may be lost or changed."""
     good, bad = folder / 'good.tar', folder / 'bad.tar'
     write_shard(good, draw)
     write_shard(bad, draw)
-    whole = read_shards([str(good), str(bad)])[1]
+    intact = read_shards([str(good), str(bad)])[1]
     bad.write_bytes(damage(bad.read_bytes(), draw))
     outcome, content = read_shards([str(good), str(bad)])
-    kept = [key for key in whole if key.startswith('good') and content.get(key) == whole[key]]
+    kept = [key for key in intact if key.startswith('good') and content.get(key) == intact[key]]
     # With an odd number of samples the last one fills no batch.
     assert len(kept) >= _SAMPLES - 1, f'{_SAMPLES - len(kept)} samples of the good shard are lost or changed'
-    # A tar file and a JPEG have no checksums of their content.
-    return 'unseen' if outcome == 'ok' and content != whole else outcome
+    # Neither tar nor JPEG has a checksum of its content: some damage cannot be noticed.
+    return 'unseen' if outcome == 'ok' and content != intact else outcome
 
 
 def fuzz_caption(folder: Path, draw: random.Random) -> str:
-    """Captions that are damaged or no captions, in whole tar files."""
+    """Damaged or invalid captions in intact tar files."""
     write_shard(folder / 'a.tar', draw, bad_captions=draw.randrange(1, _SAMPLES + 1))
     return read_shards([str(folder / 'a.tar')])[0]
 
 
 def fuzz_list(folder: Path, draw: random.Random) -> str:
-    """A list with odd cells and damaged bytes: every physical row is delivered or counted, or the list is refused."""
+    """A list with odd cells and damaged bytes. Every physical row is delivered or counted, or the list is refused."""
     form = draw.choice(['csv', 'tsv', 'jsonl'])
     cells = ['a cat', '', '"he said', 'say "hi"', '&nbsp;', '\ufeff', 'a\tb', 'x,y', '\u2028', 'x' * 70_000, "it's"]
     rows = [(f'{index}.jpg', draw.choice(cells)) for index in range(_SAMPLES)]
@@ -118,14 +118,14 @@ def fuzz_list(folder: Path, draw: random.Random) -> str:
     bad: list[BadSample] = []
     pairs = list(read_pairs(str(path), form, 'filepath', 'caption', None, bad))
     physical = sum(1 for line in read_lines(path) if line.strip()) - (form != 'jsonl')
-    # A row may have several captions, a cell of a csv several lines; both can only be more or fewer by what they say.
+    # A row may give several captions, so more pairs than rows are right; a csv cell may span several physical lines.
     lines_within = sum(caption.count('\n') for _, caption in pairs) if form == 'csv' else 0
     assert len(pairs) + len(bad) + lines_within >= physical, f'{physical} rows, {len(pairs)} given, {len(bad)} counted'
     return 'skip' if bad else 'ok'
 
 
 def fuzz_image(folder: Path, draw: random.Random) -> str:
-    """An odd image: shards, pipes, image files and the evaluation give the same pixels, or the same cause."""
+    """An odd image. Shards, pipes, image files and evaluation give the same pixels, or refuse it for the same cause."""
     mode = draw.choice(['RGB', 'L', 'P', 'RGBA', 'LA', '1', 'CMYK', 'I;16'])
     kinds = [kind for kind in ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'EPS') if _writable(mode, kind)]
     image, file, exif = _noise(mode), io.BytesIO(), Image.Exif()
@@ -184,7 +184,7 @@ def _answer(read: Callable[[], Any]) -> bytes:
 
 
 def fuzz_names(folder: Path, draw: random.Random) -> str:
-    """A tar with odd names, local and through a pipe: the same samples, in the same order."""
+    """A tar file with odd names. Read locally and through a pipe it gives the same samples in the same order."""
     parts = ['a', '__b', '.c', '._d', 'e.v2', '__f__', 'g h', 'ü']
     keys = [draw.choice(['', 'd/', '__MACOSX/', './', 'x.y/']) + draw.choice(parts) + str(i % 4) for i in range(9)]
     names = [f'{key}.{kind}' for key in keys for kind in draw.choice([('jpg', 'txt'), ('JPG', 'Txt'), ('txt',)])]

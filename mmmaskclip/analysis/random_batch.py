@@ -1,4 +1,4 @@
-"""A batch of random content and a config's sizes, for measuring what a step costs without reading data."""
+"""A random batch in the sizes of a config, for measuring the cost of a step without data."""
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -7,35 +7,35 @@ from torch import Tensor
 
 from mmmaskclip.datasets.transforms.views import ImageViews
 
-# Of CLIP's byte-pair vocabulary: the first id of a special token (start), and the end token.
+# Ids of the start and end tokens in CLIP's byte-pair vocabulary; all smaller ids are words.
 _START, _END = 49406, 49407
 
 
 def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str, Tensor]:
-    """Images and captions as the collate function gives them.
+    """Random images and captions, in the form of the collate function's batches.
 
     Args:
-        cfg: A pretraining config; the views of its training dataset say which images there are and how large, and
-            whether they have labels. Without training data, as in configs/pretrained: one view of the tower's size.
+        cfg: A pretraining config. The views of its training dataset set number and size of the images; the type of the
+            dataset decides about labels. Without training data, as in configs/pretrained: one view of the tower's size.
         batch_size: Images B.
         caption_length: Tokens of every caption, start and end included.
 
     Returns:
         Every view, uint8 (B, 3, H, W), or (B, n, 3, h, w) for n crops per image; ``tokens`` int32 (B, caption_length);
-        ``seed`` int64 (B,); and ``label`` int64 (B,) where the dataset gives labels, -1 for every second image.
+        ``seed`` int64 (B,); and ``label`` int64 (B,) if the dataset gives labels, with -1 for every second image.
 
     Raises:
-        ValueError: If the training dataset has no ``views``, as those of other packages.
+        ValueError: If the training dataset has no ``views``: it comes from another package.
     """
     dataset = _dataset(cfg)
     sources = [source.dataset for source in dataset.sources.values()] if 'sources' in dataset else [dataset]
     if 'views' not in sources[0]:
         raise ValueError(
-            f'train_dataloader.dataset, a {dataset.get("type")}, has no views, so its images are not known; only '
-            'configs with the datasets of this package can be measured'
+            f'train_dataloader.dataset, a {dataset.get("type")}, has no views, so the sizes of its images are '
+            'unknown; only configs with the datasets of this package can be measured'
         )
     views = {name: list(steps) for name, steps in sources[0].views.items()}
-    # Larger than any crop, so that no transform fails; what comes out has the size that training sees.
+    # Larger than any crop, so that no transform fails. The views have the sizes of training.
     sample = ImageViews(views)(Image.new('RGB', (640, 480)), seed=0)
     tokens = torch.randint(1, _START, (batch_size, caption_length), dtype=torch.int32)
     tokens[:, 0], tokens[:, -1] = _START, _END

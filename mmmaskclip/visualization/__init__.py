@@ -1,4 +1,4 @@
-"""Pictures of what a model sees."""
+"""Pictures of a model's outputs: similarity maps of words, and segmentations."""
 
 from mmmaskclip.visualization.segmentation_overlay import SegmentationRow, class_colours, draw_segmentations, overlay
 from mmmaskclip.visualization.similarity_maps import SimilarityRow, draw_similarity_maps

@@ -1,4 +1,4 @@
-"""A grid of images close to each other, and how it becomes a file."""
+"""A tight grid of images, saved as one file."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -12,28 +12,28 @@ CELL_INCHES = 1.9
 FONT = 9
 _GAP_INCHES = 0.05
 _BAR_INCHES = 0.08
-# Taller images are drawn narrower: one of them would else fill a page.
+# Taller images are drawn narrower; otherwise one of them would fill a page.
 _MAX_ASPECT = 1.5
 
 
 def line_inches(texts: Sequence[str], font: int = FONT) -> float:
-    """Height that the highest of some titles needs, 0 where all are empty."""
+    """Height in inches of the tallest of some titles; 0 if all are empty."""
     lines = max((text.count('\n') + 1 for text in texts if text), default=0)
     return (1.25 * font * lines + 8) / 72 if lines else 0.0
 
 
 class PictureGrid:
-    """A figure whose rows are as high as their images are, at one width for all columns.
+    """A figure with columns of one width; every row is as high as its images.
 
-    Every place is computed, because matplotlib's layouts give all rows the heading that one of them needs.
+    The class computes all positions itself: matplotlib's layouts give every row the heading space of the tallest.
 
     Args:
-        aspects: Height over width of the images of every row.
-        columns: How many images are beside each other.
-        headings: Inches that titles need above every row.
-        label: Inches left of the second column, for the names of rows. Defaults to 0.
-        right: Inches right of the images. Defaults to 0.
-        below: Inches below the images. Defaults to 0.
+        aspects: Height over width of the images, one value per row.
+        columns: Number of images in a row.
+        headings: Space for titles above each row, in inches.
+        label: Space left of the second column for the names of rows, in inches. Defaults to 0.
+        right: Space right of the images, in inches. Defaults to 0.
+        below: Space below the images, in inches. Defaults to 0.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class PictureGrid:
         for height, heading in zip(self._heights, headings, strict=True):
             self._bottoms.append(top - heading - height)
             top = self._bottoms[-1] - _GAP_INCHES
-        # Without pyplot: it keeps figures alive and picks a backend that may want a screen.
+        # pyplot would keep figures alive and might pick a backend that needs a screen.
         self.figure = Figure(figsize=(self.width, self.height))
 
     def image_axes(self, row: int, column: int, title: str = '', font: int = FONT) -> Axes:
@@ -73,7 +73,7 @@ class PictureGrid:
         return self._axes(left, self._bottoms[row], _BAR_INCHES, self._heights[row])
 
     def save(self, path: str | PathLike) -> None:
-        """Writes the figure; the ending of ``path`` sets the format, and its folder is made."""
+        """Writes the figure. The ending of ``path`` sets the format; missing folders are created."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         FigureCanvasAgg(self.figure).print_figure(path, dpi=130)
 

@@ -1,4 +1,4 @@
-"""Pictures of segmentations: colours over the image, and a legend."""
+"""Pictures of segmentations: class colours over the image, and a legend."""
 
 import colorsys
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from mmmaskclip.visualization.picture_grid import CELL_INCHES, FONT, PictureGrid
 Colour = tuple[int, int, int]
 _LEGEND_INCHES = 0.167
 _LEGEND_ENTRIES = 24
-# S. Trubetskoy, "List of 20 simple, distinct colors" (sashamaps.net, 2017), without grey, which looks uncoloured.
+# S. Trubetskoy, "List of 20 simple, distinct colors" (sashamaps.net, 2017). Grey is left out: it looks uncoloured.
 _DISTINCT = (
     *(0xE6194B, 0x3CB44B, 0xFFE119, 0x4363D8, 0xF58231, 0x911EB4, 0x46F0F0, 0xF032E6, 0xBCF60C, 0xFABEBE),
     *(0x008080, 0xE6BEFF, 0x9A6324, 0xFFFAC8, 0x800000, 0xAAFFC3, 0x808000, 0xFFD8B1, 0x000075),
@@ -29,8 +29,7 @@ class SegmentationRow:
 
     Attributes:
         image: uint8 (H, W, 3).
-        labels: Class indices (M, H, W), one map per column. What is no index of a class (e.g. 255, "ignore") is not
-            coloured.
+        labels: Class indices (M, H, W), one map per column. Other values (e.g. 255, "ignore") are not coloured.
     """
 
     image: np.ndarray
@@ -38,10 +37,10 @@ class SegmentationRow:
 
 
 def class_colours(count: int) -> list[Colour]:
-    """Colours that are easy to tell apart: 19 chosen by hand, then hues a golden ratio apart in three brightnesses.
+    """Distinct colours: 19 from a list, then hues a golden ratio apart in three brightnesses.
 
     Args:
-        count: How many.
+        count: Number of colours.
 
     Returns:
         RGB, 0 to 255, all different.
@@ -59,9 +58,9 @@ def overlay(image: np.ndarray, labels: np.ndarray, colours: Sequence[Colour], al
 
     Args:
         image: uint8 (H, W, 3).
-        labels: Class indices (H, W); where they are no index of a colour, the image stays as it is.
+        labels: Class indices (H, W). Pixels with other values keep the image's colour.
         colours: RGB of every class, 0 to 255.
-        alpha: Share of the colour in the result. Defaults to 0.6.
+        alpha: Weight of the class colour in the result. Defaults to 0.6.
 
     Returns:
         uint8 (H, W, 3).
@@ -87,20 +86,20 @@ def draw_segmentations(
     path: str | PathLike,
     colours: Sequence[Colour] | None = None,
 ) -> None:
-    """Draws a grid: one row per image, the image itself, then an overlay for every model; below, a legend.
+    """Draws a grid with one row per image: the image, then an overlay for every model. A legend stands below.
 
-    Ours beside mmseg's ``SegLocalVisualizer``, which draws one prediction per file and writes names into the image.
+    mmseg's ``SegLocalVisualizer`` does not fit: it draws one prediction per file and writes names into the image.
 
     Args:
         rows: The rows.
         titles: M titles of columns, e.g. the models' names.
-        classes: C names. The legend shows those that are in the picture, the largest 24 of them.
-        path: File to write; its ending sets the format. Its folder is made.
+        classes: C names. The legend shows the classes in the picture, at most the 24 with the most pixels.
+        path: File to write. Its ending sets the format; missing folders are created.
         colours: RGB of every class, 0 to 255. Default: :func:`class_colours`.
 
     Raises:
-        ValueError: If there is no row, a row has not one map of its image's size for each title, or there is not one
-            colour for each class.
+        ValueError: If there is no row, a row does not have one map in its image's size for each title, or the number
+            of colours is not that of the classes.
     """
     if not rows:
         raise ValueError('there is no row to draw: give at least one image')
@@ -133,13 +132,13 @@ def draw_segmentations(
 def _legend(
     rows: Sequence[SegmentationRow], classes: Sequence[str], colours: Sequence[Colour], width: float
 ) -> tuple[list[Patch], int]:
-    """The legend's entries, and in how many columns they fit into a width in inches."""
+    """The entries of the legend, and the number of columns that fit into ``width`` inches."""
     values, counts = np.unique(np.concatenate([row.labels.ravel() for row in rows]), return_counts=True)
     pixels = {int(value): count for value, count in zip(values, counts, strict=True) if 0 <= value < len(classes)}
-    # The legend of 150 classes would be larger than the picture.
-    found = sorted(sorted(pixels, key=lambda index: -pixels[index])[:_LEGEND_ENTRIES])
-    longest = max((len(classes[index]) for index in found), default=1)
-    entries = [Patch(color='#{:02x}{:02x}{:02x}'.format(*colours[index]), label=classes[index]) for index in found]
-    if len(found) < len(pixels):
-        entries.append(Patch(color='none', label=f'and {len(pixels) - len(found)} more'))
+    # A legend of 150 classes would be larger than the picture.
+    largest = sorted(sorted(pixels, key=lambda index: -pixels[index])[:_LEGEND_ENTRIES])
+    longest = max((len(classes[index]) for index in largest), default=1)
+    entries = [Patch(color='#{:02x}{:02x}{:02x}'.format(*colours[index]), label=classes[index]) for index in largest]
+    if len(largest) < len(pixels):
+        entries.append(Patch(color='none', label=f'and {len(pixels) - len(largest)} more'))
     return entries, max(1, min(len(entries), int(width / (0.55 + 0.07 * longest))))

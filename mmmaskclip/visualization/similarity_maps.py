@@ -1,4 +1,4 @@
-"""Pictures of where words are in images, in the manner of the papers' figures (MaskCLIP v1, Fig. 2 and 3)."""
+"""Pictures of similarity maps: where in an image a word fits, as in MaskCLIP v1, Fig. 2 and 3."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class SimilarityRow:
     """One row of the picture: one image under one model.
 
     Attributes:
-        title: What stands left of the row's maps, e.g. the model's name; may be empty.
+        title: Text left of the row's maps, e.g. the model's name; may be empty.
         image: uint8 (H, W, 3).
-        maps: float (T, H, W), one similarity map per word; with a caption (T + 1, H, W), the last being the caption's.
+        maps: float (T, H, W), one similarity map per word. With a caption (T + 1, H, W); the last map is the caption's.
         caption: A sentence about this image. Default: none.
     """
 
@@ -37,22 +37,22 @@ class SimilarityRow:
 def draw_similarity_maps(
     rows: Sequence[SimilarityRow], words: Sequence[str], path: str | PathLike, scale: str = 'row'
 ) -> None:
-    """Draws a grid: rows are models, columns the image itself and a heat map over it for every word and the caption.
+    """Draws a grid. Rows are models; columns are the image, then a heat map over it for every word and the caption.
 
-    Neighbouring rows with the same image and caption are one block, in which these stand once. A bar gives the colours'
-    meaning. Every row has a scale of its own at least, because the similarities of different models are not comparable.
+    Neighbouring rows with the same image and caption form a block, which shows image and caption once. A colour bar
+    shows the scale. No scale spans several rows, because the similarities of different models are not comparable.
 
     Args:
-        rows: The rows, those of one image together.
-        words: T words, the columns' titles.
-        path: File to write; its ending sets the format. Its folder is made.
-        scale: ``'row'``: one colour scale for all maps of a row, so that words can be compared, with a bar for each
-            row. ``'map'``: every map from its own lowest to its own highest value, so that each shows where its word
-            fits best, even one that is similar to nothing. Defaults to ``'row'``.
+        rows: The rows; rows of one image must follow each other.
+        words: T words, the titles of the columns.
+        path: File to write. Its ending sets the format; missing folders are created.
+        scale: ``'row'``: all maps of a row share one colour scale, with a bar per row; words can be compared.
+            ``'map'``: the scale of every map runs from its lowest to its highest value; each map shows where its word
+            fits best, even if the word fits nowhere well. Defaults to ``'row'``.
 
     Raises:
-        ValueError: If there is no row or no map, a row has not one map of its image's size for each word (and the
-            caption), or ``scale`` is unknown.
+        ValueError: If there is no row or no map, a row does not have one map in its image's size for each word (and
+            the caption), or ``scale`` is unknown.
     """
     if scale not in ('row', 'map'):
         raise ValueError(f"scale={scale!r}: choose 'row' or 'map'")
@@ -98,8 +98,8 @@ def _name(row: SimilarityRow) -> str:
 
 
 def _draw_maps(axes: Sequence[Axes], row: SimilarityRow, bar: Axes | None) -> None:
-    """Draws a row's maps: on one scale where there is a bar for it, else each on its own."""
-    # Lightened, so that the heat map's colours keep their brightness where the image is dark.
+    """Draws the maps of a row: on one shared scale if the row has a colour bar, else each on its own scale."""
+    # The image is lightened: the colours of the heat map stay bright over dark areas.
     grey = 0.65 * row.image.mean(-1) + 0.35 * 255
     shared = Normalize(row.maps.min(), row.maps.max())
     for axis, heat in zip(axes, row.maps, strict=True):
