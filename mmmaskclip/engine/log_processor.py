@@ -1,4 +1,4 @@
-"""The line that a training run prints per log interval."""
+"""Log lines of a training run, one per log interval."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _FIRST = ('lr', 'step_time', 'images_per_second', 'data_share', 'memory', 'skipp
 
 @LOG_PROCESSORS.register_module()
 class PretrainLogProcessor(LogProcessor):
-    """mmengine's log processor with one readable line per interval, from :class:`TrainingMonitorHook`'s scalars.
+    """mmengine's log processor with one readable line per interval, from the scalars of :class:`TrainingMonitorHook`.
 
-    The base class writes ten-digit names and four decimals for everything, shows memory only on a GPU, and averages
-    over the last ``window_size`` values; the monitor has already averaged over the interval. ``time`` and
-    ``data_time``, which mmengine's timer would add, are dropped: they describe one iteration, and the second counts
-    logging and saving as data time.
+    The base class pads names, writes four decimals for every value and shows memory only on a GPU. The base class also
+    averages over the last ``window_size`` values; here the window is 1, because the monitor has already averaged over
+    the interval. ``time`` and ``data_time`` of mmengine's timer are dropped: both describe one iteration, and
+    ``data_time`` includes logging and saving.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class PretrainLogProcessor(LogProcessor):
         Args:
             runner: The runner.
             batch_idx: Index of the batch in its epoch.
-            mode: ``'train'``, ``'val'`` or ``'test'``; the last two are the base class's.
+            mode: ``'train'``, ``'val'`` or ``'test'``. The base class formats ``'val'`` and ``'test'``.
 
         Returns:
             The scalars by name (with ``epoch`` and ``iter``), and the line.
@@ -60,5 +60,5 @@ def _short(name: str, value: float) -> str:
         return f'{value:.3e}'
     if isinstance(value, int):
         return f'{value:d}{_UNITS.get(name, "")}'
-    # Five digits tell a loss from the next and a teacher momentum of 0.99912 from 1.
+    # Five digits: enough to see a loss change, and a teacher momentum of 0.99912 differ from 1.
     return f'{value:.5g}{_UNITS.get(name, "")}'

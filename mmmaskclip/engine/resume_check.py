@@ -16,14 +16,14 @@ _NAMES = ('world_size', 'batch_size', 'accumulative_counts', 'dataset_size')
 
 
 def measure(loop: BaseLoop) -> dict[str, Any]:
-    """What the position of a run in its data depends on.
+    """The sizes that decide the position of a run in its data.
 
     Args:
         loop: The training loop.
 
     Returns:
         ``world_size``, ``batch_size`` (per process), ``accumulative_counts``, ``dataset_size`` (samples of all
-        processes; None if the dataset has no length) and ``batches_per_epoch`` (of each process; None likewise).
+        processes; None if the dataset has no length) and ``batches_per_epoch`` (of each process; None without length).
     """
     dataset: Any = loop.dataloader.dataset
     size = len(dataset) if hasattr(dataset, '__len__') else None
@@ -42,18 +42,19 @@ def measure(loop: BaseLoop) -> dict[str, Any]:
 def check_resume(meta: dict[str, Any], loop: BaseLoop) -> None:
     """After a change of the batch size continue at the same number of samples, with a warning, or refuse.
 
-    Call it when everything else is resumed. :class:`~mmmaskclip.engine.PretrainLoop` continues at the iteration with as
-    many samples of its epoch behind it, rounded down. The schedules become those of a fresh run at that iteration, and
-    ``steps_taken`` of the optimizer wrapper is scaled. The learning rate is not scaled.
+    Call it after everything else is resumed. :class:`~mmmaskclip.engine.PretrainLoop` continues at the iteration that
+    stands for the same number of samples of the epoch, rounded down. The schedules become those of a fresh run at that
+    iteration, and ``steps_taken`` of the optimizer wrapper is scaled. The learning rate is not scaled.
 
-    With ``ResumableSampler`` the rest of the epoch is exactly what was not seen. Shards are divided differently, and a
-    dataset of another size is shuffled differently: some samples of this epoch then come twice, others not at all.
+    With ``ResumableSampler`` the rest of the epoch holds exactly the samples not seen yet. Shards, however, are divided
+    among other processes, and a dataset of another size is shuffled differently: some samples of this epoch then come
+    twice, others not at all.
 
     mmengine's ``EpochBasedTrainLoop`` cannot start inside an epoch: it repeats that epoch.
 
     Args:
-        meta: What :func:`measure` gave of the run that was saved.
-        loop: The training loop, at the iteration that was saved; changed in place, like its runner's schedules.
+        meta: Result of :func:`measure` in the saved run.
+        loop: The training loop, at the saved iteration. The loop and its runner's schedules are changed in place.
 
     Raises:
         ValueError: If the global batch has changed and the loop is not ``PretrainLoop``, or a schedule counts
@@ -91,7 +92,7 @@ def _global_batch(sizes: dict[str, Any]) -> int:
 
 
 def _move(loop: PretrainLoop, old: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Move the loop to where as many samples of the epoch are behind it; returns the sentences of the warning."""
+    """Move the loop to the same number of samples of the epoch; returns the sentences of the warning."""
     batches = old['batches_per_epoch']
     if batches != len(loop.dataloader):
         _refuse_schedules_by_iteration(loop, old, now)
@@ -117,7 +118,7 @@ def _refuse_schedules_by_iteration(loop: PretrainLoop, old: dict[str, Any], now:
     for i, schedule in enumerate(schedules if isinstance(schedules, list) else [schedules]):
         if not schedule.get('by_epoch', True):
             raise ValueError(
-                f'Cannot resume: the global batch was {_global_batch(old)} and is {_global_batch(now)}, so that an '
+                f'Cannot resume: the global batch was {_global_batch(old)} and is {_global_batch(now)}, so an '
                 f'epoch had {old["batches_per_epoch"]} batches and has {now["batches_per_epoch"]}, but '
                 f'param_scheduler[{i}] ({schedule["type"]}, by_epoch=False) counts iterations. Give it in epochs, with '
                 'by_epoch=True and convert_to_iter_based=True, or keep the global batch and the data.'
@@ -135,7 +136,7 @@ def _rebuild_schedules(loop: EpochBasedTrainLoop) -> None:
         for name in [name for name in group if name.startswith('initial_')]:
             group[name.removeprefix('initial_')] = group[name]
     runner.param_schedulers = runner.build_param_scheduler(copy.deepcopy(runner.cfg.param_scheduler))
-    # Together, because each computes its next value from what the others left.
+    # All schedules step together: each computes its next value from the current one, which the others change too.
     for i in range(1, loop.iter + 1):
         ends_epoch = i % len(loop.dataloader) == 0 and i // len(loop.dataloader) <= loop.epoch
         for schedule in runner.param_schedulers:

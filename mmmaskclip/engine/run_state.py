@@ -1,4 +1,4 @@
-"""What a run consists of beside its model and optimizer: random generators, config and versions."""
+"""The state of a run besides model and optimizer: random generators, config and versions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INCIDENTAL = {
 
 
 def get_random_state() -> dict[str, Any]:
-    """The state of Python's, numpy's and torch's generators of this process, that of its current GPU included."""
+    """The states of this process's random generators: Python, numpy, torch and the current GPU."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         'python': random.getstate(),
@@ -33,7 +33,7 @@ def get_random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Restore what :func:`get_random_state` returned; without a GPU its part is ignored."""
+    """Restore the states of :func:`get_random_state`. Without a GPU the GPU's state is ignored."""
     random.setstate(state['python'])
     kind, keys, position, has_gauss, gauss = state['numpy']
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
@@ -43,10 +43,10 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def config_fingerprints(cfg: Config) -> dict[str, str]:
-    """A fingerprint of each top-level key of a config that may change what training computes.
+    """A fingerprint of each top-level config key that may change the result of training.
 
-    The work directory, hooks that only log or save, and tests are left out; so is the seed, which a resumed run takes
-    from its checkpoint.
+    The work directory, hooks that only log or save, and tests are left out. The seed is left out too, because a resumed
+    run takes the seed of its checkpoint.
     """
     content = {key: value for key, value in cfg.to_dict().items() if key not in _INCIDENTAL}
     if 'randomness' in content:
@@ -55,12 +55,12 @@ def config_fingerprints(cfg: Config) -> dict[str, str]:
 
 
 def config_fingerprint(parts: dict[str, str]) -> str:
-    """One fingerprint of all that :func:`config_fingerprints` returned."""
+    """One fingerprint over all fingerprints of :func:`config_fingerprints`."""
     return _fingerprint(parts)
 
 
 def differing_keys(saved: dict[str, str], current: dict[str, str]) -> list[str]:
-    """Keys of the config whose fingerprints differ, or which only one of the two has."""
+    """Config keys whose fingerprints differ, or that only one config has."""
     return sorted(key for key in saved.keys() | current.keys() if saved.get(key) != current.get(key))
 
 
@@ -68,9 +68,9 @@ def differences(filename: str, meta: dict[str, Any], cfg: Config) -> list[str]:
     """Warnings for resuming with a changed config or changed library versions.
 
     Args:
-        filename: The checkpoint.
-        meta: Its ``config_parts`` and ``versions``.
-        cfg: Config of the run.
+        filename: Path of the checkpoint.
+        meta: The checkpoint's meta, with ``config_parts`` and ``versions``.
+        cfg: Config of the resumed run.
     """
     texts = []
     if keys := differing_keys(meta['config_parts'], config_fingerprints(cfg)):
@@ -86,7 +86,7 @@ def differences(filename: str, meta: dict[str, Any], cfg: Config) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes a step."""
+    """Versions of the libraries that compute a step."""
     return {
         'mmmaskclip': __version__,
         'mmengine': mmengine.__version__,
@@ -101,12 +101,12 @@ def _fingerprint(value: Any) -> str:
 
 
 def _ordered(value: Any) -> Any:
-    """A form of a part of a config whose text is the same in every process."""
+    """A form of a config value whose ``repr`` is the same in every process."""
     if isinstance(value, dict):
         return sorted((repr(key), _ordered(item)) for key, item in value.items())
     if isinstance(value, (list, tuple)):
         return [_ordered(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    # Types and functions stand for their names; the text of other objects may contain their address.
+    # The name of a type or function, and the type's name of any other object: a repr may contain an address.
     return getattr(value, '__qualname__', type(value).__name__)

@@ -1,3 +1,5 @@
+"""Training and evaluation loops."""
+
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.engine.loops.pretrain_loop import PretrainLoop
 from mmmaskclip.engine.loops.segmentation_loop import ZeroShotSegmentationLoop

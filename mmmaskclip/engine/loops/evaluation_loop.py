@@ -1,4 +1,4 @@
-"""One evaluation of several tasks, for validation while training and for ``tools/test.py``."""
+"""Evaluates several tasks in one run, for validation during training and for ``tools/test.py``."""
 
 from collections.abc import Iterator, Mapping, Sized
 from typing import Any, cast
@@ -16,8 +16,8 @@ from mmmaskclip.utils.progress import track
 
 
 class _AllBatches:
-    """Stands where mmengine's hooks expect the loop's one dataloader: they ask its length for progress and remaining
-    time."""
+    """All dataloaders in the place of the loop's one dataloader: mmengine's hooks take progress and remaining time from
+    its length."""
 
     def __init__(self, loaders: Mapping[str, DataLoader]) -> None:
         self.loaders = loaders
@@ -35,14 +35,14 @@ class EvaluationLoop(BaseLoop):
     """Evaluates a model on several tasks in one run; serves as ``val_cfg`` and as ``test_cfg``.
 
     ``val_dataloader = dict(retrieval=dict(...), classification=dict(...))`` with ``val_evaluator = dict(retrieval=...,
-    classification=...)``: each task has a dataloader and a metric (or a list of them). Metric names come out as
-    ``retrieval/image_to_text_R@1``: the task's name is the prefix of a metric that sets none. One dataloader and one
-    evaluator, as mmengine has it, work too.
+    classification=...)``: each task has a dataloader and a metric (or a list of metrics). The task's name is the prefix
+    of a metric without prefix: ``retrieval/image_to_text_R@1``. mmengine's form, one dataloader and one evaluator,
+    works too.
 
-    A metric that has ``prepare(model)`` gets the bare model before its task starts. Where no metric of a task has use
-    for the model's predictions (``needs_predictions = False``, the probes), they are not made: no image is encoded
-    twice. On several processes the samples are split between them and the result is that of one process: mmengine puts
-    the results back into order and drops the samples that a sampler added to fill the last batch.
+    A metric with ``prepare(model)`` gets the unwrapped model before its task starts. If no metric of a task uses the
+    model's predictions (``needs_predictions = False``, the probes), the model makes none: no image is encoded twice.
+    Several processes share the samples and give the result of one process: mmengine restores the order of the results
+    and drops the samples that a sampler added to fill the last batch.
 
     Args:
         runner: The runner.
@@ -50,16 +50,16 @@ class EvaluationLoop(BaseLoop):
         evaluator: Metric configs or an ``Evaluator``; or a dict of them by task.
 
     Raises:
-        ValueError: If dataloaders and evaluators are not those of the same tasks.
+        ValueError: If dataloaders and evaluators do not name the same tasks.
     """
 
     def __init__(self, runner: Any, dataloader: Any, evaluator: Any) -> None:
         if isinstance(dataloader, DataLoader) or 'dataset' in dataloader:
             dataloader, evaluator = {'': dataloader}, {'': evaluator}
         if not isinstance(evaluator, Mapping) or dataloader.keys() != evaluator.keys():
-            found = list(evaluator) if isinstance(evaluator, Mapping) else type(evaluator).__name__
+            tasks = list(evaluator) if isinstance(evaluator, Mapping) else type(evaluator).__name__
             raise ValueError(
-                f'dataloaders are of the tasks {list(dataloader)}, evaluators of {found}: every task needs one of each'
+                f'dataloaders are of the tasks {list(dataloader)}, evaluators of {tasks}: every task needs one of each'
             )
         self.dataloaders = {task: self._build_dataloader(runner, cfg) for task, cfg in dataloader.items()}
         self.evaluators = {task: self._build_evaluator(runner, task, cfg) for task, cfg in evaluator.items()}
@@ -84,8 +84,8 @@ class EvaluationLoop(BaseLoop):
 
     @property
     def mode(self) -> str:
-        """``'test'`` where the runner uses this loop for testing, else ``'val'``: it decides which hooks are called."""
-        # The runner does not tell a loop what it is for, and both kinds are built with the same arguments.
+        """``'test'`` if this is the runner's test loop, else ``'val'``. The mode decides which hooks are called."""
+        # The runner builds test and validation loops with the same arguments, so the loop asks the runner.
         return 'test' if getattr(self.runner, '_test_loop', None) is self else 'val'
 
     @torch.no_grad()
@@ -98,7 +98,7 @@ class EvaluationLoop(BaseLoop):
         mode, model = self.mode, self.runner.model
         was_training = model.training
         self.runner.call_hook(f'before_{mode}')
-        # Before the model is used: hooks may swap in averaged weights here.
+        # Before the first forward pass: hooks may swap in EMA weights here.
         self.runner.call_hook(f'before_{mode}_epoch')
         model.eval()
         metrics: dict[str, float] = {}
@@ -128,7 +128,7 @@ class EvaluationLoop(BaseLoop):
         needs_predictions = any(
             not isinstance(metric, SelfPredictingMetric) or metric.needs_predictions for metric in evaluator.metrics
         )
-        # Numbered over all tasks, so that progress and remaining time are those of the whole evaluation.
+        # Batches are numbered over all tasks, so that progress and remaining time cover the whole evaluation.
         for batch_idx, data_batch in enumerate(track(loader, f'Evaluating {task}'), done):
             self.runner.call_hook(f'before_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch)
             outputs = step(data_batch) if needs_predictions else []

@@ -22,24 +22,24 @@ class PretrainLoop(EpochBasedTrainLoop):
 
     It differs from its base in four ways:
 
-    * Before each epoch it calls ``begin_epoch(epoch=, seed=, batch_size=, start_batch=)`` of dataset and sampler, where
-      they have it. ``seed`` is the run's seed, equal on all ranks.
-    * A checkpoint saved by iterations resumes at the next batch. Whoever decides the order skips ``start_batch``
-      batches of the epoch, so none of them is decoded.
-    * ``dataset.preflight()``, if there is one, runs once on every rank before the first step: ranks share the shards.
-      An error of one rank is raised on all.
+    * Before each epoch it calls ``begin_epoch(epoch=, seed=, batch_size=, start_batch=)`` of dataset and sampler, if
+      they have this method. ``seed`` is the run's seed, equal on all ranks.
+    * A checkpoint saved by iterations resumes at the next batch. The dataset or sampler that decides the order skips
+      ``start_batch`` batches of the epoch without decoding them.
+    * ``dataset.preflight()``, if the dataset has it, runs once on every rank before the first step; the ranks share the
+      shards. An error of one rank is raised on all.
     * :attr:`data_wait` holds the time that this process waited for the batch.
 
-    ``drop_last`` is set, because contrastive losses gather equal batches from all ranks, and mmengine's
-    ``DefaultSampler`` is exchanged for :class:`ResumableSampler`, which image files have where no sampler is given.
+    The loop sets ``drop_last``, because contrastive losses gather equal batches from all ranks. It replaces mmengine's
+    ``DefaultSampler`` by :class:`ResumableSampler`, which is also the default for image files.
 
     Args:
         runner: The runner.
         dataloader: Dataloader or its config.
         max_epochs: Epochs to train.
-        val_interval_iters: Also validate after every that many iterations; an epoch of 20 million pairs takes hours.
-            Set ``default_hooks.logger.log_metric_by_epoch=False`` too, or all of an epoch stand at one step of the
-            log. None by default.
+        val_interval_iters: Also validate every this many iterations; an epoch of 20 million pairs takes hours. Also set
+            ``default_hooks.logger.log_metric_by_epoch=False``; otherwise all validations of an epoch are logged at one
+            step. None by default.
         **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
 
     Attributes:
@@ -47,7 +47,7 @@ class PretrainLoop(EpochBasedTrainLoop):
 
     Raises:
         ValueError: If the dataset is smaller than one global batch, incomplete batches are kept, or neither dataset
-            nor sampler has ``begin_epoch``; in :meth:`run`, if there is an interval but nothing to validate.
+            nor sampler has ``begin_epoch``; in :meth:`run`, if ``val_interval_iters`` is set without validation data.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class PretrainLoop(EpochBasedTrainLoop):
                 f'Nothing is left to train: the run is at iteration {self._iter} of {self._max_iters}. To train longer '
                 'raise train_cfg.max_epochs and the schedules; to start a new run use another --work-dir.'
             )
-            # Otherwise the run was interrupted between its last iteration and what follows an epoch.
+            # Otherwise the run was interrupted between its last iteration and the hooks after the epoch.
             if self._epoch >= self._max_epochs:
                 return self.runner.model
         self._preflight()
         return super().run()
 
     def run_epoch(self) -> None:
-        """Train on what is left of the current epoch."""
+        """Train on the rest of the current epoch."""
         start_batch = self._iter - self._epoch * len(self.dataloader)
         self._begin_epoch(start_batch)
         self.runner.call_hook('before_train_epoch')
@@ -115,7 +115,7 @@ class PretrainLoop(EpochBasedTrainLoop):
 
     @property
     def _seed(self) -> int:
-        """The run's seed. Runner adds the rank to ``runner.seed`` where ranks are seeded differently."""
+        """The run's seed, equal on all ranks. With ``diff_rank_seed`` the Runner adds the rank to ``runner.seed``."""
         offset = get_rank() if self.runner._randomness_cfg.get('diff_rank_seed', False) else 0
         return self.runner.seed - offset
 
@@ -136,7 +136,7 @@ class PretrainLoop(EpochBasedTrainLoop):
                 'train_dataloader.drop_last=False: the incomplete last batch of an epoch would have another size on '
                 'each rank, and contrastive losses gather equal batches. Leave drop_last out.'
             )
-        # A map-style dataset may have begin_epoch for its augmentation; its order is the sampler's.
+        # A map-style dataset may have begin_epoch for its augmentation, but the sampler decides the order.
         dataset = self.dataloader.dataset
         map_style = not isinstance(dataset, IterableDataset)
         if not [part for part in self._data_order() if not (map_style and part is dataset)]:
@@ -156,7 +156,7 @@ class PretrainLoop(EpochBasedTrainLoop):
             )
 
     def _timed_batches(self, start_batch: int) -> Iterator:
-        """Batches until the announced end of the epoch, measuring the wait for each, worker start included."""
+        """Batches up to the length of the epoch. Measures the wait for each batch, including the start of workers."""
         begin = time.perf_counter()
         batches = iter(self.dataloader)
         for _ in range(start_batch, len(self.dataloader)):
@@ -174,7 +174,7 @@ class PretrainLoop(EpochBasedTrainLoop):
         error: Exception | None = None
         try:
             dataset.preflight()
-        except Exception as exception:  # raised below on every rank, so that none waits for another
+        except Exception as exception:  # raised below on every rank, so that no rank waits for another
             error = exception
         messages = all_gather_object(None if error is None else f'{type(error).__name__}: {error}')
         message = next((text for text in messages if text is not None), None)

@@ -1,4 +1,4 @@
-"""Zero-shot segmentation of mmseg's data sets by a pretrained model."""
+"""Zero-shot segmentation: a pretrained model on mmseg's data sets."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,22 +15,22 @@ from mmmaskclip.registry import LOOPS
 class ZeroShotSegmentationLoop(EvaluationLoop):
     """Evaluates a pretraining model on mmseg's data sets with mmseg's metrics; serves as ``test_cfg`` and ``val_cfg``.
 
-    The config's ``model`` stays that of the pretraining, and so do its checkpoints: for every task the loop puts a
-    ``ZeroShotSegmentor`` around it, with the weights as they are at that moment.
+    Config and checkpoints keep the pretraining model. For every task the loop wraps the model, with its current
+    weights, in a ``ZeroShotSegmentor``.
 
     Args:
         runner: The runner.
         dataloader: As for :class:`EvaluationLoop`, with data sets of mmseg.
         evaluator: As for :class:`EvaluationLoop`, with metrics of mmseg.
-        segmentor: Arguments of :class:`~.segmentor.ZeroShotSegmentor` without ``pretrainer``;
-            ``classes`` defaults to the data set's own.
-        num_images: How many images each data set must have, or the numbers that are allowed. Defaults to any number
-            above 0.
+        segmentor: Arguments of :class:`~.segmentor.ZeroShotSegmentor` without ``pretrainer``; ``classes`` defaults to
+            the classes of the data set.
+        num_images: Number of images that each data set must have, or several allowed numbers. Default: any number above
+            0.
 
     Raises:
         FileNotFoundError: If the ``data_root`` of a data set does not exist.
-        ValueError: If a data set has another number of images; and while running, if there are not as many classes as
-            it has.
+        ValueError: If a data set has another number of images; in :meth:`run`, if segmentor and data set differ in the
+            number of classes.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class ZeroShotSegmentationLoop(EvaluationLoop):
         allowed = [num_images] if isinstance(num_images, int) else list(num_images or ())
         for task, loader in self.dataloaders.items():
             dataset: Any = loader.dataset
-            found = len(dataset)
-            if found == 0 or (allowed and found not in allowed):
+            size = len(dataset)
+            if size == 0 or (allowed and size not in allowed):
                 raise ValueError(
-                    f'The data set of task {task!r} has {found} images, but must have '
+                    f'The data set of task {task!r} has {size} images, but must have '
                     f'{" or ".join(map(str, allowed)) or "some"}: check its split and folders '
                     f'(data_root={dataset.data_root!r}), or set test_cfg.num_images.'
                 )
 
     def _run_task(self, task: str, loader: DataLoader, mode: str, done: int) -> None:
-        # Here, not at the top: runs without segmentation need not wait for mmseg.
+        # A local import: runs without segmentation do not need mmseg.
         from mmmaskclip.models.open_vocabulary.segmentor import ZeroShotSegmentor
 
         model, dataset = self.runner.model, cast(Any, loader.dataset)

@@ -1,4 +1,4 @@
-"""A suite of evaluations of one checkpoint, one set after the other, resumed where it stopped."""
+"""Evaluates one checkpoint on a suite of data sets, one after the other, and resumes after the last finished set."""
 
 import hashlib
 import json
@@ -25,28 +25,28 @@ from mmmaskclip.utils.progress import track
 class SuiteLoop(EvaluationLoop):
     """Evaluates a checkpoint on every set of a suite that is present; serves as ``val_cfg`` and as ``test_cfg``.
 
-    Sets are built one at a time, when they are evaluated. A set whose images are missing (its dataset raises
-    ``MissingImages``) is named and left out; any other error, such as a wrong number of samples, ends the run. After
-    each set the loop writes the results to ``WORK_DIR/SUITE_HASH.json``, HASH of the weights. Sets that are stored with
-    the same fingerprint are not evaluated again, even if their images were deleted, and nothing is removed from the
-    file. The fingerprint covers the weights, the model's config, class names, templates, the configs of dataset and
-    metric, the number of samples and the precision. At the end the loop prints a table: the scores of the sets, and
-    their average beside the averages that papers report.
+    Each set is built just before its evaluation. A set whose images are missing (its dataset raises ``MissingImages``)
+    is listed and left out; any other error, such as a wrong number of samples, ends the run. After each set the loop
+    writes the results to ``WORK_DIR/SUITE_HASH.json``, where HASH is the hash of the weights. A set with a stored
+    result of the same fingerprint is not evaluated again, even if its images were deleted. Stored results are never
+    removed. The fingerprint covers the weights, the model's config, class names, templates, the configs of dataset and
+    metric, the number of samples and the precision. At the end the loop prints a table with the scores of the sets, and
+    their average beside the averages of papers.
 
-    The suite is one evaluation: hooks run before its first and after its last set, so that the weights that a hook
-    swaps in (an average, say) are those that are hashed.
+    The suite is one evaluation: hooks run before its first and after its last set. If a hook swaps in other weights
+    (EMA), the loop hashes and evaluates those.
 
     Args:
         runner: The runner.
         dataloader: Config of each set's dataloader, by name.
-        evaluator: Config of each set's metric, by name; a metric with ``score``, such as ``ZeroShotClassification`` or
-            ``LogisticRegressionProbe``.
+        evaluator: Config of each set's metric, by name. The metric must give ``score``, as ``ZeroShotClassification``
+            and ``LogisticRegressionProbe`` do.
         suite: Name of the suite, for the table and the file.
-        published: Averages that papers report: for each a dict with ``name``, ``average``, ``source``, and ``without``,
-            the sets of the suite that it leaves out.
+        published: Averages from papers, each a dict with ``name``, ``average``, ``source``, and ``without``, the sets
+            of the suite that the average leaves out.
 
     Raises:
-        ValueError: If dataloaders and evaluators are not those of the same sets, or ``without`` names none of them.
+        ValueError: If dataloaders and evaluators do not name the same sets, or ``without`` names an unknown set.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class SuiteLoop(EvaluationLoop):
         self.configs = {name: (dataloader[name], evaluator[name]) for name in dataloader}
         self.suite = suite
         self.published = [Published.of(row, self.configs) for row in published]
-        # No tasks yet: the base class builds all of them at once.
+        # No tasks yet: the base class would build all of them at once.
         super().__init__(runner, {}, {})
 
     @torch.no_grad()
     def run(self) -> dict[str, float]:
-        """Runs every set that is present and not done.
+        """Evaluates every set that is present and has no stored result.
 
         Returns:
             All metrics of all sets that are present, as ``SET/METRIC``, and ``average`` of their scores, on every
@@ -91,18 +91,18 @@ class SuiteLoop(EvaluationLoop):
         model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
         weights = _hash_weights(model)
         path = Path(self.runner.work_dir, f'{self.suite}_{weights[:12]}.json')
-        # One process reads: another may see a file that is being replaced.
-        known = _of_main_process(_read(path) if is_main_process() else None)
+        # Only the main process reads: the others could see the file before or after its replacement.
+        stored = _of_main_process(_read(path) if is_main_process() else None)
         results: dict[str, dict] = {}
         missing: dict[str, str] = {}
         for number, name in enumerate(track(self.configs, 'Sets'), 1):
             reason = self._build(name)
-            fingerprint, earlier = self._fingerprint(name, weights), known.get(name, {}).get('fingerprint', {})
+            fingerprint, earlier = self._fingerprint(name, weights), stored.get(name, {}).get('fingerprint', {})
             label = f'{name} ({number} of {len(self.configs)})'
             if fingerprint.items() <= earlier.items():
                 done = 'was done earlier, its images are gone' if reason else 'is done already'
                 print_log(f'{label} {done}: see {path}', logger='current')
-                results[name] = known[name]
+                results[name] = stored[name]
             elif reason:
                 missing[name] = reason
             else:
@@ -110,19 +110,21 @@ class SuiteLoop(EvaluationLoop):
                 size = f'{len(cast(Sized, loader.dataset))} samples, {len(loader)} batches'
                 print_log(f'Evaluating {label}: {size}', logger='current')
                 results[name] = {'metrics': self._evaluate(name), 'fingerprint': fingerprint}
-                self._write(path, known, results, missing)
+                self._write(path, stored, results, missing)
         self._release()
         if not results:
             listed = '\n  '.join(missing.values())
             raise MissingImages(f'None of the {len(missing)} sets of {self.suite} is present:\n  {listed}')
-        self._write(path, known, results, missing)
+        self._write(path, stored, results, missing)
         scores = {name: result['metrics']['score'] for name, result in results.items()}
         print_log(format_suite(self.suite, list(self.configs), scores, missing, self.published), logger='current')
-        metrics = {f'{name}/{key}': value for name, found in results.items() for key, value in found['metrics'].items()}
+        metrics = {
+            f'{name}/{key}': value for name, result in results.items() for key, value in result['metrics'].items()
+        }
         return {**metrics, f'{self.suite}/average': average(scores)}
 
     def _build(self, name: str) -> str:
-        """Makes one set the only task of this loop; returns why it is missing, or nothing, on all processes alike."""
+        """Makes one set the only task of this loop. Returns the reason if it is missing, else '', on all processes."""
         self._release()
         dataloader, evaluator = self.configs[name]
         reason = ''
@@ -130,11 +132,11 @@ class SuiteLoop(EvaluationLoop):
             self.dataloaders[name] = self._build_dataloader(self.runner, dataloader)
         except MissingImages as error:
             reason = f'{name}: {error}'
-        # Another machine may lack the images; all processes must skip the set together.
+        # One machine may lack the images; then all processes must skip the set together.
         reason = next(filter(None, _of_all_processes(reason)), '')
         if reason:
             self.dataloaders.clear()
-        # Also without images: the metric's prompts are a part of the fingerprint.
+        # Built even without images: the metric's prompts are part of the fingerprint.
         self.evaluators[name] = self._build_evaluator(self.runner, name, evaluator)
         if not reason:
             self.evaluators[name].dataset_meta = getattr(self.dataloaders[name].dataset, 'metainfo', None)
@@ -148,13 +150,13 @@ class SuiteLoop(EvaluationLoop):
         loader = self.dataloaders[name]
         self._run_task(name, loader, self.mode, 0)
         metrics = self.evaluators[name].evaluate(len(cast(Sized, loader.dataset)))
-        found = {key.removeprefix(f'{name}/'): float(value) for key, value in metrics.items()}
-        if 'score' not in found:
-            raise ValueError(f'the metric of {name} gives {sorted(found)} and no score; a suite averages scores')
-        return found
+        values = {key.removeprefix(f'{name}/'): float(value) for key, value in metrics.items()}
+        if 'score' not in values:
+            raise ValueError(f'the metric of {name} gives {sorted(values)} and no score; a suite averages scores')
+        return values
 
     def _fingerprint(self, name: str, weights: str) -> dict[str, Any]:
-        """Everything the result depends on; without the number of samples where the images are missing."""
+        """Everything the result depends on. The number of samples is left out if the images are missing."""
         dataloader, metric = self.configs[name]
         dataset, device = dataloader['dataset'], next(self.runner.model.parameters()).device.type
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
@@ -166,7 +168,7 @@ class SuiteLoop(EvaluationLoop):
             'metric': fingerprint_of(metric),
             'precision': str(precision),
         }
-        # Probes have none. The names alone would not notice another content of a file.
+        # Probes have no prompts. The file names in the config would not reveal a change of their content.
         for prompts in filter(None, (getattr(one, 'prompts', None) for one in self.evaluators[name].metrics)):
             fingerprint['classes'] = fingerprint_of(prompts.classes)
             fingerprint['templates'] = fingerprint_of(prompts.templates)
@@ -176,16 +178,16 @@ class SuiteLoop(EvaluationLoop):
         return fingerprint
 
     def _write(
-        self, path: Path, known: Mapping[str, dict], results: Mapping[str, dict], missing: Mapping[str, str]
+        self, path: Path, stored: Mapping[str, dict], results: Mapping[str, dict], missing: Mapping[str, str]
     ) -> None:
         if not is_main_process():
             return
         scores = {name: result['metrics']['score'] for name, result in results.items()}
-        # Sets that this call did not evaluate stay in the file for a later call, but do not count in the average.
-        sets = {**known, **results}
+        # Stored results of other sets stay in the file for a later call, but do not count in the average.
+        sets = {**stored, **results}
         content = {'suite': self.suite, 'average': average(scores), 'sets': sets, 'missing': list(missing)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Moved into place, so that an interrupted write loses nothing.
+        # Atomic write: an interruption loses no stored result.
         part = path.with_suffix('.part')
         part.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
         part.replace(path)
@@ -196,7 +198,7 @@ def _read(path: Path) -> dict[str, dict]:
 
 
 def _hash_weights(model: nn.Module) -> str:
-    """SHA-256 of all parameters and buffers, whatever file they came from."""
+    """SHA-256 of all parameters and buffers, independent of the file that they were loaded from."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())

@@ -1,4 +1,4 @@
-"""The table of a suite: each set's score, and averages beside those that papers report."""
+"""The table of a suite: the score of each set, and our averages beside those of papers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Published:
-    """An average that a paper reports.
+    """An average from a paper.
 
     Attributes:
         name: Model and training.
         average: Mean of the sets' scores, in percent.
-        source: Where it stands.
-        sets: The sets that it is over.
+        source: Paper and table.
+        sets: The sets in the average.
     """
 
     name: str
@@ -25,10 +25,10 @@ class Published:
 
     @classmethod
     def of(cls, row: Mapping[str, Any], suite: Iterable[str]) -> Published:
-        """Reads a row of a config: ``name``, ``average``, ``source``, and ``without``, sets that it leaves out.
+        """Reads a row of a config: ``name``, ``average``, ``source``, and ``without``, the sets that it leaves out.
 
         Raises:
-            ValueError: If ``without`` names a set that the suite has not.
+            ValueError: If ``without`` names a set that the suite does not have.
         """
         suite, without = list(suite), set(row.get('without', ()))
         if not without <= set(suite):
@@ -49,14 +49,14 @@ def format_suite(
     missing: Iterable[str],
     published: Sequence[Published],
 ) -> str:
-    """The table.
+    """The table of a suite as text.
 
     Args:
         suite: Name of the suite.
         sets: All sets of the suite.
         scores: Score of each set that ran.
-        missing: Sets that did not.
-        published: Rows of papers; each stands beside our average over the same sets.
+        missing: Sets without images.
+        published: Averages from papers. Each is shown beside our average over the same sets.
 
     Returns:
         Lines: one per set, the average, the missing sets, and the published averages.
