@@ -1,11 +1,11 @@
-"""Measures how many images per second a dataset delivers, and where the time of one process goes.
+"""Measure the images per second of a dataset, and how one process spends its time.
 
 Example:
     python tools/analysis_tools/bench_loader.py 'data/flickr8k/train-*.tar' --size 224 --workers 0 2
     python tools/analysis_tools/bench_loader.py 'data/flickr8k/train-*.tar' --gains --shrink-to 224
 
-With --gains each saving of the loader is switched off in turn, in one process that takes turns: CPU time per image,
-medians, and the ratio to the loader as it is. So it says something on a busy machine too.
+With --gains each optimization of the loader is switched off in turn. The variants take turns in one process; the table
+gives the median CPU time per image and the ratio to the unchanged loader. CPU times stay meaningful on a busy machine.
 """
 
 import argparse
@@ -34,9 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=64)
     parser.add_argument('--workers', type=int, nargs='+', default=[0], help='numbers of workers to try (default: 0)')
     parser.add_argument('--seconds', type=float, default=10, help='time for each number of workers (default: 10)')
-    parser.add_argument('--gains', action='store_true', help='switch each saving off in turn, by CPU time')
-    parser.add_argument('--shrink-to', type=int, help='with --gains: also decode at a fraction of the size')
-    parser.add_argument('--num-samples', type=int, help='needed for shards that are not local tar files')
+    parser.add_argument('--gains', action='store_true', help='CPU time with each optimization switched off in turn')
+    parser.add_argument('--shrink-to', type=int, help='with --gains: also try shrink_to, see docs/data.md')
+    parser.add_argument('--num-samples', type=int, help='required if the shards are not local tar files')
     return parser.parse_args()
 
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def measure(dataset: ImageTextShards, batch_size: int, workers: int, seconds: float) -> tuple[int, float]:
-    """Read for some time, after the first batch, with which workers start and buffers fill.
+    """Read for some time. The clock starts after the first batch, when workers have started and buffers are full.
 
     Returns:
         Images and seconds.
@@ -82,11 +82,11 @@ def measure(dataset: ImageTextShards, batch_size: int, workers: int, seconds: fl
 
 
 def gains(dataset: ImageTextShards, batch_size: int, seconds: float, shrink_to: int | None) -> Iterator[str]:
-    """Times the loader as it is and without each of its savings, in turns."""
+    """Time the unchanged loader and the loader without each optimization, in turns."""
 
     def convert(image: Any) -> Any:
         image = on_white(image)
-        return image.copy()  # what Pillow's convert does where the mode is the same
+        return image.copy()  # Pillow's convert copies even if the mode stays the same
 
     def clean(text: str) -> str:
         return ' '.join(basic_clean(text).split())
@@ -108,7 +108,7 @@ def gains(dataset: ImageTextShards, batch_size: int, seconds: float, shrink_to: 
     end = time.perf_counter() + seconds
     with patched([(sampling, 'get_worker_info', lambda: True)]):  # as in a worker
         while time.perf_counter() < end or len(spent['as it is']) < 5:
-            # In another order each time: what comes first in a turn may be slower.
+            # In random order: the first variant of a round may be slower.
             for name, patches in random.sample(list(variants.items()), len(variants)):
                 with patched(patches):
                     begin = time.process_time()
@@ -121,7 +121,7 @@ def gains(dataset: ImageTextShards, batch_size: int, seconds: float, shrink_to: 
 
 @contextmanager
 def patched(patches: list[tuple[Any, str, Any]]) -> Iterator[None]:
-    """Replaces attributes for a while."""
+    """Replace attributes inside the block."""
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
     for owner, name, value in patches:
         setattr(owner, name, value)
@@ -142,7 +142,7 @@ def endless(dataset: ImageTextShards, loader: DataLoader, batch_size: int) -> It
 
 
 def profile(dataset: ImageTextShards, batch_size: int, seconds: float) -> dict[str, float]:
-    """Time the steps of one process; reading is what remains."""
+    """Time the stages of one process. The rest of the time is reading, shuffling and collation."""
     spent: dict[str, float] = {}
 
     @contextmanager

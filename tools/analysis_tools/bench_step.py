@@ -1,11 +1,11 @@
-"""Time whole training steps of several models side by side, without data loading.
+"""Time complete training steps of several models side by side, without data loading.
 
 python tools/analysis_tools/bench_step.py open_clip:ViT-B-16+compiled configs/clip/vitb16_laion20m.py+compiled
 
-A contender is a pretraining config, or ``open_clip:NAME`` for OpenCLIP with its own loss and AdamW; ``+compiled`` turns
-torch.compile on. All get the same caption lengths, and a batch that is on the device already. They take turns, so that
-a change in the machine's load meets all of them. The table gives medians, and ratios to the first contender; the share
-is that of the rate of a large matrix product measured in the same run.
+A contender is a pretraining config, or ``open_clip:NAME`` for OpenCLIP with OpenCLIP's loss and AdamW; ``+compiled``
+turns torch.compile on. All contenders get the same caption lengths, and batches already on the device. The contenders
+take turns, so that a change of the machine's load affects all of them. The table gives medians and ratios to the first
+contender. The share compares the rate with that of a large matrix product, measured in the same run.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def shorten(tokens: Tensor, shortest: int) -> Tensor:
 
 
 class Contender:
-    """A model and its optimizer, ready to step; subclasses make them and a step."""
+    """A model and its optimizer. Subclasses build both and define one step."""
 
     model: nn.Module
 
@@ -49,11 +49,11 @@ class Contender:
         self.images = self.flops = 0
 
     def run(self) -> None:
-        """Take one step, forward to updated teacher."""
+        """Take one step, from the forward pass to the teacher's EMA update."""
         raise NotImplementedError
 
     def compile(self) -> None:
-        """Let the next steps run compiled."""
+        """Compile the model for the next steps."""
         raise NotImplementedError
 
     def count_flops(self) -> None:
@@ -94,7 +94,7 @@ class OurContender(Contender):
         super().__init__(path, args, device)
         cfg = Config.fromfile(path)
         cfg.optim_wrapper.update(type='mmmaskclip.PretrainOptimWrapper', precision=args.precision)
-        # As it runs uncompiled first; `compile` follows.
+        # Operations are counted uncompiled; `compile` follows.
         cfg.model.pop('compiled', None)
         self.model = MODELS.build(cfg.model)
         self.model.init_weights()
@@ -118,16 +118,16 @@ class OurContender(Contender):
     def run(self) -> None:
         with self.optim_wrapper.optim_context(self.model):
             batch: dict[str, Any] = self.model.data_preprocessor(self.batch, training=True)
-            batch['caption_ends'] = self.ends  # the preprocessor knows them of a batch on the host
+            batch['caption_ends'] = self.ends  # the preprocessor finds the ends only in host batches
             losses = self.model(mode='loss', **batch)
         total, _ = self.model.parse_losses(losses)
         self.optim_wrapper.update_params(total)
-        if isinstance(self.model, FollowsRun):  # the image-only models of mmpretrain are none
+        if isinstance(self.model, FollowsRun):  # not mmpretrain's image-only models
             self.model.after_optimizer_step()
 
 
 class OpenCLIPContender(Contender):
-    """OpenCLIP, as its own trainer steps it: its loss, autocast, AdamW (foreach); captions padded to its length."""
+    """OpenCLIP with the step of OpenCLIP's trainer: its loss, autocast, AdamW (foreach), captions padded to 77."""
 
     def __init__(self, name: str, args: argparse.Namespace, device: str, like: OurContender | None) -> None:
         import open_clip
@@ -200,7 +200,7 @@ def profile(contender: Contender) -> None:
 
 
 def build(names: list[str], args: argparse.Namespace, device: str) -> list[Contender]:
-    """Contenders in order, those of OpenCLIP with the batch size of the first config; compiled where asked for."""
+    """The contenders in order. OpenCLIP's get the batch size of the first config; ``+compiled`` ones are compiled."""
     ours = {name: OurContender(name.split('+')[0], args, device) for name in names if not name.startswith('open_clip:')}
     like = next(iter(ours.values()), None)
     contenders = []
@@ -245,15 +245,15 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('contenders', nargs='+', help='configs or open_clip:NAME, each with +compiled if wanted')
+    parser.add_argument('contenders', nargs='+', help='configs or open_clip:NAME, each optionally with +compiled')
     parser.add_argument('--batch-size', type=int, help="images per step [the config's]")
     parser.add_argument('--caption-length', type=int, default=26, help='tokens of the longest caption [26]')
     parser.add_argument('--shortest-caption', type=int, default=8, help='tokens of the shortest caption [8]')
     parser.add_argument('--steps', type=int, default=20, help='timed steps of each contender [20]')
-    parser.add_argument('--warm-up', type=int, default=3, help='steps of each contender before [3]')
+    parser.add_argument('--warm-up', type=int, default=3, help='untimed first steps of each contender [3]')
     parser.add_argument('--precision', choices=_DTYPES, help='[bf16 on a GPU, fp32 on a CPU]')
-    parser.add_argument('--profile', action='store_true', help='also print kernels, and where the host waits')
-    parser.add_argument('--json', metavar='FILE', help='write the table there too')
+    parser.add_argument('--profile', action='store_true', help='also print kernels, and the lines where the host waits')
+    parser.add_argument('--json', metavar='FILE', help='also write the table to this file')
     args = parser.parse_args(argv)
     register_all_modules()
     device = 'cuda' if torch.cuda.is_available() else 'cpu'

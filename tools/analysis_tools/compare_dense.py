@@ -3,10 +3,10 @@
 python tools/analysis_tools/compare_dense.py --model configs/pretrained/openai_vitb16.py --checkpoints ViT-B-16.pt \
     --read-outs patch value naclip --protocols configs/zero_shot_seg/camvid_maskclip.py --out work_dirs/dense
 
-Every cell is a run of tools/test.py whose result, with all settings, is OUT/TOWER--READ_OUT--PROTOCOL.json. A cell that
-is there is not run again, so that the command can be interrupted and extended; after a change of a config, name another
-OUT. The table is OUT/table.md, with published values where they are known: mIoU of OpenAI's ViT-B/16 under SCLIP's
-protocol (OV-Stitcher, CVPR 2026 Findings, table 1), which only a run under that protocol may be compared with.
+Every cell is a run of tools/test.py. Its result, with all settings, is OUT/TOWER--READ_OUT--PROTOCOL.json. Finished
+cells are not run again: the command can be interrupted, and extended later. After a change of a config choose another
+OUT. The table is OUT/table.md. Its published values are the mIoU of OpenAI's ViT-B/16 under SCLIP's protocol
+(OV-Stitcher, CVPR 2026 Findings, table 1); compare them only with runs under that protocol.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class Cell:
         return f'{Path(self.model).stem}-{Path(self.checkpoint).stem}'
 
     def path(self, out: Path) -> Path:
-        """Where the result is."""
+        """Path of the result."""
         return out / f'{self.tower}--{self.read_out}--{Path(self.protocol).stem}.json'
 
     def options(self) -> list[str]:
-        """What makes the protocol's config use the read-out: of its segmentor, or of its metrics."""
+        """Options that set the read-out in the protocol's config, in its segmentor or in its metrics."""
         from mmengine.config import Config
 
         cfg = Config.fromfile(self.protocol)
@@ -62,12 +62,12 @@ class Cell:
         return [f'test_evaluator.{task}.read_out={self.read_out}' for task in cfg.test_evaluator]
 
     def published(self) -> float | None:
-        """The published mIoU, where the protocol's set has one."""
+        """The published mIoU; None if there is none for this read-out and data set."""
         return PUBLISHED.get(self.read_out, {}).get(Path(self.protocol).stem.rpartition('_')[0])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the cells that are missing and write the table; returns 1 if one failed."""
+    """Run the missing cells and write the table; returns 1 if a cell failed."""
     args = parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     models = args.model * (len(args.checkpoints) if len(args.model) == 1 else 1)
@@ -78,10 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for protocol in args.protocols
     ]
     missing = [cell for cell in cells if not cell.path(args.out).is_file()]
-    print(f'{len(cells)} cells, {len(cells) - len(missing)} of them done already')
+    print(f'{len(cells)} cells, {len(cells) - len(missing)} of them finished')
     with ThreadPoolExecutor(args.jobs) as pool:
-        went_well = list(pool.map(lambda cell: run(cell, args), missing))
-    failed = [cell for cell, good in zip(missing, went_well, strict=True) if not good]
+        succeeded = list(pool.map(lambda cell: run(cell, args), missing))
+    failed = [cell for cell, success in zip(missing, succeeded, strict=True) if not success]
     results = {cell: json.loads(cell.path(args.out).read_text()) for cell in cells if cell.path(args.out).is_file()}
     table = make_table({cell: result['metrics'] for cell, result in results.items()})
     (args.out / 'table.md').write_text(table + '\n', encoding='utf-8')
@@ -94,12 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--model', nargs='+', required=True, help='config of the model, one or one for each checkpoint')
+    parser.add_argument('--model', nargs='+', required=True, help='configs of the models: one, or one per checkpoint')
     parser.add_argument('--checkpoints', nargs='+', required=True, help='paths of weights, or "none"')
     parser.add_argument('--read-outs', nargs='+', choices=READ_OUTS, default=['patch', 'value', 'naclip'])
     parser.add_argument('--protocols', nargs='+', required=True, help='configs with segmentation or region tasks')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/compare_dense'), help='[work_dirs/compare_dense]')
-    parser.add_argument('--jobs', type=int, default=1, help='how many runs at a time [1]')
+    parser.add_argument('--jobs', type=int, default=1, help='parallel runs [1]')
     parser.add_argument('--options', nargs='*', default=[], help='--cfg-options of every run')
     args = parser.parse_args(argv)
     if len(args.model) not in (1, len(args.checkpoints)):
@@ -111,7 +111,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run(cell: Cell, args: argparse.Namespace) -> bool:
-    """Run one cell in a process of its own; whether it went well."""
+    """Run one cell in a subprocess; returns whether the run succeeded."""
     path = cell.path(args.out)
     part = path.with_suffix('.part')
     command = [
@@ -120,17 +120,17 @@ def run(cell: Cell, args: argparse.Namespace) -> bool:
         *('--cfg-options', *cell.options(), *args.options),
     ]
     with open(path.with_suffix('.log'), 'w', encoding='utf-8') as log:
-        good = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode == 0
-    if good:
-        part.replace(path)  # at once, so that an interrupted write is no result
-    return good
+        success = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode == 0
+    if success:
+        part.replace(path)  # atomic: an interrupted write leaves no result
+    return success
 
 
 def make_table(metrics: dict[Cell, dict[str, float]]) -> str:
-    """Markdown: one row for each result and metric, with the published value and the difference to it."""
+    """A Markdown table: one row per result and metric, with the published value and the difference from it."""
     rows = []
-    for cell, found in metrics.items():
-        for name, value in found.items():
+    for cell, values in metrics.items():
+        for name, value in values.items():
             published = cell.published() if name.endswith('mIoU') else None
             known = ('', '') if published is None else (f'{published:.1f}', f'{value - published:+.2f}')
             rows.append((cell.tower, cell.read_out, Path(cell.protocol).stem, name, f'{value:.2f}', *known))

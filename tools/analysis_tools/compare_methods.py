@@ -1,16 +1,16 @@
-"""Train several methods under the same budget, with the same seeds, evaluate all alike and write one table.
+"""Compare methods: train all with the same budget and seeds, evaluate all alike, write one table.
 
 python tools/analysis_tools/compare_methods.py configs/clip/vitxs16_scenes.py configs/maskclip/vitxs16_scenes_v1.py \
     --seeds 0 1 --epochs 12 --out work_dirs/compare
 
-Every (config, seed) is a training of its own (`tools/train.py`) in OUT/runs, followed by `tools/test.py`. The same
-command goes on where it was interrupted: what is finished is kept, what was begun resumes from its newest checkpoint,
-what failed is tried again. After every run OUT/table.md, OUT/results.json and OUT/figure.png are written anew.
+Every (config, seed) is one training (`tools/train.py`) in OUT/runs, followed by `tools/test.py`. After an interruption
+repeat the command: finished runs are kept, unfinished runs resume from their newest checkpoint, failed runs are tried
+again. After every run the tool rewrites OUT/table.md, OUT/results.json and OUT/figure.png.
 
-Budget: with --epochs every method sees the data equally often. With --minutes every method trains for about that wall
-time: a short probe of each measures the time of a step, data loading included, and the run gets the nearest whole
-number of epochs. So methods of different cost get different numbers of epochs, all seeds of a method the same one, and
-schedules end when training ends. With --jobs N the probes, too, run N at a time.
+Budget: with --epochs all methods train for the same number of epochs. With --minutes all methods train for about the
+same wall time: a short probe measures the time of a step, data loading included, and the method gets the nearest whole
+number of epochs. Methods of different cost then get different numbers of epochs; all seeds of a method get the same
+number. Schedules end when training ends. --jobs N runs N probes or trainings in parallel.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from mmmaskclip.analysis.comparison import (
 from mmmaskclip.checkpoints.files import newest_verified
 from mmmaskclip.cli.config import load_config
 
-# A probe logs every few steps; its first interval, with the start of workers and of kernels, does not count.
+# A probe logs every few steps. Its first interval is dropped: it includes the start of workers and kernels.
 _PROBE_INTERVAL, _PROBE_SECONDS = 5, 10
-# Workers notice after some seconds that their training was ended.
+# Workers need some seconds to notice that their training has ended.
 _LOCK_PATIENCE = 20
 
 
 @dataclass
 class Method:
-    """A config that takes part."""
+    """One config of the comparison."""
 
     name: str
     path: str
@@ -63,12 +63,12 @@ class Method:
 
 
 class RunFailed(Exception):
-    """A training or evaluation ended with an error; the text says how and where its log is."""
+    """A training or evaluation ended with an error. The message names the error and the log."""
 
 
 @dataclass
 class Processes:
-    """Starts processes and ends those that run when the tool is stopped."""
+    """Starts processes, and ends the running ones when the tool is stopped."""
 
     threads: int
     _running: set[subprocess.Popen] = field(default_factory=set)
@@ -79,8 +79,8 @@ class Processes:
         """Start ``python -m module``; its output is appended to ``log``."""
         env = {'OMP_NUM_THREADS': str(self.threads), **os.environ}
         command = [sys.executable, '-m', module, *map(str, arguments)]
-        # Inherited, so that the folder stays locked while the process or one of its workers lives, even if this tool
-        # is killed.
+        # The process and its workers inherit the lock: the folder stays locked while one of them lives, even if this
+        # tool is killed.
         lock = lock_folder(log.parent)
         with self._lock, log.open('a') as stream:
             if self.stopped:
@@ -96,7 +96,7 @@ class Processes:
         """Wait for a process.
 
         Raises:
-            RunFailed: If it ends with an error.
+            RunFailed: If the process ends with an error.
         """
         code = process.wait()
         self._running.discard(process)
@@ -105,7 +105,7 @@ class Processes:
             raise RunFailed(f'exit status {code}: {lines[-1].strip() if lines else "no output"} (see {log})')
 
     def stop(self) -> None:
-        """End what runs, and start nothing more."""
+        """End all running processes, and start no more."""
         with self._lock:
             self.stopped = True
             for process in list(self._running):
@@ -116,7 +116,7 @@ def lock_folder(folder: Path) -> int:
     """Lock a run's folder; returns the open file that holds the lock.
 
     Raises:
-        RunFailed: If a process that still lives works in it.
+        RunFailed: If a living process still holds the lock.
     """
     descriptor = os.open(folder / 'lock', os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + _LOCK_PATIENCE
@@ -137,11 +137,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1], help='[0 1]')
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument('--epochs', type=int, help="epochs of every run [the reference config's]")
-    budget.add_argument('--minutes', type=float, help='wall time of training of every run, validation not counted')
-    parser.add_argument('--out', type=Path, required=True, help='folder for everything')
-    parser.add_argument('--reference', help='the config to compare with [the first]')
+    budget.add_argument('--minutes', type=float, help='wall time of training per run, without validation')
+    parser.add_argument('--out', type=Path, required=True, help='folder for runs, logs and results')
+    parser.add_argument('--reference', help='config that the others are compared with [the first]')
     parser.add_argument('--metrics', nargs='+', help='columns of the table and panels of the figure [all]')
-    parser.add_argument('--jobs', type=int, default=1, help='runs at a time; they share the cores [1]')
+    parser.add_argument('--jobs', type=int, default=1, help='parallel runs, which share the cores [1]')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE', help='settings for all configs'
     )
@@ -161,7 +161,7 @@ def load_methods(args: argparse.Namespace) -> dict[str, Method]:
     """The configs by name, FOLDER/NAME.
 
     Raises:
-        ValueError: If two are of one name, or if one is evaluated differently from the reference.
+        ValueError: If two configs have the same name, or if a config is evaluated differently from the reference.
     """
     methods: dict[str, Method] = {}
     for path in args.configs:
@@ -173,7 +173,7 @@ def load_methods(args: argparse.Namespace) -> dict[str, Method]:
         for loader in ('train_dataloader', 'test_dataloader'):
             if cfg.get(loader) is None:
                 raise ValueError(f'{path} has no {loader}: only configs that train and are tested can be compared')
-        # The seed is the run's.
+        # Every run sets its seed.
         cfg.randomness = {key: value for key, value in cfg.get('randomness', {}).items() if key != 'seed'}
         methods[name] = Method(name, path, cfg)
     reference = evaluation_settings(methods[reference_name(args)].cfg)
@@ -181,8 +181,8 @@ def load_methods(args: argparse.Namespace) -> dict[str, Method]:
         different = differences(reference, evaluation_settings(method.cfg))
         if different:
             raise ValueError(
-                f'{method.path} is not evaluated like {args.reference}, so they cannot be compared. Give them the same '
-                f'test_dataloader, test_evaluator and test_cfg. {"; ".join(different[:3])}'
+                f'{method.path} is not evaluated like {args.reference}: give both the same test_dataloader, '
+                f'test_evaluator and test_cfg. {"; ".join(different[:3])}'
             )
     return methods
 
@@ -205,7 +205,7 @@ class Comparison:
         self._report_lock = threading.Lock()
 
     def run(self) -> int:
-        """Train and evaluate everything that is not finished; returns the exit status, 1 if a run failed."""
+        """Train and evaluate all unfinished runs; returns the exit status, 1 if a run failed."""
         self.args.out.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(self.args.jobs) as pool:
             try:
@@ -213,7 +213,7 @@ class Comparison:
                 for method in self.methods.values():
                     if method.failure is None:
                         self._check_old_runs(method)
-                # All methods with the first seed first, so that an early table compares all.
+                # The first seed of all methods comes first, so that an early table compares all methods.
                 plan = [(method, seed) for seed in self.args.seeds for method in self.methods.values()]
                 list(pool.map(lambda task: self._run_one(*task), plan))
             except BaseException:
@@ -226,7 +226,7 @@ class Comparison:
         return 1 if self.failed else 0
 
     def _set_budget(self, method: Method) -> None:
-        """Give a method its number of epochs."""
+        """Set the number of epochs of a method."""
         try:
             if self.args.minutes is None:
                 method.epochs = self.args.epochs or self.methods[self.reference].cfg.train_cfg.max_epochs
@@ -245,7 +245,7 @@ class Comparison:
         if not file.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             cfg = method.cfg.copy()
-            set_epochs(cfg, 1000)  # it never ends by itself
+            set_epochs(cfg, 1000)  # the probe is stopped, it never finishes
             cfg.train_cfg.val_begin = 1001
             cfg.randomness = {**cfg.randomness, 'seed': 0}
             cfg.merge_from_dict(
@@ -270,7 +270,7 @@ class Comparison:
                 return dict(step_time=measured / (max(times) - min(times)), steps_per_epoch=int(steps[-1]))
             if ended:
                 self.processes.finish(process, log)
-                raise RunFailed(f'it ended after {len(times)} log lines (see {log})')
+                raise RunFailed(f'the training ended after {len(times)} log lines (see {log})')
             time.sleep(0.2)
 
     def _folder(self, method: Method, seed: int) -> Path:
@@ -282,7 +282,7 @@ class Comparison:
         return decisive_settings(cfg)
 
     def _check_old_runs(self, method: Method) -> None:
-        """Refuse to mix runs of different settings in one table."""
+        """Refuse a table that mixes runs with different settings."""
         for seed in self.args.seeds:
             file = self._folder(method, seed) / 'settings.json'
             if file.is_file():
@@ -294,7 +294,7 @@ class Comparison:
                     )
 
     def _run_one(self, method: Method, seed: int) -> None:
-        """Train and evaluate one run, or keep its result, and write the report anew."""
+        """Train and evaluate one run, unless it is finished, and rewrite the report."""
         label = f'{method.name} seed {seed}'
         try:
             if method.failure:
@@ -320,7 +320,7 @@ class Comparison:
         cfg = method.cfg.copy()
         set_epochs(cfg, method.epochs)
         cfg.randomness = {**cfg.randomness, 'seed': seed}
-        # Written beside the run: the very config, to look at and to evaluate with.
+        # The exact config of the run, for reading and for the evaluation below.
         config, log = folder / 'config.py', folder / 'train.log'
         cfg.dump(config)
         (folder / 'settings.json').write_text(json.dumps(self._settings(method), indent=1) + '\n')
@@ -330,7 +330,7 @@ class Comparison:
         )
         checkpoint, _ = newest_verified(folder)
         if checkpoint is None:
-            raise RunFailed(f'it left no checkpoint: set default_hooks.checkpoint in the config (see {log})')
+            raise RunFailed(f'the training left no checkpoint: set default_hooks.checkpoint in the config (see {log})')
         partial, log = folder / 'metrics.partial.json', folder / 'test.log'
         self.processes.finish(
             self.processes.start('mmmaskclip.cli.test', config, checkpoint, *run, '--out', partial, log=log), log
@@ -338,7 +338,7 @@ class Comparison:
         partial.replace(folder / 'metrics.json')
 
     def _report(self) -> None:
-        """Write table, results and figure of what there is."""
+        """Write table, results and figure of the runs finished so far."""
         with self._report_lock:
             out, epochs = self.args.out, {method.name: method.epochs for method in self.methods.values()}
             summary = summarize({name: dict(runs) for name, runs in self.finished.items()}, self.reference)
@@ -366,28 +366,28 @@ class Comparison:
                 failed=self.failed,
             )
             (out / 'results.json').write_text(json.dumps(content, indent=2) + '\n')
-            # One of an earlier call would not be of these runs.
+            # The figure of an earlier call may show other runs.
             (out / 'figure.png').unlink(missing_ok=True)
             if names:
                 draw_bars(summary, names, out / 'figure.png')
 
 
 def say(text: str) -> None:
-    """One line with the time; in one write, because runs report from several threads."""
+    """Print one line with the time, in a single write, because runs report from several threads."""
     sys.stdout.write(f'{time.strftime("%H:%M:%S")} {text}\n')
     sys.stdout.flush()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare; returns the exit status."""
+    """Run the comparison; returns the exit status."""
     args = parse_args(argv)
-    # Ended from outside it must end its runs, as with Ctrl-C.
+    # SIGTERM must end the runs too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         comparison = Comparison(args)
         status = comparison.run()
     except KeyboardInterrupt:
-        print('\nInterrupted; the same command goes on from here.', file=sys.stderr)
+        print('\nInterrupted. The same command continues from here.', file=sys.stderr)
         return 130
     written = [name for name in ('table.md', 'results.json', 'figure.png') if (args.out / name).is_file()]
     print(f'\n{(args.out / "table.md").read_text()}\nWritten: {args.out}/{", ".join(written)}')

@@ -1,4 +1,4 @@
-"""Say what differs between two results of tools/test.py --out: settings, weights, prompts, and the metrics.
+"""List the differences of two results of tools/test.py --out: settings, weights, prompts and metrics.
 
 python tools/analysis_tools/compare_results.py A.json B.json
 """
@@ -16,10 +16,10 @@ from mmmaskclip.utils.tables import format_table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the differences; returns 0 where only the metrics differ, 1 where settings do."""
+    """Print the differences; returns 1 if the settings differ, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('first')
-    parser.add_argument('second')
+    parser.add_argument('first', help='result of tools/test.py --out')
+    parser.add_argument('second', help='result to compare with')
     args = parser.parse_args(argv)
     results = []
     for path in (args.first, args.second):
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = differences(record, other)
     print('\n'.join(lines) if lines else 'The settings are the same.')
     rows = [
-        (name, *(f'{found[name]:.4f}' if name in found else '-' for found in (metrics, other_metrics)))
+        (name, *(f'{values[name]:.4f}' if name in values else '-' for values in (metrics, other_metrics)))
         for name in dict.fromkeys([*metrics, *other_metrics])
     ]
     print('\n' + format_table(rows, ['metric', Path(args.first).name, Path(args.second).name]))

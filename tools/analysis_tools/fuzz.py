@@ -1,9 +1,9 @@
-"""Damage data, checkpoints and configs at random; each must end in a clear error or a counted skip.
+"""Fuzz: damage data, checkpoints and configs at random. Every case must end in a clear error or a counted skip.
 
 python tools/analysis_tools/fuzz.py --minutes 3 --seed 0
 
-A case that ends in any other exception, or takes longer than 20 seconds, is printed with its seed; ``--only SEED``
-repeats it.
+The tool prints the seed of a case that ends in any other exception or takes longer than 20 seconds. ``--only SEED``
+repeats that case.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _LIMIT = 20
 
 
 def fuzz_checkpoint(folder: Path, draw: random.Random) -> str:
-    """A damaged checkpoint after a good one, which must be taken; reading it all the same must be an error or right."""
+    """A damaged checkpoint after a good one. Resume must choose the good one; reading the other must end clearly."""
     good = {'state_dict': {'weight': torch.arange(300.0)}, 'message_hub': {'runtime_info': {}}, 'meta': {'iter': 1}}
     first, second = folder / 'iter_1.pth', folder / 'iter_2.pth'
     write_checkpoint(first, good)
@@ -53,8 +53,8 @@ def fuzz_checkpoint(folder: Path, draw: random.Random) -> str:
     second.write_bytes(damage(before, draw))
     same = second.read_bytes() == before
     newest, damaged = newest_verified(str(folder))
-    taken, wanted = Path(newest or 'none').name, 'iter_2.pth' if same else 'iter_1.pth'
-    assert taken == wanted, f'{taken} is taken'
+    chosen, expected = Path(newest or 'none').name, 'iter_2.pth' if same else 'iter_1.pth'
+    assert chosen == expected, f'resume chose {chosen}, not {expected}'
     assert same or [Path(path).name for path, _ in damaged] == ['iter_2.pth'], 'the damaged checkpoint is not named'
     for read in (read_checkpoint, read_state_dict):
         with contextlib.suppress(*CLEAR):
@@ -69,7 +69,7 @@ def _config() -> str:
 
 
 def fuzz_config(folder: Path, draw: random.Random) -> str:
-    """A config with a mistake as users make them; what can be known to be wrong must be named."""
+    """A config with a typical mistake. The check must name every mistake of ``SURE``."""
     top = ast.literal_eval(_config())
     (folder / 'data.tar').touch()
     nodes = [top]
@@ -143,8 +143,8 @@ def _value(top: Any, parts: list, draw: random.Random) -> None:
 
 
 def _sequence(top: Any, parts: list, draw: random.Random) -> None:
-    found = [(node, key) for node in parts for key in node if isinstance(node[key], (list, tuple))]
-    node, key = draw.choice(found)
+    sequences = [(node, key) for node in parts for key in node if isinstance(node[key], (list, tuple))]
+    node, key = draw.choice(sequences)
     node[key] = (list if isinstance(node[key], tuple) else tuple)(node[key])
 
 
@@ -164,13 +164,13 @@ MISTAKES: dict[str, Callable[[Any, list, random.Random], str | None]] = {
     'a wrong value of a loader': _loader,
     'a wrong path': _path,
     'a wrong or missing section': _section,
-    'no number where one is meant': _number,
-    'a value of another kind': _value,
-    'a list in place of a tuple, or a tuple of a list': _sequence,
+    'another type in place of a number': _number,
+    'a value of another type': _value,
+    'a list in place of a tuple, or a tuple in place of a list': _sequence,
     'a misspelt base': _base,
     'a missing bracket': _syntax,
 }
-# The rest may be harmless: text for a number of an argument that says nothing of its type, a tuple for a list.
+# The other mistakes may be harmless: text for a number if the argument has no type hint, a tuple for a list.
 SURE = (
     'a misspelt key', 'a misspelt type', 'a wrong value of a loader', 'a wrong path', 'a wrong or missing section',
     'a misspelt base', 'a missing bracket',
@@ -190,14 +190,14 @@ def run_case(seed: int) -> tuple[str, str]:
     """Run one case.
 
     Returns:
-        Its name, and how it ended: ok, skip, error (a clear one), unseen (other pixels or captions, which no format
-        would show), or what should not be.
+        Name and outcome of the case: ok, skip, error (a clear one), unseen (changed pixels or captions that the file
+        formats cannot detect), or BAD with the reason.
     """
     draw = random.Random(seed)
     case = CASES[seed % len(CASES)]
 
     def stop(*_: Any) -> None:
-        raise TimeoutError('it hangs')
+        raise TimeoutError(f'the case took longer than {_LIMIT} s')
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(_LIMIT)
@@ -214,33 +214,33 @@ def run_case(seed: int) -> tuple[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> Counter[tuple[str, str]]:
-    """Fuzz for some minutes; prints and returns how often each kind of case ended how.
+    """Fuzz for some minutes; prints and returns the number of each outcome by case.
 
     Raises:
-        SystemExit: With status 1, if a case ended in none of the promised ways.
+        SystemExit: With status 1, if the outcome of a case is BAD.
     """
     parser = argparse.ArgumentParser(description='Damage inputs at random; each must end in a clear error or a skip.')
     parser.add_argument('--minutes', type=float, default=3, help='[3]')
-    parser.add_argument('--cases', type=int, help='so many instead of by time')
-    parser.add_argument('--seed', type=int, default=0, help='of the first case; the next has the next [0]')
-    parser.add_argument('--only', type=int, metavar='SEED', help='run this case alone')
+    parser.add_argument('--cases', type=int, help='number of cases, in place of --minutes')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the first case; it grows by 1 per case [0]')
+    parser.add_argument('--only', type=int, metavar='SEED', help='run only the case with this seed')
     args = parser.parse_args(argv)
     register_all_modules()
-    found: Counter[tuple[str, str]] = Counter()
+    outcomes: Counter[tuple[str, str]] = Counter()
     first, end = (args.seed, time.monotonic() + 60 * args.minutes) if args.only is None else (args.only, 0)
-    wanted = 1 if args.only is not None else args.cases
+    cases = 1 if args.only is not None else args.cases
     seed = first
-    while seed - first < wanted if wanted is not None else time.monotonic() < end:
+    while seed - first < cases if cases is not None else time.monotonic() < end:
         name, outcome = run_case(seed)
         if outcome.startswith('BAD'):
             print(f'case {seed}: {name}: {outcome}')
-        found[name, outcome.split(':')[0]] += 1
+        outcomes[name, outcome.split(':')[0]] += 1
         seed += 1
-    for (name, outcome), count in sorted(found.items()):
+    for (name, outcome), count in sorted(outcomes.items()):
         print(f'{name:<16} {outcome:<6} {count:>7}')
-    if any(outcome == 'BAD' for _, outcome in found):
+    if any(outcome == 'BAD' for _, outcome in outcomes):
         raise SystemExit(1)
-    return found
+    return outcomes
 
 
 if __name__ == '__main__':

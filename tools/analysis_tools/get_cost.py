@@ -1,13 +1,13 @@
-"""What a training step of each config costs: parameters and floating-point operations by part, as markdown tables.
+"""Print the cost of a training step of each config: parameters and floating-point operations by part, in tables.
 
 python tools/analysis_tools/get_cost.py configs/clip/vitb16_laion20m.py configs/slip/vitb16_laion20m.py \
     configs/clip_mae/vitb16_laion20m.py configs/clip_beit/vitb16_laion20m.py configs/maskclip/vitb16_laion20m_v1.py
 
-Operations are those of forward and backward pass for one image and its caption, a multiplication and an addition being
-two; the ratio is to the first config's. They are counted on tensors without content, so neither a GPU nor the memory
-of the models is needed. The paper's column is the measured time of its Table 1's methods, for ViT-B/16.
+The tool counts the operations of forward and backward pass for one image and its caption. A multiplication and an
+addition are two operations. The ratio is to the first config. Operations are counted on meta tensors, so the tool needs
+neither a GPU nor memory for the models. The column "paper" is the measured time in the paper's Table 1, for ViT-B/16.
 
-The default caption lengths are CLIP's 77 tokens, to which the papers' code pads, and the mean of Flickr8k's captions.
+The default caption lengths are 77 tokens, to which the papers' code pads, and the mean length of Flickr8k's captions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('configs', nargs='+', help='pretraining configs; the first is the reference of the ratios')
     parser.add_argument(
-        '--batch-size', type=int, default=2, help="images of the step; only the losses' share depends on it [2]"
+        '--batch-size', type=int, default=2, help='images of the step; only the cost of the losses depends on it [2]'
     )
     parser.add_argument(
         '--caption-length',
@@ -52,7 +52,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def paper_time(cfg: Config) -> float | None:
-    """The paper's time relative to CLIP's for the method of a config, or None if it is none of Table 1's."""
+    """The paper's time, relative to CLIP's, for the method of a config; None if Table 1 lacks the method."""
     model = cfg.model
     objectives = [objective for objective in (model.get('objectives') or {}).values() if objective]
     others = sorted(objective.type for objective in objectives if objective.type != 'ImageTextContrast')
@@ -62,12 +62,12 @@ def paper_time(cfg: Config) -> float | None:
         for o in objectives
         if o.type == 'MaskedSelfDistillation'
     )
-    known = contrast == ['InfoNCELoss'] and is_v1 and model.image_encoder.get('arch') == 'ViT-B/16'
-    return _PAPER.get(tuple(others)) if known else None
+    in_table = contrast == ['InfoNCELoss'] and is_v1 and model.image_encoder.get('arch') == 'ViT-B/16'
+    return _PAPER.get(tuple(others)) if in_table else None
 
 
 def count(cfg: Config, batch_size: int, caption_length: int) -> dict[str, float]:
-    """Operations by part, counted without content if every operation of the model can be."""
+    """Operations by part, counted on meta tensors, or on the CPU if an operation does not support meta tensors."""
     try:
         return step_flops(cfg, batch_size, caption_length)
     except NotImplementedError:  # mmpretrain's SimCLR selects by a boolean mask
@@ -75,7 +75,7 @@ def count(cfg: Config, batch_size: int, caption_length: int) -> dict[str, float]
 
 
 def parameter_table(configs: dict[str, Config]) -> str:
-    """Parameters in millions."""
+    """A table of the parameters in millions."""
     lines = ['| config | trained | all | of them targets |', '|---|---|---|---|']
     for path, cfg in configs.items():
         counts = parameter_counts(cfg)
@@ -85,7 +85,7 @@ def parameter_table(configs: dict[str, Config]) -> str:
 
 
 def flops_table(configs: dict[str, Config], flops: dict[str, dict[str, float]]) -> str:
-    """Billions of operations per image by part; parts that no config has get no column."""
+    """A table of GFLOPs per image by part. Parts that no config has get no column."""
     parts = [part for part in PARTS if any(part in row for row in flops.values())]
     reference = sum(next(iter(flops.values())).values())
     lines = [f'| config | {" | ".join(parts)} | all | ratio | paper (time) |', '|---|' + '---|' * (len(parts) + 3)]

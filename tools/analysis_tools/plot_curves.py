@@ -1,11 +1,11 @@
-"""Draw the curves of one or several runs into one PNG.
+"""Draw the curves of one or several runs into one image.
 
 python tools/analysis_tools/plot_curves.py work_dirs/clip work_dirs/maskclip --keys loss retrieval/image_to_text_R@1
 
-A run is a work dir (a run that was resumed has one log per start; they are joined), or a scalars.json. Several seeds of
-one run, separated by commas (clip_seed0,clip_seed1,clip_seed2), are drawn as their mean, in a band from the lowest to
-the highest. Keys are drawn below each other over iterations, runs in one colour each; values of validation at the
-iteration they were taken.
+A run is a work dir or a scalars.json. The logs of a resumed run are joined. Several seeds of one run, separated by
+commas (clip_seed0,clip_seed1,clip_seed2), are drawn as their mean, with a band from the lowest to the highest value.
+Every key has a panel over the iterations, every run a colour. Validation values are drawn at the iteration of the
+validation.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ Curve = dict[int, float]
 
 
 def read_curves(run: str | Path) -> dict[str, Curve]:
-    """Read what a run logged.
+    """Read the log of a run.
 
     Args:
         run: A work dir or a ``scalars.json``.
 
     Returns:
-        For each key its values by iteration. Where a resumed run repeats an iteration, the later value counts.
+        The values of each key by iteration. If a resumed run repeats an iteration, the later value counts.
 
     Raises:
-        FileNotFoundError: If there is no log.
+        FileNotFoundError: If the run has no log.
     """
     run = Path(run)
     files = (
@@ -48,9 +48,9 @@ def read_curves(run: str | Path) -> dict[str, Curve]:
         for line in file.read_text().splitlines():
             try:
                 values = json.loads(line)
-            except json.JSONDecodeError:  # the half line of a run that was killed
+            except json.JSONDecodeError:  # a killed run leaves an incomplete last line
                 continue
-            # Lines of validation count epochs in "step"; they follow the training line of their iteration.
+            # Validation lines count epochs in "step"; they follow the training line of their iteration.
             iteration = values.get('iter', iteration)
             for key, value in values.items():
                 if key not in ('iter', 'step') and isinstance(value, (int, float)):
@@ -59,7 +59,7 @@ def read_curves(run: str | Path) -> dict[str, Curve]:
 
 
 def mean_and_band(seeds: Sequence[Curve]) -> tuple[Curve, Curve, Curve]:
-    """Give mean, lowest and highest value over the seeds, at the iterations that all of them have logged."""
+    """Mean, lowest and highest value over the seeds, at the iterations that all seeds have logged."""
     shared = sorted(set.intersection(*map(set, seeds))) if seeds else []
     values = {iteration: [curve[iteration] for curve in seeds] for iteration in shared}
     mean = {iteration: sum(all_) / len(all_) for iteration, all_ in values.items()}
@@ -70,12 +70,12 @@ def plot_curves(runs: dict[str, list[dict[str, Curve]]], keys: Sequence[str], ou
     """Draw the curves.
 
     Args:
-        runs: By label, the curves of :func:`read_curves` of each seed.
-        keys: What to draw.
+        runs: By label, the result of :func:`read_curves` for each seed.
+        keys: Keys to draw.
         out: Path of the image.
 
     Raises:
-        KeyError: If no run has one of the keys; names similar ones.
+        KeyError: If no run has one of the keys; the message names similar keys.
     """
     known = sorted({key for seeds in runs.values() for curves in seeds for key in curves})
     for key in keys:
@@ -86,7 +86,7 @@ def plot_curves(runs: dict[str, list[dict[str, Curve]]], keys: Sequence[str], ou
     for axis, key in zip(axes[:, 0], keys, strict=True):
         for number, (label, seeds) in enumerate(runs.items()):
             mean, low, high = mean_and_band([curves.get(key, {}) for curves in seeds])
-            # Points are marked where a line through them might not be seen.
+            # Curves of few points get markers: their line may be hard to see.
             style = {'color': f'C{number}', 'marker': 'o' if len(mean) < 20 else None}
             axis.plot(list(mean), list(mean.values()), label=label, **style)
             if len(seeds) > 1:
@@ -102,22 +102,22 @@ def plot_curves(runs: dict[str, list[dict[str, Curve]]], keys: Sequence[str], ou
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the command line, draw."""
+    """Read the command line and draw the curves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         'runs',
         nargs='+',
         help='work dirs or scalars.json files; A,B,C: seeds of one run',
     )
-    parser.add_argument('--keys', nargs='+', default=['loss'], help='what to draw [loss]')
+    parser.add_argument('--keys', nargs='+', default=['loss'], help='logged values to draw, one panel each [loss]')
     parser.add_argument('--labels', nargs='+', help='names of the runs [the names of their folders]')
     parser.add_argument('--out', default='curves.png', help='image to write [curves.png]')
     args = parser.parse_args(argv)
     labels = args.labels or [Path(run.partition(',')[0]).resolve().name for run in args.runs]
     if len(set(labels)) != len(args.runs):
-        # Folders of one name, or the scalars.json of several runs: their whole paths tell them apart.
+        # Folders of the same name, or scalars.json of several runs: label them with their full paths.
         if args.labels:
-            parser.error(f'{len(args.runs)} runs need as many different --labels, found: {" ".join(labels)}')
+            parser.error(f'{len(args.runs)} runs need as many different --labels, got: {" ".join(labels)}')
         labels = args.runs
     seeds = [[read_curves(seed) for seed in run.split(',')] for run in args.runs]
     curves = dict(zip(labels, seeds, strict=True))

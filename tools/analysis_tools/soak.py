@@ -1,6 +1,6 @@
-r"""Train a config for many steps; print resident memory, open files and threads of the process and of its data workers.
+r"""Soak test: train many steps; print memory, open files and threads of the process and its data workers.
 
-All of them must be flat.
+None of the numbers may grow. Memory is resident memory.
 
 python tools/dataset_converters/make_scenes.py DIR/scenes --num-train 400 --num-held-out 80 --shard-size 100
 MMMASKCLIP_SCENES=DIR/scenes python tools/analysis_tools/soak.py configs/maskclip/vitxs16_scenes_v1.py --steps 10000 \
@@ -29,9 +29,9 @@ from mmmaskclip.utils.tables import format_table
 
 @dataclass
 class Reading:
-    """What the process holds after ``step`` steps, and the sum over its data workers, of which there are ``workers``.
+    """Numbers of the process after ``step`` steps, and their sums over its ``workers`` data workers.
 
-    Resident memory is in MiB; what a worker shares with the process counts in both.
+    Memory is resident memory in MiB. Memory that a worker shares with the process counts in both.
     """
 
     step: int
@@ -53,7 +53,7 @@ def read_process(pid: int | str) -> tuple[float, int, int]:
 
 
 def read_all(step: int) -> Reading:
-    """Read the numbers of this process and of the processes it has started, which are the data workers."""
+    """Read the numbers of this process and of its child processes, the data workers."""
     gc.collect()
     workers = [read_process(worker.pid) for worker in multiprocessing.active_children() if worker.pid]
     sums = [sum(numbers) for numbers in zip(*workers, strict=True)] or [0.0, 0, 0]
@@ -61,7 +61,7 @@ def read_all(step: int) -> Reading:
 
 
 class ReadingHook(Hook):
-    """Reads the processes every ``interval`` steps and ends the training after ``steps``."""
+    """Reads the numbers of the processes every ``interval`` steps, and at step ``steps``."""
 
     def __init__(self, steps: int, interval: int) -> None:
         self.steps, self.interval = steps, interval
@@ -78,8 +78,8 @@ def soak(cfg: Config, steps: int, readings: int = 10) -> list[Reading]:
 
     Args:
         cfg: A config with ``train_cfg.max_epochs``, ``launcher`` and ``work_dir``.
-        steps: At least so many; the last epoch is finished.
-        readings: How many to take, at equal distances.
+        steps: Smallest number of steps; training ends with the epoch.
+        readings: Number of readings, at equal intervals.
     """
     setup_processes(cfg)
     runner = ReliableRunner.from_cfg(cfg)
@@ -93,7 +93,7 @@ def soak(cfg: Config, steps: int, readings: int = 10) -> list[Reading]:
 
 
 def readings_table(readings: Sequence[Reading]) -> str:
-    """One line for each reading."""
+    """The readings as a table, one line each."""
     head = ['step', 'memory (MiB)', 'files', 'threads']
     rows = [
         (r.step, f'{r.memory:.1f}', r.files, r.threads)
@@ -104,12 +104,12 @@ def readings_table(readings: Sequence[Reading]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> list[Reading]:
-    """Soak; returns the readings."""
+    """Run the soak test; returns the readings."""
     parser = argparse.ArgumentParser(
-        description='Train many steps; print memory, files and threads, of data workers too.'
+        description='Train many steps; print memory, open files and threads of the process and its data workers.'
     )
     add_config_arguments(parser)
-    parser.add_argument('--steps', type=int, default=10000, help='[10000]')
+    parser.add_argument('--steps', type=int, default=10000, help='steps to train [10000]')
     args = parser.parse_args(argv)
     readings = soak(load_config(args), args.steps)
     print(readings_table(readings))
