@@ -291,7 +291,7 @@ def test_damaged_newest_checkpoint_is_named_and_the_one_before_taken(tmp_path, w
     assert not train(config, tmp_path / 'run')
     told = [line for line in log_of(tmp_path / 'run').splitlines() if '--resume auto' in line]
     assert 'WARNING' in told[0]
-    assert f'going on from {tmp_path}/run/iter_9.pth. DAMAGED, not used: {newest}' in told[0]
+    assert f'going on from {tmp_path}/run/iter_9.pth. Damaged, not used: {newest}' in told[0]
     assert_same(result(tmp_path / 'run'), result(run))
 
 

@@ -191,7 +191,7 @@ def test_another_config_is_told_by_its_keys(noisy_runner, tmp_path):
     late.train()
     told = [line for line in log(tmp_path).splitlines() if 'The config differs' in line]
     assert len(told) == 1
-    assert 'iter_10.pth in optim_wrapper: the run does not go on as the interrupted one would have' in told[0]
+    assert 'iter_10.pth in optim_wrapper: the run does not continue as the interrupted one would have' in told[0]
     assert (late.seed, late.optim_wrapper.param_groups[0]['initial_lr']) == (0, 0.01)
 
 

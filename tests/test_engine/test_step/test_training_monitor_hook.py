@@ -116,7 +116,12 @@ def test_histories_of_mmengines_hooks_are_bounded_when_a_checkpoint_is_saved(tin
 def _flush_of_one_rank(rank, store, queue):
     torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
     hook, logged = TrainingMonitorHook(), {}
-    hook._model = types.SimpleNamespace(logged=lambda: {'temperature': 0.07}, parameters=lambda: iter([torch.ones(1)]))
+    hook._model = types.SimpleNamespace(
+        set_progress=lambda _: None,
+        after_optimizer_step=lambda: None,
+        logged=lambda: {'temperature': 0.07},
+        parameters=lambda: iter([torch.ones(1)]),
+    )
     hook._skipped = 10
     hook._reset()
     hook._values['loss'] = [torch.tensor(1.0 + rank), torch.tensor(3.0 + rank)]
