@@ -1,4 +1,4 @@
-"""Boxes and instance masks of COCO-style annotations, as regions to classify."""
+"""Boxes and instance masks of COCO annotations, as regions to classify."""
 
 import json
 from collections import defaultdict
@@ -19,23 +19,24 @@ from mmmaskclip.registry import DATASETS
 
 @DATASETS.register_module()
 class CocoRegions(Dataset):
-    """Gives images, resized as a whole, with their boxes and instance masks.
+    """Images, resized without cropping, with their boxes and instance masks.
 
-    Labels are positions in ``metainfo['classes']``, the names of the annotation file's categories by rising id. Crowds
-    and empty regions are left out; an image without any region is one all the same.
+    Labels are indices into ``metainfo['classes']``: the category names of the annotation file, sorted by id. Crowds and
+    empty regions are left out; an image without regions stays a sample.
 
     Args:
         ann_file: COCO json of instances.
         image_folder: Folder of the images.
         size: Height and width that images are resized to, bilinearly. Defaults to (224, 224).
-        num_samples: How many images the file must list. Default: not checked.
+        num_samples: Number of images that the file must list. Default: not checked.
 
     Attributes:
         metainfo (dict): ``classes``, in the order of the labels.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no such json, or lists another number of images than ``num_samples``.
+        FileNotFoundError: If ``ann_file`` does not exist.
+        ValueError: If ``ann_file`` is not a COCO json of instances, or lists another number of images than
+            ``num_samples``.
     """
 
     def __init__(
@@ -66,8 +67,8 @@ class CocoRegions(Dataset):
         return len(self._images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """A sample: ``image`` uint8 (3, H, W), ``key`` (name of the file), and ``regions``: dicts with ``kind``
-        (``'boxes'`` or ``'things'``), ``label`` and ``mask``, bool (h, w) in the image's own size.
+        """One sample: ``image`` uint8 (3, H, W), ``key`` (name of the file), and ``regions``: dicts with ``kind``
+        (``'boxes'`` or ``'things'``), ``label`` and ``mask``, bool (h, w) in the size of the image file.
 
         Raises:
             ValueError: If the image cannot be used.
@@ -77,7 +78,7 @@ class CocoRegions(Dataset):
         try:
             image = decode_image(path.read_bytes(), DEFAULT_MAX_PIXELS)
         except BadSample as bad:
-            # A missing sample would change the metric without a word.
+            # Skipping the sample would silently change the metric.
             raise ValueError(f'{path} cannot be evaluated: {bad}') from bad
         regions = [
             region
@@ -96,7 +97,7 @@ class CocoRegions(Dataset):
 def _box_mask(box: Sequence[float], info: dict) -> np.ndarray:
     mask = np.zeros((info['height'], info['width']), dtype=bool)
     x, y, width, height = box
-    # At least one pixel: boxes of objects are that small.
+    # At least one pixel: some boxes are smaller than a pixel.
     left, top = int(x), int(y)
     mask[top : max(top + 1, round(y + height)), left : max(left + 1, round(x + width))] = True
     return mask
@@ -105,7 +106,7 @@ def _box_mask(box: Sequence[float], info: dict) -> np.ndarray:
 def _instance_mask(segmentation: Any, info: dict) -> np.ndarray | None:
     if not segmentation:
         return None
-    # Here, not at the top: it belongs to the extra of detection.
+    # A local import: pycocotools is a dependency of detection only.
     from pycocotools import mask as mask_api
 
     if isinstance(segmentation, list):

@@ -25,27 +25,27 @@ from mmmaskclip.registry import DATASETS
 
 @DATASETS.register_module()
 class EvaluationShards(Dataset):
-    """Every sample of local tar shards, once, in their order, with what an evaluation needs. Nothing is skipped.
+    """All samples of local tar shards, each once and in order, with captions, labels or masks. Nothing is skipped.
 
     Args:
         urls: Path with braces or wildcards, or a list of them; local, uncompressed tar files.
         transforms: Deterministic transforms of the image, as in one view of
             :class:`~mmmaskclip.datasets.transforms.views.ImageViews`.
-        caption_key: Where captions are, see :class:`~.captions.CaptionReader`; all of them are
-            given, repetitions too, and a blank one is an error. Default: none are read.
-        label_key: Extension of a file with the class as a number, or as a name out of ``classes``; e.g. ``'cls'``.
+        caption_key: Place of the captions, see :class:`~.captions.CaptionReader`. A sample has all its captions,
+            repetitions too; a blank caption is an error. Default: no captions.
+        label_key: Extension of a file with the class as a number, or as a name from ``classes``; e.g. ``'cls'``.
             ``'npy'``: an array with 0 or 1 for each class, as CLIP_benchmark stores several labels.
-        mask_key: Extension of a mask, an 8-bit image of class numbers, e.g. ``'mask.png'``. It is given in its own
-            size, whatever the transforms do to the image.
+        mask_key: Extension of a mask, an 8-bit image of class numbers, e.g. ``'mask.png'``. The transforms do not
+            resize the mask.
         classes: Names of the classes, or a json file with the list of them.
-        label_by: How a label tells the class: ``'number'``, ``'name'``, or None for either, where no text can be both,
-            see :class:`~mmmaskclip.datasets.labels.LabelReader`.
-        image_keys: Extensions of the image; the first that is there is taken.
-        max_pixels: Larger images are refused.
+        label_by: Content of a label: ``'number'``, ``'name'``, or None for either, if no text can be both, see
+            :class:`~mmmaskclip.datasets.labels.LabelReader`.
+        image_keys: Extensions of the image, in order of preference.
+        max_pixels: Largest number of pixels; larger images are an error.
         context_length: Longest caption in tokens.
 
     Attributes:
-        metainfo (dict): ``classes``, a tuple, where given.
+        metainfo (dict): ``classes``, a tuple, if given.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class EvaluationShards(Dataset):
             if self._mask_key is not None:
                 sample['mask'] = torch.from_numpy(decode_mask(files[self._mask_key]))
         except BadSample as bad:
-            # A missing sample would change the metric without a word.
+            # Skipping the sample would silently change the metric.
             raise ValueError(f'{key} cannot be evaluated: {bad}') from bad
         return {**sample, 'key': key}
 
@@ -96,7 +96,7 @@ class EvaluationShards(Dataset):
         """Labels of all samples without decoding their images: int64, (N,), or (N, C) for several labels.
 
         Raises:
-            ValueError: If a label is none, or ``label_key`` is not set.
+            ValueError: If a label is not valid, or ``label_key`` is not set.
         """
         if self._label_key is None:
             raise ValueError('set label_key to read labels')
@@ -139,20 +139,20 @@ class EvaluationShards(Dataset):
         extras = {key for key in (self._label_key, self._mask_key) if key}
         return {*self._image_keys, *(key.partition(':')[0] for key in captions), *extras}
 
-    def _check(self, found: dict[str, Any], where: str) -> None:
+    def _check(self, files: dict[str, Any], where: str) -> None:
         for key in (self._label_key, self._mask_key):
-            if key is not None and key not in found:
-                raise ValueError(f'{where} has no {key!r}, but {listed(found)}; correct label_key or mask_key')
-        if not any(key in found for key in self._image_keys):
-            raise ValueError(f'{where} has no {" or ".join(self._image_keys)}, but {listed(found)}; set image_keys')
+            if key is not None and key not in files:
+                raise ValueError(f'{where} has no {key!r}, but {listed(files)}; correct label_key or mask_key')
+        if not any(key in files for key in self._image_keys):
+            raise ValueError(f'{where} has no {" or ".join(self._image_keys)}, but {listed(files)}; set image_keys')
         captions = [key.partition(':')[0] for key in self._captions.keys] if self._captions else []
-        if captions and not any(key in found for key in captions):
-            raise ValueError(f'{where} has no {" or ".join(captions)}, but {listed(found)}; set caption_key')
+        if captions and not any(key in files for key in captions):
+            raise ValueError(f'{where} has no {" or ".join(captions)}, but {listed(files)}; set caption_key')
 
     def _read(self, index: int) -> dict[str, bytes]:
         with open(self.shards[self._shard[index]], 'rb', buffering=0) as file:
-            found = {name: column[index] for name, column in self._spans.items() if column[index, 0] >= 0}
-            return {name: read_span(file, (int(span[0]), int(span[1]))) for name, span in found.items()}
+            spans = {name: column[index] for name, column in self._spans.items() if column[index, 0] >= 0}
+            return {name: read_span(file, (int(span[0]), int(span[1]))) for name, span in spans.items()}
 
     def _image(self, files: dict[str, bytes]) -> bytes:
         return next(files[key] for key in self._image_keys if key in files)

@@ -1,6 +1,7 @@
-"""COCO whose novel classes have no boxes in training. Not imported with ``mmmaskclip.datasets``: mmdet takes seconds.
+"""Open-vocabulary COCO: novel classes have no boxes in training.
 
-A config's ``custom_imports`` names it after ``mmmaskclip.models``, which provides mmdet's operators.
+``mmmaskclip.datasets`` does not import this module, because mmdet takes seconds. A config must name it in
+``custom_imports``, after ``mmmaskclip.models``, which provides mmdet's operators.
 """
 
 from collections.abc import Sequence
@@ -14,14 +15,16 @@ from mmmaskclip.registry import DATASETS
 
 
 class CocoByName(COCO):
-    """An annotation file whose categories are asked for by name. mmdet's gives ids in the file's order, and says
-    nothing of a name that the file lacks."""
+    """An annotation file that returns categories in the order of the given names.
+
+    mmdet's class returns ids in the file's order and silently ignores names that the file lacks.
+    """
 
     def get_cat_ids(self, cat_names: Sequence[str] = (), sup_names: Sequence = (), cat_ids: Sequence = ()) -> list[int]:
-        """Ids of the categories, in the order of the names.
+        """Ids of the categories in the order of ``cat_names``.
 
         Raises:
-            ValueError: If the file lacks one of the names, or has one twice.
+            ValueError: If the file lacks a name or has it twice.
         """
         if not cat_names:
             return super().get_cat_ids(sup_names=sup_names, cat_ids=cat_ids)
@@ -40,15 +43,15 @@ class CocoByName(COCO):
 class OpenVocabularyCocoDataset(CocoDataset):
     """mmdet's ``CocoDataset`` without the objects of novel classes.
 
-    Labels are those of all classes, base and novel, so that a model trained with it is tested on mmdet's own data set
-    with the same ``metainfo``. An image on which only novel classes are annotated is dropped where
-    ``filter_cfg.filter_empty_gt`` is set. Objects of novel classes on the other images are background to the detector
-    (the protocol of OVR-CNN, Zareian et al., CVPR 2021).
+    Labels count all classes, base and novel: a model trained on this data set can be tested on mmdet's ``CocoDataset``
+    with the same ``metainfo``. With ``filter_cfg.filter_empty_gt`` an image whose objects are all novel is dropped. On
+    the other images the detector treats objects of novel classes as background (the protocol of OVR-CNN, Zareian et
+    al., CVPR 2021).
 
     Args:
         novel: Names among ``metainfo['classes']``.
-        **kwargs: As ``mmdet.CocoDataset``. Label i is ``metainfo['classes'][i]``, whatever the order of the annotation
-            file's categories is; categories of the file that are not among the classes are left out.
+        **kwargs: Arguments of ``mmdet.CocoDataset``. Label i is ``metainfo['classes'][i]``, for any order of the
+            categories in the annotation file. Categories that are not among the classes are left out.
 
     Raises:
         TypeError: If ``novel`` is one string.
@@ -63,7 +66,7 @@ class OpenVocabularyCocoDataset(CocoDataset):
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Read the annotations of all images, without the novel classes' objects.
+        """Read the annotations of all images, without objects of novel classes.
 
         Raises:
             ValueError: If a novel class is not among the classes.
@@ -78,7 +81,10 @@ class OpenVocabularyCocoDataset(CocoDataset):
         return data_list
 
     def filter_data(self) -> list[dict]:
-        """As mmdet's, which looks into the annotation file and so keeps images whose only objects are novel."""
+        """Filter as mmdet does, then drop images without instances if ``filter_empty_gt`` is set.
+
+        mmdet's filter looks into the annotation file, and therefore keeps images whose objects are all novel.
+        """
         data_list = super().filter_data()
         if self.test_mode or not (self.filter_cfg or {}).get('filter_empty_gt', False):
             return data_list
