@@ -178,7 +178,9 @@ def run(words: list[str], in_full: bool, stop, many_gpus: dict[str, str]) -> Non
 
 def read_arguments(tool: str, arguments: list[str], stop) -> None:
     """Let a tool read its arguments, and look whether it would find the configs among them."""
-    missing = [word for word in arguments if word.startswith('configs/') and not (ROOT / word).exists()]
+    # bench_step.py takes CONFIG+compiled.
+    configs = [word.removesuffix('+compiled') for word in arguments if word.startswith('configs/')]
+    missing = [config for config in configs if not (ROOT / config).exists()]
     assert not missing, f'no such config: {missing}'
     with pytest.MonkeyPatch.context() as patch:
         stop(patch)

@@ -10,7 +10,11 @@ from mmengine.config import Config
 TEXTS = [paths.ROOT / 'README.md', paths.ROOT / 'CONTRIBUTING.md', *(paths.ROOT / 'docs').glob('*.md')]
 TEXTS += [path for folder in ('configs', 'demo', 'mmmaskclip', 'tools') for path in (paths.ROOT / folder).rglob('*.py')]
 # In how-tos: files that the reader is to write.
-EXAMPLES = {'configs/maskclip/my_pairs.py'}
+EXAMPLES = {
+    'configs/maskclip/my_pairs.py',
+    'configs/patch_colour/vitxs16_scenes.py',
+    'configs/zero_shot/leaves.py',
+}
 
 
 def test_configs_that_are_named_exist():

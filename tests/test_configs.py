@@ -27,7 +27,7 @@ from mmmaskclip.registry import MODELS
 
 FLICKR8K = DATA / 'flickr8k'
 # Those that only evaluate, or train on top of a pretrained tower, have tests of their own.
-EVALUATION = {'pretrained', 'probes', 'retrieval', 'zero_shot', 'zero_shot_seg'}
+EVALUATION = {'pretrained', 'probes', 'region_accuracy', 'retrieval', 'zero_shot', 'zero_shot_seg'}
 DOWNSTREAM = {'linear_probe', 'finetune', 'upernet', 'mask_rcnn', 'ov_mask_rcnn'}
 RUNS = sorted(
     path
