@@ -1,6 +1,6 @@
 """The table of the zero-shot classification sets: one row per set, from which configs, docs and tests are made.
 
-A new set is one row here, its prompts in ``mmmaskclip/datasets/prompts/NAME.json`` and a config of two lines.
+A new set is one row here, its prompts in ``mmmaskclip/datasets/prompts/NAME.json`` and a config of three lines.
 """
 
 from collections.abc import Sequence

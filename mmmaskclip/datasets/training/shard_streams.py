@@ -1,8 +1,9 @@
 """Which samples of which shards one loader worker reads, in which order.
 
-Every (rank, worker) pair is a stream. All of it is a function of (seed, epoch, stream, number of streams), so that a
-resumed run reads what the interrupted one would have read. Samples are raw bytes here: order never depends on whether
-an image can be decoded.
+Every (rank, worker) pair is a stream. The ordinal of a sample is its position in its stream, from 0 in each epoch.
+Shards, samples and their order are a function of (seed, epoch, stream, number of streams), so that a resumed run reads
+what the interrupted one would have read. Samples are raw bytes here: order never depends on whether an image can be
+decoded.
 """
 
 import random
@@ -28,8 +29,8 @@ class RawSample:
         shard: Position of its shard in the list of shards.
         index: Its position in the shard.
         key: Its name in the shard.
-        files: Extension to content; empty content for those that nobody asked for.
-        error: Set when it cannot be used.
+        files: Content by extension; empty for the extensions that the dataset does not use.
+        error: Why the sample cannot be used; None if it can.
         lap: How often the stream had wrapped around its shards when this was read.
     """
 
@@ -51,7 +52,7 @@ class Source(Protocol):
         """Shards that the stream reads."""
 
     def read(self, is_needed: Callable[[int], bool]) -> Iterator[RawSample | None]:
-        """Gives the samples from the stream's first on, None for those whose ordinal is not is_needed."""
+        """Gives the samples from ordinal 0 on; None in place of a sample for whose ordinal ``is_needed`` is False."""
 
     def one_lap(self) -> Iterator[RawSample]:
         """Gives every sample of the stream once."""
@@ -65,15 +66,16 @@ def permuted_shards(num_shards: int, seed: int, epoch: int) -> list[int]:
 class CountedRange:
     """A contiguous range of the samples of all shards, whose counts are known, laid end to end in the epoch's order.
 
-    The range skips shards without a needed sample. It jumps through a local tar file by its headers. It reads what a
-    command or an address gives from the beginning, again where that fails (see :class:`~.shard_reading.ShardReader`).
+    The range skips shards without a needed sample. In a local tar file it jumps from header to header. Other shards (a
+    command, an address, a compressed file) it reads from the beginning; where reading fails,
+    :class:`~.shard_reading.ShardReader` tries again.
 
     Args:
         shards: Tar files, or anything that ``webdataset.gopen`` opens.
-        counts: int64 (S,), samples in each.
+        counts: Samples in each of the S shards, int64 (S,).
         order: The shards' order in this epoch.
-        start: First sample of the range.
-        stop: End of the range.
+        start: First sample of the range, counted over all shards in that order.
+        stop: The sample after the last one, counted likewise.
         extensions: Files of a sample to read; others are jumped over.
     """
 
@@ -89,7 +91,7 @@ class CountedRange:
         self._shards, self._extensions = shards, extensions
         self._reader = ShardReader(shards)
         ends = np.cumsum(counts[np.asarray(order, dtype=np.int64)])
-        # (shard, first sample in the shard, end in the shard, ordinal of the first)
+        # (shard, first sample within the shard, the one after the last, ordinal of the first)
         self._parts: list[tuple[int, int, int, int]] = []
         first = int(np.searchsorted(ends, start, side='right'))
         for shard, end in zip(order[first:], ends[first:].tolist(), strict=True):
@@ -174,8 +176,8 @@ class SequentialSource:
         order: The shards' order in this epoch.
         stream: Which of the streams this is.
         num_streams: Number of ranks times number of workers.
-        total: Samples that the stream delivers in this epoch.
-        expected: Samples in a shard, roughly.
+        total: Samples that the stream gives in this epoch.
+        expected: Samples in a shard, roughly; used for shards whose count is not known.
         seen: Counts of shards that have been read to their end, see :class:`~.shard_counts.SeenCounts`.
     """
 
@@ -190,6 +192,8 @@ class SequentialSource:
         seen: SeenCounts | None = None,
     ) -> None:
         self._shards, self._reader = shards, ShardReader(shards)
+        # With S shards and more streams than shards, streams i, i + S, i + 2 S, ... share the shard at place i of
+        # the order: each keeps every `stride`-th sample, from `offset` on.
         self._mine = [order[i] for i in range(stream % len(order), len(order), num_streams)]
         self._stride = len(range(stream % len(order), num_streams, len(order))) if len(order) < num_streams else 1
         self._offset = stream // len(order) % self._stride
@@ -259,8 +263,8 @@ class ShuffledReader:
         source: What to read.
         buffer_size: Samples in the buffer.
         seed: Seed of the draws.
-        total: Samples to draw: the first so many of the source.
-        skip: Draws to leave out.
+        total: Samples to draw; they are the source's first ``total``.
+        skip: Draws that the interrupted run has made already; they are repeated without reading.
     """
 
     def __init__(self, source: Source, buffer_size: int, seed: int, total: int, skip: int) -> None:
@@ -283,7 +287,7 @@ class ShuffledReader:
             yield self._loaded.pop(self._draw())
 
     def others(self, seed: int) -> Iterator[RawSample]:
-        """Gives the samples in the buffer, from a place on that the seed decides."""
+        """Gives the samples in the buffer, as substitutes for a bad one; the seed decides with which they begin."""
         waiting = [ordinal for ordinal in self._waiting if ordinal in self._loaded]
         start = seed % len(waiting) if waiting else 0
         for ordinal in waiting[start:] + waiting[:start]:
@@ -303,4 +307,5 @@ class ShuffledReader:
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
     return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')

@@ -44,6 +44,8 @@ class PretrainOptimWrapper(OptimWrapper):
         outcome (StepOutcome | None): What became of the latest step. None before the first.
         grad_norm (Tensor | None): Norm of the latest complete gradient, unscaled and before clipping: a 0-dim tensor on
             the parameters' device. None before the first step.
+        reads_late (bool): Whether the host learns the outcome of a step only before the next one, because the device
+            skips by itself. Otherwise the host learns it within :meth:`step`.
         stop_requested (bool): Set it to ask all processes to stop; the next step's outcome carries it to them.
 
     Raises:
@@ -78,7 +80,7 @@ class PretrainOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast for the forward pass; no gradient exchange in iterations that do not end an accumulation."""
+        """Autocast for the forward pass; processes exchange gradients only where an accumulation ends."""
         with (
             super().optim_context(model),
             torch.autocast(**self._autocast, enabled=self._autocast['dtype'] is not None),
@@ -93,7 +95,7 @@ class PretrainOptimWrapper(OptimWrapper):
 
     def step(self, **kwargs) -> None:
         """Measure and clip the gradient, then step if it and the losses it comes from are finite on all processes."""
-        self._read_outcome()
+        self._read_outcome()  # of the step before
         if self.scaler is not None:
             # Unscaled here even if nothing is clipped, so that grad_norm means the same in every precision.
             self.scaler.unscale_(self.optimizer)
@@ -127,20 +129,22 @@ class PretrainOptimWrapper(OptimWrapper):
         self._loss_fault = None
         stop = torch.full_like(gradient_fault, self.stop_requested)
         flags = torch.stack([gradient_fault | loss_fault, loss_fault, stop]).float()
-        # DDP has made the gradients equal, but neither the losses nor what a faulty device makes of the gradients.
+        # DDP averages the gradients, so all processes have the same. Each has losses of its own, though, and a faulty
+        # device may compute another norm from the same gradients.
         all_reduce(flags, op='max')
         return flags
 
     def _scaled_step(self, fault: Tensor, **kwargs) -> None:
         assert self.scaler is not None
-        # GradScaler decides per process and has no public way in; torch's ShardedGradScaler writes here too.
+        # Each process's GradScaler looks at its own gradients alone, and no public method gives it the flag of all
+        # processes. torch's ShardedGradScaler writes into the same dict.
         for found in self.scaler._per_optimizer_states[id(self.optimizer)]['found_inf_per_device'].values():
             torch.maximum(found, fault, out=found)
         self.scaler.step(self.optimizer, **kwargs)
         self.scaler.update()
 
     def _step_unless(self, fault: Tensor, **kwargs) -> None:
-        # GradScaler hands the flag to optimizers that skip on the device in the same way.
+        # A fused optimizer reads the attribute `found_inf` on the device; GradScaler sets it in the same way.
         optimizer: Any = self.optimizer
         optimizer.found_inf = fault
         try:
@@ -152,7 +156,7 @@ class PretrainOptimWrapper(OptimWrapper):
         params = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
         clip = self.clip_grad_kwargs or {}
         norm = torch.nn.utils.get_total_norm([p.grad for p in params], clip.get('norm_type', 2.0))
-        if hasattr(norm, 'full_tensor'):  # sharded parameters give the norm of a shard
+        if hasattr(norm, 'full_tensor'):  # of sharded parameters: each process holds a part of the norm
             norm = norm.full_tensor()
         if clip:
             torch.nn.utils.clip_grads_with_norm_(params, clip['max_norm'], norm)
@@ -169,7 +173,7 @@ class PretrainOptimWrapper(OptimWrapper):
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Load what :meth:`state_dict` returned. A state saved in another precision keeps the fresh loss scale."""
+        """Load what :meth:`state_dict` returned. A state without a loss scale leaves it at its start."""
         state_dict = dict(state_dict)
         self.steps_taken = state_dict.pop('steps_taken', 0)
         self.steps_skipped = state_dict.pop('steps_skipped', 0)

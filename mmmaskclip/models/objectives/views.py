@@ -1,4 +1,8 @@
-"""The answers to what objectives ask about a batch, each computed when first asked for and never twice."""
+"""The answers to what objectives ask about a batch.
+
+Features and embeddings are computed when first asked for and never twice. Masks, and features under a mask, are
+computed each time.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -13,7 +17,7 @@ from mmmaskclip.models.objectives.teacher import MomentumCopy
 
 
 class Towers(Protocol):
-    """The parts of the pretrainer that the views of a batch come from."""
+    """What :class:`BatchViews` needs of the pretrainer."""
 
     data_preprocessor: Any
     image_encoder: Any
@@ -28,7 +32,7 @@ class Towers(Protocol):
 class BatchViews(Views):
     """The views of one batch; :class:`~mmmaskclip.contracts.Views` describes the methods.
 
-    The first objective that asks for a view pays for it; the next one gets the same tensors, with the same graph.
+    The first objective that asks for features has them computed; the next one gets the same tensors and graph.
 
     Args:
         model: The pretrainer.
@@ -38,6 +42,7 @@ class BatchViews(Views):
     def __init__(self, model: Towers, batch: dict[str, Any]):
         self._model = model
         self._batch = batch
+        # Whether the tower can encode patches apart from images; one with `features` alone cannot.
         self._has_patches = isinstance(model.image_encoder, ImageTower)
         self._cache: dict[tuple[str, str], Any] = {}
 
@@ -56,6 +61,7 @@ class BatchViews(Views):
 
     def images(self, view: str = 'image') -> Tensor:
         images = self._get(view)
+        # (B, n, 3, H, W), n crops of each image, becomes (B * n, 3, H, W).
         return images.flatten(0, 1) if images.ndim == 5 else images
 
     def pixels(self, view: str = 'image') -> Tensor:
@@ -87,6 +93,7 @@ class BatchViews(Views):
     def encode_together(self, views: Sequence[str]) -> None:
         missing = [view for view in views if ('image_features', view) not in self._cache]
         if len(missing) < 2:
+            # One view alone is encoded when it is asked for.
             return
         if self._has_patches:
             parts = [self.patches(view) for view in missing]
@@ -112,7 +119,7 @@ class BatchViews(Views):
         return self._ends() or self.word_ids().argmax(dim=1).tolist()
 
     def _ends(self) -> list[int] | None:
-        """Those that the preprocessor has read before the captions went to the device."""
+        """The ends that the preprocessor has read on the host, before the captions went to the device; None without."""
         return self._batch.get('caption_ends')
 
     def text_embedding(self) -> Tensor:
