@@ -1,12 +1,10 @@
 """The contracts between the parts of mmmaskclip, on one page.
 
-A part of your own plugs in by having these methods; no base class is needed for it, but subclassing a contract takes
-over its defaults. Each Protocol says who calls the part, with which shapes. The three data classes are what the parts
-hand to each other.
+A part of your own plugs in by having these methods; subclassing a contract also takes over its defaults. Each Protocol
+says who calls the part, with which shapes. The three data classes are what the parts hand to each other.
 
 Letters of shapes: B images or pairs of this process, G of all processes, N patches of an image, K of them visible,
-C width of a tower, D width of the shared embedding, T captions, L words of a caption (start, end and padding
-included).
+C width of a tower, D of the shared embedding, T captions, L words of a caption (start, end and padding included).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: How patch features become one vector per image: their mean, or the class token instead.
 POOLS = ('mean', 'cls')
 
 
@@ -212,6 +209,10 @@ class Views(Protocol):
         """The image embedding before its normalization, (B, D)."""
         ...
 
+    def projected_patches(self, view: str = 'image') -> Tensor:
+        """Every patch in the space of the captions, before its normalization, (B, N, D)."""
+        ...
+
     def image_embedding(self, view: str = 'image') -> Tensor:
         """The L2-normalized image embedding, float32 (B, D)."""
         ...
@@ -327,9 +328,8 @@ class PretrainModel(FollowsRun, Protocol):
 
 
 class TrainingSamples(Protocol):
-    """A training dataset, map-style or iterable. ``PretrainLoop`` also asks for the next two contracts.
-
-    A dataset with neither trains too; its sampler then decides the order.
+    """A training dataset, map-style or iterable. ``PretrainLoop`` also asks for the next two contracts; a dataset with
+    neither trains too, in the order of its sampler.
     """
 
     #: mmengine's facts about the data, e.g. ``classes``; may be empty.

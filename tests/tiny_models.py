@@ -77,6 +77,7 @@ def objectives(folder: Path) -> dict[str, dict]:
         'unicl': dict(contrast=dict(**contrast, loss=dict(type='UniCLLoss'))),
         'sigmoid': dict(contrast=dict(**contrast, loss=dict(type='SigmoidLoss', init_bias=-3.0))),
         'image contrast': dict(contrast=contrast, simclr=dict(type='ImageContrast', head=LAYER_NORM_NECK)),
+        'text pooled': dict(contrast=contrast, local=dict(type='TextPooledContrast', sharpness=2.0)),
         'regression': dict(contrast=contrast, distillation=distillation('v1')),
         'shared target': dict(contrast=contrast, distillation=distillation('v1', target='shared', loss_on='all')),
         'codewords': dict(

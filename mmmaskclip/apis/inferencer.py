@@ -80,7 +80,7 @@ class ImageTextInferencer:
         self._autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=low)
         image_encoder: Any = model.image_encoder
         self.image_size: tuple[int, int] = tuple(image_encoder.img_size)
-        self.patch_size: int = image_encoder.patch_embed.projection.stride[0]
+        self.patch_size: int = image_encoder.patch_size[0]
         settings = cast(Any, model).data_preprocessor
         self.interpolation, self.resize_mode = settings.interpolation, settings.resize_mode
 

@@ -86,7 +86,7 @@ def patch_features(model: nn.Module, batch: dict, read_out: ReadOut = 'patch') -
     """
     images = normalized_images(model, batch)
     tower: Any = model.image_encoder
-    patch = tower.patch_embed.projection.kernel_size
+    patch = tower.patch_size
     sizes = tuple(images.shape[-2:])
     if any(size % step for size, step in zip(sizes, patch, strict=True)):
         raise ValueError(

@@ -1,3 +1,4 @@
+from mmmaskclip.models.backbones.local_vision_transformer import LocalVisionTransformer
 from mmmaskclip.models.backbones.text_transformer import CLIPTextTransformer
 from mmmaskclip.models.backbones.transformer_block import TransformerBlock, compile_blocks, gather_tokens
 from mmmaskclip.models.backbones.vision_transformer import CLIPVisionTransformer
@@ -6,6 +7,7 @@ from mmmaskclip.models.backbones.whole_image_tower import WholeImageTower
 __all__ = [
     'CLIPTextTransformer',
     'CLIPVisionTransformer',
+    'LocalVisionTransformer',
     'TransformerBlock',
     'WholeImageTower',
     'compile_blocks',

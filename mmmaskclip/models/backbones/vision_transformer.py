@@ -240,6 +240,11 @@ class CLIPVisionTransformer(VisionTransformer):
         tokens, grid = self.embed(images)
         return read(self, self._prepare(tokens), grid), grid
 
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """Height and width of a patch in pixels."""
+        return self.patch_embed.projection.stride
+
     def unpadded_fraction(self, size: Sequence[int]) -> tuple[float, float]:
         """Fraction of the padded patch grid that an image fills, (height, width); 1 without padding.
 
@@ -249,8 +254,9 @@ class CLIPVisionTransformer(VisionTransformer):
         Returns:
             ``H / (h p)`` and ``W / (w p)`` for h x w patches of p pixels.
         """
-        patch = self.patch_embed.projection.stride
-        height, width = (side / (-(-side // pixels) * pixels) for side, pixels in zip(size, patch, strict=True))
+        height, width = (
+            side / (-(-side // pixels) * pixels) for side, pixels in zip(size, self.patch_size, strict=True)
+        )
         return height, width
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:

@@ -6,6 +6,7 @@ from mmmaskclip.models.objectives.local_to_global_distillation import LocalToGlo
 from mmmaskclip.models.objectives.masked_language_modeling import MaskedLanguageModeling
 from mmmaskclip.models.objectives.masked_self_distillation import MaskedSelfDistillation
 from mmmaskclip.models.objectives.pixel_reconstruction import PixelReconstruction
+from mmmaskclip.models.objectives.text_pooled_contrast import TextPooledContrast
 from mmmaskclip.models.objectives.visual_token_prediction import VisualTokenPrediction
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     'MaskedSelfDistillation',
     'Objective',
     'PixelReconstruction',
+    'TextPooledContrast',
     'VisualTokenPrediction',
 ]

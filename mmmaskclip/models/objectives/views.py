@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mmmaskclip.contracts import ImageFeatures, ImageTower, Mask, MaskGenerator, TextTower, Views
@@ -21,7 +21,7 @@ class Towers(Protocol):
 
     data_preprocessor: Any
     image_encoder: Any
-    image_projection: nn.Module
+    image_projection: Any
     text_encoder: Any
     teacher: MomentumCopy
     teacher_projection: MomentumCopy
@@ -108,6 +108,10 @@ class BatchViews(Views):
     def projected_image(self, view: str = 'image') -> Tensor:
         project = self._model.image_projection
         return self._once('projected_image', view, lambda: project(self.image_features(view)))
+
+    def projected_patches(self, view: str = 'image') -> Tensor:
+        project = self._model.image_projection.dense
+        return self._once('projected_patches', view, lambda: project(self.image_features(view).patches))
 
     def image_embedding(self, view: str = 'image') -> Tensor:
         return self._once('image_embedding', view, lambda: F.normalize(self.projected_image(view).float(), dim=-1))
