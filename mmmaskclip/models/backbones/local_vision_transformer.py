@@ -126,6 +126,8 @@ class LocalVisionTransformer(CLIPVisionTransformer):
             than ``patch_size`` says.
     """
 
+    patch_embed: Any
+
     def __init__(self, *args: Any, stem: dict | None = None, neighbourhood: int | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if stem is not None:
