@@ -17,9 +17,10 @@ quickstart: $(ENV)/.installed
 	$(ENV)/bin/python demo/quickstart.py $(ARGS)
 
 # Without an index, so that nothing a test calls can install anything; with compiled files, or each of the tests' many
-# processes would compile all libraries anew: 14 s, not 6.
+# processes would compile all libraries anew: 14 s, not 6. Two processes, each file in one of them: half the time, 3 GB
+# each (ARGS="-n 0" runs all in one, where a debugger works).
 test: $(ENV)/.installed-tests
-	PIP_NO_INDEX=1 PYTHONDONTWRITEBYTECODE= $(ENV)/bin/python -m pytest $(ARGS)
+	PIP_NO_INDEX=1 PYTHONDONTWRITEBYTECODE= $(ENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-matrix:
 	tools/test_matrix.sh $(ROWS)

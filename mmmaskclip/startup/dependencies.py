@@ -65,12 +65,16 @@ EXPORT = (
     Dependency('onnxscript', '>=0.2', "torch's exporter; older ones have not been tried"),
 )
 
+TABLES = (Dependency('pyarrow', '>=14', 'parquet and Hugging Face data sets; older ones have not been tried'),)
+
 TESTS = (
     *DETECTION,
     *EXPORT,
+    *TABLES,
     Dependency('onnxruntime', '>=1.20', 'runs the exported graphs; older ones have not been tried'),
     Dependency('pytest', '>=8', 'older ones have not been tried'),
     Dependency('pytest-timeout', '>=2.3', 'older ones have not been tried'),
+    Dependency('pytest-xdist', '>=3.6', 'older ones have not been tried'),
     Dependency('open_clip_torch', '>=2.24', 'the reference for parity; older ones have not been tried'),
     Dependency('ruff', '>=0.6', 'the lint rules in pyproject.toml'),
     Dependency('mypy', '>=1.8', 'type checks'),
@@ -81,8 +85,6 @@ TESTS = (
 # Installed into the test environment without its own dependencies: transformers, which nothing here needs, would change
 # what mmpretrain registers.
 REFERENCES = (Dependency('clip-benchmark', '==1.6.2', 'the reference for metrics, in the version that was compared'),)
-
-TABLES = (Dependency('pyarrow', '>=14', 'parquet and Hugging Face data sets; older ones have not been tried'),)
 
 DOCS = (
     Dependency('mkdocs-material', '>=9.5', 'older ones have not been tried'),

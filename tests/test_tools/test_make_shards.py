@@ -9,6 +9,7 @@ from paths import load_module
 from PIL import Image
 
 from mmmaskclip.datasets import ImageTextShards
+from mmmaskclip.datasets.training import shard_writer
 
 NUMBER = 9
 
@@ -21,7 +22,6 @@ def make_shards(capsys):
         tool.main([str(path), str(out), '--shard-size', '4', '--workers', '1', *args])
         return capsys.readouterr().out
 
-    run.tool = tool
     return run
 
 
@@ -90,14 +90,14 @@ def test_an_interrupted_run_goes_on_and_writes_the_same(make_shards, tmp_path, m
     (tmp_path / 'data').mkdir()
     _folder(tmp_path / 'data')
     make_shards(tmp_path / 'data', tmp_path / 'whole')
-    write = make_shards.tool.write_shard
+    write = shard_writer.write_shard
 
     def killed(path, *args):
         if path.name == '00001.tar':
             raise KeyboardInterrupt
         return write(path, *args)
 
-    monkeypatch.setattr(make_shards.tool, 'write_shard', killed)
+    monkeypatch.setattr(shard_writer, 'write_shard', killed)
     with pytest.raises(KeyboardInterrupt):
         make_shards(tmp_path / 'data', tmp_path / 'out')
     monkeypatch.undo()

@@ -382,13 +382,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison; returns the exit status."""
     args = parse_args(argv)
     # SIGTERM must end the runs too, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         comparison = Comparison(args)
         status = comparison.run()
     except KeyboardInterrupt:
         print('\nInterrupted. The same command continues from here.', file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     written = [name for name in ('table.md', 'results.json', 'figure.png') if (args.out / name).is_file()]
     print(f'\n{(args.out / "table.md").read_text()}\nWritten: {args.out}/{", ".join(written)}')
     return status

@@ -2,6 +2,7 @@
 
 import io
 import json
+import multiprocessing
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -199,7 +200,8 @@ def write_shards(
         for number in range(-(-split.num_images // shard_size))
     ]
     if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
+        # Not a fork: this process may have threads, whose locks a fork would hold for ever.
+        with ProcessPoolExecutor(workers, multiprocessing.get_context('forkserver')) as pool:
             list(pool.map(_write_shard, *zip(*jobs, strict=True)))
     else:
         for job in jobs:
