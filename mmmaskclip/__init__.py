@@ -13,6 +13,7 @@ from mmmaskclip.version import __version__
 
 if TYPE_CHECKING:
     from mmmaskclip.apis import ImageTextInferencer
+    from mmmaskclip.cli.finetune import FineTuned
 
 # Before anything is imported from them, so that the message is this one and not an AttributeError deep inside.
 check_dependencies()
@@ -21,7 +22,7 @@ leave_out_multimodal()
 # Here already: mmpretrain and mmseg try to import mmdet, which then keeps stubs in place of the operators it misses.
 provide_mmcv_ops()
 
-__all__ = ['__version__', 'load']
+__all__ = ['__version__', 'load', 'train']
 
 
 def load(source: Any, checkpoint: str | PathLike | None = None, **options: Any) -> ImageTextInferencer:
@@ -41,3 +42,31 @@ def load(source: Any, checkpoint: str | PathLike | None = None, **options: Any) 
     from mmmaskclip.apis import ImageTextInferencer
 
     return ImageTextInferencer(source, checkpoint, **options)
+
+
+def train(pairs: Any, start_from: Any, out: str | PathLike, **options: Any) -> FineTuned:
+    """Fine-tunes a released CLIP on your own pairs, with a recipe for their number.
+
+    The config that it trains with is written to ``out/config.py``, which ``tools/train.py`` takes, too. Called again
+    with the same arguments it goes on where it was stopped, exactly; a finished one gives its result at once.
+
+    Args:
+        pairs: Folder or list of images with captions, or tar shards: all that ``dict(type='auto', path=...)`` reads.
+        start_from: Weights, as :func:`load` takes them.
+        out: Folder for config, checkpoints and logs.
+        **options: ``held_out``: pairs for the held-out retrieval; default: a part of ``pairs`` is held out, at most
+            1,000 images. ``zero_shot``: name of a zero-shot set below ``$MMMASKCLIP_EVAL`` (``data/zero_shot``), None
+            for none; default: a small one that is there. ``epochs``, ``batch_size``, ``lr``: in place of the recipe's.
+            ``image_key``, ``caption_key``: columns, where they cannot be told. ``device``: ``'cpu'`` or ``'cuda'``.
+
+    Returns:
+        Path of the checkpoint, the metrics of the last validation, and ``load()``, which gives the model.
+
+    Raises:
+        FileNotFoundError: If there are no such pairs or weights.
+        ValueError: If an argument, the pairs or the weights cannot be used, or ``out`` holds another fine-tuning.
+        KeyboardInterrupt: If a signal stopped it, after everything was saved.
+    """
+    from mmmaskclip.cli.finetune import finetune
+
+    return finetune(pairs, start_from, out, **options)

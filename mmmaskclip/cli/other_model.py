@@ -37,7 +37,7 @@ def use_model(cfg: Config, path: str, checkpoint: str = 'none') -> str:
         from mmmaskclip.models.from_pretrained import pretrained_config
 
         model, _, checkpoint = pretrained_config(checkpoint)
-        _replace_model(cfg, ConfigDict(model))
+        set_model(cfg, ConfigDict(model))
         return checkpoint
     path = find_config(path)
     if not Path(path).is_file():
@@ -45,11 +45,12 @@ def use_model(cfg: Config, path: str, checkpoint: str = 'none') -> str:
     model = Config.fromfile(path, format_python_code=False).get('model')
     if model is None:
         raise ConfigMistake(f'{path} has no model: --model takes the config that the checkpoint was trained with.')
-    _replace_model(cfg, model)
+    set_model(cfg, model)
     return checkpoint
 
 
-def _replace_model(cfg: Config, model: ConfigDict) -> None:
+def set_model(cfg: Config, model: ConfigDict) -> None:
+    """Give a config another model, and the transforms and captions of its test tasks that model's sizes."""
     # Replaced and not merged: of a model that the tests' config has, nothing may remain.
     cfg._cfg_dict['model'] = model
     size = (model.get('image_encoder') or {}).get('img_size')

@@ -12,6 +12,8 @@ from mmmaskclip.config_check import ConfigMistake
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+    from mmmaskclip.engine import ReliableRunner
+
 
 def command() -> None:
     """Entry point of ``mmmaskclip-train``."""
@@ -122,8 +124,17 @@ def train(cfg: Config, name: str, note: str | None = None) -> str | int | None:
     Returns:
         The exit code of a run that a signal ended after everything was saved; None after the last step.
     """
-    from mmmaskclip.analysis.first_step import check_first_step
     from mmmaskclip.cli.summary import summarize
+
+    runner, code = run(cfg, note)
+    if code is None and runner.rank == 0:
+        runner.logger.info(summarize(runner, name))
+    return code
+
+
+def run(cfg: Config, note: str | None = None) -> tuple[ReliableRunner, str | int | None]:
+    """Run the training of a config, as :func:`train`; gives the runner and the exit code, None after the last step."""
+    from mmmaskclip.analysis.first_step import check_first_step
     from mmmaskclip.engine import ReliableRunner
 
     try:
@@ -136,10 +147,8 @@ def train(cfg: Config, name: str, note: str | None = None) -> str | int | None:
     try:
         runner.train()
     except SystemExit as stopped:  # its traceback would keep the Runner
-        return stopped.code
-    if runner.rank == 0:
-        runner.logger.info(summarize(runner, name))
-    return None
+        return runner, stopped.code
+    return runner, None
 
 
 if __name__ == '__main__':

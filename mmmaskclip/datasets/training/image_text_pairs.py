@@ -104,6 +104,10 @@ class ImageTextPairs(Dataset):
         """Captions of all images."""
         return self._table.num_captions
 
+    def row(self, index: int) -> tuple[str, list[str]]:
+        """Gives name and captions of an image, without reading it."""
+        return self._table.paths[index], self._table.captions(index)
+
     def raw(self, index: int) -> tuple[str, bytes, list[str]]:
         """Gives name, file content and captions of an image.
 

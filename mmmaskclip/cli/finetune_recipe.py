@@ -1,0 +1,148 @@
+"""The config of a fine-tuning, from the number of pairs, the weights and the device."""
+
+from __future__ import annotations
+
+import pprint
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from mmmaskclip.cli.other_model import set_model
+from mmmaskclip.cli.shipped import register_shipped_configs, shipped
+from mmmaskclip.datasets.evaluation.zero_shot_sets import row_of
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks
+from mmmaskclip.startup.machine import look_at_machine
+
+# Up to so many pairs the recipe of configs/finetune_clip of that name.
+_RECIPES = ((30_000, 'lock_image_vitb32_1k'), (1_000_000, 'full_vitb32_100k'), (float('inf'), 'full_vitb32_3m'))
+# Small sets of many kinds of images, of which the first that is there says what of the general ability is left.
+_ZERO_SHOT = ('cifar10', 'cifar10_folder', 'cifar100', 'stl10', 'caltech101', 'pets', 'food101', 'imagenet')
+_PARTS = (
+    'default_scope', 'model', 'load_from', 'resume', 'randomness', 'train_dataloader', 'train_cfg', 'optim_wrapper',
+    'param_scheduler', 'val_dataloader', 'val_evaluator', 'val_cfg', 'test_dataloader', 'test_evaluator', 'test_cfg',
+    'default_hooks', 'custom_hooks', 'log_processor', 'log_level', 'visualizer', 'env_cfg',
+)  # fmt: skip
+
+
+def choose_recipe(pairs: int) -> str:
+    """Name of the config in ``configs/finetune_clip`` for so many pairs."""
+    return next(name for most, name in _RECIPES if pairs <= most)
+
+
+def choose_zero_shot(root: str) -> str | None:
+    """The zero-shot set to watch: the first of some small ones that lies below ``root``; None if none does."""
+    return next((name for name in _ZERO_SHOT if Path(root, row_of(name).folder).exists()), None)
+
+
+def finetune_config(
+    model: Mapping[str, Any],
+    weights: tuple[str, int],
+    training: dict[str, Any],
+    held_out: dict[str, Any] | None,
+    pairs: int,
+    on_gpu: bool,
+    zero_shot: tuple[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Config:
+    """Make the config.
+
+    Args:
+        model: Config of the model.
+        weights: The file to start from, and how many blocks its image tower has.
+        training: Arguments of the training dataset, without transforms.
+        held_out: Arguments of the evaluation dataset, without transforms; None evaluates no retrieval.
+        pairs: Images or samples to train on.
+        on_gpu: Whether it runs on a GPU.
+        zero_shot: Name of a zero-shot set and the folder of all sets. Defaults to None.
+        settings: ``epochs``, ``batch_size`` and ``lr`` that replace the recipe's; None keeps the recipe's.
+
+    Returns:
+        The config, complete, without a work directory.
+
+    Raises:
+        ConfigMistake: If the model resizes images in a way that transforms of a config cannot.
+    """
+    given = {name: value for name, value in (settings or {}).items() if value is not None}
+    name = choose_recipe(pairs)
+    register_shipped_configs()
+    cfg = Config.fromfile(str(shipped('configs') / f'finetune_clip/{name}.py'), format_python_code=False)
+    transforms = {
+        'train': cfg.train_dataloader.dataset['views']['image'],
+        'val': cfg.val_dataloader.retrieval.dataset['transforms'],
+    }
+    cfg.train_dataloader.dataset = ConfigDict({**training, 'views': dict(image=transforms['train'])})
+    _set_validation(cfg, held_out, transforms['val'], zero_shot)
+    set_model(cfg, ConfigDict(model))
+    _set_crop(cfg)
+    if name.startswith('lock_image') and cfg.model.image_encoder.type == 'CLIPVisionTransformer':
+        cfg.model.image_encoder.frozen_stages = weights[1]
+    cfg.val_dataloader, cfg.val_evaluator = cfg.test_dataloader, cfg.test_evaluator
+    cfg.load_from = weights[0]
+    cfg.train_cfg.max_epochs = given.get('epochs', cfg.train_cfg.max_epochs)
+    cfg.optim_wrapper.optimizer.lr = given.get('lr', cfg.optim_wrapper.optimizer.lr)
+    # An epoch of less than four steps would have no schedule to speak of.
+    batch_size = given.get('batch_size', max(2, min(cfg.train_dataloader.batch_size, pairs // 4)))
+    cfg.train_dataloader.batch_size = batch_size
+    cfg.default_hooks.logger.interval = max(1, min(cfg.default_hooks.logger.interval, pairs // batch_size))
+    _set_machine(cfg, on_gpu)
+    return Config({part: cfg._cfg_dict[part] for part in _PARTS if part in cfg._cfg_dict})
+
+
+def count_blocks(names: Any) -> int:
+    """How many blocks the image tower of a state dict by our names has."""
+    return len({match[1] for name in names if (match := re.match(r'image_encoder\.layers\.(\d+)\.', name))})
+
+
+def write_config(cfg: Config, path: Path, about: str) -> None:
+    """Write a config as Python that ``tools/train.py`` reads, below what it says about itself."""
+    lines = [f'"""{about}\n"""\n']
+    lines += [
+        f'{name} = {pprint.pformat(value, width=110, sort_dicts=False)}\n'
+        for name, value in cfg._cfg_dict.to_dict().items()
+    ]
+    path.write_text('\n'.join(lines), encoding='utf-8')
+
+
+def _set_validation(cfg: Config, held_out: Any, transforms: Any, zero_shot: tuple[str, str] | None) -> None:
+    loaders, evaluators = {}, {}
+    if held_out is not None:
+        place = (
+            dict(views=dict(image=transforms)) if held_out['type'] == 'ImageTextPairs' else dict(transforms=transforms)
+        )
+        loaders['retrieval'] = {**cfg.val_dataloader.retrieval, 'dataset': {**held_out, **place}}
+        evaluators['retrieval'] = cfg.val_evaluator.retrieval
+    if zero_shot is not None:
+        more = tasks(*zero_shot)
+        loaders.update(more[0])
+        evaluators.update(more[1])
+    cfg.test_dataloader, cfg.test_evaluator = ConfigDict(loaders), ConfigDict(evaluators)
+    if not loaders:
+        for key in ('val_dataloader', 'val_evaluator', 'val_cfg', 'test_dataloader', 'test_evaluator', 'test_cfg'):
+            cfg._cfg_dict.pop(key)
+
+
+def _set_crop(cfg: Config) -> None:
+    """Crop and resize as the model was trained with."""
+    size = cfg.model.image_encoder.get('img_size', 224)
+    settings = cfg.model.get('data_preprocessor') or {}
+    for step in cfg.train_dataloader.dataset['views']['image']:
+        step.update(size=size, interpolation=settings.get('interpolation', 'bilinear'))
+    context_length = (cfg.model.get('text_encoder') or {}).get('context_length')
+    if context_length is not None:
+        cfg.train_dataloader.dataset['context_length'] = context_length
+
+
+def _set_machine(cfg: Config, on_gpu: bool) -> None:
+    # The main process computes; on a CPU it does so on all cores.
+    workers = min(8, max(0, look_at_machine().cores - 1)) if on_gpu else 0
+    for loader in (cfg.train_dataloader, *(cfg.get('val_dataloader') or {}).values()):
+        loader.num_workers = workers
+        loader.pop('persistent_workers', None)
+        loader.pop('pin_memory', None)
+        if workers:
+            loader.update(persistent_workers=True, pin_memory=True)
+    if not on_gpu:
+        cfg.optim_wrapper.precision = 'fp32'

@@ -1,0 +1,170 @@
+"""``mmmaskclip.train``: from a file of OpenCLIP and a folder of pairs to a checkpoint, without a config."""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import open_clip.model
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+from safetensors.torch import save_file
+
+import mmmaskclip
+from mmmaskclip.checkpoints.safe_load import read_state_dict
+from mmmaskclip.cli import finetune_recipe
+from mmmaskclip.datasets.training.held_out import split_pairs
+
+COLOURS = ('red', 'green', 'blue', 'white')
+
+
+def write_pairs(folder, number=24):
+    """Images of one colour and noise with a caption beside each."""
+    folder.mkdir()
+    for index in range(number):
+        generator = np.random.default_rng(index)
+        pixels = generator.integers(0, 60, (40, 48, 3), dtype=np.uint8)
+        pixels[..., index % 4 if index % 4 < 3 else slice(None)] += 180
+        Image.fromarray(pixels).save(folder / f'{index:03}.png')
+        (folder / f'{index:03}.txt').write_text(f'a {COLOURS[index % 4]} square number {index}')
+    return folder
+
+
+def write_weights(folder):
+    """A small CLIP as OpenCLIP pushes it."""
+    config = dict(
+        embed_dim=16,
+        vision_cfg=dict(layers=2, width=64, head_width=16, patch_size=8, image_size=32),
+        text_cfg=dict(width=32, heads=4, layers=2, context_length=20),
+    )
+    torch.manual_seed(0)
+    model = open_clip.model.CLIP(
+        16, open_clip.model.CLIPVisionCfg(**config['vision_cfg']), open_clip.model.CLIPTextCfg(**config['text_cfg'])
+    )
+    folder.mkdir()
+    save_file(model.state_dict(), folder / 'open_clip_model.safetensors')
+    preprocess = dict(mean=[0.5] * 3, std=[0.5] * 3, interpolation='bicubic', resize_mode='shortest')
+    (folder / 'open_clip_config.json').write_text(json.dumps(dict(model_cfg=config, preprocess_cfg=preprocess)))
+    return folder
+
+
+def rows_of(path):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('finetune')
+    write_pairs(folder / 'pairs')
+    write_weights(folder / 'clip')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def done(place):
+    return mmmaskclip.train(
+        pairs=place / 'pairs', start_from=place / 'clip', out=place / 'out', epochs=2, zero_shot=None, device='cpu'
+    )
+
+
+def test_trains_evaluates_and_gives_a_model(done, place):
+    assert done.checkpoint == str(place / 'out/epoch_2.pth')
+    assert 0 <= done.metrics['retrieval/image_to_text_R@1'] <= 100
+    cfg = Config.fromfile(done.config)
+    assert cfg.load_from == str(place / 'clip/open_clip_model.safetensors')
+    # Few pairs: the recipe with the locked image tower, at the model's size, in batches that fill four steps.
+    assert (cfg.model.image_encoder.frozen_stages, cfg.train_dataloader.batch_size) == (2, 5)
+    assert cfg.train_dataloader.dataset.views.image[0].size == 32
+    assert cfg.train_dataloader.dataset.context_length == cfg.val_dataloader.retrieval.dataset.context_length == 20
+    held_out = [row['image'] for row in rows_of(place / 'out/pairs_held_out.jsonl')]
+    trained = [row['image'] for row in rows_of(place / 'out/pairs_train.jsonl')]
+    assert (len(held_out), len({*held_out} | {*trained})) == (4, 24)
+    before = mmmaskclip.load(place / 'clip', device='cpu').embed_texts(['a red square'])
+    assert not torch.allclose(done.load(device='cpu').embed_texts(['a red square']), before)
+    logs = ''.join(path.read_text() for path in (place / 'out').glob('*/*.log'))
+    assert 'tensors loaded from' in logs
+    assert 'Epoch [2/2]' in logs
+
+
+def test_called_again_gives_the_result_or_goes_on(done, place, tmp_path, monkeypatch):
+    arguments = dict(pairs=place / 'pairs', start_from=place / 'clip', epochs=2, zero_shot=None, device='cpu')
+    monkeypatch.setattr('mmmaskclip.cli.finetune.run', None)
+    assert mmmaskclip.train(out=place / 'out', **arguments) == done
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r'other arguments \(epochs=2 there, 3 now\): give another out'):
+        mmmaskclip.train(out=place / 'out', **{**arguments, 'epochs': 3})
+    # As a run that was killed after its first epoch.
+    shutil.copytree(place / 'out', tmp_path / 'out')
+    for name in ('result.json', 'last_checkpoint', 'epoch_2.pth', 'epoch_2.pth.sha256'):
+        (tmp_path / 'out' / name).unlink()
+    again = mmmaskclip.train(out=tmp_path / 'out', **arguments)
+    expected, found = (read_state_dict(run.checkpoint) for run in (done, again))
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(pairs='nowhere'), "neither a file nor a folder 'nowhere'"),
+        (dict(start_from='nowhere.pt'), r'nowhere\.pt'),
+        (dict(batch_size=1), 'batch_size=1: give at least 2'),
+        (dict(lr=-1.0), r'lr=-1\.0: give a positive'),
+        (dict(zero_shot='cifar11'), "no zero-shot set 'cifar11'"),
+    ],
+)
+def test_errors_name_the_thing(place, tmp_path, changes, message):
+    arguments = dict(pairs=place / 'pairs', start_from=place / 'clip', out=tmp_path / 'out', device='cpu')
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        mmmaskclip.train(**{**arguments, **changes})
+
+
+def test_recipe_depends_on_the_number_of_pairs(place):
+    model, _, _ = mmmaskclip.models.from_pretrained.pretrained_config(place / 'clip')
+    found = {}
+    for pairs in (1000, 100_000, 3_000_000):
+        training = dict(type='ImageTextPairs', ann_file='a.jsonl')
+        cfg = finetune_recipe.finetune_config(
+            model, ('w.pt', 2), training, None, pairs, True, ('cifar10', 'sets'), dict(lr=2e-5, epochs=None)
+        )
+        frozen = cfg.model.image_encoder.get('frozen_stages')
+        found[pairs] = cfg.train_dataloader.batch_size, cfg.train_cfg.max_epochs, frozen
+        assert list(cfg.val_dataloader) == ['cifar10']
+        assert cfg.val_dataloader.cifar10.dataset.transforms[0]['size'] == 32
+        assert cfg.optim_wrapper.optimizer.lr == 2e-5
+    assert found == {1000: (64, 20, 2), 100_000: (256, 10, None), 3_000_000: (1024, 5, None)}
+
+
+def test_zero_shot_set_is_one_that_is_there(tmp_path):
+    assert finetune_recipe.choose_zero_shot(str(tmp_path)) is None
+    (tmp_path / finetune_recipe.row_of('pets').folder).mkdir(parents=True)
+    assert finetune_recipe.choose_zero_shot(str(tmp_path)) == 'pets'
+
+
+def test_shards_hold_out_whole_shards(place, tmp_path):
+    files = sorted((place / 'pairs').iterdir())
+    for shard in range(6):
+        with tarfile.open(tmp_path / f'{shard}.tar', 'w') as tar:
+            for file in files[8 * shard : 8 * shard + 8]:
+                tar.add(file, file.name)
+    training, held_out, number = split_pairs(str(tmp_path), tmp_path / 'out')
+    assert [url.rpartition('/')[2] for url in training['urls']] == [f'{shard}.tar' for shard in range(5)]
+    rows = rows_of(held_out['ann_file'])
+    assert number == 20
+    assert [row['captions'] for row in rows] == [[f'a {COLOURS[i % 4]} square number {i}'] for i in range(20, 24)]
+    (tmp_path / 'few').mkdir()
+    (tmp_path / '0.tar').rename(tmp_path / 'few/0.tar')
+    with pytest.raises(ValueError, match=r'1 shards of 4 pairs cannot be split.*Give held_out=PATH'):
+        split_pairs(str(tmp_path / 'few'), tmp_path / 'out2')
+
+
+def test_bad_images_are_not_held_out(tmp_path):
+    folder = write_pairs(tmp_path / 'pairs', 12)
+    good = [row['image'] for row in rows_of(split_pairs(str(folder), tmp_path / 'a')[1]['ann_file'])]
+    for name in good:
+        Path(name).write_bytes(b'damaged')
+    after = [row['image'] for row in rows_of(split_pairs(str(folder), tmp_path / 'b')[1]['ann_file'])]
+    assert len(after) == 2
+    assert not {*good} & {*after}
