@@ -21,14 +21,13 @@ from mmmaskclip.evaluation.frozen_features import (
     pooled_features,
 )
 from mmmaskclip.evaluation.scores import Score, check_score, classification_scores, rank_columns
-from mmmaskclip.utils.store import on_rank_0
 
 
 class FeatureProbe(BaseMetric):
     """A metric that fits linear classifiers on features of the frozen image tower, computed once, without augmentation.
 
     The features are those before the projection, (N, C) float32, and stay on the model's device only while classifiers
-    are fitted. On several processes each computes its share of them; one fits.
+    are fitted. On several processes each computes its share of them, and takes its share of the fitting.
 
     Args:
         train_dataloader: Config of a loader of the training split, with the transforms of the test split: ``dataset``
@@ -66,15 +65,15 @@ class FeatureProbe(BaseMetric):
 
     @abstractmethod
     def fit(self, features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-        """Fits the classifiers.
+        """Fits the classifiers. Called on all processes, which share the work.
 
         Args:
-            features: (N, C) float32.
+            features: (N, C) float32, the same on every process.
             labels: int64 (N,), or (N, K) of 0 and 1 for ``metric='map11'``.
             num_classes: K.
 
         Returns:
-            float32 (``num_heads``, K, C + 1): weights and bias of each.
+            float32 (``num_heads``, K, C + 1): weights and bias of each, on the features' device.
         """
 
     @torch.no_grad()
@@ -95,12 +94,10 @@ class FeatureProbe(BaseMetric):
         self.num_classes = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
         check_score(self.metric, self.num_classes, 'the training split')
         self.model = model
-        self.heads = features.new_empty(self.num_heads, self.num_classes, features.shape[1] + 1)
-        num_classes = self.num_classes
-        # Waited for on the store, because fitting may take longer than the timeout of a collective.
-        fitted = on_rank_0(lambda: self.fit(features, labels, num_classes), f'fitting {type(self).__name__}')
-        if fitted is not None:
-            self.heads.copy_(fitted)
+        # Evaluation runs perhaps in bfloat16, in which little of a fit would be left.
+        with torch.autocast(features.device.type, enabled=False):
+            self.heads = self.fit(features, labels, self.num_classes)
+        # This removes what the processes' machines may have rounded differently.
         broadcast(self.heads)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:

@@ -4,6 +4,7 @@ epoch."""
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce_params, get_rank, get_world_size
 from mmengine.optim import CosineAnnealingLR, LinearLR
 from mmpretrain.engine.optimizers import LARS
 from torch import Tensor, nn
@@ -92,8 +93,10 @@ def fit_linear_classifier(
 ) -> Tensor:
     """Trains batch normalization and a linear layer, always from the same weights and in the same order.
 
+    Collective: each process computes the gradient of its share of a batch.
+
     Args:
-        features: (N, C) float32.
+        features: (N, C) float32, the same on every process.
         labels: int64 (N,).
         num_classes: K.
         epochs: Passes over the features.
@@ -115,6 +118,7 @@ def fit_linear_classifier(
     bias = torch.zeros(num_classes, device=device, requires_grad=True)
     groups = [dict(params=[weight]), dict(params=[bias], lars_exclude=True)]
     optimizer = LARS(groups, lr=lr, momentum=momentum)
+    share = slice(get_rank(), None, get_world_size())
     warm_up, total = warmup_epochs * steps, epochs * steps
     # The Runner's schedulers, so that this is the same training to the last step.
     cosine = CosineAnnealingLR(optimizer, T_max=total - warm_up, eta_min=0, begin=warm_up, end=total, by_epoch=False)
@@ -126,9 +130,12 @@ def fit_linear_classifier(
         for epoch in range(epochs):
             order = torch.from_numpy(seeded_permutation(len(features), epoch)).to(device)
             for chosen in order[: steps * batch_size].split(batch_size):
-                loss = F.cross_entropy(F.linear(norm(features[chosen]), weight, bias), labels[chosen])
+                # The statistics are cheap beside the logits and their gradient: all processes compute them in full.
+                inputs, targets = norm(features[chosen])[share], labels[chosen][share]
+                loss = F.cross_entropy(F.linear(inputs, weight, bias), targets, reduction='sum') / len(chosen)
                 optimizer.zero_grad()
                 loss.backward()
+                all_reduce_params([weight.grad, bias.grad])
                 optimizer.step()
                 for scheduler in schedulers:
                     scheduler.step()

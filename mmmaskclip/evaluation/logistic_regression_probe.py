@@ -1,15 +1,17 @@
 """Logistic regression on frozen features, with all training images or a few per class."""
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from mmengine.dist import broadcast
 from mmengine.logging import print_log
 from torch import Tensor
+from torch.nn import functional as F
 
 from mmmaskclip.evaluation.feature_probe import FeatureProbe, seeded_permutation
 from mmmaskclip.evaluation.frozen_features import Pool
+from mmmaskclip.evaluation.logistic_regression import LogisticRegression
 from mmmaskclip.evaluation.scores import Score, average_precision_11
 from mmmaskclip.registry import METRICS
 
@@ -84,20 +86,20 @@ class LogisticRegressionProbe(FeatureProbe):
 
     def fit(self, features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
         """Searches C and fits, once for all images or once for each draw."""
-        inputs, targets = features.cpu().double().numpy(), labels.cpu().numpy()
+        targets = labels.cpu()
         if self.shots is None:
             draws = [('all images', np.arange(len(targets)))]
         else:
             draws = [
-                (f'{shots} shots, seed {seed}', draw_shots(targets, shots, seed))
+                (f'{shots} shots, seed {seed}', draw_shots(targets.numpy(), shots, seed))
                 for shots in self.shots
                 for seed in self.seeds
             ]
         heads = []
         for name, chosen in draws:
-            c, head = fit_logistic(inputs[chosen], targets[chosen], num_classes, self.held_out, self.max_iter)
+            c, head = fit_logistic(features[chosen], targets[chosen], num_classes, self.held_out, self.max_iter)
             print_log(f'Logistic regression on {name} ({len(chosen)}): C = {c:.4g}', logger='current')
-            heads.append(torch.from_numpy(head))
+            heads.append(head)
         return torch.stack(heads).float()
 
     def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
@@ -130,13 +132,13 @@ def draw_shots(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
 
 
 def fit_logistic(
-    features: np.ndarray, labels: np.ndarray, num_classes: int, held_out: float, max_iter: int
-) -> tuple[float, np.ndarray]:
-    """Searches C on a part of the samples and fits all of them with it.
+    features: Tensor, labels: Tensor, num_classes: int, held_out: float, max_iter: int
+) -> tuple[float, Tensor]:
+    """Searches C on a part of the samples and fits all of them with it. Collective: all processes fit together.
 
     Args:
-        features: float64 (N, C).
-        labels: int64 (N,), or (N, K) of 0 and 1.
+        features: (N, C), the same on every process.
+        labels: int64 (N,), or (N, K) of 0 and 1, on the CPU.
         num_classes: K.
         held_out: Share of the samples, of each class where they have one, to search on.
         max_iter: Of L-BFGS.
@@ -145,20 +147,27 @@ def fit_logistic(
         C, and float64 (K, C + 1): weights and bias. Of one class each, one that does not occur has a bias of minus
         infinity.
     """
-    held = _held_out(labels, held_out)
+    held = torch.from_numpy(_held_out(labels.numpy(), held_out))
     c = FIXED_C
     if held.any():
+        fit = _regressions(features[~held], labels[~held], num_classes)
+        queries, answers = features[held].double(), labels[held].numpy()
 
         def score(candidate: float) -> float:
-            head = _regress(features[~held], labels[~held], num_classes, candidate, max_iter)
-            logits = features[held] @ head[:, :-1].T + head[:, -1]
-            if labels.ndim == 1:
-                return float((logits.argmax(1) == labels[held]).mean())
-            present = np.flatnonzero(labels[held].any(0))
-            return float(np.mean([average_precision_11(logits[:, k], labels[held][:, k]) for k in present]))
+            head = fit(candidate, max_iter)
+            logits = F.linear(queries, head[:, :-1], head[:, -1]).cpu().numpy()
+            if answers.ndim == 1:
+                value = float((logits.argmax(1) == answers).mean())
+            else:
+                present = np.flatnonzero(answers.any(0))
+                value = float(np.mean([average_precision_11(logits[:, k], answers[:, k]) for k in present]))
+            # Of rank 0: machines may round otherwise, and all must go on to the same C.
+            shared = head.new_tensor(value)
+            broadcast(shared)
+            return float(shared)
 
         c = search_regularization(score)
-    return c, _regress(features, labels, num_classes, c, max_iter)
+    return c, _regressions(features, labels, num_classes)(c, max_iter)
 
 
 def search_regularization(score: Callable[[float], float]) -> float:
@@ -194,30 +203,33 @@ def _held_out(labels: np.ndarray, share: float) -> np.ndarray:
     return held
 
 
-def _regress(features: np.ndarray, labels: np.ndarray, num_classes: int, c: float, max_iter: int) -> np.ndarray:
-    """Weights and bias (K, C + 1) by scikit-learn."""
-    # Here, not at the top: importing it takes a second that other runs need not wait for.
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
+def _regressions(features: Tensor, labels: Tensor, num_classes: int) -> Callable[[float, int], Tensor]:
+    """A function of C and the number of steps that gives weights and bias (K, C + 1)."""
+    empty = features.new_zeros(num_classes, features.shape[1] + 1, dtype=torch.float64)
+    if labels.ndim == 2:
+        # A class that all or no images have: nothing to tell apart.
+        columns = [k for k in range(num_classes) if 0 < int(labels[:, k].sum()) < len(labels)]
+        fits = [LogisticRegression(features, labels[:, k], 2) for k in columns]
 
-    head = np.zeros((num_classes, features.shape[1] + 1))
-    if labels.ndim == 1:
-        # What no sample shows is never predicted.
-        head[np.setdiff1d(np.arange(num_classes), labels), -1] = -np.inf
-    for index, column in enumerate([labels] if labels.ndim == 1 else labels.T):
-        classes = np.unique(column)
-        if len(classes) == 1:
-            continue  # nothing to tell apart
-        with warnings.catch_warnings():
-            # With a weak penalty it may go on for long; CLIP, too, stops after max_iter.
-            warnings.simplefilter('ignore', ConvergenceWarning)
-            fitted = LogisticRegression(C=c, max_iter=max_iter).fit(features, column)
-        rows = np.column_stack((fitted.coef_, fitted.intercept_))
-        if labels.ndim == 2:
-            head[index] = rows[0]
-        elif len(classes) == 2:
-            # scikit-learn gives one row for two classes: how much the second is ahead of the first.
-            head[classes] = np.stack((np.zeros_like(rows[0]), rows[0]))
-        else:
-            head[classes] = rows
-    return head
+        def fit_each(c: float, max_iter: int) -> Tensor:
+            head = empty.clone()
+            for k, fit in zip(columns, fits, strict=True):
+                head[k] = fit.fit(c, max_iter)[0]
+            return head
+
+        return fit_each
+    classes, numbers = labels.unique(return_inverse=True)
+    # What no sample shows is never predicted.
+    empty[:, -1] = -torch.inf
+    empty[classes] = 0
+    together = LogisticRegression(features, numbers, len(classes)) if len(classes) > 1 else None
+
+    def fit_together(c: float, max_iter: int) -> Tensor:
+        head = empty.clone()
+        if together is not None:
+            rows = together.fit(c, max_iter)
+            # One row for two classes: how much the second is ahead of the first.
+            head[classes[-len(rows) :]] = rows
+        return head
+
+    return fit_together

@@ -14,6 +14,9 @@ from torch.utils.data import Dataset
 from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.engine.registration import register_all_modules
+from mmmaskclip.evaluation.linear_probe import fit_linear_classifier
+from mmmaskclip.evaluation.logistic_regression import LogisticRegression
+from mmmaskclip.evaluation.logistic_regression_probe import fit_logistic
 from mmmaskclip.startup.processes import setup_processes
 
 
@@ -75,6 +78,44 @@ def test_two_processes_give_the_metrics_of_one(tmp_path, tiny_model_cfg):
     assert 0 < expected['linear/top1'] < 100
     for rank in range(2):
         assert json.loads((tmp_path / f'{rank}.json').read_text()) == pytest.approx(expected)
+
+
+def test_each_of_two_processes_fits_its_share(tmp_path):
+    run_ranks(fit_as_one_of_two, tmp_path)
+    alone = fits()
+    for rank in range(2):
+        together = torch.load(tmp_path / f'{rank}.pth')
+        assert together.pop('rows') == [15]
+        for name, head in together.items():
+            torch.testing.assert_close(head, alone[name], rtol=1e-4, atol=1e-6, msg=lambda text, name=name: name + text)
+
+
+def fits():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(30) % 3
+    features = torch.randn(30, 5, generator=generator) + torch.randn(3, 5, generator=generator)[labels]
+    several = torch.stack((labels == 0, labels < 2, labels < 3), dim=1).long()
+    recipe = dict(epochs=4, warmup_epochs=1, batch_size=15, lr=6.4, momentum=0.9)
+    return {
+        'linear': fit_linear_classifier(features, labels, 3, **recipe),
+        'logistic': fit_logistic(features, labels, 3, 0.2, 1000)[1],
+        'several': fit_logistic(features, several, 3, 0.2, 1000)[1],
+    }
+
+
+def fit_as_one_of_two(folder: Path) -> None:
+    setup_processes(Config(dict(launcher='pytorch')))
+    rows = set()
+    count = LogisticRegression._loss_and_gradient
+
+    def counted(self, *arguments):
+        rows.add(len(self.features))
+        return count(self, *arguments)
+
+    LogisticRegression._loss_and_gradient = counted
+    heads = fits()
+    LogisticRegression(torch.zeros(30, 5), torch.arange(30) % 3, 3).fit(1.0, 1)
+    torch.save({**heads, 'rows': [max(rows)]}, folder / f'{os.environ["RANK"]}.pth')
 
 
 def evaluate_as_one_of_two(model_cfg: dict, folder: Path) -> None:

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from torch.utils.data import Dataset
 
 from mmmaskclip.datasets.training.collate import collate_image_text
-from mmmaskclip.evaluation import LogisticRegressionProbe
+from mmmaskclip.evaluation import LogisticRegressionProbe, logistic_regression, logistic_regression_probe
 from mmmaskclip.evaluation.frozen_features import pooled_features
+from mmmaskclip.evaluation.logistic_regression import LogisticRegression
 from mmmaskclip.evaluation.logistic_regression_probe import (
     FIXED_C,
     draw_shots,
@@ -66,6 +68,12 @@ def run(metric, model, dataset):
     return metric.evaluate(len(dataset))
 
 
+def fit(features, labels, *options):
+    """``fit_logistic`` with arrays of NumPy."""
+    c, head = fit_logistic(torch.from_numpy(features), torch.from_numpy(labels), *options)
+    return c, head.numpy()
+
+
 def penalty_gradient(features, labels, head, c):
     """Gradient of c * sum of the cross entropies + half the squared weights, (K, C + 1); the bias is not penalized."""
     logits = features @ head[:, :-1].T + head[:, -1]
@@ -75,7 +83,7 @@ def penalty_gradient(features, labels, head, c):
 
 
 def test_finds_the_optimum(clusters):
-    c, head = fit_logistic(*clusters, 4, 0.2, 1000)
+    c, head = fit(*clusters, 4, 0.2, 1000)
     assert np.abs(penalty_gradient(*clusters, head, c)).max() < 1e-2 * c
     assert np.abs(penalty_gradient(*clusters, 1.1 * head, c)).max() > 5e-2 * c
 
@@ -93,34 +101,52 @@ def test_searches_as_clip_does():
     assert search_regularization(lambda c: 0.0) == 1e-6  # of equal ones the strongest penalty
 
 
+@pytest.mark.parametrize('num_classes', [2, 4])
+@pytest.mark.parametrize('c', [1e-3, 1.0, 100.0])
+def test_equals_scikit_learn(clusters, num_classes, c):
+    features, labels = clusters
+    labels = labels % num_classes
+    fitted = SklearnLogisticRegression(C=c, max_iter=1000).fit(features, labels)
+    rows = LogisticRegression(torch.from_numpy(features), torch.from_numpy(labels), num_classes).fit(c, 1000).numpy()
+    np.testing.assert_allclose(rows[:, :-1], fitted.coef_, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(rows[:, -1], fitted.intercept_, rtol=1e-6, atol=1e-8)
+
+
+def test_blocks_of_rows_change_nothing(clusters, monkeypatch):
+    features, labels = map(torch.from_numpy, clusters)
+    whole = LogisticRegression(features, labels, 4).fit(1.0, 1000)
+    monkeypatch.setattr(logistic_regression, '_BLOCK', 7)
+    torch.testing.assert_close(LogisticRegression(features, labels, 4).fit(1.0, 1000), whole, rtol=1e-9, atol=1e-12)
+
+
 def test_fits_all_samples_with_what_was_best_on_those_held_out(clusters, monkeypatch):
     sizes = []
 
     class Fitted:
-        def __init__(self, C, max_iter):
+        def __init__(self, features, labels, num_classes):
+            self.labels = labels
+
+        def fit(self, c, max_iter):
             assert max_iter == 7
+            sizes.append(self.labels.bincount().tolist())
+            return torch.zeros(4, 6, dtype=torch.float64)
 
-        def fit(self, features, labels):
-            sizes.append(np.bincount(labels).tolist())
-            self.coef_, self.intercept_ = np.zeros((4, 5)), np.zeros(4)
-            return self
-
-    monkeypatch.setattr('sklearn.linear_model.LogisticRegression', Fitted)
-    fit_logistic(*clusters, 4, 0.2, 7)
+    monkeypatch.setattr(logistic_regression_probe, 'LogisticRegression', Fitted)
+    fit(*clusters, 4, 0.2, 7)
     assert sizes[-1] == [15] * 4
     assert set(map(tuple, sizes[:-1])) == {(12,) * 4}
 
 
 def test_one_shot_has_nothing_to_search_on(clusters):
     features, labels = clusters
-    assert fit_logistic(features[:4], labels[:4], 4, 0.2, 100)[0] == FIXED_C
-    assert fit_logistic(features[:8], labels[:8], 4, 0.2, 100)[0] != FIXED_C
+    assert fit(features[:4], labels[:4], 4, 0.2, 100)[0] == FIXED_C
+    assert fit(features[:8], labels[:8], 4, 0.2, 100)[0] != FIXED_C
 
 
 def test_two_classes_and_classes_that_do_not_occur(clusters):
     features, labels = clusters
     two = np.isin(labels, (1, 3))
-    _, head = fit_logistic(features[two], labels[two], 5, 0.2, 1000)
+    _, head = fit(features[two], labels[two], 5, 0.2, 1000)
     logits = features[two] @ head[:, :-1].T + head[:, -1]
     assert np.isneginf(logits[:, [0, 2, 4]]).all()
     assert (logits.argmax(1) == labels[two]).mean() > 0.8
@@ -144,7 +170,7 @@ def test_all_images(model):
     assert 3 * 100 / 7 < found['logistic/top1'] == found['logistic/score']
     # From its own definition.
     train, test = (pooled_features(model, batch_of(dataset)) for dataset in (Coloured(42), Coloured(21, seed=1)))
-    _, head = fit_logistic(train.double().numpy(), np.arange(42) % 7, 7, 0.2, 1000)
+    _, head = fit(train.double().numpy(), np.arange(42) % 7, 7, 0.2, 1000)
     logits = test.double().numpy() @ head[:, :-1].T + head[:, -1]
     assert found['logistic/top1'] == pytest.approx(100 * (logits.argmax(1) == np.arange(21) % 7).mean())
 

@@ -11,7 +11,7 @@ GOOD = {
     'torch': '2.11.0+cu130', 'torchvision': '0.26.0', 'onedl-mmengine': '0.10.12', 'onedl-mmcv': '2.3.6',
     'onedl-mmpretrain': '1.3.6', 'onedl-mmsegmentation': '1.4.2', 'numpy': '2.2.6', 'pillow': '11.0', 'ftfy': '6.3',
     'regex': '2024.5.15', 'webdataset': '1.0.2', 'braceexpand': '0.1.7', 'tensorboard': '2.20.0',
-    'scikit-learn': '1.7.2', 'matplotlib': '3.10.0', 'packaging': '25.0',
+    'scipy': '1.15.3', 'matplotlib': '3.10.0', 'packaging': '25.0',
     'safetensors': '0.6.2', 'filelock': '3.20.0', 'rich': '14.2.0',
 }  # fmt: skip
 
