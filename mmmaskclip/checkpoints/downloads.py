@@ -20,7 +20,8 @@ def local_path(source: str | os.PathLike) -> str:
     """The file on this machine of a path, an address, or a name in torchvision's or OpenMMLab's list of models.
 
     Raises:
-        ValueError: If there is no such name; see also :func:`~mmmaskclip.checkpoints.downloads.download`.
+        ValueError: If there is no such name, or it is an address of another kind, such as ``s3://``; see also
+            :func:`~mmmaskclip.checkpoints.downloads.download`.
     """
     path = os.path.expanduser(os.fspath(source))
     scheme, _, name = path.partition('://')
@@ -29,6 +30,11 @@ def local_path(source: str | os.PathLike) -> str:
         if name not in known:
             raise ValueError(f'{source}: there is no model of this name; give a file or an https:// address')
         path = known[name]
+    elif name and scheme not in ('http', 'https'):
+        raise ValueError(
+            f'{source}: checkpoints are read from files and from https:// addresses, and not by {scheme}://. Copy it to '
+            'a file first, and give its path.'
+        )
     return download(path) if path.startswith(('http://', 'https://')) else path
 
 

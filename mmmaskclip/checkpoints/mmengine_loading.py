@@ -21,9 +21,6 @@ from mmmaskclip.checkpoints.downloads import local_path
 from mmmaskclip.checkpoints.safe_load import read_checkpoint, state_dict_of
 from mmmaskclip.checkpoints.weights import load_what_fits
 
-# Addresses that need other libraries (s3://, petrel://, pavi://) and that of an archived toolbox stay mmengine's.
-_SCHEMES = ('', 'http://', 'https://', 'torchvision://', 'modelzoo://', 'open-mmlab://', 'openmmlab://')
-
 
 class SafePretrainedInit(PretrainedInit):
     """mmengine's ``Pretrained``, which reads files safely and refuses those of which nothing fits.
@@ -41,8 +38,11 @@ class SafePretrainedInit(PretrainedInit):
 
 
 def use_safe_loading() -> None:
-    """Make the rest of the process load checkpoints by the safe reader, also where mmengine loads them."""
-    CheckpointLoader.register_scheme(_SCHEMES, load_from_safe_reader, force=True)
+    """Make the rest of the process load checkpoints by the safe reader, also where mmengine loads them.
+
+    Of every kind of address that is registered: those that the reader has no way to reach are refused.
+    """
+    CheckpointLoader.register_scheme(tuple(CheckpointLoader._schemes), load_from_safe_reader, force=True)
     WEIGHT_INITIALIZERS.register_module('Pretrained', force=True, module=SafePretrainedInit)
 
 

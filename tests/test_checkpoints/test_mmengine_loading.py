@@ -27,6 +27,7 @@ def safe_loading(monkeypatch):
     """mmengine loads by the safe reader until the test ends."""
     monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
     monkeypatch.setitem(WEIGHT_INITIALIZERS._module_dict, 'Pretrained', PretrainedInit)
+    CheckpointLoader.register_scheme('other://', lambda *_: os.mkdir('harm'))  # of another package
     use_safe_loading()
 
 
@@ -59,6 +60,21 @@ def test_mmengines_own_loading_runs_no_code(safe_loading, folder, monkeypatch, p
     with pytest.raises(ValueError, match='could run code'):
         load_checkpoint(tower, f'{prefix}harmful.pth')
     assert not os.path.exists('harm')
+
+
+@pytest.mark.parametrize(
+    'address', ['s3://b/harmful.pth', 'open-mmlab:s3://b/harmful.pth', 'petrel://b/harmful.pth', 'pavi://b/harmful.pth',
+                'mmcls://harmful', 'other://harmful.pth']
+)  # fmt: skip
+def test_addresses_that_the_safe_reader_does_not_reach_are_refused(safe_loading, folder, address):
+    """mmengine, and whoever registers a loader, would unpickle what they hold."""
+    with pytest.raises(ValueError, match='checkpoints are read from files and from https:// addresses, and not by'):
+        load_checkpoint(Tower(), address)
+    assert not os.path.exists('harm')
+
+
+def test_no_loader_of_mmengine_is_left(safe_loading):
+    assert {loader.__name__ for loader in CheckpointLoader._schemes.values()} == {'load_from_safe_reader'}
 
 
 def test_a_run_of_ours_loads_safely_and_an_import_changes_nothing(monkeypatch, folder):
