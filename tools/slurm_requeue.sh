@@ -36,6 +36,13 @@ case $code in
     0 | 2) exit "$code" ;; # done, or a mistake in the config or the command line
     75) again="saved in $work_dir" ;;
     *)
+        case $code in
+            69) why=' (a machine or its GPU cannot be used; the error names it)' ;;
+            76) why=" (it hung; see $work_dir/hang_rank*.txt)" ;;
+            # The highest code of all processes: it hides that of the process which died first.
+            77) why=' (a process has died; look for the first error in the log)' ;;
+            *) why= ;;
+        esac
         # The count begins anew with each new checkpoint.
         newest=$(cat "$work_dir/last_checkpoint" 2>/dev/null || echo none)
         read -r tried at 2>/dev/null <"$work_dir/failed_tries" || tried=0 at=
@@ -43,10 +50,10 @@ case $code in
         tried=$((tried + 1))
         mkdir -p "$work_dir" && echo "$tried $newest" >"$work_dir/failed_tries"
         if [ "$tried" -ge "${TRIES:-3}" ]; then
-            echo "error: $tried tries from checkpoint $newest ended with an error, the last with $code: not queued again." >&2
+            echo "error: $tried tries from checkpoint $newest ended with an error, the last with $code$why: not queued again." >&2
             exit "$code"
         fi
-        again="failed with $code, try $tried of ${TRIES:-3} from checkpoint $newest"
+        again="failed with $code$why, try $tried of ${TRIES:-3} from checkpoint $newest"
         ;;
 esac
 echo "$again: job $SLURM_JOB_ID is queued again."

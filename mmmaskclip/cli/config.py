@@ -13,18 +13,23 @@ from typing import TYPE_CHECKING, Any
 from mmmaskclip.cli.options import Options, apply_options
 from mmmaskclip.cli.shipped import find_config, register_shipped_configs, shipped
 from mmmaskclip.config_check import ConfigMistake
+from mmmaskclip.utils.exit_codes import CANNOT_START, CannotStart
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
 
 def run_command(main: Callable[[], Any]) -> None:
-    """Run a command; a mistake of the user's is printed as a sentence, without a traceback, and exits with 2."""
+    """Run a command, and print what the user can mend as a sentence, without a traceback.
+
+    Raises:
+        SystemExit: With 2 after a mistake in the config or on the command line, with 69 where a machine cannot be used.
+    """
     try:
         main()
-    except ConfigMistake as mistake:
-        print(f'error: {mistake}', file=sys.stderr)
-        raise SystemExit(2) from None
+    except (ConfigMistake, CannotStart) as problem:
+        print(f'error: {problem}', file=sys.stderr)
+        raise SystemExit(2 if isinstance(problem, ConfigMistake) else CANNOT_START) from None
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

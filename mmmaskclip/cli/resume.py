@@ -4,11 +4,43 @@ from __future__ import annotations
 
 import os.path as osp
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
 from mmmaskclip.checkpoints.files import newest_verified, verify_checkpoint
 from mmmaskclip.config_check import ConfigMistake
+from mmmaskclip.utils.store import on_rank_0
+
+
+def set_resume_on_all_ranks(cfg: Config, resume: str) -> str:
+    """:func:`set_resume` on rank 0, which tells the others: a checkpoint of 3 GB is read and hashed once.
+
+    Collective, once there is a process group.
+
+    Args:
+        cfg: See :func:`set_resume`.
+        resume: Likewise.
+
+    Returns:
+        What to tell the user, on all ranks.
+
+    Raises:
+        ConfigMistake: See :func:`set_resume`; on all ranks.
+    """
+
+    def decide() -> dict[str, Any]:
+        try:
+            note = set_resume(cfg, resume)
+        except ConfigMistake as mistake:
+            return {'mistake': str(mistake)}
+        return {'note': note, 'load_from': cfg.get('load_from'), 'resume': cfg.resume}
+
+    decision = on_rank_0(decide, 'verifying the checkpoints')
+    if 'mistake' in decision:
+        raise ConfigMistake(decision['mistake'])
+    cfg.load_from, cfg.resume = decision['load_from'], decision['resume']
+    return decision['note']
 
 
 def set_resume(cfg: Config, resume: str) -> str:

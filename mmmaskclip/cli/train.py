@@ -37,15 +37,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.amp:
         set_precision(cfg, args.amp)
 
-    from mmmaskclip.cli.resume import set_resume
+    from mmmaskclip.cli.resume import set_resume_on_all_ranks
     from mmmaskclip.config_check.paths import check_paths
     from mmmaskclip.startup.processes import leave_processes, setup_processes
 
     resume = args.resume or (cfg.get('resume') and (cfg.get('load_from') or 'auto'))
-    note = set_resume(cfg, resume) if resume else None
-    check_paths(cfg)
-
+    if not resume:
+        check_paths(cfg)
     setup_processes(cfg)
+    note = None
+    if resume:
+        note = set_resume_on_all_ranks(cfg, resume)
+        check_paths(cfg)
     code = train(cfg, args.config, note)
     leave_processes()  # not before the Runner is gone
     if code:

@@ -9,6 +9,8 @@ from pathlib import Path
 import mmengine.device.utils
 import torch
 
+from mmmaskclip.utils.exit_codes import CannotStart
+
 _DRIVER_FILE = Path('/proc/driver/nvidia/version')
 # The oldest driver of a CUDA version (NVIDIA's release notes of the CUDA toolkit, "minor version compatibility").
 _OLDEST_DRIVER = {11: '450', 12: '525', 13: '580'}
@@ -30,7 +32,7 @@ def choose_device(asked: str | None = None) -> str:
         ``'cuda'`` or ``'cpu'``.
 
     Raises:
-        RuntimeError: If there is a GPU or a driver, but torch cannot use it; or a GPU is asked for, and there is none.
+        CannotStart: If there is a GPU or a driver, but torch cannot use it; or a GPU is asked for, and there is none.
             It names driver, build of torch, and what to install.
     """
     if asked == 'cpu' or (asked is None and os.environ.get('CUDA_VISIBLE_DEVICES') == ''):
@@ -40,9 +42,9 @@ def choose_device(asked: str | None = None) -> str:
         return 'cuda'
     driver, count = nvidia_driver(), _count_by_driver()
     if driver or count:
-        raise RuntimeError(_why_not(driver, count))
+        raise CannotStart(_why_not(driver, count))
     if asked == 'cuda':
-        raise RuntimeError(f'--device cuda: this machine has no NVIDIA driver ({_DRIVER_FILE} is not there).')
+        raise CannotStart(f'--device cuda: this machine has no NVIDIA driver ({_DRIVER_FILE} is not there).')
     return 'cpu'
 
 
@@ -92,7 +94,7 @@ def _check_kernels() -> None:
     )
     if kinds and not usable:
         built = ', '.join(f'{kind}_{number}' for kind, number in kinds)
-        raise RuntimeError(
+        raise CannotStart(
             f'torch {torch.__version__} has no kernels for {torch.cuda.get_device_name()} (sm_{capability}), only for '
             f'{built}: {_OTHER_BUILDS.format(torch=_plain_version())}, which has kernels from sm_50 to sm_90 (a V100 '
             f'is sm_70; train it with --amp fp16). {_ON_THE_CPU}'

@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from mmmaskclip.startup.devices import choose_device, use_cpu, warn_about_precision
 from mmmaskclip.startup.machine import describe_settings, look_at_machine, raise_file_limit, shortages
 from mmmaskclip.startup.rendezvous import choose_interface, compare_processes, meet, set_slurm_environment
+from mmmaskclip.utils.exit_codes import CannotStart
 
 
 def setup_processes(cfg: Config) -> None:
@@ -34,14 +35,14 @@ def setup_processes(cfg: Config) -> None:
         cfg: Config with ``launcher``; changed in place.
 
     Raises:
-        RuntimeError: If there is a GPU that torch cannot use, if launcher ``'slurm'`` finds no GPU and the CPU was not
+        CannotStart: If there is a GPU that torch cannot use, if launcher ``'slurm'`` finds no GPU and the CPU was not
             asked for, or if the processes do not fit together.
     """
     raise_file_limit()
     device = choose_device(cfg.get('device'))
     if device == 'cpu':
         if cfg.launcher == 'slurm' and cfg.get('device') != 'cpu':
-            raise RuntimeError(
+            raise CannotStart(
                 'launcher slurm needs a GPU on every node, and this process sees none. Check --gres, or add --device '
                 'cpu for a run on CPUs.'
             )

@@ -14,6 +14,7 @@ import mmengine
 import torch
 from torch.distributed import Store
 
+from mmmaskclip.utils.exit_codes import CannotStart
 from mmmaskclip.utils.store import compare_ranks
 from mmmaskclip.version import __version__
 
@@ -46,14 +47,14 @@ def meet(timeout: float) -> tuple[Store, int, int]:
         Store, rank and number of processes.
 
     Raises:
-        RuntimeError: If the store cannot be reached. It names address and port, and what to look at.
+        CannotStart: If the store cannot be reached. It names address and port, and what to look at.
     """
     address, port = os.environ.get('MASTER_ADDR'), os.environ.get('MASTER_PORT')
     limit = datetime.timedelta(seconds=timeout)
     try:
         return next(torch.distributed.rendezvous('env://', timeout=limit))
     except (torch.distributed.DistError, OSError) as error:
-        raise RuntimeError(
+        raise CannotStart(
             f'The store of the run at {address}:{port} cannot be reached: {error}. Is rank 0 running there, can this '
             f'machine ({socket.gethostname()}) reach it, and is the port free? Another run on that machine needs '
             'another PORT (tools/dist_train.sh) or MASTER_PORT (srun).'
@@ -66,7 +67,7 @@ def compare_processes(store: Store, rank: int, world_size: int, device: str) -> 
     Collective, over the store: no process group is needed, which would hang or fail without a reason.
 
     Raises:
-        RuntimeError: On all ranks; it names what differs and on which ranks.
+        CannotStart: On all ranks; it names what differs and on which ranks.
     """
     where = f' ({socket.gethostname()})'
     facts = {
@@ -80,7 +81,7 @@ def compare_processes(store: Store, rank: int, world_size: int, device: str) -> 
     try:
         compare_ranks(facts, 'start', store, rank, world_size)
     except RuntimeError as error:
-        raise RuntimeError(f'{error} This is rank {rank}{where}.') from None
+        raise CannotStart(f'{error} This is rank {rank}{where}.') from None
 
 
 def choose_interface(address: str) -> str | None:

@@ -36,18 +36,17 @@ def own_store() -> dist.Store | None:
         return None
 
 
-def on_rank_0(work: Callable[[], T], what: str) -> T | None:
-    """Let rank 0 work while the others wait on the store; the wait has no limit as long as rank 0 is alive.
+def on_rank_0(work: Callable[[], T], what: str) -> T:
+    """Let rank 0 work and tell the others the result, for which they wait on the store as long as rank 0 is alive.
 
-    Collective. Rank 0 says in the log every minute that it still works. The limit of the work itself is
-    ``WatchdogHook.long_limit``.
+    Collective. Rank 0 says in the log every minute that it still works.
 
     Args:
-        work: Called on rank 0. It must not use collectives.
-        what: The work, for messages: ``'fitting the probe'``.
+        work: Called on rank 0. It must not use collectives, and returns what JSON can hold.
+        what: The work, for messages: ``'verifying the checkpoints'``.
 
     Returns:
-        What ``work`` returns on rank 0; None on the others.
+        What ``work`` returns on rank 0, on all ranks.
 
     Raises:
         Exception: The error of ``work``; on the other ranks an OSError of the same number, or a RuntimeError.
@@ -60,24 +59,25 @@ def on_rank_0(work: Callable[[], T], what: str) -> T | None:
     return _on_rank_0(work, what, store, dist.get_rank())
 
 
-def _on_rank_0(work: Callable[[], T], what: str, store: dist.Store, rank: int) -> T | None:
+def _on_rank_0(work: Callable[[], T], what: str, store: dist.Store, rank: int) -> T:
     name = _name_call(store, 'on_rank_0', rank)
     if rank:
-        _wait_for_rank_0(store, name, what)
-        return None
+        return _wait_for_rank_0(store, name, what)
     stop = threading.Event()
     pulse = threading.Thread(target=_give_signs, args=(store, name, what, stop), daemon=True)
     pulse.start()
-    error: Exception | None = None
+    done: dict[str, Any] = {}
     try:
-        return work()
+        result = work()
+        done['result'] = result
+        return result
     except Exception as problem:
-        error = problem
+        done['error'] = pack_error(problem)
         raise
     finally:
         stop.set()
         pulse.join()
-        store.set(f'{name}/done', json.dumps(pack_error(error)))
+        store.set(f'{name}/done', json.dumps(done))
 
 
 def compare_ranks(
@@ -174,7 +174,7 @@ def _give_signs(store: dist.Store, name: str, what: str, stop: threading.Event) 
             print_log(f'Still {what}, for {now - begin:.0f} s; the other ranks wait.', logger='current')
 
 
-def _wait_for_rank_0(store: dist.Store, name: str, what: str) -> None:
+def _wait_for_rank_0(store: dist.Store, name: str, what: str) -> Any:
     pulse, seen_at = b'', time.monotonic()
     while not store.check([f'{name}/done']):
         now = time.monotonic()
@@ -186,7 +186,9 @@ def _wait_for_rank_0(store: dist.Store, name: str, what: str) -> None:
                 'machine is not reached.'
             )
         time.sleep(_POLL)
-    raise_packed(json.loads(store.get(f'{name}/done')))
+    done = json.loads(store.get(f'{name}/done'))
+    raise_packed(done.get('error'))
+    return done.get('result')
 
 
 def _poll(store: dist.Store, key: str, what: str, limit: float) -> bytes:

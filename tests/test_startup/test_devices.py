@@ -4,6 +4,7 @@ import mmengine.device
 import pytest
 import torch
 
+from mmmaskclip.cli.config import run_command
 from mmmaskclip.startup import devices
 from mmmaskclip.startup.devices import choose_device, nvidia_driver, use_cpu, warn_about_precision
 
@@ -37,6 +38,16 @@ def test_a_machine_without_a_driver_runs_on_the_cpu(machine):
     assert choose_device() == 'cpu'
     with pytest.raises(RuntimeError, match='--device cuda: this machine has no NVIDIA driver'):
         choose_device('cuda')
+
+
+def test_a_command_says_it_in_one_sentence_with_a_code_of_its_own(machine, capsys):
+    machine('535.104.05', 8)
+    with pytest.raises(SystemExit) as stopped:
+        run_command(choose_device)
+    assert stopped.value.code == 69
+    output = capsys.readouterr()
+    assert output.err.startswith('error: This machine has 8 NVIDIA GPUs (driver 535.104.05), but')
+    assert 'Traceback' not in output.err
 
 
 def test_a_gpu_that_works_is_used(machine):

@@ -192,15 +192,20 @@ def test_slurm_puts_a_job_that_was_saved_into_the_queue_again(cluster, tmp_path,
 
 
 def test_slurm_tries_a_run_that_failed_again_but_not_for_ever(cluster, tmp_path):
-    assert cluster(76)[0][1:] == ['failed with 76, try 1 of 3 from checkpoint none: job 40017 is queued again.',
-                                  'scontrol requeue 40017']  # fmt: skip
+    hung = f'failed with 76 (it hung; see {tmp_path}/work/hang_rank*.txt), try 1 of 3 from checkpoint none'
+    assert cluster(76)[0][1:] == [f'{hung}: job 40017 is queued again.', 'scontrol requeue 40017']
     assert 'try 2 of 3' in cluster(137)[0][1]
     (tmp_path / 'work/last_checkpoint').write_text('work/iter_1000.pth')
     assert 'try 1 of 3 from checkpoint work/iter_1000.pth' in cluster(1)[0][1]
-    assert 'try 2 of 3' in cluster(77)[0][1]
+    # srun's code is the highest: of a process whose peer died, not of the one that died.
+    line = cluster(77)[0][1]
+    assert 'failed with 77 (a process has died; look for the first error in the log), try 2 of 3' in line
     lines, errors = cluster(1, ends_with=1)
     assert len(lines) == 1
     assert '3 tries from checkpoint work/iter_1000.pth ended with an error, the last with 1' in errors
+    (tmp_path / 'work/failed_tries').unlink()
+    # Another try may get other machines.
+    assert 'failed with 69 (a machine or its GPU cannot be used; the error names it), try 1' in cluster(69)[0][1]
     # A mistake of the user's is not tried again.
     (tmp_path / 'work/failed_tries').unlink()
     assert len(cluster(2, ends_with=2)[0]) == 1
