@@ -32,8 +32,8 @@ def local_path(source: str | os.PathLike) -> str:
         path = known[name]
     elif name and scheme not in ('http', 'https'):
         raise ValueError(
-            f'{source}: checkpoints are read from files and from https:// addresses, and not by {scheme}://. Copy it to '
-            'a file first, and give its path.'
+            f'{source}: checkpoints are read from files and from https:// addresses, and not by {scheme}://. Copy it '
+            'to a file first, and give its path.'
         )
     return download(path) if path.startswith(('http://', 'https://')) else path
 
