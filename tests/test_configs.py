@@ -94,6 +94,15 @@ def _all_views(cfg):
     return [dict(source.views) for source in sources]
 
 
+def test_every_training_skips_steps_that_are_not_finite():
+    paths = [*RUNS, *(path for folder in DOWNSTREAM for path in (CONFIGS / folder).glob('*.py'))]
+    for path in paths:
+        cfg = Config.fromfile(path, format_python_code=False)
+        hooks = [hook.type for hook in [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]]
+        assert cfg.optim_wrapper.type.removeprefix('mmmaskclip.') == 'PretrainOptimWrapper', path
+        assert [hook.removeprefix('mmmaskclip.') for hook in hooks].count('NonFiniteHook') == 1, path
+
+
 def test_deit_is_our_tower_under_mmpretrains_recipe():
     cfg = Config.fromfile(CONFIGS / 'deit/vitb16_in1k.py')
     with torch.device('meta'):

@@ -12,6 +12,8 @@ default_hooks = dict(
     param_scheduler=dict(type='mmengine.ParamSchedulerHook'),
     checkpoint=dict(type='mmmaskclip.ReliableCheckpointHook', max_keep_ckpts=2),
     sampler_seed=dict(type='mmengine.DistSamplerSeedHook'),
+    # With an optim_wrapper of type mmmaskclip.PretrainOptimWrapper, which skips the steps.
+    nonfinite=dict(type='mmmaskclip.NonFiniteHook'),
     preemption=dict(type='mmmaskclip.PreemptionHook'),
     watchdog=dict(type='mmmaskclip.WatchdogHook'),
 )

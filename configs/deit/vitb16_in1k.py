@@ -9,6 +9,13 @@ tower starts from Xavier weights, where the recipe has truncated normal ones.
 
 _base_ = 'mmpretrain::deit/deit-base_16xb64_in1k.py'
 
+optim_wrapper = dict(type='mmmaskclip.PretrainOptimWrapper')
+default_hooks = dict(
+    checkpoint=dict(type='mmmaskclip.ReliableCheckpointHook', max_keep_ckpts=2),
+    preemption=dict(type='mmmaskclip.PreemptionHook'),
+    watchdog=dict(type='mmmaskclip.WatchdogHook'),
+    nonfinite=dict(type='mmmaskclip.NonFiniteHook'),
+)
 # Our tower, so that its weights go where those of the pretrained ones go.
 model = dict(
     backbone=dict(

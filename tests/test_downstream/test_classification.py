@@ -11,8 +11,10 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmpretrain.models import ImageClassifier
 from paths import CONFIGS
 from ranks import run_ranks
+from spoiled import skipped, spoil
 
 from mmmaskclip.cli import test as cli_test
 from mmmaskclip.cli import train as cli_train
@@ -206,7 +208,8 @@ def pretrained(cfg, path):
 
 
 @pytest.mark.parametrize('name', [*LINEAR, *FINETUNE])
-def test_two_steps_and_an_evaluation_on_real_images(name, cifar10, tmp_path):
+def test_two_steps_and_an_evaluation_on_real_images(name, cifar10, tmp_path, monkeypatch):
+    spoil(monkeypatch, ImageClassifier, iteration=2)
     path = tmp_path / 'tower.pth'
     cfg = shrink(name, cifar10, path)
     tower = pretrained(cfg, path)
@@ -215,6 +218,9 @@ def test_two_steps_and_an_evaluation_on_real_images(name, cifar10, tmp_path):
     cli_train.main([str(tmp_path / 'config.json'), '--work-dir', str(work_dir)])
     rows = [json.loads(line) for line in next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()]
     assert len([row for row in rows if 'loss' in row]) == 2
+    (record,) = skipped(work_dir)
+    assert record['iteration'] == 2
+    assert {Path(sample).suffix for sample in record['samples']} == {'.jpg'}
     validated = next(row['accuracy/top1'] for row in rows if 'accuracy/top1' in row)
     trained = torch.load(work_dir / 'epoch_1.pth', weights_only=False)['state_dict']
     same = {key: torch.equal(trained[f'backbone.{key}'], value) for key, value in tower.items()}

@@ -11,6 +11,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from ranks import run_ranks
+from spoiled import skipped, spoil
 
 from mmmaskclip.cli.test import main as evaluate
 from mmmaskclip.cli.train import main as train
@@ -171,7 +172,10 @@ def test_maps_of_any_image_size_have_the_strides_of_an_fpn(name, full_size):
     assert [stride[0] for stride in model.rpn_head.prior_generator.strides] == [4, 8, 16, 32, 64]
 
 
-def test_trains_from_a_pretraining_checkpoint_and_evaluates(data_root, tower, tmp_path):
+def test_trains_from_a_pretraining_checkpoint_and_evaluates(data_root, tower, tmp_path, monkeypatch):
+    from mmdet.models import MaskRCNN
+
+    spoil(monkeypatch, MaskRCNN, iteration=2)
     options = [*SHORT, *SMALL, *coco_tiny(data_root)]
     run = ['--work-dir', str(tmp_path / 'run'), '--cfg-options', *options]
     train([str(COCO), *run, f'model.backbone.init_cfg.checkpoint={tower}'])
@@ -182,7 +186,8 @@ def test_trains_from_a_pretraining_checkpoint_and_evaluates(data_root, tower, tm
 
     trained = torch.load(tmp_path / 'run/epoch_1.pth', weights_only=False)['state_dict']
     before = torch.load(tower)['state_dict']['image_encoder.layers.5.attn.qkv.weight']
-    # The tower has been loaded, and the two steps have moved it.
+    # The tower has been loaded, one step has moved it, and one was skipped.
+    assert [record['iteration'] for record in skipped(tmp_path / 'run')] == [2]
     assert 0 < (trained['backbone.layers.5.attn.qkv.weight'] - before).abs().max() < 1e-4
 
     metrics = evaluate([str(COCO), str(tmp_path / 'run/epoch_1.pth'), '--show-dir', str(tmp_path / 'drawn'), *run])

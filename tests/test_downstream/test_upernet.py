@@ -17,6 +17,7 @@ from mmseg.structures import SegDataSample
 from paths import ROOT
 from PIL import Image
 from ranks import run_ranks
+from spoiled import skipped, spoil
 
 from mmmaskclip.cli.test import main as evaluate
 from mmmaskclip.cli.train import main as train
@@ -163,14 +164,18 @@ def _options(checkpoint, data_root):
     ]
 
 
-def test_trains_and_tests_and_draws(tmp_path, data_root):
+def test_trains_and_tests_and_draws(tmp_path, data_root, monkeypatch):
+    spoil(monkeypatch, MODELS.get('EncoderDecoder'), iteration=2)
     pretrained = _pretraining_checkpoint(tmp_path / 'pretrained.pth')
     options = _options(tmp_path / 'pretrained.pth', data_root)
     train([str(CAMVID), '--work-dir', str(tmp_path / 'run'), '--amp', *options])
     log = next((tmp_path / 'run').glob('*/*.log')).read_text()
     assert 'Iter(train) [2/2]' in log
+    (record,) = skipped(tmp_path / 'run')
+    assert (record['iteration'], record['not_finite'][0]) == (2, 'loss')
+    assert all(sample.endswith('.jpg') for sample in record['samples'])
     trained = torch.load(tmp_path / 'run/iter_2.pth', weights_only=False)['state_dict']
-    # Two steps of warm-up move it by less than this; a random start would differ by much more.
+    # One step of warm-up moves it by less than this; a random start would differ by much more.
     first = 'layers.0.attn.qkv.weight'
     torch.testing.assert_close(trained[f'backbone.{first}'], pretrained[f'image_encoder.{first}'], atol=1e-4, rtol=0)
     assert trained['backbone.pos_embed'].shape == (1, 14 * 14 + 1, 192)

@@ -18,7 +18,7 @@ model = dict(
     ),
 )
 optim_wrapper = dict(
-    type='mmengine.OptimWrapper',
+    type='mmmaskclip.PretrainOptimWrapper',
     optimizer=dict(type='AdamW', lr=6e-4, betas=(0.9, 0.999), weight_decay=0.05),
     constructor='mmmaskclip.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.7, norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),

@@ -18,7 +18,7 @@ model = dict(
     ),
 )
 optim_wrapper = dict(
-    type='mmengine.OptimWrapper',
+    type='mmmaskclip.PretrainOptimWrapper',
     optimizer=dict(type='mmpretrain.LARS', lr=6.4, momentum=0.9, weight_decay=0.0),
     # Leaves the frozen tower out of the optimizer.
     constructor='mmmaskclip.PretrainOptimWrapperConstructor',

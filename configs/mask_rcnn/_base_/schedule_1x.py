@@ -1,7 +1,7 @@
 # 12 epochs, AdamW 1e-4, weight decay 0.05, layer decay 0.75, a tenth after the epochs 8 and 11 (MaskCLIP supplement).
 # It says nothing of a warm-up; 500 steps are mmdet's.
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='mmmaskclip.PretrainOptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
     constructor='mmmaskclip.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.75, norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),

@@ -61,7 +61,7 @@ model = dict(
 )
 
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='mmmaskclip.PretrainOptimWrapper',
     constructor='mmmaskclip.LayerDecayOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=2e-4, betas=(0.9, 0.999), weight_decay=0.05),
     paramwise_cfg=dict(layer_decay_rate=0.6, norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
