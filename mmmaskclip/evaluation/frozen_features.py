@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmmaskclip.datasets.training.collate import collate_image_text
+from mmmaskclip.evaluation.converted_images import ConvertedImages
 from mmmaskclip.evaluation.finite import check_finite
 from mmmaskclip.models.backbones.read_outs import ReadOut
 from mmmaskclip.registry import DATASETS
@@ -56,7 +57,7 @@ def labelled_features(
     Raises:
         ValueError: If samples have no label, or features are not finite.
     """
-    features, labels = [], []
+    features, labels, converted = [], [], ConvertedImages()
     batch: dict = {}
     for batch in loader:
         if 'label' not in batch:
@@ -64,7 +65,9 @@ def labelled_features(
         features.append(pooled_features(model, batch, pool))
         check_finite(features[-1], batch.get('key', range(len(features[-1]))))
         labels.append(batch['label'].long().to(features[-1].device))
+        converted.add(batch)
     total = len(cast(Sized, loader.dataset))
+    converted.report('Training split of a probe', total)
     size = tuple(batch['image'].shape[-2:])
     return gather_in_order(torch.cat(features), total), gather_in_order(torch.cat(labels), total), size
 

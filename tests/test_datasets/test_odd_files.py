@@ -79,7 +79,7 @@ def _inferencer(folder, tools):
 
 
 READERS = [_shards, _pipe, _pairs, _evaluation, _labelled, _segmentation, _inferencer]
-# Published sets are read as their protocols do: these are converted, with a word in the log.
+# Published sets are read as their protocols do: these are converted, and counted (test_converted_images.py).
 CONVERTED = ('cmyk', 'animated')
 
 

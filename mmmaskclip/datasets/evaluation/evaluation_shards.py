@@ -17,7 +17,7 @@ from mmmaskclip.datasets.training.captions import CaptionReader, listed
 from mmmaskclip.datasets.training.image_text_shards import IMAGE_KEYS
 from mmmaskclip.datasets.training.shard_urls import expand_urls, is_indexable, shard_name
 from mmmaskclip.datasets.training.tar_files import read_span, walk_samples
-from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image, decode_mask
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image, decode_mask, decode_published
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.datasets.transforms.views import ImageViews
 from mmmaskclip.registry import DATASETS
@@ -40,6 +40,9 @@ class EvaluationShards(Dataset):
         classes: Names of the classes, or a json file with the list of them.
         label_by: Content of a label: ``'number'``, ``'name'``, or None for either, if no text can be both, see
             :class:`~mmmaskclip.datasets.labels.LabelReader`.
+        published: Read images as the protocols of published sets do, see
+            :func:`~mmmaskclip.datasets.transforms.decode.decode_published`; ``max_pixels`` then does not apply, and a
+            sample's ``converted`` says why its image was converted. Defaults to False.
         image_keys: Extensions of the image, in order of preference.
         max_pixels: Largest number of pixels; larger images are an error.
         context_length: Longest caption in tokens.
@@ -60,6 +63,7 @@ class EvaluationShards(Dataset):
         max_pixels: int = DEFAULT_MAX_PIXELS,
         context_length: int = 77,
         label_by: str | None = None,
+        published: bool = False,
     ) -> None:
         self.shards = expand_urls(urls)
         self._views = ImageViews({'image': transforms})
@@ -67,6 +71,7 @@ class EvaluationShards(Dataset):
         self._label_key, self._mask_key = label_key, mask_key
         self._image_keys = tuple(image_keys)
         self._max_pixels, self._context_length = max_pixels, context_length
+        self._published = published
         if isinstance(classes, str):
             classes = read_json(classes)
         self.metainfo: dict[str, Any] = {} if classes is None else {'classes': tuple(classes)}
@@ -80,7 +85,12 @@ class EvaluationShards(Dataset):
         key = f'{shard_name(self.shards[self._shard[index]])}/{self._keys[index]}'
         files = self._read(index)
         try:
-            sample: dict[str, Any] = self._views(decode_image(self._image(files), self._max_pixels), 0)
+            sample: dict[str, Any] = {}
+            if self._published:
+                image, sample['converted'] = decode_published(self._image(files))
+            else:
+                image = decode_image(self._image(files), self._max_pixels)
+            sample |= self._views(image, 0)
             if self._captions is not None:
                 sample['tokens'] = tokenize(self._captions.every(files), self._context_length)
             if self._label_key is not None:

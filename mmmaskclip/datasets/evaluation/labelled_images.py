@@ -112,10 +112,13 @@ class LabelledImages(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         label = self._labels[index]
+        image, converted = self._images.image(int(self._indices[index]))
         return {
-            'image': self._images.image(int(self._indices[index])),
+            'image': image,
             'label': int(label) if label.ndim == 0 else torch.from_numpy(label.copy()),
             'key': f'{self._name}/{self._indices[index]}',
+            # Why the image is not as the file has it, see decode_published.
+            'converted': converted,
         }
 
     def _check_folders(self, folders: Sequence[str]) -> None:
@@ -205,21 +208,24 @@ class _Source:
                 return [label for _, label in samples]
         return [self._dataset[index][1] for index in range(len(self._dataset))]
 
-    def image(self, index: int) -> Tensor:
-        """The transformed image (3, H, W), uint8."""
+    def image(self, index: int) -> tuple[Tensor, str]:
+        """The transformed image (3, H, W), uint8, and why it was converted, empty if it was not."""
         if not self._is_mmpretrain:
-            return self._views(self._image_of_torchvision(index), 0)['image']
+            image, converted = self._image_of_torchvision(index)
+            return self._views(image, 0)['image'], converted
         path = self._dataset.get_data_info(index)['img_path']
         try:
-            return self._views(decode_published(Path(path).read_bytes()), 0)['image']
+            image, converted = decode_published(Path(path).read_bytes())
+            return self._views(image, 0)['image'], converted
         except BadSample as bad:
             # Skipping the sample would silently change the metric.
             raise ValueError(f'{path} cannot be evaluated: {bad}') from bad
 
-    def _image_of_torchvision(self, index: int) -> Image.Image:
+    def _image_of_torchvision(self, index: int) -> tuple[Image.Image, str]:
         try:
-            with pillow_decodes_published():
-                return self._dataset[index][0].convert('RGB')
+            with pillow_decodes_published() as converted:
+                image = self._dataset[index][0].convert('RGB')
+            return image, ', '.join(converted)
         except MemoryError:
             raise
         except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
@@ -232,7 +238,7 @@ class _Shards(_Source):
 
     def __init__(self, urls: str, transforms: list[Any], label_key: str) -> None:
         self.where = urls
-        self._shards = EvaluationShards(urls, transforms, label_key=label_key)
+        self._shards = EvaluationShards(urls, transforms, label_key=label_key, published=True)
         names = Path(urls).parent.parent / 'classnames.txt'
         lines = read_text(names).splitlines() if names.is_file() else []
         self.classes = [line.strip() for line in lines if line.strip()]
@@ -240,8 +246,9 @@ class _Shards(_Source):
     def labels(self) -> np.ndarray:
         return self._shards.labels()
 
-    def image(self, index: int) -> Tensor:
-        return self._shards[index]['image']
+    def image(self, index: int) -> tuple[Tensor, str]:
+        sample = self._shards[index]
+        return sample['image'], sample['converted']
 
 
 def _open(

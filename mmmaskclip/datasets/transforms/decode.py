@@ -1,7 +1,6 @@
 """Decodes images. Training, evaluation and the inferencer share one set of rules."""
 
 import io
-import logging
 import math
 import warnings
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.logging import print_log
 
 # WebP's plugin registers itself when it is imported; Pillow loads the others at the first opening.
 from PIL import Image, ImageOps, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
@@ -101,8 +99,8 @@ def _faster(image: Image.Image, data: bytes) -> Image.Image:
     return decoded
 
 
-def decode_published(data: bytes) -> Image.Image:
-    """Decodes an image of a published evaluation set as its protocol does: converts unusual images, with a warning.
+def decode_published(data: bytes) -> tuple[Image.Image, str]:
+    """Decodes an image of a published evaluation set as its protocol does: converts unusual images.
 
     ImageNet, SUN397 and others hold CMYK photographs, animations and large scans. Leaving them out would change the
     metric. Therefore this function takes the first frame and Pillow's colour conversion, as torchvision's datasets do.
@@ -111,41 +109,38 @@ def decode_published(data: bytes) -> Image.Image:
         data: The content of the file.
 
     Returns:
-        The image, mode RGB, upright.
+        The image, mode RGB, upright; and why it was converted, ``'animated'`` or ``'unsupported_mode'``, empty if it
+        was not.
 
     Raises:
         BadSample: As :func:`decode_image`, but for ``animated`` and ``unsupported_mode``.
     """
     image = _open(data, _PUBLISHED_FORMATS, MOST_PIXELS)
     unsupported = _unsupported(image, data)
-    if unsupported is not None and unsupported.cause not in _warned_causes:
-        _warned_causes.add(unsupported.cause)
-        print_log(
-            f'An image is {unsupported}. It is converted, as in the protocols of published sets. This warning appears '
-            'once per process.',
-            logger='current',
-            level=logging.WARNING,
-        )
-    return _decode(image)
-
-
-_warned_causes: set[str] = set()
+    return _decode(image), '' if unsupported is None else unsupported.cause
 
 
 @contextmanager
-def pillow_decodes_published() -> Iterator[None]:
-    """Replaces ``PIL.Image.open`` by :func:`decode_published` in a block, for torchvision's datasets."""
+def pillow_decodes_published() -> Iterator[list[str]]:
+    """Replaces ``PIL.Image.open`` by :func:`decode_published` in a block, for torchvision's datasets.
+
+    Yields:
+        A list that gets the reasons for conversions.
+    """
     before = Image.open
+    converted: list[str] = []
 
     def decode(file: Any, *_: Any, **__: Any) -> Image.Image:
         try:
-            return decode_published(file.read() if hasattr(file, 'read') else Path(file).read_bytes())
+            image, why = decode_published(file.read() if hasattr(file, 'read') else Path(file).read_bytes())
         except BadSample as bad:
             raise BadSample(bad.cause, f'{getattr(file, "name", file)}: {bad.detail}') from bad
+        converted.extend([why] if why else [])
+        return image
 
     Image.open = decode  # type: ignore[assignment]
     try:
-        yield
+        yield converted
     finally:
         Image.open = before
 

@@ -11,6 +11,7 @@ from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
 from mmmaskclip.contracts import PreparedMetric, SelfPredictingMetric
+from mmmaskclip.evaluation.converted_images import ConvertedImages
 from mmmaskclip.registry import LOOPS
 from mmmaskclip.utils.progress import track
 
@@ -128,9 +129,12 @@ class EvaluationLoop(BaseLoop):
         needs_predictions = any(
             not isinstance(metric, SelfPredictingMetric) or metric.needs_predictions for metric in evaluator.metrics
         )
+        converted = ConvertedImages()
         # Batches are numbered over all tasks, so that progress and remaining time cover the whole evaluation.
         for batch_idx, data_batch in enumerate(track(loader, f'Evaluating {task}'), done):
             self.runner.call_hook(f'before_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch)
             outputs = step(data_batch) if needs_predictions else []
             evaluator.process(data_samples=outputs, data_batch=data_batch)
+            converted.add(data_batch)
             self.runner.call_hook(f'after_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+        converted.report(task or 'Evaluation', len(cast(Sized, loader.dataset)))
