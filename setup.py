@@ -23,7 +23,10 @@ setup(
     packages=find_packages(include=['mmmaskclip', 'mmmaskclip.*']),
     # .mim holds links to configs/ and tools/, where OpenMMLab's tools look for both; a wheel gets the files.
     package_data={
-        'mmmaskclip': ['py.typed', 'datasets/prompts/*', '.mim/*.yml', '.mim/configs/**/*', '.mim/tools/**/*'],
+        'mmmaskclip': [
+            *('py.typed', 'datasets/prompts/*', 'demo/page/*'),
+            *('.mim/*.yml', '.mim/configs/**/*', '.mim/tools/**/*'),
+        ],
     },
     install_requires=[str(dependency) for dependency in bounds['RUNTIME']],
     extras_require={
@@ -34,6 +37,7 @@ setup(
             'mmmaskclip = mmmaskclip.cli.overview:command',
             'mmmaskclip-train = mmmaskclip.cli.train:command',
             'mmmaskclip-test = mmmaskclip.cli.test:command',
+            'mmmaskclip-demo = mmmaskclip.cli.demo:command',
         ]
     },
 )

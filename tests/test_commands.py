@@ -25,6 +25,7 @@ from mmengine.config import Config
 from paths import CONFIGS, ROOT, load_module
 from PIL import Image
 
+import mmmaskclip.cli.demo
 import mmmaskclip.cli.test
 import mmmaskclip.cli.train
 from mmmaskclip.cli.shipped import find_config
@@ -172,6 +173,8 @@ def run(words: list[str], in_full: bool, stop, many_gpus: dict[str, str]) -> Non
             module.main(arguments)
         else:
             assert Path(find_config(module.parse_args(arguments).config)).is_file()
+    elif tool in ('tools/demo.py', 'mmmaskclip-demo'):
+        mmmaskclip.cli.demo.parse_args(arguments)
     else:
         read_arguments(tool, arguments, stop)
 

@@ -1,8 +1,10 @@
 """Embeddings of many images, with their paths: what a search looks through."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,24 +20,43 @@ class ImageIndex:
         paths: N paths.
         embeds: float32 (N, D), L2-normalized.
         bad: Why an image could not be used, by its path.
+        stamps: int64 (N, 2), bytes and time of the last change of each file, by which :meth:`find_known` tells whether
+            a file is still the one that was embedded. Defaults to None: nothing is taken from this index.
     """
 
     paths: list[str]
     embeds: np.ndarray
     bad: dict[str, str] = field(default_factory=dict)
+    stamps: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def save(self, path: str | PathLike) -> None:
-        """Writes paths and embeddings as ``.npz``."""
-        np.savez(path, paths=np.array(self.paths, dtype=np.str_), embeds=self.embeds)
+        """Writes paths, embeddings and stamps as ``.npz``."""
+        stamps: Any = {} if self.stamps is None else {'stamps': self.stamps}
+        np.savez(path, paths=np.array(self.paths, dtype=np.str_), embeds=self.embeds, **stamps)
 
     @classmethod
     def load(cls, path: str | PathLike) -> 'ImageIndex':
         """Reads what :meth:`save` wrote; nothing in the file is executed."""
         with np.load(path, allow_pickle=False) as content:
-            return cls(content['paths'].tolist(), content['embeds'])
+            return cls(content['paths'].tolist(), content['embeds'], stamps=content.get('stamps'))
+
+    def find_known(self, paths: Sequence[str]) -> dict[str, np.ndarray]:
+        """Embeddings (D,) of those files that are as they were when they were embedded, by their path."""
+        if self.stamps is None:
+            return {}
+        places = {path: place for place, path in enumerate(self.paths)}
+        known = [path for path in paths if path in places]
+        same = (stamps_of(known) == self.stamps[[places[path] for path in known]]).all(1) if known else ()
+        return {path: self.embeds[places[path]] for path, kept in zip(known, same, strict=True) if kept}
+
+
+def stamps_of(paths: Sequence[str]) -> np.ndarray:
+    """Bytes and time of the last change (ns) of files: int64 (N, 2)."""
+    facts = [Path(path).stat() for path in paths]
+    return np.array([(fact.st_size, fact.st_mtime_ns) for fact in facts], dtype=np.int64).reshape(-1, 2)
 
 
 def find_images(folder: str | PathLike) -> list[Path]:

@@ -1,21 +1,20 @@
 """A pretrained model in a few lines of Python: embed, classify, retrieve, segment, see where a word is in an image."""
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.utils import ProgressBar
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from mmmaskclip.apis.image_index import ImageIndex, find_images
+from mmmaskclip.apis.image_index import ImageIndex, find_images, stamps_of
 from mmmaskclip.apis.images import ImageLike, ResizedImages, to_pixels
+from mmmaskclip.apis.windows import average_windows, read_windows
 from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.datasets.prompts import refuse_string
 from mmmaskclip.models.backbones.read_outs import ReadOut
@@ -23,6 +22,7 @@ from mmmaskclip.models.from_pretrained import from_pretrained
 from mmmaskclip.models.open_vocabulary import encode_classes, encode_texts
 from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity, upsample_patches
 from mmmaskclip.registry import MODELS
+from mmmaskclip.utils.progress import progress_bar
 
 # Endings of configs; anything else is a file of weights.
 _CONFIGS = ('.py', '.json', '.yml', '.yaml')
@@ -110,15 +110,24 @@ class ImageTextInferencer:
         return self._result(torch.stack(embeds) if embeds else self._no_images())
 
     def embed_folder(
-        self, folder: str | PathLike, batch_size: int = 64, num_workers: int = 0, progress: bool = False
+        self,
+        folder: str | PathLike,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        known: ImageIndex | None = None,
+        report: Callable[[int, int], None] | None = None,
     ) -> ImageIndex:
-        """Embeds all images of a folder and the folders below. Images that cannot be used are reported, not fatal.
+        """Embeds all images of a folder and the folders below, beside a bar where stderr is a terminal.
+
+        Images that cannot be used are reported, not fatal.
 
         Args:
             folder: The folder.
             batch_size: See :meth:`embed_images`.
             num_workers: See :meth:`embed_images`.
-            progress: Draw a bar on the terminal. Defaults to False.
+            known: An earlier index of this model; files that have not changed since are not embedded again. Default:
+                none.
+            report: Called with the number of images done and of all images, after every batch. Default: nothing.
 
         Returns:
             What :meth:`search` takes; ``bad`` says why an image was left out.
@@ -128,18 +137,24 @@ class ImageTextInferencer:
             FileNotFoundError: If it holds no image.
         """
         paths = [str(path) for path in find_images(folder)]
-        bar = ProgressBar(len(paths), file=sys.stderr) if progress else None
-        kept, embeds, bad = [], [self._no_images().cpu()], {}
-        for start, found in self._embed(paths, batch_size, num_workers):
-            for path, one in zip(paths[start:], found, strict=False):
-                if isinstance(one, str):
-                    bad[path] = one
-                else:
-                    kept.append(path)
-                    embeds.append(one.cpu()[None])
-            if bar is not None:
-                bar.update(len(found))
-        return ImageIndex(kept, torch.cat(embeds).numpy(), bad)
+        embeds: dict[str, np.ndarray] = {} if known is None else known.find_known(paths)
+        new, bad = [path for path in paths if path not in embeds], {}
+        # Before they are read: a file that changes meanwhile is embedded again next time.
+        stamps = dict(zip(paths, stamps_of(paths), strict=True))
+        with progress_bar('Embedding images', len(paths)) as advance:
+            advance(len(embeds))
+            for start, batch in self._embed(new, batch_size, num_workers):
+                for path, one in zip(new[start:], batch, strict=False):
+                    if isinstance(one, str):
+                        bad[path] = one
+                    else:
+                        embeds[path] = one.cpu().numpy()
+                advance(len(batch))
+                if report is not None:
+                    report(len(embeds) + len(bad), len(paths))
+        kept = [path for path in paths if path in embeds]
+        rows = [self._no_images().cpu().numpy(), *(embeds[path][None] for path in kept)]
+        return ImageIndex(kept, np.concatenate(rows), bad, np.array([stamps[path] for path in kept]).reshape(-1, 2))
 
     def search(
         self, index: ImageIndex, query: Any, topk: int = 5
@@ -224,6 +239,28 @@ class ImageTextInferencer:
         scores = encode_texts(self.model, texts).float() @ self._embeddings(images).T
         values, indices = scores.topk(min(topk, scores.shape[1]))
         return self._result(indices), self._result(values)
+
+    @torch.no_grad()
+    def dense_features(
+        self, image: ImageLike, size: int | None = None, mode: str = 'interpolate', read_out: ReadOut = 'patch'
+    ) -> Result:
+        """One vector per patch, to be compared with the embeddings of texts or with each other.
+
+        Args:
+            image: See :meth:`similarity_maps`.
+            size: See :meth:`similarity_maps`.
+            mode: See :meth:`similarity_maps`; but the windows lie on whole patches here.
+            read_out: See :meth:`similarity_maps`.
+
+        Returns:
+            (D, h, w), L2-normalized; under ``'sliding'`` the mean of the normalized vectors of the windows.
+
+        Raises:
+            ValueError: See :meth:`similarity_maps`.
+        """
+        seen, window = self._resized(to_pixels(image), size, mode)
+        whole = [side // self.patch_size * self.patch_size for side in window]
+        return self._result(read_windows(seen, whole, self.patch_size, lambda some: self._encode_dense(some, read_out)))
 
     @torch.no_grad()
     def similarity_maps(
@@ -326,6 +363,21 @@ class ImageTextInferencer:
 
     def _maps(self, pixels: Tensor, embeds: Tensor, size: int | None, mode: str, read_out: ReadOut) -> Tensor:
         """Similarities of an image's patches, or of its pixels as the model sees it, with texts (T, D): (T, h, w)."""
+        image, window = self._resized(pixels, size, mode)
+        if window == list(image.shape[2:]):
+            return self._patch_similarities(image, embeds, read_out)[0]
+        return average_windows(image, window, lambda some: self._patch_similarities(some, embeds, read_out))
+
+    def _patch_similarities(self, images: Tensor, embeds: Tensor, read_out: ReadOut) -> Tensor:
+        """Cosine similarities of the patches of normalized images (B, 3, H, W) with texts (T, D): (B, T, h, w)."""
+        return dense_similarity(self._encode_dense(images, read_out), embeds)
+
+    def _encode_dense(self, images: Tensor, read_out: ReadOut) -> Tensor:
+        with self._autocast:
+            return self.model.encode_dense(images, read_out)
+
+    def _resized(self, pixels: Tensor, size: int | None, mode: str) -> tuple[Tensor, list[int]]:
+        """Normalized images (1, 3, H, W) as the model sees one of pixels (3, H, W), and the size of its windows."""
         if mode not in ('interpolate', 'sliding'):
             raise ValueError(f"mode={mode!r}: choose 'interpolate' or 'sliding'")
         if size is not None and size < 1:
@@ -334,26 +386,8 @@ class ImageTextInferencer:
         scale = (min(self.image_size) if size is None else size) / (min(pixels.shape[1:]) * self.patch_size)
         seen = [max(1, round(side * scale)) * self.patch_size for side in pixels.shape[1:]]
         image = self._normalized(TF.resize(pixels, seen, InterpolationMode(self.interpolation))[None])
-        window = [min(side, trained) for side, trained in zip(seen, self.image_size, strict=True)]
-        if mode == 'interpolate' or window == seen:
-            return self._patch_similarities(image, embeds, read_out)[0]
-        # As mmseg's EncoderDecoder.slide_inference, which needs a segmentor of mmseg around the model; and several
-        # windows at once.
-        places = [(top, left) for top in _starts(seen[0], window[0]) for left in _starts(seen[1], window[1])]
-        total, count = embeds.new_zeros((len(embeds), *seen)), embeds.new_zeros(seen)
-        for some in (places[start : start + 16] for start in range(0, len(places), 16)):
-            crops = torch.cat([TF.crop(image, *place, *window) for place in some])
-            maps = self._patch_similarities(crops, embeds, read_out)
-            for (top, left), crop in zip(some, maps, strict=True):
-                total[:, top : top + window[0], left : left + window[1]] += upsample_patches(crop[None], window)[0]
-                count[top : top + window[0], left : left + window[1]] += 1
-        return total / count
-
-    def _patch_similarities(self, images: Tensor, embeds: Tensor, read_out: ReadOut) -> Tensor:
-        """Cosine similarities of the patches of normalized images (B, 3, H, W) with texts (T, D): (B, T, h, w)."""
-        with self._autocast:
-            patch_embeds = self.model.encode_dense(images, read_out)
-        return dense_similarity(patch_embeds, embeds)
+        windows = [min(side, trained) for side, trained in zip(seen, self.image_size, strict=True)]
+        return image, windows if mode == 'sliding' else seen
 
     def _normalized(self, pixels: Tensor) -> Tensor:
         return self.model.data_preprocessor({'image': pixels})['image']
@@ -362,9 +396,3 @@ class ImageTextInferencer:
 def _refuse_one(images: Any) -> None:
     if isinstance(images, (str, bytes, PathLike)) or not hasattr(images, '__len__'):
         raise TypeError(f'images is {images!r:.80}: give a list of images, [image]')
-
-
-def _starts(side: int, window: int) -> list[int]:
-    """Where windows start that are half of their size apart; the last one ends with the image."""
-    stride = max(1, window // 2)
-    return [min(start, side - window) for start in range(0, side - window + stride, stride)]

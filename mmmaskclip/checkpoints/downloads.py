@@ -12,6 +12,8 @@ import torch
 from filelock import FileLock
 from mmengine.runner.checkpoint import get_external_models, get_torchvision_models
 
+from mmmaskclip.utils.progress import shows_bars
+
 # As mmengine and torch write the start of a file's SHA-256 into its name: NAME-89abcdef.pth.
 _CHECKSUM = re.compile(r'-([0-9a-f]{8,})\.')
 
@@ -39,7 +41,7 @@ def local_path(source: str | os.PathLike) -> str:
 
 
 def download(address: str) -> str:
-    """Download a file into torch's folder of downloads, unless it is there.
+    """Download a file into torch's folder of downloads, unless it is there; beside a bar where stderr is a terminal.
 
     Files lie in a folder named after the hash of the whole address: every model of Hugging Face ends in
     ``model.safetensors``, every run in ``epoch_25.pth``. Of the processes of a node one downloads while the others wait
@@ -71,5 +73,5 @@ def download(address: str) -> str:
     with FileLock(folder / 'download.lock'):
         if not path.is_file():
             # Written under another name and renamed, so that a killed process leaves no half of it.
-            torch.hub.download_url_to_file(address, str(path), checksum and checksum[1], progress=False)
+            torch.hub.download_url_to_file(address, str(path), checksum and checksum[1], progress=shows_bars())
     return str(path)

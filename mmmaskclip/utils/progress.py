@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import TypeVar
 
 from mmengine.dist import is_main_process
@@ -13,11 +14,36 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 T = TypeVar('T')
 
 
-def track(items: Iterable[T], text: str, total: int | None = None) -> Iterator[T]:
-    """Go through items beside a bar on stderr, which disappears at the end.
+def shows_bars() -> bool:
+    """Whether anybody sees a bar: stderr is a terminal, and this is the first process."""
+    return sys.stderr.isatty() and is_main_process()
+
+
+@contextmanager
+def progress_bar(text: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, which disappears at the end.
 
     Where stderr is no terminal (a log file, a pipe), and on processes other than the first, nothing is shown and no
     thread is started.
+
+    Args:
+        text: What the bar says it is about.
+        total: How many there are. Defaults to None: the bar has no end.
+
+    Yields:
+        A function that moves the bar by a number of items.
+    """
+    if not shows_bars():
+        yield lambda _: None
+        return
+    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, TimeRemainingColumn(), console=Console(file=sys.stderr), transient=True) as progress:
+        task = progress.add_task(text, total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def track(items: Iterable[T], text: str, total: int | None = None) -> Iterator[T]:
+    """Go through items beside a bar, see :func:`progress_bar`.
 
     Args:
         items: Anything to go through.
@@ -27,11 +53,9 @@ def track(items: Iterable[T], text: str, total: int | None = None) -> Iterator[T
     Yields:
         The items.
     """
-    if not (sys.stderr.isatty() and is_main_process()):
-        yield from items
-        return
     if total is None and isinstance(items, Sized):
         total = len(items)
-    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, TimeRemainingColumn(), console=Console(file=sys.stderr), transient=True) as progress:
-        yield from progress.track(items, total=total, description=text)
+    with progress_bar(text, total) as advance:
+        for item in items:
+            yield item
+            advance(1)

@@ -301,7 +301,7 @@ def test_images_are_encoded_once(inferencer, images, monkeypatch):
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])
-def test_a_folder_is_embedded_and_searched(inferencer, images, tmp_path, num_workers, capsys):
+def test_a_folder_is_embedded_and_searched(inferencer, images, tmp_path, num_workers):
     for index, image in enumerate(images):
         path = tmp_path / 'photos' / f'{index % 2}' / f'{index}.PNG'
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -309,8 +309,11 @@ def test_a_folder_is_embedded_and_searched(inferencer, images, tmp_path, num_wor
     (tmp_path / 'photos/broken.jpg').write_bytes(b'<html>')
     (tmp_path / 'photos/notes.txt').write_text('no image')
     (tmp_path / 'photos/.hidden.png').write_bytes(b'')
-    index = inferencer.embed_folder(tmp_path / 'photos', batch_size=2, num_workers=num_workers, progress=True)
-    assert '6/6' in capsys.readouterr().err
+    done = []
+    index = inferencer.embed_folder(
+        tmp_path / 'photos', batch_size=2, num_workers=num_workers, report=lambda *numbers: done.append(numbers)
+    )
+    assert done == [(2, 6), (4, 6), (6, 6)]
     assert [str(tmp_path / 'photos' / name) for name in ('0/0.PNG', '0/2.PNG', '0/4.PNG', '1/1.PNG', '1/3.PNG')] == (
         index.paths
     )
@@ -332,6 +335,43 @@ def test_a_folder_is_embedded_and_searched(inferencer, images, tmp_path, num_wor
     assert len(several) == 2
     best = inferencer.search(again, images[3], topk=1)
     assert best[0] == (str(tmp_path / 'photos/1/3.PNG'), pytest.approx(1.0, abs=1e-5))
+
+
+def test_only_new_and_changed_files_of_a_known_folder_are_embedded(inferencer, images, tmp_path, monkeypatch):
+    for name, image in zip('abc', images, strict=False):
+        image.save(tmp_path / f'{name}.png')
+    inferencer.embed_folder(tmp_path).save(tmp_path / 'index.npz')
+    images[3].save(tmp_path / 'd.png')
+    images[4].resize((16, 16)).save(tmp_path / 'b.png')
+    (tmp_path / 'c.png').unlink()
+    embedded = []
+    embed = inferencer._embed
+    monkeypatch.setattr(inferencer, '_embed', lambda paths, *rest: [embedded.extend(paths), *embed(paths, *rest)][1:])
+    index = inferencer.embed_folder(tmp_path, known=ImageIndex.load(tmp_path / 'index.npz'))
+    assert [path[-5:] for path in embedded] == ['b.png', 'd.png']
+    assert [path[-5:] for path in index.paths] == ['a.png', 'b.png', 'd.png']
+    monkeypatch.undo()
+    np.testing.assert_allclose(index.embeds, inferencer.embed_images(index.paths).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize('size', [None, 48])
+def test_dense_features_give_the_similarity_maps(inferencer, images, size):
+    image = images[0].resize((40, 32))
+    features = inferencer.dense_features(image, size)
+    torch.testing.assert_close(features.norm(dim=0), torch.ones(features.shape[1:]))
+    maps = torch.einsum('dhw,td->thw', features, inferencer.embed_texts(['a cat', 'a dog']))
+    expected = inferencer.similarity_maps(image, ['a cat', 'a dog'], size)
+    torch.testing.assert_close(F.interpolate(maps[None], (32, 40), mode='bilinear')[0], expected)
+
+
+def test_dense_features_of_windows_are_the_mean_of_the_windows_that_see_a_patch(inferencer):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8))
+    features = inferencer.dense_features(image, mode='sliding')
+    left, right = (inferencer.dense_features(image.crop((start, 0, start + 32, 32))) for start in (0, 16))
+    expected = torch.cat((left[..., :2], (left[..., 2:] + right[..., :2]) / 2, right[..., 2:]), dim=-1)
+    torch.testing.assert_close(features, expected)
+    with pytest.raises(ValueError, match="mode='whole'"):
+        inferencer.dense_features(image, mode='whole')
 
 
 def test_folders_without_images_are_named(inferencer, tmp_path):

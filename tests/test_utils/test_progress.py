@@ -3,7 +3,7 @@ import io
 import pytest
 
 from mmmaskclip.utils import progress
-from mmmaskclip.utils.progress import track
+from mmmaskclip.utils.progress import progress_bar, track
 
 
 class _Terminal(io.StringIO):
@@ -33,9 +33,19 @@ def test_a_terminal_sees_a_bar_with_the_count_and_one_within_another(be):
     assert '3/3' in text
 
 
+def test_a_bar_is_moved_by_several_items(be):
+    stderr = be(_Terminal())
+    with progress_bar('Images', 10) as advance:
+        advance(4)
+        advance(6)
+    assert '10/10' in stderr.getvalue()
+
+
 def test_a_log_file_and_other_processes_see_nothing(be, monkeypatch):
     stderr = be(io.StringIO())
     assert list(track([1, 2], 'Sets')) == [1, 2]
+    with progress_bar('Images', 5) as advance:
+        advance(5)
     assert stderr.getvalue() == ''
     monkeypatch.setattr(progress, 'is_main_process', lambda: False)
     stderr = be(_Terminal())

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmmaskclip.models.backbones.read_outs import READ_OUTS
+from mmmaskclip.utils.progress import track
 from mmmaskclip.utils.tables import format_table
 
 # mIoU on VOC21, Context60, COCO-Object, VOC20, Cityscapes, Context59, ADE20K, COCO-Stuff.
@@ -80,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     missing = [cell for cell in cells if not cell.path(args.out).is_file()]
     print(f'{len(cells)} cells, {len(cells) - len(missing)} of them finished')
     with ThreadPoolExecutor(args.jobs) as pool:
-        succeeded = list(pool.map(lambda cell: run(cell, args), missing))
+        runs = pool.map(lambda cell: run(cell, args), missing)
+        succeeded = list(track(runs, 'Comparing', len(missing)))
     failed = [cell for cell, success in zip(missing, succeeded, strict=True) if not success]
     results = {cell: json.loads(cell.path(args.out).read_text()) for cell in cells if cell.path(args.out).is_file()}
     table = make_table({cell: result['metrics'] for cell, result in results.items()})
