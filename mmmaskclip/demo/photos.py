@@ -67,7 +67,7 @@ def read_photo(data: bytes) -> Photo:
             raise Refused(_sentence(bad)) from bad
         notes.append(_SHOWN[bad.cause])
         try:
-            image = decode_published(data)
+            image, _ = decode_published(data)
         except BadSample as worse:
             raise Refused(_sentence(worse)) from worse
     sides = sorted(image.size)
