@@ -101,8 +101,9 @@ class Pairs:
         all_first: ``first`` of all processes in rank order, (G, D).
         all_second: ``second`` of all processes, (G, D).
         first_row: Position of this process's first row in the gathered rows.
-        labels: Class of each row, int64 (B,); a negative one is a class of its own. None without classes.
-        all_labels: ``labels`` of all processes, (G,).
+        labels: Class of each row, int64 (B,), or (B, K): rows that agree in one of K kinds of class belong together. A
+            negative one is a class of its own. None without classes: only a row and its partner belong together.
+        all_labels: ``labels`` of all processes, (G,) or (G, K).
     """
 
     first: Tensor
@@ -237,8 +238,8 @@ class Views(Protocol):
         """The teacher's :meth:`projected_image`, without gradient. Needs ``needs_teacher_embedding``."""
         ...
 
-    def labels(self) -> Tensor:
-        """Class of every image, int64 (B,); negative for an image-text pair, which is a class of its own."""
+    def labels(self, kind: str = 'label') -> Tensor:
+        """Class of every image, int64 (B,), negative for a pair, a class of its own; or ``'image_id'`` of its file."""
         ...
 
     def noise(self, count: int, stream: int) -> Tensor:
@@ -328,9 +329,7 @@ class PretrainModel(FollowsRun, Protocol):
 
 
 class TrainingSamples(Protocol):
-    """A training dataset, map-style or iterable. ``PretrainLoop`` also asks for the next two contracts; a dataset with
-    neither trains too, in the order of its sampler.
-    """
+    """A training dataset. One with neither of the next two contracts trains, too, in the order of its sampler."""
 
     #: mmengine's facts about the data, e.g. ``classes``; may be empty.
     metainfo: Mapping[str, Any]

@@ -74,10 +74,15 @@ def objectives(folder: Path) -> dict[str, dict]:
     hidden = dict(mask=dict(type='RandomMask', ratio=0.4), in_channels=WIDTH, num_codes=32)
     return {
         'infonce': dict(contrast=contrast),
+        'duplicates': dict(contrast=dict(**contrast, duplicates=('image', 'caption'))),
         'unicl': dict(contrast=dict(**contrast, loss=dict(type='UniCLLoss'))),
-        'sigmoid': dict(contrast=dict(**contrast, loss=dict(type='SigmoidLoss', init_bias=-3.0))),
+        'sigmoid': dict(
+            contrast=dict(**contrast, loss=dict(type='SigmoidLoss', init_bias=-3.0), duplicates=('caption',))
+        ),
         'image contrast': dict(contrast=contrast, simclr=dict(type='ImageContrast', head=LAYER_NORM_NECK)),
-        'text pooled': dict(contrast=contrast, local=dict(type='TextPooledContrast', sharpness=2.0)),
+        'text pooled': dict(
+            contrast=contrast, local=dict(type='TextPooledContrast', sharpness=2.0, duplicates=('image',))
+        ),
         'regression': dict(contrast=contrast, distillation=distillation('v1')),
         'shared target': dict(contrast=contrast, distillation=distillation('v1', target='shared', loss_on='all')),
         'codewords': dict(
@@ -128,11 +133,14 @@ def full_batch(size: int, seed: int = 0) -> dict:
         words = (5, 2, 3, 1, 4, 0, 3, 2)[row % 8]
         batch['tokens'][row, words + 1] = 99
         batch['tokens'][row, words + 2 :] = 0
+    # A caption and an image that come twice, on several ranks.
+    batch['tokens'][size - 1] = batch['tokens'][0]
     views = [random_batch(size, seed=10 * seed + view)['image'] for view in range(1, 6)]
     return batch | dict(
         augmented_1=views[0],
         augmented_2=views[1],
         image_2=views[2],
         local=torch.stack([view[..., :16, :16] for view in views[3:]], dim=1),
+        image_id=torch.tensor([5, 3, 1, 3, 2, 7, 6, 0])[torch.arange(size) % 8],
         label=torch.tensor([4, -1, 4, 2, 4, -1, 2, 3])[torch.arange(size) % 8].roll(seed),
     )

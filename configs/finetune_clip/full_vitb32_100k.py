@@ -8,4 +8,5 @@ pairs: on a GPU with less memory keep batch_size and set model.micro_batch_size.
 
 _base_ = ['../pretrained/openclip_vitb32.py', './_base_/pairs.py']
 
+model = dict(objectives=dict(contrast=dict(duplicates=('image', 'caption'))))
 train_dataloader = dict(batch_size=256, num_workers=8)

@@ -8,6 +8,7 @@ further. All values are ours. Not run.
 
 _base_ = ['../pretrained/openclip_vitb32.py', './_base_/pairs.py']
 
+model = dict(objectives=dict(contrast=dict(duplicates=('image', 'caption'))))
 train_dataloader = dict(batch_size=1024, num_workers=8)
 optim_wrapper = dict(optimizer=dict(lr=5e-5), paramwise_cfg=dict(layer_decay_rate=0.85))
 train_cfg = dict(max_epochs=5)

@@ -8,5 +8,8 @@ from what they know; here only the text tower and the projections learn. All val
 
 _base_ = ['../pretrained/openclip_vitb32.py', './_base_/pairs.py']
 
-model = dict(image_encoder=dict(frozen_stages=12))
+model = dict(
+    image_encoder=dict(frozen_stages=12),
+    objectives=dict(contrast=dict(duplicates=('image', 'caption'))),
+)
 train_cfg = dict(max_epochs=20, val_interval=2)

@@ -8,5 +8,8 @@ meaning, and the image tower moves towards them. All values are ours. Not run.
 
 _base_ = ['../pretrained/openclip_vitb32.py', './_base_/pairs.py']
 
-model = dict(text_encoder=dict(frozen=True))
+model = dict(
+    text_encoder=dict(frozen=True),
+    objectives=dict(contrast=dict(duplicates=('image', 'caption'))),
+)
 train_dataloader = dict(batch_size=256, num_workers=8)

@@ -22,7 +22,8 @@ def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str,
 
     Returns:
         Every view, uint8 (B, 3, H, W), or (B, n, 3, h, w) for n crops per image; ``tokens`` int32 (B, caption_length);
-        ``seed`` int64 (B,); and ``label`` int64 (B,) if the dataset gives labels, with -1 for every second image.
+        ``seed`` int64 (B,); ``label`` int64 (B,) if the dataset gives labels, with -1 for every second image;
+        ``image_id`` int64 (B,) if the dataset gives it.
 
     Raises:
         ValueError: If the training dataset has no ``views``: it comes from another package.
@@ -43,6 +44,8 @@ def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str,
     batch.update(tokens=tokens, seed=torch.randint(0, 2**62, (batch_size,)))
     if any(source.get('type') == 'ClassCaptionShards' for source in sources):
         batch['label'] = torch.where(torch.arange(batch_size) % 2 == 0, 0, -1)
+    if any(source.get('identify_images') for source in sources):
+        batch['image_id'] = torch.arange(batch_size)
     return batch
 
 

@@ -76,6 +76,7 @@ def finetune_config(
     cfg.train_dataloader.dataset = ConfigDict({**training, 'views': dict(image=transforms['train'])})
     _set_validation(cfg, held_out, transforms['val'], zero_shot)
     set_model(cfg, ConfigDict(model))
+    _set_duplicates(cfg)
     _set_crop(cfg)
     if name.startswith('lock_image') and cfg.model.image_encoder.type == 'CLIPVisionTransformer':
         cfg.model.image_encoder.frozen_stages = weights[1]
@@ -122,6 +123,14 @@ def _set_validation(cfg: Config, held_out: Any, transforms: Any, zero_shot: tupl
     if not loaders:
         for key in ('val_dataloader', 'val_evaluator', 'val_cfg', 'test_dataloader', 'test_evaluator', 'test_cfg'):
             cfg._cfg_dict.pop(key)
+
+
+def _set_duplicates(cfg: Config) -> None:
+    """Let images and captions that a batch has twice be no negatives, as the recipes do."""
+    for objective in cfg.model.objectives.values():
+        if objective and objective['type'] == 'ImageTextContrast':
+            objective['duplicates'] = ('image', 'caption')
+            cfg.train_dataloader.dataset['identify_images'] = True
 
 
 def _set_crop(cfg: Config) -> None:

@@ -54,6 +54,11 @@ def stable_hash(*parts: int | str) -> int:
     return int.from_bytes(digest, 'little') >> 1
 
 
+def content_hash(data: bytes) -> int:
+    """Hash the content of a file to an int of 63 bits, the same in every process, on every machine."""
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), 'little') >> 1
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Runs a block with the random generators of Python, NumPy and torch (CPU) set from ``seed``, then restores them.

@@ -79,6 +79,7 @@ def test_trains_evaluates_and_gives_a_model(done, place):
     assert (cfg.model.image_encoder.frozen_stages, cfg.train_dataloader.batch_size) == (2, 5)
     assert cfg.train_dataloader.dataset.views.image[0].size == 32
     assert cfg.train_dataloader.dataset.context_length == cfg.val_dataloader.retrieval.dataset.context_length == 20
+    assert cfg.model.objectives.contrast.duplicates == ('image', 'caption')
     held_out = [row['image'] for row in rows_of(place / 'out/pairs_held_out.jsonl')]
     trained = [row['image'] for row in rows_of(place / 'out/pairs_train.jsonl')]
     assert (len(held_out), len({*held_out} | {*trained})) == (4, 24)

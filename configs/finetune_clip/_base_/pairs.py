@@ -15,7 +15,13 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     collate_fn=dict(type='mmmaskclip.collate_image_text'),
-    dataset=dict(type='ImageTextShards', urls=pairs + '/train-*.tar', caption_key='txt', views=dict(image=crop)),
+    dataset=dict(
+        type='ImageTextShards',
+        urls=pairs + '/train-*.tar',
+        caption_key='txt',
+        views=dict(image=crop),
+        identify_images=True,
+    ),
 )
 val_dataloader = dict(
     retrieval=dict(

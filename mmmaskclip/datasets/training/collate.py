@@ -17,13 +17,15 @@ def collate_image_text(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Args:
         samples: B dicts with the same keys. Known keys are ``tokens`` (int32 tensor (L,), or a list of them when a
-            sample has several captions), ``seed`` and ``label`` (ints), ``key`` (str), ``skipped`` (list of dicts).
+            sample has several captions), ``seed``, ``label`` and ``image_id`` (ints), ``key`` (str), ``skipped`` (list
+            of dicts).
             Every other key holds a tensor of one shape for all samples: images and masks.
 
     Returns:
         dict: ``tokens`` int32 (B, L), or (T, L) with ``num_captions`` int64 (B,) when samples have lists of captions,
-        zeros after the end of a caption, L = longest caption of the batch; ``seed`` and ``label`` int64 (B,); ``key``
-        list of B strings; ``skipped`` one flat list; every other key stacked along a new first dimension.
+        zeros after the end of a caption, L = longest caption of the batch; ``seed``, ``label`` and ``image_id``
+        int64 (B,); ``key`` list of B strings; ``skipped`` one flat list; every other key stacked along a new first
+        dimension.
     """
     batch: dict[str, Any] = {}
     for name, first in samples[0].items():

@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
-from mmmaskclip.datasets.sampling import BadSample, EpochState, stable_hash
+from mmmaskclip.datasets.sampling import BadSample, EpochState, content_hash, stable_hash
 from mmmaskclip.datasets.training.annotation_files import CaptionTable, detect_format, read_pairs
 from mmmaskclip.datasets.training.captions import choose_caption
 from mmmaskclip.datasets.training.folders_and_tables import ArrowFolder, image_bytes
@@ -48,6 +48,8 @@ class ImageTextPairs(Dataset):
         context_length: Longest caption in tokens.
         shrink_to: Decode large JPEGs at a fraction of their size, see
             :func:`~mmmaskclip.datasets.transforms.decode.decode_image`. Default: never.
+        identify_images: Give each sample ``image_id``, a hash of the image's file, for a contrast that tells
+            ``duplicates``. Defaults to False.
 
     Raises:
         ValueError: The list is not of its format, or names no image with a caption; in ``test_mode`` also if a row
@@ -70,6 +72,7 @@ class ImageTextPairs(Dataset):
         max_pixels: int = DEFAULT_MAX_PIXELS,
         context_length: int = 77,
         shrink_to: int | None = None,
+        identify_images: bool = False,
     ) -> None:
         self.ann_file = ann_file
         near = ann_file if os.path.isdir(ann_file) else os.path.dirname(ann_file)
@@ -93,6 +96,7 @@ class ImageTextPairs(Dataset):
         self._test_mode = test_mode
         self._max_pixels, self._shrink_to = max_pixels, shrink_to
         self._context_length = context_length
+        self._identify_images = identify_images
         self._state = EpochState()
 
     def __len__(self) -> int:
@@ -177,9 +181,11 @@ class ImageTextPairs(Dataset):
         )
 
     def _train_sample(self, index: int, seed: int) -> dict[str, Any]:
-        image = self._image(index)
+        data = self.raw(index)[1]
+        image = decode_image(data, self._max_pixels, self._shrink_to)
         (tokens,) = tokenize([choose_caption(self._table.captions(index), seed)], self._context_length)
-        return {**self._views(image, seed), 'tokens': tokens, 'seed': seed, 'key': self._table.paths[index]}
+        sample = {**self._views(image, seed), 'tokens': tokens, 'seed': seed, 'key': self._table.paths[index]}
+        return {**sample, 'image_id': content_hash(data)} if self._identify_images else sample
 
     def _test_sample(self, index: int) -> dict[str, Any]:
         tokens = tokenize(self._table.captions(index), self._context_length)

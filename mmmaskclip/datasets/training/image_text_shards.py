@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mmmaskclip.datasets.columns import StringColumn
-from mmmaskclip.datasets.sampling import BadSample, EpochState, stable_hash
+from mmmaskclip.datasets.sampling import BadSample, EpochState, content_hash, stable_hash
 from mmmaskclip.datasets.training.captions import CaptionReader, CaptionSource, choose_caption, listed
 from mmmaskclip.datasets.training.preflight import check_shards
 from mmmaskclip.datasets.training.shard_counts import (
@@ -69,6 +69,8 @@ class ImageTextShards(IterableDataset):
         context_length: Longest caption in tokens.
         shrink_to: Decode large JPEGs at a fraction of their size, see
             :func:`~mmmaskclip.datasets.transforms.decode.decode_image`. Default: never.
+        identify_images: Give each sample ``image_id``, a hash of the image's file, for a contrast that tells
+            ``duplicates``. Defaults to False.
         index_dir: Folder of the index. Default: beside the shards, or in the user's cache folder.
     """
 
@@ -87,6 +89,7 @@ class ImageTextShards(IterableDataset):
         context_length: int = 77,
         shrink_to: int | None = None,
         index_dir: str | None = None,
+        identify_images: bool = False,
     ) -> None:
         self.shards = StringColumn(expand_urls(urls))
         self.captions: CaptionSource = CaptionReader(caption_key)
@@ -99,6 +102,7 @@ class ImageTextShards(IterableDataset):
         self._shrink_to = shrink_to
         self._context_length = context_length
         self._index_dir = index_dir
+        self._identify_images = identify_images
         self._counts = read_counts(num_samples, self.shards) if isinstance(num_samples, str) else None
         self._state = EpochState()
         self._ready = False
@@ -226,7 +230,8 @@ class ImageTextShards(IterableDataset):
         caption = choose_caption(self.captions(raw.files), seed)
         image = decode_image(data, self._max_pixels, self._shrink_to)
         (tokens,) = tokenize([caption], self._context_length)
-        return {**self._views(image, seed), 'tokens': tokens, 'seed': seed, 'key': self.key(raw)}
+        sample = {**self._views(image, seed), 'tokens': tokens, 'seed': seed, 'key': self.key(raw)}
+        return {**sample, 'image_id': content_hash(data)} if self._identify_images else sample
 
     def key(self, raw: RawSample) -> str:
         """Name a sample, for people."""

@@ -1,5 +1,5 @@
 from mmmaskclip.models.losses.codeword import CodewordLoss
-from mmmaskclip.models.losses.contrastive import InfoNCELoss, UniCLLoss, similarity_logits
+from mmmaskclip.models.losses.contrastive import InfoNCELoss, UniCLLoss, positive_targets, similarity_logits
 from mmmaskclip.models.losses.feature_regression import FeatureRegressionLoss
 from mmmaskclip.models.losses.nt_xent import NTXentLoss
 from mmmaskclip.models.losses.pairs import gather_pairs
@@ -13,5 +13,6 @@ __all__ = [
     'SigmoidLoss',
     'UniCLLoss',
     'gather_pairs',
+    'positive_targets',
     'similarity_logits',
 ]

@@ -17,11 +17,34 @@ def similarity_logits(rows: Tensor, columns: Tensor, logit_scale: Tensor) -> Ten
         return logit_scale.float() * rows.float() @ columns.float().t()
 
 
+def belonging(pairs: Pairs) -> Tensor:
+    """Which columns belong to each row, bool (B, G): its own, and those of rows that agree with it in a label."""
+    columns = torch.arange(len(pairs.all_second), device=pairs.second.device)
+    itself = columns == pairs.positions.unsqueeze(1)  # (B, G)
+    if pairs.labels is None or pairs.all_labels is None:
+        return itself
+    own, others = (labels.unflatten(0, (-1, 1)).flatten(1) for labels in (pairs.labels, pairs.all_labels))
+    agree = (own.unsqueeze(1) == others) & (own >= 0).unsqueeze(1)  # (B, G, K)
+    return itself | agree.any(dim=-1)
+
+
+def positive_targets(pairs: Pairs) -> Tensor:
+    """The right column of each row, int64 (B,), or, with labels, probabilities (B, G) that its positives share evenly.
+
+    They are UniCL's targets (Yang et al. 2022, Eq. 3 and 4).
+    """
+    if pairs.labels is None:
+        return pairs.positions
+    positives = belonging(pairs).float()
+    return positives / positives.sum(dim=1, keepdim=True)
+
+
 @MODELS.register_module()
 class InfoNCELoss(nn.Module, ContrastiveLoss):
     """Softmax contrastive loss of CLIP and MaskCLIP (MaskCLIP, Eq. 2), in float32.
 
-    Each process computes only its own rows, so memory is O(B x G).
+    Each process computes only its own rows, so memory is O(B x G). Rows that agree in a label, where the objective gives
+    labels, are each other's positives and share the target evenly.
 
     Args:
         reduction: ``'sum'`` gives L_I + L_T, as MaskCLIP writes it (Eq. 7), which fixes its ratio to the distillation
@@ -39,14 +62,10 @@ class InfoNCELoss(nn.Module, ContrastiveLoss):
 
     def forward(self, pairs: Pairs, logit_scale: Tensor) -> Tensor:
         """Scalar loss, L_I (image to text) plus L_T (text to image), each the mean over this process's rows."""
-        targets = self.targets(pairs)
+        targets = positive_targets(pairs)
         to_text = F.cross_entropy(similarity_logits(pairs.first, pairs.all_second, logit_scale), targets)
         to_image = F.cross_entropy(similarity_logits(pairs.second, pairs.all_first, logit_scale), targets)
         return self.factor * (to_text + to_image)
-
-    def targets(self, pairs: Pairs) -> Tensor:
-        """The right column of each row, int64 (B,), or probabilities of all columns (B, G)."""
-        return pairs.positions
 
 
 @MODELS.register_module()
@@ -58,12 +77,3 @@ class UniCLLoss(InfoNCELoss):
     """
 
     needs_labels = True
-
-    def targets(self, pairs: Pairs) -> Tensor:
-        assert pairs.labels is not None
-        assert pairs.all_labels is not None
-        columns = torch.arange(len(pairs.all_second), device=pairs.second.device)
-        itself = columns == pairs.positions.unsqueeze(1)  # (B, G)
-        same_class = (pairs.labels.unsqueeze(1) == pairs.all_labels) & (pairs.labels >= 0).unsqueeze(1)
-        positives = (itself | same_class).float()
-        return positives / positives.sum(dim=1, keepdim=True)

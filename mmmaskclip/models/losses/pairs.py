@@ -19,7 +19,7 @@ def gather_pairs(
         firsts: Normalized embeddings, (B, D) each, e.g. of several views.
         second: Their partners, (B, D).
         with_grad: Let gradients flow through the rows of other processes.
-        labels: Class of each row, int64 (B,). None by default.
+        labels: Class of each row, int64 (B,), or K kinds of class, (B, K). None by default.
 
     Raises:
         ValueError: If the matrices differ in shape.

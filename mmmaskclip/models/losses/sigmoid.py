@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmmaskclip.contracts import ContrastiveLoss, Pairs
-from mmmaskclip.models.losses.contrastive import similarity_logits
+from mmmaskclip.models.losses.contrastive import belonging, similarity_logits
 from mmmaskclip.registry import MODELS
 
 
@@ -33,9 +33,7 @@ class SigmoidLoss(nn.Module, ContrastiveLoss):
     def forward(self, pairs: Pairs, logit_scale: Tensor) -> Tensor:
         """Scalar: the mean over this process's B images of the sum over all G captions of -log sigmoid(z logit).
 
-        z is 1 for an image with its own caption, -1 for every other pair.
+        z is 1 for an image with its own caption, or one whose row agrees with it in a label, -1 for every other pair.
         """
         logits = similarity_logits(pairs.first, pairs.all_second, logit_scale) + self.bias.float()  # (B, G)
-        columns = torch.arange(len(pairs.all_second), device=logits.device)
-        matching = columns == pairs.positions.unsqueeze(1)
-        return -F.logsigmoid(torch.where(matching, logits, -logits)).sum() / len(logits)
+        return -F.logsigmoid(torch.where(belonging(pairs), logits, -logits)).sum() / len(logits)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmmaskclip.contracts import ContrastiveLoss, Views
 from mmmaskclip.models.losses import gather_pairs, similarity_logits
 from mmmaskclip.models.objectives.base import ComparingObjective
+from mmmaskclip.models.objectives.duplicates import check_duplicates, duplicate_labels
 from mmmaskclip.registry import MODELS
 
 
@@ -23,12 +24,15 @@ class ImageTextContrast(ComparingObjective):
             equal one with the whole batch. False is SLIP's habit. Defaults to True.
         init_temperature: Initial temperature, learned. Defaults to 0.07.
         max_logit_scale: Upper bound of the inverse temperature. Defaults to 100.
+        duplicates: What makes pairs of the global batch each other's positives, which else count as negatives:
+            ``'image'``, the same file, for which the training dataset says ``identify_images=True``; ``'caption'``, the
+            same words. Targets are UniCL's. Defaults to neither.
         views: The image views to contrast, each with all captions; the loss is their mean. Defaults to ``image``
             alone; SILC contrasts every global crop.
         weight: Weight of the loss. Defaults to 1.
 
     Raises:
-        ValueError: If the loss cannot do without ``gather_with_grad``.
+        ValueError: If the loss cannot do without ``gather_with_grad``, or ``duplicates`` names something else.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class ImageTextContrast(ComparingObjective):
         gather_with_grad: bool = True,
         init_temperature: float = 0.07,
         max_logit_scale: float = 100.0,
+        duplicates: Sequence[str] = (),
         views: Sequence[str] = ('image',),
         weight: float | dict = 1.0,
     ):
@@ -47,6 +52,7 @@ class ImageTextContrast(ComparingObjective):
                 f'gather_with_grad=False: {type(self.loss).__name__} sees captions only through the gather, so that '
                 'the text tower would not learn; set it to True'
             )
+        self.duplicates = check_duplicates(duplicates)
         self.views = tuple(views)
         self.gather_with_grad = gather_with_grad
         self.log_scale_bound = math.log(max_logit_scale)
@@ -54,12 +60,13 @@ class ImageTextContrast(ComparingObjective):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / init_temperature)))
 
     def embed(self, views: Views) -> dict[str, Tensor]:
-        """``text`` and the image views by name, (B, D) each, and ``label`` (B,) if the loss needs it."""
+        """``text`` and the image views by name, (B, D) each, and ``label`` (B, K) if the loss needs classes."""
         views.encode_together(self.views)
         rows = {f'image:{view}': views.image_embedding(view) for view in self.views}
         rows['text'] = views.text_embedding()
-        if self.loss.needs_labels:
-            rows['label'] = views.labels()
+        labels = [views.labels()] if self.loss.needs_labels else []
+        if labels := labels + duplicate_labels(views, self.duplicates):
+            rows['label'] = torch.stack(labels, dim=1)
         return rows
 
     def compare(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -19,6 +19,25 @@ def _mix(h: Tensor) -> Tensor:
     return h ^ (h >> 16)
 
 
+def caption_ids(tokens: Tensor) -> Tensor:
+    """A number for each caption, equal for equal words, computed on the device by the hash of this file.
+
+    Args:
+        tokens: Captions (T, L), padded with zeros to whatever length.
+
+    Returns:
+        int64 (T,), not negative, 62 bits of hash: two different captions among a million are equal with a chance of
+        about 1e-7.
+    """
+    words = tokens.long()  # (T, L)
+    places = (torch.arange(1, words.shape[1] + 1, device=words.device) * _GOLDEN) & _WORD
+    parts = []
+    for stream in (1, 2):
+        mixed = _mix(_mix((words + stream * _GOLDEN) & _WORD) ^ _mix((places + stream) & _WORD))
+        parts.append(((mixed * (words != 0)).sum(dim=1) & _WORD) >> 1)
+    return (parts[0] << 31) | parts[1]
+
+
 def sample_noise(seeds: Tensor, count: int, stream: int) -> Tensor:
     """Uniform noise computed from each sample's seed by a counter-based hash.
 

@@ -1,14 +1,17 @@
 """Patches pooled by the caption: each caption gathers the patches it speaks of, and its own image must fit best."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmmaskclip.contracts import Views
+from mmmaskclip.contracts import Pairs, Views
+from mmmaskclip.models.losses import positive_targets
 from mmmaskclip.models.objectives.base import ComparingObjective
+from mmmaskclip.models.objectives.duplicates import check_duplicates, duplicate_labels
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.distributed import gather_rows
 
@@ -29,6 +32,7 @@ class TextPooledContrast(ComparingObjective):
         reduction: ``'sum'`` gives L_I + L_T, ``'mean'`` their average, as in ``InfoNCELoss``. Defaults to ``'mean'``.
         init_temperature: Initial temperature, learned. Defaults to 0.07.
         max_logit_scale: Upper bound of the inverse temperature. Defaults to 100.
+        duplicates: What makes pairs each other's positives, as in ``ImageTextContrast``. Defaults to nothing.
         weight: Weight of the loss. Defaults to 1.
 
     Raises:
@@ -43,6 +47,7 @@ class TextPooledContrast(ComparingObjective):
         reduction: str = 'mean',
         init_temperature: float = 0.07,
         max_logit_scale: float = 100.0,
+        duplicates: Sequence[str] = (),
         weight: float | dict = 1.0,
     ):
         super().__init__(weight)
@@ -51,24 +56,32 @@ class TextPooledContrast(ComparingObjective):
         if sharpness <= 0:
             raise ValueError(f'sharpness={sharpness}: give a positive factor, e.g. 1.0')
         self.sharpness = sharpness
+        self.duplicates = check_duplicates(duplicates)
         self.factor = 1.0 if reduction == 'sum' else 0.5
         self.log_scale_bound = math.log(max_logit_scale)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / init_temperature)))
 
     def embed(self, views: Views) -> dict[str, Tensor]:
-        """Projected patches (B, N, D) and caption embeddings (B, D)."""
-        return {'patches': views.projected_patches(), 'text': views.text_embedding()}
+        """Projected patches (B, N, D), caption embeddings (B, D), and ``label`` (B, K) where duplicates are told."""
+        rows = {'patches': views.projected_patches(), 'text': views.text_embedding()}
+        if labels := duplicate_labels(views, self.duplicates):
+            rows['label'] = torch.stack(labels, dim=1)
+        return rows
 
     def compare(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
         text = rows['text']
-        cosines = text_pooled_similarity(rows['patches'], gather_rows(text), self.sharpness)  # (B, G)
+        all_text = gather_rows(text)
+        cosines = text_pooled_similarity(rows['patches'], all_text, self.sharpness)  # (B, G)
         logits = self.logit_scale.exp() * cosines
         # The captions' direction needs the rows of all processes: G x G numbers, not their patches.
         all_logits = gather_rows(logits)  # (G, G)
         first = dist.get_rank() * len(text) if dist.is_initialized() else 0
-        targets = torch.arange(first, first + len(text), device=text.device)
+        labels = rows.get('label')
+        all_labels = None if labels is None else gather_rows(labels, with_grad=False)
+        pairs = Pairs(text, text, all_text, all_text, first, labels, all_labels)
+        targets = positive_targets(pairs)
         to_text = F.cross_entropy(logits, targets)
-        to_image = F.cross_entropy(all_logits[:, targets].t(), targets)
+        to_image = F.cross_entropy(all_logits[:, pairs.positions].t(), targets)
         return {'loss': self.factor * (to_text + to_image)}
 
     @torch.no_grad()

@@ -137,8 +137,8 @@ class BatchViews(Views):
         project = self._model.teacher_projection
         return self._once('teacher_projected_image', view, lambda: project(self.teacher_features(view)))
 
-    def labels(self) -> Tensor:
-        return self._get('label')
+    def labels(self, kind: str = 'label') -> Tensor:
+        return self._get(kind)
 
     def noise(self, count: int, stream: int) -> Tensor:
         return sample_noise(self._get('seed'), count, stream)

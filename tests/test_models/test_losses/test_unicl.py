@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from mmmaskclip.contracts import Pairs
-from mmmaskclip.models.losses import InfoNCELoss, UniCLLoss
+from mmmaskclip.models.losses import InfoNCELoss, SigmoidLoss, UniCLLoss
 
 LABELS = [3, -1, 3, 0, -1, 3]
 
@@ -33,6 +33,25 @@ def test_against_numpy(rows):
     x, y = image.double().numpy(), text.double().numpy()
     reference = [_direction(x, y, 14.0, LABELS, rows), _direction(y, x, 14.0, LABELS, rows)]
     assert ours == pytest.approx(sum(reference), rel=1e-5)
+
+
+def test_two_kinds_of_label_against_numpy():
+    """The first and second row share an image, the second and fourth a caption: the first and fourth nothing."""
+    image, text = _embeddings(4)
+    labels = np.array([[1, 5], [1, 6], [2, 7], [3, 6]])
+    belong = (labels[:, None] == labels).any(-1) | np.eye(4, dtype=bool)
+    assert belong.sum(1).tolist() == [2, 3, 1, 2]
+    x, y, expected = image.double().numpy(), text.double().numpy(), 0.0
+    for rows, columns in ((x, y), (y, x)):
+        logits = 9.0 * rows @ columns.T
+        log_softmax = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        expected -= np.mean([log_softmax[i][belong[i]].mean() for i in range(4)]) / 2
+    keys = torch.tensor(labels)
+    pairs = Pairs(image, text, image, text, 0, keys, keys)
+    assert InfoNCELoss()(pairs, torch.tensor(9.0)).item() == pytest.approx(expected, rel=1e-5)
+    signs = np.where(belong, 1, -1)
+    sigmoid = np.log1p(np.exp(-signs * (9.0 * x @ y.T - 3))).sum() / 4
+    assert SigmoidLoss(init_bias=-3.0)(pairs, torch.tensor(9.0)).item() == pytest.approx(sigmoid, rel=1e-5)
 
 
 @pytest.mark.parametrize('labels', [[-1] * 6, [5, 4, 3, 2, 1, 0]])
