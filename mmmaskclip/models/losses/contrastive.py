@@ -43,7 +43,7 @@ def positive_targets(pairs: Pairs) -> Tensor:
 class InfoNCELoss(nn.Module, ContrastiveLoss):
     """Softmax contrastive loss of CLIP and MaskCLIP (MaskCLIP, Eq. 2), in float32.
 
-    Each process computes only its own rows, so memory is O(B x G). Rows that agree in a label, where the objective gives
+    Each process computes only its own rows, so memory is O(B x G). Rows that agree in a label, if the objective gives
     labels, are each other's positives and share the target evenly.
 
     Args:
