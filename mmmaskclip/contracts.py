@@ -31,11 +31,7 @@ class ImageFeatures:
     patches: Tensor
 
     def pool(self, how: str) -> Tensor:
-        """One vector per image, (B, C): ``'mean'`` of the patches or the ``'cls'`` token.
-
-        Raises:
-            ValueError: If ``how`` is neither.
-        """
+        """One vector per image, (B, C): ``'mean'`` of the patches or the ``'cls'`` token; else a ValueError."""
         return self.patches.mean(dim=1) if check_pool(how) == 'mean' else self.cls
 
     def detach(self) -> 'ImageFeatures':
@@ -236,6 +232,10 @@ class Views(Protocol):
 
     def teacher_projected_image(self, view: str = 'image') -> Tensor:
         """The teacher's :meth:`projected_image`, without gradient. Needs ``needs_teacher_embedding``."""
+        ...
+
+    def teacher_embedding(self, images: Tensor) -> Tensor:
+        """The same of images (n, 3, h, w) that are no view, such as crops of one."""
         ...
 
     def labels(self, kind: str = 'label') -> Tensor:

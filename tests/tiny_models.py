@@ -18,16 +18,20 @@ LAYER_NORM_NECK = dict(
     norm_cfg=dict(type='LN'),
 )
 
+ENCODER = dict(
+    type='CLIPVisionTransformer',
+    arch=dict(embed_dims=WIDTH, num_layers=2, num_heads=2, feedforward_channels=64),
+    patch_size=PATCH,
+    img_size=32,
+)
+
 
 def model(objectives: dict | None = None, drop_path_rate: float = 0.0) -> dict:
     """Config of a pretrainer with 4 x 4 patches; with contrast alone unless other objectives are given."""
-    arch = dict(embed_dims=WIDTH, num_layers=2, num_heads=2, feedforward_channels=64)
     return dict(
         type='ImageTextPretrainer',
         data_preprocessor=dict(type='ImageTextPreprocessor', mean=[127.5] * 3, std=[127.5] * 3),
-        image_encoder=dict(
-            type='CLIPVisionTransformer', arch=arch, patch_size=PATCH, img_size=32, drop_path_rate=drop_path_rate
-        ),
+        image_encoder=dict(**ENCODER, drop_path_rate=drop_path_rate),
         image_projection=dict(type='ImageProjectionHead', in_channels=WIDTH, embed_dims=16),
         text_encoder=dict(type='CLIPTextTransformer', width=TEXT_WIDTH, num_layers=2, num_heads=2, vocab_size=100),
         text_projection=dict(type='TextProjectionHead', in_channels=TEXT_WIDTH, embed_dims=16),
@@ -55,7 +59,7 @@ def objectives(folder: Path) -> dict[str, dict]:
     """Configs of ``objectives`` by name. Every objective and every loss of the package is in one of them.
 
     Args:
-        folder: Where :func:`write_tokenizer` has written the image tokenizer of one of them.
+        folder: Where :func:`write_weights` has written the image tokenizer and the image tower of two of them.
     """
     contrast = dict(type='ImageTextContrast')
     words = dict(type='TextDecoder', width=TEXT_WIDTH, num_heads=2, depth=1, vocab_size=100)
@@ -71,6 +75,7 @@ def objectives(folder: Path) -> dict[str, dict]:
         mlp_ratio=2,
     )
     tokenizer = dict(**_TOKENIZER, checkpoint=str(folder / 'dalle.pth'))
+    frozen = dict(encoder=ENCODER, checkpoint=str(folder / 'tower.pth'))
     hidden = dict(mask=dict(type='RandomMask', ratio=0.4), in_channels=WIDTH, num_codes=32)
     return {
         'infonce': dict(contrast=contrast),
@@ -99,6 +104,14 @@ def objectives(folder: Path) -> dict[str, dict]:
             ),
         ),
         'pixels': dict(contrast=contrast, mae=dict(type='PixelReconstruction', decoder=pixels, patch_size=PATCH)),
+        'dense tuning': dict(
+            temperature=dict(type='FixedTemperature'),
+            preserve=dict(type='PreserveGlobal'),
+            regions=dict(type='RegionCropDistillation', num_regions=2, max_grid=3),
+            gram=dict(type='PatchCorrelation', teacher_image_size=48),
+            registers=dict(type='DenoisedDistillation', frozen=frozen, num_copies=2),
+            contrast=contrast,
+        ),
         'visual tokens': dict(
             contrast=contrast, beit=dict(type='VisualTokenPrediction', tokenizer=tokenizer, **hidden)
         ),
@@ -109,9 +122,12 @@ def objectives(folder: Path) -> dict[str, dict]:
 OBJECTIVES = tuple(objectives(Path()))
 
 
-def write_tokenizer(folder: Path) -> None:
-    """Write random weights of the small image tokenizer into a folder."""
+def write_weights(folder: Path) -> None:
+    """Write random weights of the small image tokenizer and of an image tower into a folder."""
     torch.save(MODELS.build(_TOKENIZER).encoder.state_dict(), folder / 'dalle.pth')
+    tower = MODELS.build(ENCODER)
+    tower.init_weights()
+    torch.save({f'image_encoder.{name}': value for name, value in tower.state_dict().items()}, folder / 'tower.pth')
 
 
 def random_batch(size: int, seed: int = 0) -> dict:

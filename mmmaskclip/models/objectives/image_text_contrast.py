@@ -85,3 +85,18 @@ class ImageTextContrast(ComparingObjective):
 
     def logged(self) -> dict[str, Tensor]:
         return {'temperature': (-self.logit_scale.detach()).exp()}
+
+
+@MODELS.register_module()
+class FixedTemperature(ImageTextContrast):
+    """Keep a model's temperature, for evaluation and export, where no captions are trained on. It has no loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requires_grad_(False)
+
+    def embed(self, views: Views) -> dict[str, Tensor]:
+        return {}
+
+    def compare(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {}

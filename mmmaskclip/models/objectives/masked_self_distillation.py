@@ -156,7 +156,7 @@ class MaskedSelfDistillation(Objective):
             images = F.interpolate(images, size, mode='bilinear', antialias=True)
         tower = views.teacher_tower if self.frozen is None else self.frozen.encoder
         patches, grid = tower.embed(images)
-        return _resize_grid(tower.encode(patches).patches, grid, views.grid())
+        return resize_grid(tower.encode(patches).patches, grid, views.grid())
 
 
 def _spread(features: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ def _spread(features: Tensor) -> Tensor:
     return features.float().std(dim=(0, 1), correction=0).mean()
 
 
-def _resize_grid(patches: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
+def resize_grid(patches: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
     """Resize patch features (B, N, C) from one grid (rows, columns) to another, bilinearly and in float32."""
     if grid == new_grid:
         return patches

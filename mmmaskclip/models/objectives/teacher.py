@@ -111,6 +111,8 @@ def _copy_source_if_absent(copy: MomentumCopy, state_dict: dict, prefix: str, *_
 
 @torch.no_grad()
 def follow(copies: Iterable[MomentumCopy], momentum: float) -> None:
-    """Let all copies follow their sources, see :meth:`MomentumCopy.follow`."""
+    """Let all copies follow their sources, see :meth:`MomentumCopy.follow`; with a momentum of 1 they stay."""
+    if momentum == 1:
+        return
     for copy in copies:
         copy.follow(momentum)

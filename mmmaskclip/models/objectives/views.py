@@ -137,6 +137,9 @@ class BatchViews(Views):
         project = self._model.teacher_projection
         return self._once('teacher_projected_image', view, lambda: project(self.teacher_features(view)))
 
+    def teacher_embedding(self, images: Tensor) -> Tensor:
+        return self._model.teacher_projection(self.teacher_tower.features(images))
+
     def labels(self, kind: str = 'label') -> Tensor:
         return self._get(kind)
 

@@ -26,7 +26,7 @@ BATCH_NORM_NECK = tiny_models.LAYER_NORM_NECK | dict(norm_cfg=dict(type='SyncBN'
 def model_cfg(tmp_path):
     """A function that gives the config of the tiny pretrainer with the objectives of that name."""
 
-    tiny_models.write_tokenizer(tmp_path)
+    tiny_models.write_weights(tmp_path)
 
     def build(name, drop_path_rate=0.0):
         return tiny_models.model(tiny_models.objectives(tmp_path)[name], drop_path_rate)

@@ -1,0 +1,63 @@
+"""Gram anchoring: patches keep the similarities to each other that a teacher's patches have."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmmaskclip.contracts import Views
+from mmmaskclip.models.objectives.base import Objective
+from mmmaskclip.models.objectives.masked_self_distillation import resize_grid
+from mmmaskclip.models.objectives.targets import FrozenEncoder
+from mmmaskclip.registry import MODELS
+
+
+@MODELS.register_module()
+class PatchCorrelation(Objective):
+    """Hold the cosines between the patches of an image at those of a teacher.
+
+    The mean over all pairs of patches of ``(<s_i, s_j> - <t_i, t_j>)^2``, with normalized features s of the student and
+    t of the teacher: the Gram objective of DINOv3 (Siméoni et al. 2025, section 4.2), which writes the sum. Only the
+    structure is compared, so the teacher may be another kind of tower: DeCLIP (CVPR 2025) takes DINOv2's.
+
+    Args:
+        frozen: Arguments of :class:`~.targets.FrozenEncoder`, another tower as teacher:
+            ``dict(encoder=dict(type=...), checkpoint='path')``; its patches are resized to the student's grid,
+            bilinearly. Defaults to None: the EMA teacher, which is the start of the run with
+            ``teacher_momentum=1.0``.
+        teacher_image_size: Image side in pixels for the teacher's pass; a larger one gives smoother targets (DINOv3
+            doubles it). Defaults to None, the student's.
+        weight: Weight of the loss. Defaults to 1.
+    """
+
+    per_sample = True
+    needs_patches = True
+
+    def __init__(self, frozen: dict | None = None, teacher_image_size: int | None = None, weight: float | dict = 1.0):
+        super().__init__(weight)
+        self.needs_teacher = frozen is None
+        self.frozen = None if frozen is None else FrozenEncoder(**frozen)
+        self.teacher_image_size = teacher_image_size
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        student = correlations(views.image_features().patches)  # (B, N, N)
+        return {'loss': F.mse_loss(student, correlations(self._teacher(views)))}
+
+    @torch.no_grad()
+    def _teacher(self, views: Views) -> Tensor:
+        """The teacher's patches on the student's grid, (B, N, C')."""
+        if self.frozen is None and self.teacher_image_size is None:
+            return views.teacher_features().patches
+        images = views.images()
+        if self.teacher_image_size is not None:
+            size = (self.teacher_image_size, self.teacher_image_size)
+            images = F.interpolate(images, size, mode='bicubic', antialias=True)
+        tower = views.teacher_tower if self.frozen is None else self.frozen.encoder
+        patches, grid = tower.embed(images)
+        return resize_grid(tower.encode(patches).patches, grid, views.grid())
+
+
+def correlations(patches: Tensor) -> Tensor:
+    """Cosines between the patches of each image, float32 (B, N, N) of features (B, N, C), under any autocast."""
+    with torch.autocast(patches.device.type, enabled=False):
+        patches = F.normalize(patches.float(), dim=-1)
+        return patches @ patches.transpose(1, 2)
