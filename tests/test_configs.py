@@ -5,6 +5,7 @@ import gc
 import io
 import json
 import re
+from itertools import islice
 
 import mmpretrain
 import numpy as np
@@ -201,7 +202,9 @@ def _provide(cfg, tmp_path):
     """What a run expects to find: real shards, a tokenizer, a first stage."""
     dataset = cfg.train_dataloader.dataset
     real = dict(urls=f'{FLICKR8K}/train-*.tar', caption_key='json:captions', shuffle_buffer=10)
-    if 'sources' not in dataset:
+    if dataset.type == 'ImageTextPairs':
+        dataset.ann_file = _photos(tmp_path)
+    elif 'sources' not in dataset:
         dataset.update(real)
     else:
         for source in dataset.sources.values():
@@ -225,6 +228,15 @@ def _provide(cfg, tmp_path):
                 mmpretrain.registry.MODELS.build(dict(type='mmpretrain.DALL-E')).state_dict(),
                 objective.tokenizer.checkpoint,
             )
+
+
+def _photos(folder):
+    """A folder of six photographs, for three steps."""
+    photos = folder / 'photos'
+    photos.mkdir()
+    for number, pair in enumerate(islice(webdataset.WebDataset(sorted(map(str, FLICKR8K.glob('train-*.tar')))[:1]), 6)):
+        (photos / f'{number}.jpg').write_bytes(pair['jpg'])
+    return str(photos)
 
 
 def _labelled_shard(folder):

@@ -1,6 +1,7 @@
 """Reads lists of image files with captions: csv, tsv, jsonl, COCO captions, Karpathy's json."""
 
 import csv
+import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,10 +12,17 @@ import numpy as np
 from mmmaskclip.datasets.columns import StringColumn
 from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.text_files import parse_json, read_json, read_lines
-from mmmaskclip.datasets.training.folders_and_tables import ArrowFolder, Row, check_columns, folder_rows, parquet_rows
+from mmmaskclip.datasets.training.folders_and_tables import (
+    ArrowFolder,
+    Row,
+    check_columns,
+    folder_rows,
+    image_files,
+    parquet_rows,
+)
 from mmmaskclip.datasets.transforms.tokenize import is_blank
 
-FORMATS = ('csv', 'tsv', 'jsonl', 'coco', 'karpathy', 'folder', 'parquet', 'arrow')
+FORMATS = ('csv', 'tsv', 'jsonl', 'coco', 'karpathy', 'folder', 'images', 'parquet', 'arrow')
 
 
 class CaptionTable:
@@ -81,12 +89,12 @@ def read_pairs(
     split: str | Sequence[str] | None,
     bad: list[BadSample],
 ) -> Iterator[tuple[str, str]]:
-    """Reads (image path, caption) from an annotation file; no caption is blank.
+    """Reads (image path, caption) from an annotation file; no caption is blank, except that ``images`` have none.
 
     Every row is either given or added to ``bad``, with its line.
 
     Args:
-        path: The file, in UTF-8; a folder for ``folder``, ``parquet`` and ``arrow``.
+        path: The file, in UTF-8; a folder for ``folder``, ``images``, ``parquet`` and ``arrow``.
         format: One of :data:`FORMATS`.
         image_key: Column or field of the image (csv, tsv, jsonl, parquet, arrow).
         caption_key: Columns or fields of the captions; they may hold lists (jsonl, parquet, arrow).
@@ -99,6 +107,10 @@ def read_pairs(
             closed.
     """
     keys = [caption_key] if isinstance(caption_key, str) else list(caption_key)
+    if format == 'images':
+        for folder, images, _ in image_files(path):
+            yield from ((os.path.relpath(os.path.join(folder, name), path), '') for name in images)
+        return
     if format in ('csv', 'tsv'):
         rows = _table_rows(path, format, image_key, keys, bad)
     elif format == 'jsonl':

@@ -14,14 +14,21 @@ IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')
 _TEXT_KEYS = ('json:captions', 'json:caption', 'json:text', 'txt')
 
 
+def image_files(path: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walks through a folder and its folders; gives each with the names of its images, sorted, and of all its files."""
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith('.') and name != '__MACOSX')
+        # A hidden file may be what macOS adds to each image.
+        images = sorted(name for name in names if name.lower().endswith(IMAGE_ENDINGS) and name[0] != '.')
+        yield folder, images, names
+
+
 def folder_rows(path: str, bad: list[BadSample]) -> Iterator[Row]:
     """Gives the images of a folder and its folders, with the captions of the same-named ``.txt`` or ``.json``."""
     reader = CaptionReader(_TEXT_KEYS)
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith('.') and name != '__MACOSX')
+    for folder, images, names in image_files(path):
         texts = {name.lower(): name for name in names if name.lower().endswith(('.txt', '.json'))}
-        # A hidden file may be what macOS adds to each image.
-        for name in sorted(name for name in names if name.lower().endswith(IMAGE_ENDINGS) and name[0] != '.'):
+        for name in images:
             stem = os.path.splitext(name)[0].lower()
             found = {kind: texts[f'{stem}.{kind}'] for kind in ('txt', 'json') if f'{stem}.{kind}' in texts}
             where = os.path.relpath(os.path.join(folder, name), path)

@@ -34,13 +34,13 @@ class ImageTextPairs(Dataset):
     cannot be used is an error.
 
     Args:
-        ann_file: The list; a folder for ``folder``, ``parquet`` and ``arrow``.
+        ann_file: The list; a folder for ``folder``, ``images``, ``parquet`` and ``arrow``.
         views: Transforms by view, see :class:`~mmmaskclip.datasets.transforms.views.ImageViews`.
         data_root: Folder that the paths in the list start from. Default: the folder of ``ann_file``.
         format: ``csv``, ``tsv``, ``jsonl``, ``coco``, ``karpathy``, ``folder`` (images with same-named ``.txt`` or
-            ``.json``), ``parquet`` (that names image files) or ``arrow`` (``datasets``' ``save_to_disk``). Default:
-            from the name of the file.
-        image_key: Column or field of the image (all but coco, karpathy and folder).
+            ``.json``), ``images`` (a folder of images without captions: samples have no ``tokens``), ``parquet`` (that
+            names image files) or ``arrow`` (``datasets``' ``save_to_disk``). Default: from the name of the file.
+        image_key: Column or field of the image (all but coco, karpathy, folder and images).
         caption_key: Column or field of the caption, or several (likewise).
         split: Splits to take (karpathy).
         test_mode: For evaluation.
@@ -90,6 +90,7 @@ class ImageTextPairs(Dataset):
             text = f'{ann_file}: {len(bad)} rows cannot be used ({causes}); the first: {bad[0]}'
             print_log(text, logger='current', level=logging.WARNING)
         self._bad_rows = [problem.record('', os.path.basename(ann_file)) for problem in bad]
+        self._captionless = format == 'images'
         self._arrow = ArrowFolder(ann_file) if format == 'arrow' else None
         self._image_key = image_key
         self._views = ImageViews(views)
@@ -183,9 +184,13 @@ class ImageTextPairs(Dataset):
     def _train_sample(self, index: int, seed: int) -> dict[str, Any]:
         data = self.raw(index)[1]
         image = decode_image(data, self._max_pixels, self._shrink_to)
+        sample = {**self._views(image, seed), 'seed': seed, 'key': self._table.paths[index]}
+        if self._identify_images:
+            sample['image_id'] = content_hash(data)
+        if self._captionless:
+            return sample
         (tokens,) = tokenize([choose_caption(self._table.captions(index), seed)], self._context_length)
-        sample = {**self._views(image, seed), 'tokens': tokens, 'seed': seed, 'key': self._table.paths[index]}
-        return {**sample, 'image_id': content_hash(data)} if self._identify_images else sample
+        return {**sample, 'tokens': tokens}
 
     def _test_sample(self, index: int) -> dict[str, Any]:
         tokens = tokenize(self._table.captions(index), self._context_length)

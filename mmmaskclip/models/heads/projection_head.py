@@ -14,11 +14,12 @@ class TextProjectionHead(BaseModule):
     Args:
         in_channels: Tower width C.
         embed_dims: Size D of the shared embedding.
+        frozen: Whether it keeps its weights. Defaults to False.
     """
 
-    def __init__(self, in_channels: int, embed_dims: int, init_cfg: dict | None = None):
+    def __init__(self, in_channels: int, embed_dims: int, frozen: bool = False, init_cfg: dict | None = None):
         super().__init__(init_cfg)
-        self.projection = nn.Linear(in_channels, embed_dims, bias=False)
+        self.projection = nn.Linear(in_channels, embed_dims, bias=False).requires_grad_(not frozen)
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -38,13 +39,21 @@ class ImageProjectionHead(TextProjectionHead):
         embed_dims: Size D of the shared embedding.
         pool: ``'mean'``, the mean of the patch tokens, is MaskCLIP's global feature (section 3.1: "mean feature of the
             visual features"); ``'cls'``, the class token, is CLIP's. Defaults to ``'mean'``.
+        frozen: Whether it keeps its weights. Defaults to False.
 
     Raises:
         ValueError: If ``pool`` is neither.
     """
 
-    def __init__(self, in_channels: int, embed_dims: int, pool: str = 'mean', init_cfg: dict | None = None):
-        super().__init__(in_channels, embed_dims, init_cfg)
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dims: int,
+        pool: str = 'mean',
+        frozen: bool = False,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(in_channels, embed_dims, frozen, init_cfg)
         self.pool = check_pool(pool)
 
     def forward(self, features: ImageFeatures) -> Tensor:

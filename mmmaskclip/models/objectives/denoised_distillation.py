@@ -18,7 +18,8 @@ class DenoisedDistillation(Objective):
     Chen et al., "Vision Transformers with Self-Distilled Registers" (PH-Reg), NeurIPS 2025: artifacts of a tower stay
     where they are when the image moves, so that the mean over moved copies, moved back, has less of them. The student
     is the same tower with new registers (``image_encoder.num_registers``), the teacher the tower without them. The loss
-    is ``1 - cos`` plus the mean squared error, mean over patches.
+    is ``1 - cos`` plus the mean squared error, mean over patches. Unlike the paper's, it has a second term, ``1 - cos``
+    of the class tokens, so that the image embedding stays where it was.
 
     Args:
         frozen: Arguments of :class:`~.targets.FrozenEncoder`: the tower without registers and its weights,
@@ -45,17 +46,19 @@ class DenoisedDistillation(Objective):
         self.max_shift = max_shift
 
     def forward(self, views: Views) -> dict[str, Tensor]:
-        patches = views.image_features().patches.float()  # (B, N, C)
+        features = views.image_features()
+        patches = features.patches.float()  # (B, N, C)
         noise = views.noise(3 * self.num_copies, SHIFT_STREAM).unflatten(1, (self.num_copies, 3))  # (B, copies, 3)
         with torch.no_grad():
-            maps = denoised_maps(self.frozen.encoder, views.images(), noise, self.max_shift)  # (B, C, rows, columns)
+            maps, cls = denoised_maps(self.frozen.encoder, views.images(), noise, self.max_shift)
         target = maps.flatten(2).transpose(1, 2)  # (B, N, C)
         distance = 1 - F.cosine_similarity(patches, target, dim=-1)  # (B, N)
-        return {'loss': distance.mean() + F.mse_loss(patches, target)}
+        held = 1 - F.cosine_similarity(features.cls.float(), cls.float(), dim=-1)  # (B,)
+        return {'patch_loss': distance.mean() + F.mse_loss(patches, target), 'cls_loss': held.mean()}
 
 
-def denoised_maps(tower: ImageTower, images: Tensor, noise: Tensor, max_shift: float) -> Tensor:
-    """Patch features averaged over an image and its moved copies, each moved back.
+def denoised_maps(tower: ImageTower, images: Tensor, noise: Tensor, max_shift: float) -> tuple[Tensor, Tensor]:
+    """Patch features averaged over an image and its moved copies, each moved back; and its class token.
 
     Args:
         tower: An image tower; called without gradient by whoever calls this.
@@ -64,9 +67,10 @@ def denoised_maps(tower: ImageTower, images: Tensor, noise: Tensor, max_shift: f
         max_shift: Largest shift as a share of the side.
 
     Returns:
-        float32 (B, C, rows, columns). A patch counts in those copies in which it stays inside the image.
+        Patches, float32 (B, C, rows, columns), and class token (B, C). A patch counts in those copies in which it stays
+        inside the image.
     """
-    total = _maps(tower, images)  # (B, C, rows, columns)
+    total, cls = _maps(tower, images)  # (B, C, rows, columns), (B, C)
     count = torch.ones_like(total[:, :1])
     whole = torch.ones_like(images[:, :1], dtype=torch.float32)
     for copy in noise.unbind(dim=1):
@@ -74,7 +78,7 @@ def denoised_maps(tower: ImageTower, images: Tensor, noise: Tensor, max_shift: f
         sign = torch.where(mirrored < 0.5, -1.0, 1.0)
         # In affine_grid's units a side is 2 long.
         shift_x, shift_y = (2 * max_shift * (2 * shift - 1) for shift in (shift_x, shift_y))
-        maps = _maps(tower, _move(images.float(), sign, shift_x, shift_y).to(images.dtype))
+        maps, _ = _maps(tower, _move(images.float(), sign, shift_x, shift_y).to(images.dtype))
         # A patch with a pixel from beyond the edge is left out, in the copy and, bilinearly read, in the original.
         inside = _whole(F.adaptive_avg_pool2d(_move(whole, sign, shift_x, shift_y), maps.shape[-2:]))
         # x' = sign x + shift, so x = sign x' - sign shift.
@@ -82,7 +86,7 @@ def denoised_maps(tower: ImageTower, images: Tensor, noise: Tensor, max_shift: f
         inside = _whole(_move(inside, *back))
         total = total + inside * _move(maps, *back)
         count = count + inside
-    return total / count
+    return total / count, cls
 
 
 def _whole(shares: Tensor) -> Tensor:
@@ -90,10 +94,11 @@ def _whole(shares: Tensor) -> Tensor:
     return (shares > 1 - 1e-4).float()
 
 
-def _maps(tower: ImageTower, images: Tensor) -> Tensor:
-    """Patch features as float32 maps (B, C, rows, columns)."""
+def _maps(tower: ImageTower, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Patch features as float32 maps (B, C, rows, columns), and the class token (B, C)."""
     embedded, grid = tower.embed(images)
-    return tower.encode(embedded).patches.float().transpose(1, 2).unflatten(2, grid)
+    features = tower.encode(embedded)
+    return features.patches.float().transpose(1, 2).unflatten(2, grid), features.cls
 
 
 def _move(maps: Tensor, sign: Tensor, shift_x: Tensor, shift_y: Tensor) -> Tensor:

@@ -154,6 +154,19 @@ def test_a_bug_in_a_transform_is_raised(build):
         dataset[0]
 
 
+def test_images_without_captions(tmp_path, tools):
+    (tmp_path / 'more').mkdir()
+    for number, folder in enumerate(['', 'more', 'more']):
+        (tmp_path / folder / f'{number}.jpg').write_bytes(tools.encode(tools.photo(number)))
+    (tmp_path / 'more/3.jpg').write_bytes(b'no image')
+    dataset = ImageTextPairs(str(tmp_path), tools.views, format='images')
+    dataset.begin_epoch(0, 0)
+    batch = collate_image_text([dataset[number] for number in range(4)])
+    assert batch['key'][:3] == ['0.jpg', 'more/1.jpg', 'more/2.jpg']
+    assert 'tokens' not in batch
+    assert [bad['key'] for bad in batch['skipped']] == ['more/3.jpg']
+
+
 def test_workers_see_the_epoch(build):
     dataset = build('a.csv', 'filepath,caption\n' + ''.join(f'{i}.jpg,x\n' for i in range(6)))
     loader = DataLoader(dataset, 3, num_workers=1, persistent_workers=True, collate_fn=collate_image_text)

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
+from mmmaskclip.contracts import ImageFeatures
 from mmmaskclip.models.objectives import DenoisedDistillation, RegionCropDistillation
 from mmmaskclip.models.objectives.denoised_distillation import denoised_maps
 from mmmaskclip.models.objectives.patch_correlation import correlations
@@ -129,7 +130,7 @@ class _Averages(torch.nn.Module):
     def encode(self, patches, visible=None):
         patches = patches.clone()
         patches[:, 9] += self.artifact
-        return type('Features', (), dict(patches=patches))
+        return ImageFeatures(patches.mean(dim=1), patches)
 
 
 def test_moved_copies_average_an_artifact_away():
@@ -137,10 +138,10 @@ def test_moved_copies_average_an_artifact_away():
     ramp = torch.linspace(0, 1, 64).expand(64, 64) + torch.linspace(0, 2, 64)[:, None]
     images = ramp.expand(2, 3, 64, 64).contiguous()
     noise = torch.rand(2, 16, 3)
-    clean = denoised_maps(_Averages(0.0), images, noise, 0.15)
+    clean, _ = denoised_maps(_Averages(0.0), images, noise, 0.15)
     plain = F.avg_pool2d(images, 8)
     torch.testing.assert_close(clean, plain, atol=2e-3, rtol=0)
-    noisy = denoised_maps(_Averages(5.0), images, noise, 0.15)
+    noisy, _ = denoised_maps(_Averages(5.0), images, noise, 0.15)
     # The patch keeps a part of the artifact; before it had all of it.
     assert (noisy - plain)[:, :, 1, 1].abs().max() < 2.5
 
@@ -152,8 +153,9 @@ def test_new_registers_learn_the_denoised_patches(tmp_path):
     cfg['image_encoder']['num_registers'] = 2
     model = MODELS.build(cfg)
     model.init_weights()
-    loss = model(mode='loss', **model.data_preprocessor(tiny_models.random_batch(3)))['registers_loss']
-    loss.backward()
+    losses = model(mode='loss', **model.data_preprocessor(tiny_models.random_batch(3)))
+    assert list(losses) == ['registers_patch_loss', 'registers_cls_loss']
+    sum(losses.values()).backward()
     assert model.image_encoder.registers.grad.abs().sum() > 0
     assert all(p.grad is None for p in model.objectives['registers'].frozen.parameters())
 

@@ -1,0 +1,25 @@
+"""Dense tuning of CLIP, ViT-B/16, on pairs: masked self-distillation continued, the image embedding held.
+
+python tools/train.py configs/dense_tune/masked_vitb16.py --cfg-options load_from=WEIGHTS
+
+WEIGHTS is a file of OpenCLIP or Hugging Face with GELU, as it was downloaded. Pairs are those of
+configs/finetune_clip. The target is the released tower itself. Nobody has published this. Not run.
+"""
+
+_base_ = [
+    '../pretrained/openclip_vitb16.py',
+    '../finetune_clip/_base_/pairs.py',
+    '../_base_/objectives/distillation.py',
+    './_base_/kept.py',
+]
+
+model = dict(
+    teacher_momentum=1.0,
+    objectives=dict(
+        preserve=_base_.preserve,
+        distillation=dict(
+            **_base_.distillation_v1,
+            decoder=dict(**_base_.masked_decoder, width=768, num_patches=196, num_heads=12),
+        ),
+    ),
+)

@@ -1,0 +1,16 @@
+"""Dense tuning of CLIP on generated scenes: regions look like their crops.
+
+python tools/train.py configs/dense_tune/regions_vitxs16_scenes.py --cfg-options load_from=WEIGHTS
+
+WEIGHTS is a checkpoint of configs/clip/vitxs16_scenes.py. All values are ours. Not run.
+"""
+
+_base_ = ['../clip/vitxs16_scenes.py', './_base_/kept.py']
+
+model = dict(
+    teacher_momentum=1.0,
+    objectives=dict(preserve=_base_.preserve, regions=dict(type='RegionCropDistillation', max_grid=3)),
+)
+# A third of the pretraining's epochs, and a lower learning rate: the tower knows the shapes.
+train_cfg = dict(max_epochs=4)
+optim_wrapper = dict(optimizer=dict(lr=3e-4))
