@@ -9,9 +9,7 @@ of each other (R-SC-CLIP, ICLR 2025). The weights are ours. Not run.
 _base_ = ['../pretrained/openclip_vitb16.py', './_base_/images.py']
 
 model = dict(
-    text_encoder=_base_.frozen,
-    text_projection=_base_.frozen,
-    teacher_momentum=1.0,
+    **_base_.images_alone,
     objectives=dict(
         contrast=_base_.temperature,
         preserve=_base_.preserve,

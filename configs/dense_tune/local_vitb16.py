@@ -9,6 +9,6 @@ configs/finetune_clip. Not run.
 _base_ = ['../pretrained/openclip_vitb16.py', '../finetune_clip/_base_/pairs.py', './_base_/kept.py']
 
 model = dict(
-    teacher_momentum=1.0,
+    **_base_.start,
     objectives=dict(preserve=_base_.preserve, local=dict(type='TextPooledContrast')),
 )

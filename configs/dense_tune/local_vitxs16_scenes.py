@@ -8,7 +8,7 @@ WEIGHTS is a checkpoint of configs/clip/vitxs16_scenes.py. All values are ours. 
 _base_ = ['../clip/vitxs16_scenes.py', './_base_/kept.py']
 
 model = dict(
-    teacher_momentum=1.0,
+    **_base_.start,
     objectives=dict(preserve=_base_.preserve, local=dict(type='TextPooledContrast', reduction='sum')),
 )
 # A third of the pretraining's epochs, and a lower learning rate: the tower knows the shapes.

@@ -14,7 +14,7 @@ _base_ = [
 ]
 
 model = dict(
-    teacher_momentum=1.0,
+    **_base_.start,
     objectives=dict(
         preserve=_base_.preserve,
         distillation=dict(

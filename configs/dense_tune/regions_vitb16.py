@@ -9,8 +9,6 @@ CLIPSelf does not do. Not run.
 _base_ = ['../pretrained/openclip_vitb16.py', './_base_/images.py']
 
 model = dict(
-    text_encoder=_base_.frozen,
-    text_projection=_base_.frozen,
-    teacher_momentum=1.0,
+    **_base_.images_alone,
     objectives=dict(contrast=_base_.temperature, preserve=_base_.preserve, regions=dict(type='RegionCropDistillation')),
 )

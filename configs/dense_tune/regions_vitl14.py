@@ -2,14 +2,12 @@
 
 python tools/train.py configs/dense_tune/regions_vitl14.py --cfg-options load_from=WEIGHTS
 
-WEIGHTS is a file of OpenCLIP or Hugging Face with GELU, as it was downloaded. Not run.
+WEIGHTS is OpenAI's file, or OpenCLIP's or Hugging Face's copy of it, as it was downloaded. Not run.
 """
 
-_base_ = ['../pretrained/openclip_vitl14.py', './_base_/images.py']
+_base_ = ['../pretrained/openai_vitl14.py', './_base_/images.py']
 
 model = dict(
-    text_encoder=_base_.frozen,
-    text_projection=_base_.frozen,
-    teacher_momentum=1.0,
+    **_base_.images_alone,
     objectives=dict(contrast=_base_.temperature, preserve=_base_.preserve, regions=dict(type='RegionCropDistillation')),
 )

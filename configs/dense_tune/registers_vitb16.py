@@ -11,9 +11,8 @@ _base_ = ['../pretrained/openclip_vitb16.py', './_base_/images.py']
 
 model = dict(
     image_encoder=dict(num_registers=16),
-    image_projection=_base_.frozen,
-    text_encoder=_base_.frozen,
-    text_projection=_base_.frozen,
+    image_projection=dict(frozen=True),
+    **_base_.images_alone,
     objectives=dict(
         contrast=_base_.temperature,
         registers=dict(

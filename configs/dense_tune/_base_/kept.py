@@ -1,4 +1,6 @@
 # What every dense tuning keeps. The teacher is the model that the run starts from: with a momentum of 1 it stays.
-frozen = dict(frozen=True)
-temperature = dict(_delete_=True, type='FixedTemperature')
 preserve = dict(type='PreserveGlobal', weight=1.0)
+start = dict(teacher_momentum=1.0)
+# On images alone the text tower stays, too.
+images_alone = dict(**start, text_encoder=dict(frozen=True), text_projection=dict(frozen=True))
+temperature = dict(_delete_=True, type='FixedTemperature')
