@@ -80,7 +80,7 @@ def denoised_maps(tower: ImageTower, images: Tensor, noise: Tensor, max_shift: f
         shift_x, shift_y = (2 * max_shift * (2 * shift - 1) for shift in (shift_x, shift_y))
         maps, _ = _maps(tower, _move(images.float(), sign, shift_x, shift_y).to(images.dtype))
         # A patch with a pixel from beyond the edge is left out, in the copy and, bilinearly read, in the original.
-        inside = _whole(F.adaptive_avg_pool2d(_move(whole, sign, shift_x, shift_y), maps.shape[-2:]))
+        inside = _whole(F.adaptive_avg_pool2d(_move(whole, sign, shift_x, shift_y), (maps.shape[-2], maps.shape[-1])))
         # x' = sign x + shift, so x = sign x' - sign shift.
         back = (sign, -sign * shift_x, -shift_y)
         inside = _whole(_move(inside, *back))
