@@ -16,4 +16,5 @@ _base_ = [
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(type='ReliableCheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=2),
+    similarity_maps=dict(type='SimilarityMapsHook', words=['dog', 'person', 'grass', 'water']),
 )

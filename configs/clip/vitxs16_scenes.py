@@ -14,4 +14,10 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(by_epoch=True, interval=5, max_keep_ckpts=2))
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(by_epoch=True, interval=5, max_keep_ckpts=2),
+    similarity_maps=dict(
+        type='SimilarityMapsHook', words=['red circle', 'blue square', 'green triangle', 'yellow star']
+    ),
+)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -76,6 +77,13 @@ class PictureGrid:
         """Writes the figure. The ending of ``path`` sets the format; missing folders are created."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         FigureCanvasAgg(self.figure).print_figure(path, dpi=130)
+
+    def pixels(self, dpi: int) -> np.ndarray:
+        """The figure as uint8 (H, W, 3)."""
+        self.figure.set_dpi(dpi)
+        canvas = FigureCanvasAgg(self.figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
     def _axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
         return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))

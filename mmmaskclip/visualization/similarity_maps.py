@@ -37,6 +37,21 @@ class SimilarityRow:
 def draw_similarity_maps(
     rows: Sequence[SimilarityRow], words: Sequence[str], path: str | PathLike, scale: str = 'row'
 ) -> None:
+    """Writes the picture of :func:`lay_out_similarity_maps`; missing folders are created.
+
+    Args:
+        rows: The rows.
+        words: T words.
+        path: File to write. Its ending sets the format.
+        scale: See there.
+
+    Raises:
+        ValueError: See there.
+    """
+    lay_out_similarity_maps(rows, words, scale).save(path)
+
+
+def lay_out_similarity_maps(rows: Sequence[SimilarityRow], words: Sequence[str], scale: str = 'row') -> PictureGrid:
     """Draws a grid. Rows are models; columns are the image, then a heat map over it for every word and the caption.
 
     Neighbouring rows with the same image and caption form a block, which shows image and caption once. A colour bar
@@ -45,7 +60,6 @@ def draw_similarity_maps(
     Args:
         rows: The rows; rows of one image must follow each other.
         words: T words, the titles of the columns.
-        path: File to write. Its ending sets the format; missing folders are created.
         scale: ``'row'``: all maps of a row share one colour scale, with a bar per row; words can be compared.
             ``'map'``: the scale of every map runs from its lowest to its highest value; each map shows where its word
             fits best, even if the word fits nowhere well. Defaults to ``'row'``.
@@ -86,7 +100,7 @@ def draw_similarity_maps(
         lowest, highest = bar.ax.get_yticklabels()
         lowest.set_verticalalignment('bottom')
         highest.set_verticalalignment('top')
-    grid.save(path)
+    return grid
 
 
 def _same_block(row: SimilarityRow, other: SimilarityRow) -> bool:

@@ -1,6 +1,7 @@
 from mmmaskclip.engine.hooks.bad_samples_hook import BadSamplesHook
 from mmmaskclip.engine.hooks.checkpoint_hook import ReliableCheckpointHook
 from mmmaskclip.engine.hooks.preemption_hook import PreemptionHook
+from mmmaskclip.engine.hooks.similarity_maps_hook import SimilarityMapsHook
 from mmmaskclip.engine.hooks.source_counts_hook import SourceCountsHook
 from mmmaskclip.engine.hooks.watchdog_hook import WatchdogHook
 
@@ -8,6 +9,7 @@ __all__ = [
     'BadSamplesHook',
     'ReliableCheckpointHook',
     'PreemptionHook',
+    'SimilarityMapsHook',
     'SourceCountsHook',
     'WatchdogHook',
 ]
