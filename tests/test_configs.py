@@ -15,6 +15,7 @@ import webdataset
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.models import MAEPretrainDecoder
+from one_layer import shrink
 from paths import CONFIGS, DATA
 from PIL import Image
 
@@ -168,36 +169,6 @@ def freed():
     gc.collect()
 
 
-def _shrink(cfg):
-    """One layer per tower, the real widths: every part still has to fit its neighbours."""
-    model = cfg.model
-    if model.type.startswith('mmpretrain.'):
-        base = dict(embed_dims=768, num_layers=1, num_heads=12, feedforward_channels=3072)
-        arch = model.backbone.arch
-        model.backbone.arch = {**arch, 'num_layers': 1} if isinstance(arch, dict) else base
-        if model.type == 'mmpretrain.SimCLR':
-            letter, _, patch = arch.removeprefix('ViT-').partition('/')
-            model.backbone.update(arch={**ARCHITECTURES[letter], 'num_layers': 1}, patch_size=int(patch))
-        return
-    for tower in _towers(model):
-        if isinstance(tower.arch, str):
-            letter, _, patch = tower.arch.removeprefix('ViT-').partition('/')
-            tower.update(arch={**ARCHITECTURES[letter], 'num_layers': 1}, patch_size=int(patch))
-        if tower.get('frozen_stages'):
-            tower.frozen_stages = 1
-    if model.text_encoder:
-        model.text_encoder.num_layers = 1
-
-
-def _towers(node):
-    """Configs of our image tower, at any depth."""
-    if isinstance(node, dict):
-        if node.get('type') == 'CLIPVisionTransformer':
-            yield node
-        for value in node.values():
-            yield from _towers(value)
-
-
 def _provide(cfg, tmp_path):
     """What a run expects to find: real shards, a tokenizer, a first stage."""
     dataset = cfg.train_dataloader.dataset
@@ -255,7 +226,7 @@ def _labelled_shard(folder):
 def test_trains_three_steps_on_real_pairs(path, tmp_path, monkeypatch):
     cfg = Config.fromfile(path)
     cfg.work_dir = str(tmp_path)
-    _shrink(cfg)
+    shrink(cfg.model)
     _provide(cfg, tmp_path)
     cfg.train_cfg.max_epochs = 1
     # Of every source of a mix, one sample per batch.

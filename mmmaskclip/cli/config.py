@@ -75,12 +75,26 @@ def load_config(args: argparse.Namespace) -> Config:
 
     cfg = read_config(args.config)
     apply_options(cfg, args.cfg_options)
+    leave_out_without_loader(cfg)
     check_config(cfg)
     cfg.launcher, cfg.device = args.launcher, args.device
     # With its folder, because methods name their configs alike: clip/vitb16_x.py, maskclip/vitb16_x.py.
     file = Path(find_config(args.config)).resolve()
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join('work_dirs', file.parent.name, file.stem)
     return cfg
+
+
+def leave_out_without_loader(cfg: Config) -> None:
+    """Take evaluator, loop and interval away where a data loader is set to None: one option ends the validation.
+
+    Args:
+        cfg: A config, changed in place. A section that it does not name at all stays missing, which is a mistake.
+    """
+    for mode in ('val', 'test'):
+        if cfg.get(f'{mode}_dataloader', 'unnamed') is None:
+            cfg[f'{mode}_evaluator'] = cfg[f'{mode}_cfg'] = None
+            if mode == 'val' and cfg.get('train_cfg'):
+                cfg.train_cfg.pop('val_interval_iters', None)
 
 
 def read_config(name: str) -> Config:

@@ -47,6 +47,22 @@ def test_trains_and_resumes_from_the_newest_checkpoint(train, tmp_path):
     assert (tmp_path / 'run/iter_8.pth').is_file()
 
 
+def test_one_option_ends_the_validation(train, tmp_path, monkeypatch):
+    """Of a config whose validation reads data that is not there."""
+    (tmp_path / 'base.py').write_text(
+        f"""_base_ = '{TINY}'
+train_cfg = dict(val_interval_iters=2)
+val_dataloader = dict(retrieval=dict(batch_size=2, num_workers=0, dataset=dict(type='EvaluationShards', urls='no.tar')))
+val_evaluator = dict(retrieval=dict(type='RetrievalRecall'))
+val_cfg = dict(type='EvaluationLoop')
+"""
+    )
+    monkeypatch.setitem(train.__globals__, 'TINY', tmp_path / 'base.py')
+    with pytest.raises(ConfigMistake, match=r"val_dataloader\.retrieval\.dataset\.urls='no\.tar'"):
+        train()
+    assert 'Epoch [1/1][8/8]' in train(options=['val_dataloader=None'])
+
+
 def test_resume_with_nothing_to_resume_says_so_loudly(train, tmp_path):
     log = train('--resume')
     assert 'WARNING' in log

@@ -220,7 +220,16 @@ class ImageTextPretrainer(BaseModel):
 
         Returns:
             (B, D, h, w), L2-normalized, float32; h and w are rounded up to whole patches, padding included.
+
+        Raises:
+            AttributeError: If the image tower gives features of whole images only.
         """
+        if not hasattr(self.image_encoder, 'dense'):
+            raise AttributeError(
+                f'image_encoder={type(self.image_encoder).__name__} has no dense(images, read_out), so its patches '
+                'cannot be compared with words: leave segmentation and regions out of the evaluators '
+                '(val_dataloader=None trains without validation), or take CLIPVisionTransformer'
+            )
         patches, grid = self.image_encoder.dense(images, read_out)  # (B, N, C)
         embeds = F.normalize(self.image_projection.dense(patches).float(), dim=-1)  # (B, N, D)
         return embeds.transpose(1, 2).unflatten(2, grid)

@@ -32,6 +32,8 @@ def test_backbones_of_other_packages_pretrain(name, tiny_model_cfg, random_batch
     assert all(p.grad is not None for name, p in model.image_encoder.named_parameters())
     model.eval()
     assert model(mode='predict', **model.data_preprocessor(batch))[0]['image_embed'].shape == (16,)
+    with pytest.raises(AttributeError, match=r'WholeImageTower has no dense.*val_dataloader=None'):
+        model.encode_dense(model.data_preprocessor(batch)['image'])
 
 
 def test_masked_methods_name_the_contract(tiny_model_cfg, distillation_cfg):
