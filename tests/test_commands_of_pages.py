@@ -19,6 +19,7 @@ from pages import COMMAND, PAGES, PREPARES, read_page, settings_and_words
 from paths import ROOT, load_module
 from user_folder import CONFIG, PLACEHOLDERS, furnish, make_small, write_weights
 
+import mmmaskclip.cli.demo
 import mmmaskclip.cli.overview
 import mmmaskclip.cli.test
 import mmmaskclip.cli.train
@@ -38,13 +39,20 @@ ELSEWHERE = {
 }
 # Less of the same; the last of two equal options counts.
 SHORTER = {
-    'make_scenes.py': ['--num-train', '4', '--num-held-out', '8', '--shard-size', '8'],
-    'bench_loader.py': ['--workers', '0', '--seconds', '0.1', '--batch-size', '2'],
-    'bench_step.py': ['--steps', '1', '--warm-up', '0', '--batch-size', '2'],
-    'fuzz.py': ['--cases', '1'],
-    'mix_weights.py': ['--alpha', '0.5'],
-    'make_shards.py': ['--workers', '1'],
-    'compare_dense.py': ['--read-outs', 'naclip', '--checkpoints', 'none'],
+    'make_scenes': ['--num-train', '4', '--num-held-out', '8', '--shard-size', '8'],
+    'bench_loader': ['--workers', '0', '--seconds', '0.1', '--batch-size', '2'],
+    'bench_step': ['--steps', '1', '--warm-up', '0', '--batch-size', '2'],
+    'fuzz': ['--cases', '1'],
+    'mix_weights': ['--alpha', '0.5'],
+    'make_shards': ['--workers', '1'],
+    'compare_dense': ['--read-outs', 'naclip', '--checkpoints', 'none'],
+    'demo': ['--port', '0'],
+}
+MAINS = {
+    'demo': mmmaskclip.cli.demo,
+    'mmmaskclip': mmmaskclip.cli.overview,
+    'test': mmmaskclip.cli.test,
+    'train': mmmaskclip.cli.train,
 }
 COMMANDS = {page.name: read_page(page)[0] for page in PAGES}
 
@@ -77,7 +85,7 @@ def home(tmp_path_factory):
             ('PAIRS', 'FOLDER'),
         ):
             patch.setenv(f'MMMASKCLIP_{name}', value)
-        load_module('tools/dataset_converters/make_scenes.py').main(['data/scenes', *SHORTER['make_scenes.py']])
+        load_module('tools/dataset_converters/make_scenes.py').main(['data/scenes', *SHORTER['make_scenes']])
         yield folder
 
 
@@ -127,16 +135,16 @@ class Shell:
             self.call(tool, with_weights(arguments))
 
     def call(self, tool: str, arguments: list[str]) -> None:
-        mains = {'train': mmmaskclip.cli.train, 'test': mmmaskclip.cli.test, 'mmmaskclip': mmmaskclip.cli.overview}
         name = Path(tool).stem.removeprefix('mmmaskclip-')
-        module = mains.get(name) or load_module(tool)
+        module = MAINS.get(name) or load_module(tool)
         if name in ('train', 'test'):
             number = len(self.done)  # mmengine keeps one log and one hub for a name
             option = [f'experiment_name=run{number}']
             arguments = [*arguments, *(option if '--cfg-options' in arguments else ['--cfg-options', *option])]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, 'argv', [tool, *arguments, *SHORTER.get(Path(tool).name, [])])
+            patch.setattr(sys, 'argv', [tool, *arguments, *SHORTER.get(name, [])])
             patch.setattr(subprocess, 'run', run_here)
+            patch.setattr(mmmaskclip.cli.demo.DemoServer, 'serve_forever', lambda *_: None)
             try:
                 module.main()
             except SystemExit as stopped:
@@ -155,7 +163,7 @@ def run_here(command, **_):
 def with_weights(arguments: list[str]) -> list[str]:
     """Write the files of weights that a command reads, of the models that it says, and give its arguments."""
     configs = [word for word in arguments if re.match(r'configs/\S+\.py$', word)]
-    several = configs if '--checkpoints' in arguments and '--protocols' not in arguments else []
+    several = list(configs) if '--config' in arguments else []
     after = [arguments[i + 1] for i, word in enumerate(arguments) if word in ('--model', '--config')]
     model = next((word for word in [*after, *configs] if word in configs), CONFIG)
     given = []

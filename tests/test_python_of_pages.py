@@ -99,7 +99,7 @@ def load_backbone(cfg: ConfigDict) -> None:
 
 def run_block(text: str, place: str, folder: Path, names: dict) -> None:
     text = re.sub(r"'configs/(?:maskclip|pretrained)/\w+\.py'", repr(CONFIG), text) if '_base_' not in text else text
-    text = re.sub(r"'[^'\n]*\.(?:pth|pt|safetensors)'", "'weights.pth'", text)
+    text = re.sub(r"'(?:[^'\n]*\.(?:pth|pt|safetensors)|hf://[^'\n]*)'", "'weights.pth'", text)
     text = text.replace("'PATH'", "'tower.pth'" if 'init_cfg' in text else "'photos'")
     text = text.replace('/data/my_pairs/{00000..00099}.tar', 'FOLDER/train-*.tar')
     named = re.match(r'# (?:in )?([\w/]+)\.py\n', text)

@@ -35,7 +35,7 @@ def furnish(folder: Path) -> None:
     (folder / 'configs').symlink_to(CONFIGS)
     (folder / 'tools').symlink_to(ROOT / 'tools')
     (folder / 'docs').symlink_to(ROOT / 'docs')
-    for name in ('a', 'b', 'photo', 'astronaut', 'chelsea', 'photos/one', 'photos/two'):
+    for name in ('a', 'b', 'photo', 'astronaut', 'chelsea', *(f'photos/{index}' for index in range(8))):
         path = folder / f'{name}.jpg'
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(_photo(len(name)))
@@ -104,7 +104,8 @@ def make_small(cfg: Config) -> None:
         cfg.train_cfg.update(max_epochs=1, val_interval=1)
         cfg.param_scheduler = []
         cfg.default_hooks.logger.interval = 1
-        cfg.default_hooks.checkpoint.update(interval=-1, save_last=False)
+        if (cfg.get('model') or {}).get('image_projection', {}).get('in_channels', 0) > 500:  # a gigabyte each
+            cfg.default_hooks.checkpoint.update(interval=-1, save_last=False)
     if cfg.get('visualizer'):
         cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]
     for node in (loader, cfg.get('val_dataloader'), cfg.get('test_dataloader')):
