@@ -126,31 +126,26 @@ class ImageTower(Protocol):
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Patch embeddings with positions (B, N, C) of images (B, 3, H, W), and their grid (rows, columns)."""
-        ...
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Position embeddings of a grid of patches, (1, N, C)."""
-        ...
 
     def encode(self, patches: Tensor, visible: Tensor | None = None) -> ImageFeatures:
         """Features, after the final norm, of all embedded patches (B, N, C) or of the ``visible`` ones (B, K)."""
-        ...
 
     def features(self, images: Tensor) -> ImageFeatures:
         """Features of whole images: ``embed``, then ``encode``."""
-        ...
 
 
+@runtime_checkable
 class TextTower(Protocol):
     """A text encoder, built from ``model.text_encoder``. Calling it on word ids (T, L) gives captions (T, C)."""
 
     def embed(self, word_ids: Tensor, hidden: Tensor | None = None, mask_token: Tensor | None = None) -> Tensor:
         """Word embeddings with positions (T, L, C); ``mask_token`` (C,) replaces the ``hidden`` words, bool (T, L)."""
-        ...
 
     def encode(self, words: Tensor, positions: Tensor | None = None) -> Tensor:
         """Features, after the final norm, of all embedded words (T, L, C), or of one position per caption (T, C)."""
-        ...
 
     def __call__(self, word_ids: Tensor, ends: list[int] | None = None) -> Tensor: ...
 
@@ -160,7 +155,6 @@ class MaskGenerator(Protocol):
 
     def __call__(self, seeds: Tensor, grid: tuple[int, int]) -> Mask:
         """Hide patches of a grid (rows, columns). A sample's mask depends on its seed, int64 (B,), alone."""
-        ...
 
 
 class Views(Protocol):
@@ -172,67 +166,51 @@ class Views(Protocol):
 
     def images(self, view: str = 'image') -> Tensor:
         """Normalized images (B, 3, H, W); n crops per image come as (B * n, 3, H, W), image by image."""
-        ...
 
     def pixels(self, view: str = 'image') -> Tensor:
         """The images before their normalization, in [0, 1]."""
-        ...
 
     def patches(self, view: str = 'image') -> Tensor:
         """The student's patch embeddings with positions, (B, N, C): input of the full and of the masked pass."""
-        ...
 
     def grid(self, view: str = 'image') -> tuple[int, int]:
         """Rows and columns of a view's patches."""
-        ...
 
     def mask(self, generator: MaskGenerator, view: str = 'image') -> Mask:
         """The patches that ``generator`` hides, drawn from the samples' seeds."""
-        ...
 
     def image_features(self, view: str = 'image') -> ImageFeatures:
         """The student's features of the whole images."""
-        ...
 
     def visible_features(self, visible: Tensor, view: str = 'image') -> ImageFeatures:
         """The student's features of the visible patches (B, K) alone. Not kept: every mask is another."""
-        ...
 
     def encode_together(self, views: Sequence[str]) -> None:
         """Encode several views of one size in one pass, for whoever asks for their features later."""
-        ...
 
     def projected_image(self, view: str = 'image') -> Tensor:
         """The image embedding before its normalization, (B, D)."""
-        ...
 
     def projected_patches(self, view: str = 'image') -> Tensor:
         """Every patch in the space of the captions, before its normalization, (B, N, D)."""
-        ...
 
     def image_embedding(self, view: str = 'image') -> Tensor:
         """The L2-normalized image embedding, float32 (B, D)."""
-        ...
 
     def word_ids(self) -> Tensor:
         """The captions, (B, L): start, words, end (the highest id), padding."""
-        ...
 
     def caption_ends(self) -> list[int]:
         """Position of each caption's end, on the host: who needs counts of words need not wait for the device."""
-        ...
 
     def text_embedding(self) -> Tensor:
         """The L2-normalized caption embedding, float32 (B, D)."""
-        ...
 
     def teacher_features(self, view: str = 'image') -> ImageFeatures:
         """The EMA teacher's features of the whole images, without gradient. Needs ``needs_teacher``."""
-        ...
 
     def teacher_projected_image(self, view: str = 'image') -> Tensor:
         """The teacher's :meth:`projected_image`, without gradient. Needs ``needs_teacher_embedding``."""
-        ...
 
     def teacher_embedding(self, images: Tensor) -> Tensor:
         """The same of images (n, 3, h, w) that are no view, such as crops of one."""
@@ -240,26 +218,21 @@ class Views(Protocol):
 
     def labels(self, kind: str = 'label') -> Tensor:
         """Class of every image, int64 (B,), negative for a pair, a class of its own; or ``'image_id'`` of its file."""
-        ...
 
     def noise(self, count: int, stream: int) -> Tensor:
         """Uniform noise (B, count) that depends on each sample's seed and the stream's number alone."""
-        ...
 
     @property
     def image_tower(self) -> ImageTower:
         """The student's image tower, for a pass that no other objective shares."""
-        ...
 
     @property
     def text_tower(self) -> TextTower:
         """The text tower, for a pass over changed captions."""
-        ...
 
     @property
     def teacher_tower(self) -> ImageTower:
         """The EMA teacher's image tower, for a pass that no other objective shares."""
-        ...
 
 
 class Loss(Protocol):
@@ -267,7 +240,6 @@ class Loss(Protocol):
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Scalar; both are (B, M, C). The target has no gradient."""
-        ...
 
 
 class ContrastiveLoss(Protocol):
@@ -280,7 +252,6 @@ class ContrastiveLoss(Protocol):
 
     def __call__(self, pairs: Pairs, logit_scale: Tensor) -> Tensor:
         """Scalar, the mean over this process's rows; ``logit_scale`` is the inverse temperature."""
-        ...
 
 
 @runtime_checkable
@@ -312,11 +283,9 @@ class Objective(FollowsRun, Protocol):
 
     def weight(self, progress: float) -> float:
         """Factor of its losses, which the pretrainer applies."""
-        ...
 
     def __call__(self, views: Views) -> dict[str, Tensor]:
         """Values by name, unweighted; those with 'loss' in their name are summed, the others only logged."""
-        ...
 
 
 @runtime_checkable
@@ -325,22 +294,34 @@ class PretrainModel(FollowsRun, Protocol):
 
     def __call__(self, mode: str = 'tensor', **batch: Any) -> Any:
         """Losses by name (``mode='loss'``), one dict per image (``'predict'``), or embeddings (``'tensor'``)."""
-        ...
 
 
-class TrainingSamples(Protocol):
-    """A training dataset. One with neither of the next two contracts trains, too, in the order of its sampler."""
+@runtime_checkable
+class Described(Protocol):
+    """A dataset, for training or evaluation, that states facts about itself."""
 
     #: mmengine's facts about the data, e.g. ``classes``; may be empty.
     metainfo: Mapping[str, Any]
 
+
+class TrainingSamples(Described, Protocol):
+    """A training dataset, map-style or iterable. ``PretrainLoop`` also asks for the next three contracts; a dataset
+    with none of them trains too, in the order of its sampler.
+    """
+
     def __len__(self) -> int:
         """Samples of this process in one epoch."""
-        ...
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Samples: a uint8 tensor per view, ``tokens``, ``seed``, ``key``, and ``skipped``, the bad ones before it."""
-        ...
+
+
+@runtime_checkable
+class CountsSamples(Protocol):
+    """An iterable dataset that knows its size, of which ``len`` is the rounded share of one process."""
+
+    #: Samples of all processes in one epoch.
+    total_samples: int
 
 
 @runtime_checkable
@@ -375,11 +356,9 @@ class Metric(Protocol):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep what the metric needs of one batch and its predictions."""
-        ...
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Values by name over ``size`` samples of all processes."""
-        ...
 
 
 @runtime_checkable
@@ -388,7 +367,6 @@ class PreparedMetric(Protocol):
 
     def prepare(self, model: nn.Module) -> None:
         """Receive the bare model; called once per evaluation."""
-        ...
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mmengine.runner.runner
@@ -63,6 +64,37 @@ def run_ranks(function: Callable[..., None], *arguments: Any, world_size: int = 
         for rank in ranks:
             rank.kill()
             rank.join()
+
+
+def fork_ranks(function: Callable[..., Any], folder: Path, world_size: int = 2) -> list[Any]:
+    """Calls a function with the rank in forks of this process, each of them one of a group, and gives its results.
+
+    Quicker than :func:`run_ranks`, for functions that neither start processes nor compute in threads.
+
+    Args:
+        function: Gets the rank.
+        folder: Where the group meets.
+        world_size: Number of processes.
+    """
+    context = multiprocessing.get_context('fork')
+    queue = context.Queue()
+    # Daemons, so that a rank that hangs does not keep the tests from ending.
+    ranks = [
+        context.Process(target=_answer, args=(function, folder / 'store', rank, world_size, queue), daemon=True)
+        for rank in range(world_size)
+    ]
+    for process in ranks:
+        process.start()
+    results = dict(queue.get(timeout=60) for _ in ranks)
+    for process in ranks:
+        process.join()
+    return [results[rank] for rank in range(world_size)]
+
+
+def _answer(function: Callable[..., Any], store: Path, rank: int, world_size: int, queue: Any) -> None:
+    torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=world_size)
+    queue.put((rank, function(rank)))
+    torch.distributed.destroy_process_group()
 
 
 def _run(environment: dict[str, str], file: str, name: str, arguments: tuple[Any, ...]) -> None:

@@ -39,6 +39,15 @@ def model(objectives: dict | None = None, drop_path_rate: float = 0.0) -> dict:
     )
 
 
+def move_teachers(built: torch.nn.Module) -> torch.nn.Module:
+    """Makes the teachers of a built model differ from their students, or a swap of the two would not show."""
+    with torch.no_grad():
+        for copy in built.momentum_copies:
+            for parameter in copy.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return built
+
+
 def distillation(form: str = 'v1', **kwargs) -> dict:
     """Config of MaskedSelfDistillation for it: ``'v1'`` with regression or ``'cvpr'`` with codewords."""
     parts = dict(loss=dict(type='FeatureRegressionLoss'))

@@ -18,6 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from mmmaskclip.analysis.random_batch import random_batch
+from mmmaskclip.contracts import ImageTower
+from mmmaskclip.models.backbones.whole_image_tower import WholeImageTower
+from mmmaskclip.models.losses.codeword import CodewordLoss
 from mmmaskclip.models.objectives import Objective
 from mmmaskclip.models.objectives.targets import FrozenEncoder
 from mmmaskclip.models.objectives.teacher import MomentumCopy
@@ -138,9 +141,16 @@ def parameter_counts(cfg: Config) -> dict[str, int]:
 
 def _target_modules(model: nn.Module) -> list[nn.Module]:
     """Teachers, target heads and tokenizers: modules that make targets and are never trained."""
-    tokenizers = [getattr(module, 'tokenizer', None) for module in model.modules()]
     teachers = [module for module in model.modules() if isinstance(module, (MomentumCopy, FrozenEncoder))]
-    return [*teachers, *(module for module in tokenizers if isinstance(module, nn.Module))]
+    tokenizers = [module for name, module in model.named_modules() if name.rpartition('.')[2] == 'tokenizer']
+    return [*teachers, *tokenizers]
+
+
+def _tower_methods(module: nn.Module) -> tuple[str, ...]:
+    """The methods by which objectives run an image tower; none of any other module."""
+    if isinstance(module, WholeImageTower):
+        return ('features',)
+    return ('embed', 'encode') if isinstance(module, ImageTower) else ()
 
 
 def _label_parts(model: nn.Module, counter: PartFlops) -> list[Any]:
@@ -170,22 +180,23 @@ def _label_parts(model: nn.Module, counter: PartFlops) -> list[Any]:
     contexts = []
     for target in _target_modules(model):
         for module in (target, *target.children()):
-            for method in ('embed', 'encode', 'features', 'forward'):
-                if hasattr(module, method):
-                    contexts.append(inside(module, method, 'targets'))
+            contexts += [inside(module, method, 'targets') for method in (*_tower_methods(module), 'forward')]
+    parts = dict(model.named_children())
     for name, part in (('image_projection', image), ('text_projection', text), ('backbone', image)):
-        if getattr(model, name, None) is not None:
-            contexts.append(inside(getattr(model, name), 'forward', part))
-    if hasattr(model, 'image_encoder'):
-        contexts.append(inside(model.image_encoder, 'embed', image))
-        contexts.append(inside(model.image_encoder, 'encode', tower(image, 'second image pass')))
+        if name in parts:
+            contexts.append(inside(parts[name], 'forward', part))
+    if 'image_encoder' in parts:
+        for method in _tower_methods(parts['image_encoder']):
+            of_caller = tower(image, 'second image pass') if method == 'encode' else image
+            contexts.append(inside(parts['image_encoder'], method, of_caller))
         contexts += [inside(BatchViews, name, image) for name in ('image_features', 'encode_together')]
-    if getattr(model, 'text_encoder', None) is not None:
-        contexts.append(inside(model.text_encoder, 'forward', text))
+    if 'text_encoder' in parts:
+        contexts.append(inside(parts['text_encoder'], 'forward', text))
         for method in ('embed', 'encode'):
-            contexts.append(inside(model.text_encoder, method, tower(text, 'second text pass')))
-    for module in model.modules():
-        if isinstance(module, Objective) and isinstance(getattr(module, 'loss', None), nn.Module):
-            methods = [method for method in ('forward', 'all_pairs') if hasattr(module.loss, method)]
-            contexts += [inside(module.loss, method, 'losses') for method in methods]
+            contexts.append(inside(parts['text_encoder'], method, tower(text, 'second text pass')))
+    for objective in (module for module in model.modules() if isinstance(module, Objective)):
+        for name, loss in objective.named_children():
+            if name == 'loss':
+                methods = ('forward', 'all_pairs') if isinstance(loss, CodewordLoss) else ('forward',)
+                contexts += [inside(loss, method, 'losses') for method in methods]
     return contexts

@@ -1,6 +1,6 @@
 """A pretrained model in a few lines of Python: embed, classify, retrieve, segment, see where a word is in an image."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from os import PathLike
 from typing import Any, Literal, cast
 
@@ -394,5 +394,5 @@ class ImageTextInferencer:
 
 
 def _refuse_one(images: Any) -> None:
-    if isinstance(images, (str, bytes, PathLike)) or not hasattr(images, '__len__'):
+    if isinstance(images, (str, bytes, PathLike)) or not isinstance(images, Sized):
         raise TypeError(f'images is {images!r:.80}: give a list of images, [image]')

@@ -26,9 +26,13 @@ def model_config(text: str) -> dict[str, Any] | None:
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f'the config in the checkpoint cannot be read: {error}') from error
     for node in assignments:
-        if isinstance(node, ast.Assign) and [getattr(target, 'id', None) for target in node.targets] == ['model']:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and _is_name(node.targets[0], 'model'):
             return _value(node.value)
     return None
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def _value(node: ast.expr) -> Any:
@@ -39,7 +43,7 @@ def _value(node: ast.expr) -> Any:
         return kind(_value(item) for item in node.elts)
     if isinstance(node, ast.Dict) and all(key is not None for key in node.keys):
         return {_value(key): _value(item) for key, item in zip(node.keys, node.values, strict=True) if key is not None}
-    if isinstance(node, ast.Call) and getattr(node.func, 'id', None) == 'dict' and not node.args:
+    if isinstance(node, ast.Call) and _is_name(node.func, 'dict') and not node.args:
         keywords = {keyword.arg: keyword.value for keyword in node.keywords}
         if None not in keywords:
             return {name: _value(value) for name, value in keywords.items()}

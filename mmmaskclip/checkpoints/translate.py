@@ -114,9 +114,11 @@ def _check_normalization(model: nn.Module, state_dict: dict[str, Tensor], path: 
     else:
         source, prefix = 'open_clip_config.json', ''
         settings = (read_beside(path, source) or {}).get('preprocess_cfg') or {}
+    buffers = dict(model.named_buffers())
     for kind in ('mean', 'std'):
-        theirs, ours = settings.get(prefix + kind), getattr(getattr(model, 'data_preprocessor', None), kind, None)
-        if theirs is None or not isinstance(ours, Tensor):
+        # Without normalization the preprocessor has no such buffer.
+        theirs, ours = settings.get(prefix + kind), buffers.get(f'data_preprocessor.{kind}')
+        if theirs is None or ours is None:
             continue
         # Theirs are of pixels from 0 to 1, ours from 0 to 255; a tenth of a grey level is rounding.
         expected, built = [255 * value for value in theirs], ours.flatten().tolist()

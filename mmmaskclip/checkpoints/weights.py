@@ -179,7 +179,7 @@ def _check_towers(model: nn.Module, state_dict: dict[str, Tensor], differing: di
 def _fit_positions(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
     """Resize the positions of OpenCLIP's file as OpenCLIP does, before mmpretrain would, without antialiasing."""
     name = 'image_encoder.pos_embed'
-    tower: Any = getattr(model, 'image_encoder', None)
+    tower: Any = dict(model.named_children()).get('image_encoder')
     if name not in state_dict or tower is None or state_dict[name].shape == tower.pos_embed.shape:
         return
     if grid := square_grid(state_dict[name].shape[1] - 1):

@@ -14,6 +14,7 @@ from mmmaskclip.cli.options import Options, apply_options
 from mmmaskclip.cli.shipped import find_config, register_shipped_configs, shipped
 from mmmaskclip.config_check import ConfigMistake
 from mmmaskclip.utils.exit_codes import CANNOT_START, CannotStart
+from mmmaskclip.utils.nearest import meant
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -146,5 +147,4 @@ def _similar_files(path: str) -> str:
     near = difflib.get_close_matches(path, texts, n=3, cutoff=0.5)
     name = Path(path).name
     near += [text for text in texts if difflib.SequenceMatcher(None, Path(text).name, name).ratio() > 0.8]
-    near = list(dict.fromkeys(near))[:3]
-    return f' Did you mean {" or ".join(near)}?' if near else ''
+    return meant(list(dict.fromkeys(near))[:3])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mmmaskclip.config_check import ConfigMistake
+from mmmaskclip.utils.nearest import did_you_mean, meant
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -65,7 +65,7 @@ def _check(cfg: Config, option: str) -> None:
     if first in node and first not in RUNNER_KEYS:
         readers = [path for path in _paths(cfg._cfg_dict) if path.split('.')[0] in RUNNER_KEYS]
         near = [path for path in readers if path.split('.')[-1] == leaf][:3]
-        hint = f' Did you mean {" or ".join(near)}?' if near else ''
+        hint = meant(near)
         raise ConfigMistake(
             f'--cfg-options {option}: {first} is a variable of the config, whose value was copied when the config was '
             f'read. Set the keys that have the copies.{hint}'
@@ -83,7 +83,7 @@ def _check(cfg: Config, option: str) -> None:
     if isinstance(node, dict):
         # An argument the config leaves at its default may be set, so only the top level and near misses are refused.
         known = leaf in node or (not walked and leaf in RUNNER_KEYS)
-        wrong = not known and (not walked or difflib.get_close_matches(leaf, node, n=1, cutoff=0.85))
+        wrong = not known and (not walked or bool(did_you_mean(leaf, node, cutoff=0.85)))
     else:
         wrong = not (isinstance(node, (list, tuple)) and leaf.isdigit() and int(leaf) < len(node))
     if wrong:
@@ -103,8 +103,8 @@ def _unknown_key(option: str, key: str, node: object, walked: list[str], cfg: Co
         near = [path for path in _paths(cfg._cfg_dict) if f'.{path}'.endswith(f'.{option}')][:3]
     else:
         near = []
-    near = near or difflib.get_close_matches(key, map(str, names), n=3, cutoff=0.5)
-    hint = f' Did you mean {" or ".join(near)}?' if near else f' There are: {", ".join(map(str, names))}.'
+    hint = meant(near) or did_you_mean(key, map(str, names), most=3, cutoff=0.5)
+    hint = hint or f' There are: {", ".join(map(str, names))}.'
     return f'--cfg-options {option}: there is no {key!r} in {where}.{hint}'
 
 

@@ -6,45 +6,38 @@ that nothing reads without a word.
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
+import re
 from collections.abc import Iterable, Iterator
-from functools import cache
 from typing import Any
 
-import torchvision
 from mmengine import registry as root
 from mmengine.config import Config
 from mmengine.registry import Registry
 
 from mmmaskclip.config_check import ConfigMistake
-from mmmaskclip.config_check.arguments import Arguments, arguments_of, wrong_type
-from mmmaskclip.config_check.keys import LOADER_KEYS, OLD_KEYS, RUNNER_KEYS, Key, key_at
+from mmmaskclip.config_check.keys import DEFAULT_HOOKS, LOADER_KEYS, OLD_KEYS, RUNNER_KEYS, Key, key_at
+from mmmaskclip.config_check.parts import arguments_of, find_part, part_names, wrong_type
 from mmmaskclip.config_check.together import check_together
 from mmmaskclip.startup.dependencies import missing_toolbox
+from mmmaskclip.utils.nearest import did_you_mean
 
-# Keys that mmengine takes away before it builds the part, by its registry.
+# By registry: keys that mmengine takes away before it builds the part, and arguments that it adds then. Elsewhere,
+# arguments without a default may come from the part around it.
 _TAKEN = {
     root.HOOKS: {'priority'},
     root.LOOPS: {'by_epoch'},
     root.OPTIM_WRAPPERS: {'constructor', 'paramwise_cfg', 'optimizer'},
     root.PARAM_SCHEDULERS: {'convert_to_iter_based'},
 }
-_ALWAYS = {'type', '_scope_'}
-# What mmengine adds to a part's config when it builds it, where that is always the same; elsewhere, arguments without a
-# default may come from the part around it.
-_GIVEN = {
+_ADDED: dict[Registry | None, set[str]] = {
     root.HOOKS: set(),
     root.LOOPS: {'runner', 'dataloader', 'evaluator'},
     root.OPTIMIZERS: {'params'},
     root.PARAM_SCHEDULERS: {'optimizer', 'param_name'},
     root.TRANSFORMS: set(),
 }
-_DEFAULT_HOOKS = ('checkpoint', 'logger', 'param_scheduler', 'preemption', 'runtime_info', 'sampler_seed', 'timer')
-# mmcv's operators, which detectors name by ``type`` too.
-_OPERATORS = ('nms', 'soft_nms', 'batched_nms', 'RoIAlign', 'RoIPool', 'nms_match', 'nms_rotated')
-_REGISTRIES = [value for value in vars(root).values() if isinstance(value, Registry)]
+_ALWAYS = {'type', '_scope_'}
 _PLAIN = (bool, int, float, str, dict, list, tuple)
 _WORDS = {dict: 'a dict', list: 'a list', str: 'text', bool: 'True or False', int: 'a whole number', float: 'a number'}
 _MOST = 10
@@ -69,9 +62,9 @@ def check_config(cfg: Config) -> None:
     top = cfg._cfg_dict.to_dict()
     # A config of a model alone says no scope.
     scope = top.get('default_scope') or 'mmmaskclip'
-    if missing := missing_toolbox({str(scope), *_scopes(top)}):
+    if missing := missing_toolbox({str(scope), *re.findall(r"'type': '(\w+)\.", repr(top))}):
         raise ConfigMistake(missing)
-    problems = [*_top_level(top), *_constructor(top, scope)]
+    problems = list(_top_level(top))
     if not any(_wrong_kind(top.get(key), key) for key in RUNNER_KEYS):  # else what compares sections would stumble
         problems += check_together(top)
     for key in RUNNER_KEYS:
@@ -86,35 +79,15 @@ def refuse(problems: list[str]) -> None:
         raise ConfigMistake('the config is wrong, nothing was started:\n  ' + '\n  '.join([*problems[:_MOST], *more]))
 
 
-def found(value: Any) -> str:
-    """Type and value, for an error."""
-    return f'{type(value).__name__} {value!r:.200}'
-
-
-def _scopes(node: Any) -> Iterator[str]:
-    """Give the scopes of all types below a node."""
-    if isinstance(node, dict) and isinstance(node.get('type'), str):
-        yield node['type'].partition('.')[0]
-    for value in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
-        yield from _scopes(value)
-
-
 def _top_level(top: dict[str, Any]) -> Iterator[str]:
+    """Say which variables are keys of older versions, or resemble one that a Runner reads."""
     for key, value in top.items():
-        near = difflib.get_close_matches(key, RUNNER_KEYS, n=1, cutoff=0.9)
-        if key in OLD_KEYS:
-            yield f'{key}: no Runner reads this key any more. Its settings are in {OLD_KEYS[key]}.'
-        elif key not in RUNNER_KEYS and near and not callable(value):
-            yield f'{key}: no Runner reads this key. Did you mean {near[0]}?'
-    if isinstance(top.get('data'), dict) and 'samples_per_gpu' in top['data']:
-        yield 'data: no Runner reads this key any more. Its settings are in train_dataloader, val_dataloader and so on.'
-
-
-def _constructor(top: dict[str, Any], scope: str) -> Iterator[str]:
-    wrapper = top.get('optim_wrapper')
-    if isinstance(wrapper, dict) and isinstance(wrapper.get('constructor'), str):
-        node, path = {'type': wrapper['constructor']}, 'optim_wrapper.constructor'
-        yield from _part(node, path, root.OPTIM_WRAPPER_CONSTRUCTORS, scope, Key(checked='names'))
+        hint = did_you_mean(key, RUNNER_KEYS, cutoff=0.9)
+        if key in OLD_KEYS or (key == 'data' and isinstance(value, dict) and 'samples_per_gpu' in value):
+            place = OLD_KEYS.get(key, 'train_dataloader, val_dataloader and so on')
+            yield f'{key}: no Runner reads this key any more. Its settings are in {place}.'
+        elif key not in RUNNER_KEYS and hint and not callable(value):
+            yield f'{key}: no Runner reads this key.{hint}'
 
 
 def _walk(node: Any, path: str, registry: Registry | None, scope: str) -> Iterator[str]:
@@ -123,25 +96,23 @@ def _walk(node: Any, path: str, registry: Registry | None, scope: str) -> Iterat
     registry = key.registry or registry
     if problem := _wrong_kind(node, path):
         yield problem
+    elif key.checked == 'nothing':
         return
-    if key.checked == 'nothing':
-        return
-    if isinstance(node, (list, tuple)):
+    elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
             yield from _walk(value, f'{path}.{index}', registry, scope)
-    if not isinstance(node, dict):
-        return
-    scope = node.get('_scope_') or scope
-    if key.known:
-        yield from _unknown(path, {*node} - {*key.known}, key.known, strict=key.strict)
-    if key.checked != 'values':
-        yield from _wrong_type_name(node, path, key)
-        if isinstance(node.get('type'), str):
-            yield from _part(node, path, registry, scope, key)
-    if path.rpartition('.')[2].endswith('_dataloader') or 'num_workers' in node:
-        yield from _loader(node, path)
-    for name, value in node.items():
-        yield from _walk(value, f'{path}.{name}', None, scope)
+    elif isinstance(node, str) and registry is not None and key.checked == 'names':
+        yield from _part({'type': node}, path, registry, scope, key)
+    elif isinstance(node, dict):
+        scope = node.get('_scope_') or scope
+        if key.known:
+            yield from _unknown(path, {*node} - {*key.known}, key.known, strict=key.strict)
+        if key.checked != 'values':
+            yield from _type(node, path, registry, scope, key)
+        if path.endswith('_dataloader') or 'num_workers' in node:
+            yield from _loader(node, path)
+        for name, value in node.items():
+            yield from _walk(value, f'{path}.{name}', None, scope)
 
 
 def _wrong_kind(value: Any, path: str) -> str | None:
@@ -149,29 +120,32 @@ def _wrong_kind(value: Any, path: str) -> str | None:
     key = key_at(path)
     if value is None or not key.kinds or not isinstance(value, _PLAIN):
         return None
-    fits = isinstance(value, key.kinds) or (list in key.kinds and isinstance(value, tuple))
-    fits = fits and (bool in key.kinds or not isinstance(value, bool))
-    if fits and (key.least is None or value >= key.least):
+    right = isinstance(value, key.kinds) or (list in key.kinds and isinstance(value, tuple))
+    if right and (bool in key.kinds or not isinstance(value, bool)) and key.fits(value):
         return None
-    words = ' or '.join(_WORDS[kind] for kind in key.kinds if not (kind is int and float in key.kinds))
-    least = f' of at least {key.least}' if key.least is not None else ''
+    words = key.expected or ' or '.join(_WORDS[kind] for kind in key.kinds if kind is not int or float not in key.kinds)
     comma = isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], key.kinds)
-    hint = ' Remove the comma after it.' if comma else ''
-    return f'{path}: expected {words}{least}, found {found(value)}.{hint}'
+    return f'{path}: expected {words}, {_found(value)}.{" Remove the comma after it." if comma else ""}'
 
 
-def _wrong_type_name(node: dict[str, Any], path: str, key: Key) -> Iterator[str]:
-    """Say where a dict that a part is built from has no ``type``, or one that is neither a name nor a class."""
-    # With several optimizers it is a dict of lists.
+def _found(value: Any) -> str:
+    return f'found {type(value).__name__} {value!r:.200}'
+
+
+def _type(node: dict[str, Any], path: str, registry: Registry | None, scope: str, key: Key) -> Iterator[str]:
+    """Check the ``type`` of a dict and, where it names a part, the part's arguments."""
+    kind = node.get('type', '')
+    # Several optimizers have a dict of lists.
     several = path == 'param_scheduler' and all(isinstance(value, (dict, list)) for value in node.values())
     if 'type' not in node and key.is_part and not several:
         section, _, name = path.partition('.')
-        near = difflib.get_close_matches(name, _DEFAULT_HOOKS, n=1, cutoff=0.6) if section == 'default_hooks' else []
-        yield f'{path}: it has no type. ' + (f'Did you mean {near[0]}?' if near else f'Its keys: {", ".join(node)}.')
-    kind = node.get('type', '')
+        hint = did_you_mean(name, DEFAULT_HOOKS) if section == 'default_hooks' else ''
+        yield f'{path}: it has no type.' + (hint or f' Its keys: {", ".join(node)}.')
     # A detector's record may hold a list of types; a part's is a name or a class.
-    if isinstance(kind, (bool, int, float, type(None))) or (key.is_part and isinstance(kind, (dict, list, tuple))):
-        yield f'{path}.type: expected the name of a part, found {found(kind)}.'
+    elif isinstance(kind, (bool, int, float, type(None))) or (key.is_part and isinstance(kind, (dict, list, tuple))):
+        yield f'{path}.type: expected the name of a part, {_found(kind)}.'
+    elif isinstance(kind, str) and kind:
+        yield from _part(node, path, registry, scope, key)
 
 
 def _loader(loader: dict[str, Any], path: str) -> Iterator[str]:
@@ -183,42 +157,35 @@ def _loader(loader: dict[str, Any], path: str) -> Iterator[str]:
     yield from _unknown(path, {*loader} - {*LOADER_KEYS}, LOADER_KEYS, 'a data loader has no such argument')
     if loader.get('dataset') is None:
         yield f'{path}.dataset: expected a dict with type, found {loader.get("dataset")!r}.'
-    if loader.get('num_workers', 0) == 0:
-        for key, off in (('persistent_workers', False), ('prefetch_factor', None)):
-            if loader.get(key):
-                yield f'{path}.{key}={loader[key]!r} needs num_workers above 0. Set it to {off} too.'
+    for key, off in (('persistent_workers', False), ('prefetch_factor', None)):
+        if loader.get(key) and loader.get('num_workers', 0) == 0:
+            yield f'{path}.{key}={loader[key]!r} needs num_workers above 0. Set it to {off} too.'
 
 
 def _part(node: dict[str, Any], path: str, registry: Registry | None, scope: str, key: Key) -> Iterator[str]:
     """Check the name and the arguments of a part."""
     name = node['type']
-    cls, where = _resolve(name, registry, scope)
-    if cls is None and name not in _OPERATORS:
-        near = difflib.get_close_matches(name, _names(registry, scope, name), n=3, cutoff=0.6)
-        hint = f'Did you mean {" or ".join(near)}?' if near else 'Is its package in custom_imports?'
-        yield f'{path}.type={name!r}: nothing of this name is registered in {scope}. {hint}'
-    known = arguments_of(cls) if cls is not None and key.checked == 'parts' else None
-    if known is None:
+    cls, where = find_part(name, registry, scope)
+    if cls is None:
+        hint = did_you_mean(name, part_names(name, registry, scope), most=3) or ' Is its package in custom_imports?'
+        yield f'{path}.type={name!r}: nothing of this name is registered in {scope}.{hint}'
+    takes = arguments_of(cls) if cls is not None and key.checked == 'parts' else None
+    if takes is None:
         return
-    allowed = {*known.arguments, *(_TAKEN.get(where, ()) if where else ()), *_ALWAYS}
-    yield from _unknown(path, {*node} - allowed, known.arguments, f'{name} has no such argument', known.complete)
-    yield from _missing(node, path, known, where)
-    for argument, says in known.arguments.items():
+    unknown = {*node} - {*takes.defaults, *(_TAKEN.get(where, ()) if where else ()), *_ALWAYS}
+    yield from _unknown(path, unknown, takes.defaults, f'{name} has no such argument', takes.complete)
+    for argument, default in takes.defaults.items():
         value = node.get(argument)
+        if argument not in node:
+            if default is inspect.Parameter.empty and takes.complete and argument not in _ADDED.get(where, {argument}):
+                yield f'{path}.{argument}: it is missing; {name} has no default for it.'
+            continue
         # mmengine multiplies epochs by the iterations of one and rounds.
-        fraction = (
-            isinstance(value, float) and node.get('convert_to_iter_based') and argument in ('begin', 'end', 'T_max')
-        )
-        if argument in node and argument not in _ALWAYS and not fraction and (expected := wrong_type(value, says)):
-            yield f'{path}.{argument}: {name} takes {expected}, found {found(value)}.'
-
-
-def _missing(node: dict[str, Any], path: str, known: Arguments, where: Registry | None) -> Iterator[str]:
-    if where not in _GIVEN or not known.complete:
-        return
-    for key, argument in known.arguments.items():
-        if argument.default is inspect.Parameter.empty and key not in {*node, *_GIVEN[where]}:
-            yield f'{path}.{key}: it is missing; {node["type"]} has no default for it.'
+        rounded = node.get('convert_to_iter_based') and argument in ('begin', 'end', 'T_max')
+        expected = wrong_type(value, takes.annotations[argument], default)
+        in_table = value is not None and key_at(f'{path}.{argument}').kinds  # the table of keys says more
+        if expected and not in_table and argument not in _ALWAYS and not (rounded and isinstance(value, float)):
+            yield f'{path}.{argument}: {name} takes {expected}, {_found(value)}.'
 
 
 def _unknown(
@@ -227,49 +194,8 @@ def _unknown(
     """Say which keys nothing reads; where not strict, only those that resemble one that is read."""
     names = sorted({*known} - _ALWAYS)
     for key in sorted(map(str, keys)):
-        near = difflib.get_close_matches(key, names, n=2, cutoff=0.5)
-        close = difflib.get_close_matches(key, names, n=1, cutoff=0.75)
-        if not strict and not close:
-            continue
-        hint = f'Did you mean {" or ".join(near)}?' if near else f'There are: {", ".join(names) or "none"}.'
-        inherited = '' if close else ' If it comes from a base config, _delete_=True keeps it out.'
-        yield f'{path}.{key}: {text}. {hint}{inherited}'
-
-
-@cache
-def _resolve(name: str, registry: Registry | None, scope: str) -> tuple[Any, Registry | None]:
-    """Find what a type names, first in the section's registry, and the registry that has it."""
-    if name.startswith('torchvision/') and hasattr(torchvision.datasets, name[12:]):
-        return getattr(torchvision.datasets, name[12:]), None
-    for base in _registries(registry, scope, name):
-        part = base.children.get(scope, base).get(name)
-        if part is not None:
-            return part, base
-    return None, None
-
-
-def _names(registry: Registry | None, scope: str, name: str) -> set[str]:
-    names: set[str] = set()
-    for base in _registries(registry, scope, name) if registry is None else [registry]:
-        names.update(base.module_dict)
-        for child in base.children.values():
-            names.update(f'{child.scope}.{key}' for key in child.module_dict)
-            if child.scope == scope:
-                names.update(child.module_dict)
-    return names
-
-
-def _registries(first: Registry | None, scope: str, name: str) -> list[Registry]:
-    packages = [package for package in (scope, name.rpartition('.')[0]) if package]
-    own = [registry for package in packages for registry in _registries_of(package)]
-    return [*([first] if first is not None else []), *_REGISTRIES, *own]
-
-
-@cache
-def _registries_of(package: str) -> list[Registry]:
-    """Give the registries that a package has for itself, beside the children of mmengine's."""
-    try:
-        module = importlib.import_module(f'{package}.registry')
-    except ImportError:
-        return []
-    return [value for value in vars(module).values() if isinstance(value, Registry) and value.parent is None]
+        close = did_you_mean(key, names, cutoff=0.75)
+        if strict or close:
+            hint = did_you_mean(key, names, most=2, cutoff=0.5) or f' There are: {", ".join(names) or "none"}.'
+            inherited = '' if close else ' If it comes from a base config, _delete_=True keeps it out.'
+            yield f'{path}.{key}: {text}.{hint}{inherited}'

@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from mmmaskclip.config_check.check import refuse
 from mmmaskclip.datasets.training.shard_urls import is_local
+from mmmaskclip.utils.nearest import meant
 
 # mmpretrain's sets that make their folder and fill it, unless told not to.
 _DOWNLOADED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
@@ -32,64 +33,54 @@ def check_paths(cfg: Config, mode: str = 'train', checkpoint: str | None = None)
     Raises:
         ConfigMistake: Names each key whose path does not exist, and the nearest one that does.
     """
-    problems = [_lost('checkpoint', checkpoint)]
+    problems = [*_lost('checkpoint', checkpoint)]
     if mode == 'train':
-        problems += [_lost('load_from', cfg.get('load_from')), *_lost_below(cfg.get('model'), 'model')]
+        problems += [*_lost('load_from', cfg.get('load_from')), *_lost_below(cfg.get('model'), 'model')]
     for section in ('train', 'val') if mode == 'train' else ('test',):
         if not str((cfg.get(f'{section}_cfg') or {}).get('type')).endswith('SuiteLoop'):
             problems += _lost_below(cfg.get(f'{section}_dataloader'), f'{section}_dataloader')
-    refuse([problem for problem in problems if problem])
+    refuse(problems)
 
 
-def _lost_below(node: Any, path: str) -> Iterator[str | None]:
+def _lost_below(node: Any, path: str) -> Iterator[str]:
     """Say which of the paths in a model's or a data loader's config do not exist."""
     for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         yield from _lost_below(value, f'{path}.{key}')
     # Other backends are no file system of this machine.
     if not isinstance(node, dict) or node.get('backend_args') or node.get('file_client_args'):
         return
-    yield _lost(f'{path}.load_from', node.get('load_from'))
+    yield from _lost(f'{path}.load_from', node.get('load_from'))
     if path.endswith('.init_cfg'):
-        yield _lost(f'{path}.checkpoint', node.get('checkpoint'))
+        yield from _lost(f'{path}.checkpoint', node.get('checkpoint'))
+    roots = [node[key] for key in ('data_root', 'root') if isinstance(node.get(key), str)]
     if not node.get('download', str(node.get('type')).rpartition('.')[2] in _DOWNLOADED):
-        roots = [_lost(f'{path}.{key}', node.get(key)) for key in ('data_root', 'root')]
-        yield from roots
-        if any(roots):
+        lost = [problem for key in ('data_root', 'root') for problem in _lost(f'{path}.{key}', node.get(key))]
+        yield from lost
+        if lost:
             return
-    urls = node.get('urls')
-    for url in [urls] if isinstance(urls, str) else urls or ():
+    urls = node.get('urls') or ()
+    for url in [urls] if isinstance(urls, str) else urls:
         shards = list(braceexpand(url)) if isinstance(url, str) and is_local(url) else []
         # One look of a pattern of thousands; the dataset's preflight names each shard that is missing.
-        if all(_lost('', shard) for shard in (*shards[:1], *shards[-1:])):
-            yield from (_lost(f'{path}.urls', shard) for shard in shards[:1])
+        if all(any(_lost('', shard)) for shard in (*shards[:1], *shards[-1:])):
+            yield from (problem for shard in shards[:1] for problem in _lost(f'{path}.urls', shard))
     listed = node.get('ann_file')
     # mmengine's datasets look for it below the root, ours where it says.
     if isinstance(listed, str) and listed and '://' not in listed and not Path(listed).exists():
-        root = next((node[key] for key in ('data_root', 'root') if isinstance(node.get(key), str)), '')
-        yield _lost(f'{path}.ann_file', str(Path(root, listed)))
+        yield from _lost(f'{path}.ann_file', str(Path(*roots[:1], listed)))
 
 
-def _lost(key: str, path: Any) -> str | None:
-    """Say that a path does not exist; None if it does, or is none of this machine's."""
+def _lost(key: str, path: Any) -> Iterator[str]:
+    """Say that a path does not exist, and name the nearest one in the last of its folders that exists."""
     if not isinstance(path, str) or not path or '://' in path or path.startswith('pipe:'):
-        return None
-    local = Path(path).expanduser()
-    if local.exists():
-        return None
-    if glob.has_magic(path):
-        if glob.glob(str(local), recursive=True):
-            return None
-        return f'{key}={path!r}: no file matches it.{_near_path(path)}'
-    return f'{key}={path!r}: there is no such file or folder.{_near_path(path)}'
-
-
-def _near_path(path: str) -> str:
-    """Name what is nearest to a path: in the last of its folders that exists."""
-    lost = Path(path).expanduser().absolute()
+        return
+    local = lost = Path(path).expanduser().absolute()
+    if local.exists() or (glob.has_magic(path) and glob.glob(str(local), recursive=True)):
+        return
     while not lost.parent.exists():
         lost = lost.parent
     names = [entry.name for entry in lost.parent.iterdir()] if lost.parent.is_dir() else []
-    near = difflib.get_close_matches(lost.name, names, n=2, cutoff=0.5)
-    if near:
-        return f' Did you mean {" or ".join(str(lost.parent / name) for name in near)}?'
-    return f' The last folder of it that exists is {lost.parent}.'
+    near = [str(lost.parent / name) for name in difflib.get_close_matches(lost.name, names, n=2, cutoff=0.5)]
+    hint = meant(near) or f' The last folder of it that exists is {lost.parent}.'
+    what = 'no file matches it' if glob.has_magic(path) else 'there is no such file or folder'
+    yield f'{key}={path!r}: {what}.{hint}'

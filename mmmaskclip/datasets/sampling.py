@@ -43,7 +43,8 @@ def lost_samples(records: Iterable[dict[str, Any]]) -> int:
 
 def describe(error: Exception) -> str:
     """Put an error of a reader in one line, without the objects that webdataset adds to it."""
-    reason = getattr(error, 'strerror', None) or (error.args[0] if error.args else '')
+    text = error.strerror if isinstance(error, OSError) else None
+    reason = text or (error.args[0] if error.args else '')
     return f'{type(error).__name__}: {reason}'
 
 

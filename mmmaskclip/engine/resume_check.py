@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sized
 from typing import Any
 
 from mmengine.dist import get_world_size
+from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from torch.utils.data import IterableDataset
 
+from mmmaskclip.contracts import CountsSamples
 from mmmaskclip.engine.loops.pretrain_loop import PretrainLoop
 from mmmaskclip.engine.step.optim_wrapper import PretrainOptimWrapper
 
@@ -26,14 +29,18 @@ def measure(loop: BaseLoop) -> dict[str, Any]:
         processes; None if the dataset has no length) and ``batches_per_epoch`` (of each process; None without length).
     """
     dataset: Any = loop.dataloader.dataset
-    size = len(dataset) if hasattr(dataset, '__len__') else None
+    size = len(dataset) if isinstance(dataset, Sized) else None
     batches = None if size is None else len(loop.dataloader)
-    if size is not None and isinstance(dataset, IterableDataset):
-        size = getattr(dataset, 'total_samples', size * get_world_size())
+    if isinstance(dataset, CountsSamples):
+        size = dataset.total_samples
+    elif size is not None and isinstance(dataset, IterableDataset):
+        size *= get_world_size()
+    wrapper = loop.runner.optim_wrapper
     return {
         'world_size': get_world_size(),
+        # A batch sampler of mmdet is no BatchSampler of torch; the loader itself then has no batch size.
         'batch_size': getattr(loop.dataloader.batch_sampler, 'batch_size', loop.dataloader.batch_size),
-        'accumulative_counts': getattr(loop.runner.optim_wrapper, '_accumulative_counts', 1),
+        'accumulative_counts': wrapper._accumulative_counts if isinstance(wrapper, OptimWrapper) else 1,
         'dataset_size': size,
         'batches_per_epoch': batches,
     }

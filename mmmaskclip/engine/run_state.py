@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import random
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from mmmaskclip.utils.fingerprint import fingerprint
 from mmmaskclip.version import __version__
 
 # Keys that do not change the result; ignored when configs are compared.
@@ -51,12 +51,12 @@ def config_fingerprints(cfg: Config) -> dict[str, str]:
     content = {key: value for key, value in cfg.to_dict().items() if key not in _INCIDENTAL}
     if 'randomness' in content:
         content['randomness'] = {key: value for key, value in content['randomness'].items() if key != 'seed'}
-    return {key: _fingerprint(value) for key, value in sorted(content.items())}
+    return {key: fingerprint(value)[:16] for key, value in sorted(content.items())}
 
 
 def config_fingerprint(parts: dict[str, str]) -> str:
     """One fingerprint over all fingerprints of :func:`config_fingerprints`."""
-    return _fingerprint(parts)
+    return fingerprint(parts)[:16]
 
 
 def differing_keys(saved: dict[str, str], current: dict[str, str]) -> list[str]:
@@ -94,19 +94,3 @@ def versions() -> dict[str, str]:
         'numpy': np.__version__,
         'python': platform.python_version(),
     }
-
-
-def _fingerprint(value: Any) -> str:
-    return hashlib.sha256(repr(_ordered(value)).encode()).hexdigest()[:16]
-
-
-def _ordered(value: Any) -> Any:
-    """A form of a config value whose ``repr`` is the same in every process."""
-    if isinstance(value, dict):
-        return sorted((repr(key), _ordered(item)) for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return [_ordered(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    # The name of a type or function, and the type's name of any other object: a repr may contain an address.
-    return getattr(value, '__qualname__', type(value).__name__)

@@ -27,6 +27,7 @@ from mmmaskclip.checkpoints.files import plain, write_checkpoint
 from mmmaskclip.checkpoints.mmengine_loading import use_safe_loading
 from mmmaskclip.checkpoints.safe_load import read_checkpoint, state_dict_of
 from mmmaskclip.checkpoints.weights import load_what_fits
+from mmmaskclip.contracts import Described
 from mmmaskclip.engine.distributed.activation_checkpointing import turn_on_activation_checkpointing
 from mmmaskclip.engine.resume_check import check_resume, measure
 from mmmaskclip.engine.run_state import (
@@ -188,7 +189,7 @@ class ReliableRunner(Runner):
     def from_cfg(cls, cfg: Config | ConfigDict | dict) -> ReliableRunner:
         """Build a Runner; a second one of the same name waits for the next second."""
         # mmengine names a run by the second it starts in, and runs of one name in one process share log and history.
-        stem = cfg.get('experiment_name') or Path(getattr(cfg, 'filename', None) or '').stem
+        stem = cfg.get('experiment_name') or Path((cfg.filename if isinstance(cfg, Config) else None) or '').stem
         while MessageHub.check_instance_created(f'{stem}_{time.strftime("%Y%m%d_%H%M%S")}'.lstrip('_')):
             time.sleep(0.05)
         return super().from_cfg(cfg)
@@ -312,8 +313,8 @@ class ReliableRunner(Runner):
             mmengine_version=versions()['mmengine'],
             **{_META: self._describe(meta['iter'])},
         )
-        if hasattr(self.train_dataloader.dataset, 'metainfo'):
-            meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
+        if isinstance(dataset := self.train_dataloader.dataset, Described):
+            meta['dataset_meta'] = dataset.metainfo
         # A run resumed from a checkpoint of a validation continues after it, with the random states of before.
         checkpoint = {
             'meta': meta,

@@ -113,7 +113,7 @@ def normalized_images(model: nn.Module, batch: dict) -> Tensor:
     Raises:
         AttributeError: If the model has no ``image_encoder``.
     """
-    if not hasattr(model, 'image_encoder'):
+    if 'image_encoder' not in dict(model.named_children()):
         raise AttributeError(f'{type(model).__name__} has no image_encoder: this metric is for ImageTextPretrainer')
     return cast(Any, model).data_preprocessor({'image': batch['image']})['image']
 

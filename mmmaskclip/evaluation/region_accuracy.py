@@ -6,22 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmmaskclip.datasets.prompts import ClassPrompts
-from mmmaskclip.evaluation.finite import check_finite
-from mmmaskclip.evaluation.frozen_features import normalized_images
+from mmmaskclip.evaluation.prompted_metric import DensePromptedMetric
 from mmmaskclip.evaluation.scores import label_ranks, top_k
-from mmmaskclip.models.backbones.read_outs import ReadOut, find_read_out
-from mmmaskclip.models.open_vocabulary import encode_classes
 from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity, upsample_patches
 from mmmaskclip.registry import METRICS
 
 
 @METRICS.register_module()
-class RegionAccuracy(BaseMetric):
+class RegionAccuracy(DensePromptedMetric):
     """Zero-shot classification of regions by their patches, and the pointing game.
 
     A region's embedding is the mean of the embeddings of its patches, each weighted by the share of its area that lies
@@ -32,43 +27,16 @@ class RegionAccuracy(BaseMetric):
     Regions are those of the samples (``regions``, see :class:`~mmmaskclip.datasets.evaluation.CocoRegions`), or, of
     samples with a ``mask``, the pixels of each class in an image, as the kind ``masks``.
 
-    Args:
-        classes: Name or path of a prompt file, or the class names (or lists of synonyms) in the order of the labels.
-        templates: Name or path of a prompt file, or templates. Default: those in the classes' file.
-        read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
-        ignore_index: Mask value that is no region. Defaults to 255.
-        collect_device: How results travel between processes, see ``RetrievalRecall``.
-        prefix: Prefix of the metric names; the loop sets the task's name.
-
-    Raises:
-        ValueError: If ``read_out`` or one of its options is unknown.
+    It takes the arguments of :class:`DensePromptedMetric`; a mask value of ``ignore_index`` is no region.
     """
 
     default_prefix = 'regions'
-    needs_predictions = False
-
-    def __init__(
-        self,
-        classes: str | Sequence[str | Sequence[str]],
-        templates: str | Sequence[str] | None = None,
-        read_out: ReadOut = 'patch',
-        ignore_index: int = 255,
-        collect_device: str = 'gpu',
-        prefix: str | None = None,
-    ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        self.prompts = ClassPrompts(classes, templates)
-        find_read_out(read_out)
-        self.read_out = read_out
-        self.ignore_index = ignore_index
-        self.model: Any = None
-        self.class_embeds: Tensor | None = None
 
     def prepare(self, model: nn.Module) -> None:
-        """Encodes the class prompts with the model that is evaluated.
+        """Encode the class prompts with the model that is evaluated.
 
         Args:
-            model: See ``ZeroShotSegmentation.prepare``.
+            model: See :class:`DensePromptedMetric`.
 
         Raises:
             ValueError: If the data set names its classes, and they are not those of this metric, by name and order.
@@ -80,8 +48,7 @@ class RegionAccuracy(BaseMetric):
                 f'the data set has the classes {", ".join(map(str, named[:5]))}, ..., this metric '
                 f'{", ".join(own[:5])}, ...: give both the same names in the same order'
             )
-        self.model = model
-        self.class_embeds = encode_classes(model, self.prompts.classes, self.prompts.templates)
+        super().prepare(model)
 
     @torch.no_grad()
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -97,28 +64,18 @@ class RegionAccuracy(BaseMetric):
             RuntimeError: If ``prepare`` was not called.
             ValueError: If there are no regions, a label is no class, or embeddings are not finite.
         """
-        if self.class_embeds is None:
-            raise RuntimeError('RegionAccuracy.prepare(model) must be called before a batch is processed')
-        images = normalized_images(self.model, data_batch)
-        patch_embeds = self.model.encode_dense(images, self.read_out)  # (B, D, h, w)
-        keys = data_batch.get('key', range(len(images)))
-        check_finite(patch_embeds, keys)
-        fraction = self.model.image_encoder.unpadded_fraction(images.shape[2:])
+        num_classes = len(self.prepared())
+        patch_embeds, fraction = self.encode_patches(data_batch)  # (B, D, h, w)
+        keys = data_batch.get('key', range(len(patch_embeds)))
         for index, embeds in enumerate(patch_embeds):
             regions = self._regions(data_batch, index)
             for region in regions:
-                if not 0 <= region['label'] < len(self.class_embeds):
+                if not 0 <= region['label'] < num_classes:
                     raise ValueError(
                         f'sample {keys[index]!r} has a region of the label {region["label"]}, but there are '
-                        f'{len(self.class_embeds)} classes: the class list does not belong to this data set'
+                        f'{num_classes} classes: the class list does not belong to this data set'
                     )
             self.results.append([*self._ranks(embeds, regions, fraction), *self._points(embeds, regions, fraction)])
-
-    def evaluate(self, size: int) -> dict:
-        """BaseMetric's; then releases the model."""
-        metrics = super().evaluate(size)
-        self.model = None
-        return metrics
 
     def compute_metrics(self, results: list[list[tuple[str, int]]]) -> dict[str, float]:
         """Accuracies in percent over all regions.
@@ -155,9 +112,8 @@ class RegionAccuracy(BaseMetric):
             return []
         weights = torch.stack([coverage(region['mask'], embeds.shape[1:], fraction) for region in regions])
         pooled = torch.einsum('rhw,dhw->rd', weights.to(embeds.device), embeds.float())
-        assert self.class_embeds is not None
         # float64 rounded to float32: the order then does not depend on the kernel.
-        scores = (F.normalize(pooled.double(), dim=-1) @ self.class_embeds.double().T).float()
+        scores = (F.normalize(pooled.double(), dim=-1) @ self.prepared().double().T).float()
         ranks = label_ranks(scores, torch.tensor([region['label'] for region in regions]))
         return [(region['kind'], rank) for region, rank in zip(regions, ranks.tolist(), strict=True)]
 
@@ -170,8 +126,7 @@ class RegionAccuracy(BaseMetric):
             places[region['label']] = region['mask'] if known is None else known | region['mask']
         hits = []
         for label, place in places.items():
-            assert self.class_embeds is not None
-            similarity = dense_similarity(embeds[None], self.class_embeds[label : label + 1])
+            similarity = dense_similarity(embeds[None], self.prepared()[label : label + 1])
             best = int(upsample_patches(similarity, place.shape, fraction)[0, 0].argmax())
             hits.append(('pointing', int(not place.flat[best])))
         return hits

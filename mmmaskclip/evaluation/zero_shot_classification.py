@@ -4,18 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 
-from mmmaskclip.datasets.prompts import ClassPrompts
 from mmmaskclip.evaluation.finite import check_finite
+from mmmaskclip.evaluation.prompted_metric import PromptedMetric
 from mmmaskclip.evaluation.scores import Score, check_score, classification_scores, rank_columns
-from mmmaskclip.models.open_vocabulary.class_embeddings import encode_classes
 from mmmaskclip.registry import METRICS
 
 
 @METRICS.register_module()
-class ZeroShotClassification(BaseMetric):
+class ZeroShotClassification(PromptedMetric):
     """Zero-shot classification under any metric of the papers' suites (SLIP's eval_zeroshot.py, ELEVATER's ICinW).
 
     Reported in percent. For samples of one class each: ``top1``, ``top5`` (with more than 5 classes) and
@@ -47,11 +45,9 @@ class ZeroShotClassification(BaseMetric):
         collect_device: str = 'gpu',
         prefix: str | None = None,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        self.prompts = ClassPrompts(classes, templates)
+        super().__init__(classes, templates, collect_device, prefix)
         self.metric: Score = metric
         check_score(metric, len(self.prompts.classes), classes)
-        self.class_embeds: Tensor | None = None
 
     def prepare(self, model: nn.Module) -> None:
         """Encodes the class prompts with the model that is evaluated.
@@ -64,7 +60,7 @@ class ZeroShotClassification(BaseMetric):
                 in another order than those of this metric.
         """
         self._check_classes()
-        self.class_embeds = encode_classes(model, self.prompts.classes, self.prompts.templates)
+        super().prepare(model)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Compares the samples of one batch with the classes.
@@ -78,13 +74,12 @@ class ZeroShotClassification(BaseMetric):
             RuntimeError: If ``prepare`` was not called.
             ValueError: If a label does not fit the classes, or similarities are not finite.
         """
-        if self.class_embeds is None:
-            raise RuntimeError('ZeroShotClassification.prepare(model) must be called before a batch is processed')
-        labels = self._labels(data_samples, len(self.class_embeds))
+        class_embeds = self.prepared()  # (K, D)
+        labels = self._labels(data_samples, len(class_embeds))
         images = torch.stack([sample['image_embed'] for sample in data_samples])
         # In float64, and rounded to float32 for the ranks: their order then depends neither on the batch nor on the
         # kernel.
-        exact = images.double() @ self.class_embeds.double().T
+        exact = images.double() @ class_embeds.double().T  # (B, K)
         check_finite(exact, [sample.get('key') for sample in data_samples])
         if self.metric == 'map11':
             # The logarithm, because small probabilities would all round to 0; its order is the same.

@@ -5,66 +5,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.evaluator import BaseMetric
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmmaskclip.datasets.prompts import ClassPrompts
-from mmmaskclip.evaluation.finite import check_finite
-from mmmaskclip.evaluation.frozen_features import normalized_images
-from mmmaskclip.models.backbones.read_outs import ReadOut, find_read_out
-from mmmaskclip.models.open_vocabulary.class_embeddings import encode_classes
+from mmmaskclip.evaluation.prompted_metric import DensePromptedMetric
 from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity, upsample_patches
 from mmmaskclip.registry import METRICS
 
 
 @METRICS.register_module()
-class ZeroShotSegmentation(BaseMetric):
+class ZeroShotSegmentation(DensePromptedMetric):
     """Zero-shot mIoU (MaskCLIP v1, section 4: no training, no background).
 
     Similarities of patches with the classes are upsampled to the mask (bilinear), then every pixel takes its best
     class. Reported in percent: ``mIoU``, ``mAcc`` and ``aAcc`` as mmseg's ``IoUMetric`` defines them.
 
-    Args:
-        classes: Name or path of a prompt file, or the class names (or lists of synonyms) in the order of mask values.
-        templates: Name or path of a prompt file, or templates. Default: those in the classes' file.
-        read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
-        ignore_index: Mask value that counts neither as right nor as wrong. Defaults to 255.
-        collect_device: How results travel between processes, see ``RetrievalRecall``.
-        prefix: Prefix of the metric names; the loop sets the task's name.
-
-    Raises:
-        ValueError: If ``read_out`` or one of its options is unknown.
+    It takes the arguments of :class:`DensePromptedMetric`; pixels of ``ignore_index`` count neither as right nor as
+    wrong.
     """
 
     default_prefix = 'segmentation'
-    needs_predictions = False
-
-    def __init__(
-        self,
-        classes: str | Sequence[str | Sequence[str]],
-        templates: str | Sequence[str] | None = None,
-        read_out: ReadOut = 'patch',
-        ignore_index: int = 255,
-        collect_device: str = 'gpu',
-        prefix: str | None = None,
-    ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        self.prompts = ClassPrompts(classes, templates)
-        find_read_out(read_out)
-        self.read_out = read_out
-        self.ignore_index = ignore_index
-        self.model: Any = None
-        self.class_embeds: Tensor | None = None
-
-    def prepare(self, model: nn.Module) -> None:
-        """Encodes the class prompts with the model that is evaluated.
-
-        Args:
-            model: Has ``encode_text``, ``encode_dense``, ``image_encoder`` and ``data_preprocessor``, as
-                ``ImageTextPretrainer``; in evaluation mode.
-        """
-        self.model = model
-        self.class_embeds = encode_classes(model, self.prompts.classes, self.prompts.templates)
 
     @torch.no_grad()
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -82,26 +41,16 @@ class ZeroShotSegmentation(BaseMetric):
         # Here, not at the top: importing mmseg takes seconds that runs without segmentation need not wait for.
         from mmseg.evaluation import IoUMetric
 
-        if self.class_embeds is None:
-            raise RuntimeError('ZeroShotSegmentation.prepare(model) must be called before a batch is processed')
-        num_classes = len(self.class_embeds)
-        masks = self._masks(data_batch, num_classes)
-        images = normalized_images(self.model, data_batch)
-        patch_embeds = self.model.encode_dense(images, self.read_out)  # (B, D, h, w)
-        check_finite(patch_embeds, data_batch.get('key', range(len(masks))))
-        fraction = self.model.image_encoder.unpadded_fraction(images.shape[2:])
+        class_embeds = self.prepared()  # (K, D)
+        num_classes = len(class_embeds)
+        masks = self._masks(data_batch, num_classes)  # (B, H', W')
+        patch_embeds, fraction = self.encode_patches(data_batch)  # (B, D, h, w)
         # One image after the other: 64 images with 150 classes would need gigabytes of pixels.
         for embeds, mask in zip(patch_embeds, masks, strict=True):
-            similarity = dense_similarity(embeds[None], self.class_embeds)  # (1, K, h, w)
+            similarity = dense_similarity(embeds[None], class_embeds)  # (1, K, h, w)
             predicted = upsample_patches(similarity, mask.shape, fraction)[0].argmax(0).cpu()
             areas = IoUMetric.intersect_and_union(predicted, mask, num_classes, self.ignore_index)
             self.results.append(torch.stack(areas).numpy())
-
-    def evaluate(self, size: int) -> dict:
-        """BaseMetric's; then releases the model."""
-        metrics = super().evaluate(size)
-        self.model = None
-        return metrics
 
     def _masks(self, batch: dict, num_classes: int) -> Tensor:
         """int64 (B, H', W') on the CPU; every value is a class or ignored."""

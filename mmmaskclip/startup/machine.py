@@ -49,7 +49,7 @@ def look_at_machine() -> Machine:
     """Read the limits of this process."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     files = _MOST_FILES if files == resource.RLIM_INFINITY else files
-    return Machine(_cores(), _memory(), _shared_memory(), files, nvidia_driver())
+    return Machine(usable_cores(), _memory(), _shared_memory(), files, nvidia_driver())
 
 
 def raise_file_limit() -> None:
@@ -123,7 +123,8 @@ def _bytes_per_sample(cfg: Config) -> int:
     return 3 * height * width
 
 
-def _cores() -> int:
+def usable_cores() -> int:
+    """Cores that this process may use, by its affinity and its container's limit."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     quota, _, period = _read(_CGROUP / 'cpu.max').partition(' ')
     if quota.isdigit() and period.strip().isdigit():

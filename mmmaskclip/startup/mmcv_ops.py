@@ -19,22 +19,21 @@ _NAME = 'mmcv._ext'
 
 
 def provide_mmcv_ops() -> None:
-    """Let ``mmcv._ext``, if it is not installed, be a module with ``nms`` and ``roi_align`` from torchvision.
+    """Provide ``mmcv._ext`` with ``nms`` and ``roi_align`` from torchvision, where mmcv has no compiled operators.
 
-    Call it before mmdet is imported; an attempt that failed for want of ``mmcv._ext`` may be repeated after it. Where
-    mmcv's compiled operators are installed, they are used and nothing changes. Every other operator raises
-    ``NotImplementedError`` when it is called, with its name and the way to get it. This call imports nothing; a second
-    one does nothing.
+    Call this function before mmdet is imported. An import that failed without ``mmcv._ext`` can be repeated afterwards.
+    Compiled operators, where they are installed, take precedence. Every other operator raises ``NotImplementedError``
+    when it is called; the error names the operator and how to install it. This function imports nothing, and a second
+    call does nothing.
     """
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        # Last, so that a compiled module is found first. A compiled module that is found and does not load keeps
-        # raising its own error: a broken installation is not papered over.
+        # The last finder: a compiled module is found first, and if it does not load, its own error is raised.
         sys.meta_path.append(_Finder())
 
 
 class _Finder(MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
-        # With a spec, as the Runner asks importlib for it (revert_sync_batchnorm) and a module without one is an error.
+        # The Runner asks importlib for the module's spec (revert_sync_batchnorm); a module without one is an error.
         return ModuleSpec(_NAME, _Loader(), origin='torchvision') if fullname == _NAME else None
 
 
@@ -48,7 +47,7 @@ class _Loader(Loader):
             nms=nms,
             roi_align_forward=roi_align_forward,
             roi_align_backward=roi_align_backward,
-            # Not operators, but what mmcv prints about its operators in a report of the environment.
+            # mmcv prints these two in its report of the environment.
             get_compiler_version=lambda: 'none, operators from torchvision',
             get_compiling_cuda_version=lambda: 'none, operators from torchvision',
             __getattr__=_missing,
@@ -56,7 +55,7 @@ class _Loader(Loader):
 
 
 def _missing(name: str) -> Any:
-    # mmcv.ops looks up some hundred operators when it is imported, so the lookup has to succeed.
+    # mmcv.ops looks up about a hundred operators when it is imported; the lookups must succeed.
     if name.startswith('__'):
         raise AttributeError(f'module {_NAME!r} has no attribute {name!r}')
 
@@ -76,7 +75,7 @@ def _refuse(what: str) -> NoReturn:
 
 
 def nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
-    """mmcv's ``nms`` on torchvision's.
+    """mmcv's ``nms``, computed by torchvision.
 
     Args:
         bboxes: Boxes (x1, y1, x2, y2), shape (N, 4), of any floating type.
@@ -90,10 +89,10 @@ def nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -
     import torch
     import torchvision
 
-    # torchvision has no half precision on CPUs and no bfloat16, in which an offset of 1 would also be rounded away.
+    # torchvision has no half precision on CPUs and no bfloat16; in bfloat16 an offset of 1 would be rounded away, too.
     bboxes = _full_precision(bboxes)
     if offset:
-        # Widths and overlaps with mmcv's offset are those of boxes that are wider and higher by it.
+        # mmcv's offset gives the widths and overlaps of boxes that are larger by the offset.
         bboxes = torch.cat([bboxes[:, :2], bboxes[:, 2:] + offset], dim=1)
     return torchvision.ops.nms(bboxes, _full_precision(scores), iou_threshold)
 
@@ -111,18 +110,18 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """mmcv's ``roi_align_forward`` on torchvision's; computed in single precision for half-precision maps.
+    """mmcv's ``roi_align_forward``, computed by torchvision; half-precision maps are computed in single precision.
 
     Args:
         input: Maps, shape (B, C, H, W).
         rois: Image index and box (x1, y1, x2, y2) in pixels of the image, shape (N, 5).
-        output: Written here, shape (N, C, aligned_height, aligned_width).
-        argmax_y: Of maximum pooling only.
-        argmax_x: Of maximum pooling only.
+        output: Receives the result, shape (N, C, aligned_height, aligned_width).
+        argmax_y: Not used; maximum pooling would write it.
+        argmax_x: Not used; maximum pooling would write it.
         aligned_height: Rows of the output.
         aligned_width: Columns of the output.
         spatial_scale: Cells of the map per pixel of the image.
-        sampling_ratio: Samples per bin and side; 0: as many as the bin has cells.
+        sampling_ratio: Samples per bin and side; 0 takes one per cell of the bin.
         pool_mode: 1: mean. 0, maximum, is refused.
         aligned: Whether the centre of a cell is at half a cell.
 
@@ -158,9 +157,10 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """mmcv's ``roi_align_backward`` on torchvision's: the gradient by the maps, written to ``grad_input`` (B, C, H, W).
+    """mmcv's ``roi_align_backward``, computed by torchvision; it writes the maps' gradient to ``grad_input``.
 
-    The other arguments are those of :func:`roi_align_forward`; ``grad_output`` has the shape of its output.
+    ``grad_input`` has the shape (B, C, H, W) of the maps, and ``grad_output`` that of the output of
+    :func:`roi_align_forward`, whose other arguments are the same.
 
     Raises:
         NotImplementedError: For maximum pooling.

@@ -1,4 +1,4 @@
-"""Silences what dependencies print at import (and at each start) that sends readers after problems they do not have."""
+"""Drops messages that dependencies print at import and that report problems which no user of this package has."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import warnings
 from importlib.abc import MetaPathFinder
 
 _MISLEADING_LOG = (
-    # mmdet, imported by mmpretrain and mmseg, about one detector; it asks to recompile mmcv with CUDA.
+    # mmdet, which mmpretrain and mmseg import, asks to recompile mmcv for a detector that nobody uses here.
     'Line NMS is not compiled',
-    # mmengine's own CheckpointHook is the user of both.
+    # mmengine's own CheckpointHook uses both.
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
 )
-# An optional dataset service; a debug message, which mmengine prints whatever its level.
+# A debug message about an optional dataset service; mmengine prints it at every log level.
 _MISLEADING_PRINT = 'Could not import OneDL'
-# mmcv without compiled operators, about an operator that nothing here uses.
+# mmcv without compiled operators warns of an operator that nothing here uses.
 _MISLEADING_WARNING = 'Fail to import ``MultiScaleDeformableAttention``'
 
 
 def quiet_imports() -> None:
-    """Drop exactly these messages from now on in this process; every other one is passed on.
+    """Drop exactly these messages in this process from now on; all others are printed as before.
 
-    It takes effect when one of the packages is first imported, so that ``import mmmaskclip`` stays a matter of
-    milliseconds, and so that the order of import statements does not matter.
+    The filter is installed when one of the packages is first imported. ``import mmmaskclip`` therefore still takes
+    milliseconds, and the order of import statements does not matter.
     """
     warnings.filterwarnings('ignore', message=_MISLEADING_WARNING)
     sys.meta_path.insert(0, _FirstImport())

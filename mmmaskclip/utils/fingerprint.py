@@ -1,7 +1,7 @@
 """Telling whether two pieces of plain data, such as the settings of two runs, are the same."""
 
 import hashlib
-import json
+from types import FunctionType
 from typing import Any
 
 
@@ -9,6 +9,18 @@ def fingerprint(value: Any) -> str:
     """SHA-256 of plain data, in hexadecimal: equal for equal data, whatever the order of keys, machine or process.
 
     Args:
-        value: Dicts, lists, strings, numbers, True, False and None; anything else counts by its text.
+        value: Dicts, lists, strings, numbers, True, False and None; a tuple counts as a list, a class or a function by
+            its name, and any other object by the name of its class, because a ``repr`` may contain an address.
     """
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(repr(_ordered(value)).encode()).hexdigest()
+
+
+def _ordered(value: Any) -> Any:
+    """A form of the data whose ``repr`` is the same in every process."""
+    if isinstance(value, dict):
+        return sorted((repr(key), _ordered(item)) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return [_ordered(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return value.__qualname__ if isinstance(value, (type, FunctionType)) else type(value).__name__

@@ -1,42 +1,23 @@
 """k-NN probe against a NumPy reference that sorts all similarities, and on features that can be known."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset
+from datasets_of_images import Coloured, batch_of
 
-from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.evaluation import KNNClassification
 from mmmaskclip.evaluation.frozen_features import pooled_features
 from mmmaskclip.evaluation.knn_probe import knn_votes
 from mmmaskclip.registry import METRICS, MODELS
 
-
-class Coloured(Dataset):
-    """A colour and something else added to it; the class is the colour."""
-
-    def __init__(self, num_samples, num_classes=7, seed=0, label=int):
-        self.num_samples, self.num_classes, self.seed, self.label = num_samples, num_classes, seed, label
-
-    def __len__(self):
-        return self.num_samples
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(1000 * self.seed + index)
-        label = index % self.num_classes
-        colour = torch.randint(256, (3, 1, 1), generator=torch.Generator().manual_seed(label))
-        shift = torch.randint(-100, 100, (3, 1, 1), generator=generator)
-        image = (colour + shift).expand(3, 32, 32).clamp(0, 255).to(torch.uint8)
-        return {'image': image, 'label': self.label(label), 'key': f'image {index}'}
+coloured = partial(Coloured, cells=1)
 
 
 @pytest.fixture
 def model(tiny_model_cfg):
     return MODELS.build(tiny_model_cfg()).eval()
-
-
-def batch_of(dataset):
-    return collate_image_text([dataset[index] for index in range(len(dataset))])
 
 
 def reference_votes(features, train_features, train_labels, k, temperature):
@@ -63,7 +44,7 @@ def test_votes_equal_reference_with_ties(block):
 
 
 def test_metric_equals_reference_on_the_models_features(model):
-    train, test = Coloured(45), Coloured(20, seed=1)
+    train, test = coloured(45), coloured(20, seed=1)
     metric = METRICS.build(
         dict(type='KNNClassification', train_dataloader=dict(dataset=train, batch_size=8), k=5, temperature=0.1)
     )
@@ -88,7 +69,7 @@ def test_metric_equals_reference_on_the_models_features(model):
 
 
 def test_features_are_pooled_as_the_model_pools(tiny_model_cfg):
-    cfg, batch = tiny_model_cfg(), batch_of(Coloured(3))
+    cfg, batch = tiny_model_cfg(), batch_of(coloured(3))
     cfg['image_projection']['pool'] = 'cls'
     model = MODELS.build(cfg).eval()
     expected = model.image_encoder.features(model.data_preprocessor(batch)['image'])
@@ -98,41 +79,41 @@ def test_features_are_pooled_as_the_model_pools(tiny_model_cfg):
 
 
 def test_train_features_follow_the_model_and_are_released(model):
-    metric = KNNClassification(dict(dataset=Coloured(12), batch_size=4), k=1)
+    metric = KNNClassification(dict(dataset=coloured(12), batch_size=4), k=1)
     metric.prepare(model)
     before = metric.train_features
     torch.nn.init.normal_(model.image_encoder.cls_token)
     metric.prepare(model)
     assert not torch.equal(metric.train_features, before)
-    metric.process(batch_of(Coloured(12)), None)
+    metric.process(batch_of(coloured(12)), None)
     assert metric.evaluate(12)['knn/top1'] == 100  # The nearest training image is the image itself.
     assert metric.train_features is None
 
 
 def test_errors_name_what_is_wrong(model):
-    metric = KNNClassification(dict(dataset=Coloured(12, num_classes=3), batch_size=4), k=2)
+    metric = KNNClassification(dict(dataset=coloured(12, num_classes=3), batch_size=4), k=2)
     with pytest.raises(RuntimeError, match='prepare'):
-        metric.process(batch_of(Coloured(2)), None)
+        metric.process(batch_of(coloured(2)), None)
     metric.prepare(model)
     with pytest.raises(ValueError, match="sample 'image 3' has label 3, but the training split has the classes 0 to 2"):
-        metric.process(batch_of(Coloured(5)), None)
-    smaller = batch_of(Coloured(2)) | {'image': torch.zeros(2, 3, 24, 32, dtype=torch.uint8)}
+        metric.process(batch_of(coloured(5)), None)
+    smaller = batch_of(coloured(2)) | {'image': torch.zeros(2, 3, 24, 32, dtype=torch.uint8)}
     with pytest.raises(ValueError, match=r"are \(24, 32\), those of the probe's train_dataloader \(32, 32\)"):
         metric.process(smaller, None)
     with pytest.raises(ValueError, match='k=20 neighbours of 12 training samples'):
-        KNNClassification(dict(dataset=Coloured(12), batch_size=4)).prepare(model)
-    several = Coloured(12, label=lambda label: torch.zeros(20))
+        KNNClassification(dict(dataset=coloured(12), batch_size=4)).prepare(model)
+    several = coloured(12, label=lambda label: torch.zeros(20))
     with pytest.raises(ValueError, match=r'labels of shape \(20,\)'):
         KNNClassification(dict(dataset=several, batch_size=4), k=2).prepare(model)
     with pytest.raises(ValueError, match='has no sampler'):
         KNNClassification(dict(dataset=several, sampler=dict(type='DefaultSampler')), k=2).prepare(model)
     with pytest.raises(ValueError, match=r"\['image'\]: set its label_key"):
-        metric.process({'image': batch_of(Coloured(2))['image']}, None)
+        metric.process({'image': batch_of(coloured(2))['image']}, None)
 
 
 def test_nan_is_not_the_best_answer(model):
-    metric = KNNClassification(dict(dataset=Coloured(12), batch_size=4), k=2)
+    metric = KNNClassification(dict(dataset=coloured(12), batch_size=4), k=2)
     metric.prepare(model)
     torch.nn.init.constant_(model.image_encoder.ln1.weight, torch.nan)
     with pytest.raises(ValueError, match="what the model gives for sample 'image 0' is not finite"):
-        metric.process(batch_of(Coloured(2)), None)
+        metric.process(batch_of(coloured(2)), None)

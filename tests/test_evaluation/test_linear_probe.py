@@ -1,36 +1,22 @@
 """Linear probe on cached features: the paper's recipe, the same training as mmpretrain's Runner, wrong input."""
 
+from functools import partial
+
 import pytest
 import torch
+from datasets_of_images import Coloured, batch_of
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from paths import CONFIGS
 from torch.utils.data import Dataset
 
-from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.evaluation import LinearClassificationProbe
 from mmmaskclip.evaluation.frozen_features import pooled_features
 from mmmaskclip.registry import METRICS, MODELS
 
-
-class Coloured(Dataset):
-    """A colour and something else added to it; the class is the colour."""
-
-    def __init__(self, num_samples, num_classes=7, seed=0, label=int):
-        self.num_samples, self.num_classes, self.seed, self.label = num_samples, num_classes, seed, label
-
-    def __len__(self):
-        return self.num_samples
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(1000 * self.seed + index)
-        label = index % self.num_classes
-        colour = torch.randint(256, (3, 1, 1), generator=torch.Generator().manual_seed(label))
-        shift = torch.randint(-60, 60, (3, 4, 4), generator=generator).repeat_interleave(8, 1).repeat_interleave(8, 2)
-        image = (colour + shift).clamp(0, 255).to(torch.uint8)
-        return {'image': image, 'label': self.label(label), 'key': f'image {index}'}
+coloured = partial(Coloured, spread=60)
 
 
 class OfMmpretrain(Dataset):
@@ -52,16 +38,12 @@ def model(tiny_model_cfg):
     return MODELS.build(tiny_model_cfg()).eval()
 
 
-def batch_of(dataset):
-    return collate_image_text([dataset[index] for index in range(len(dataset))])
-
-
 def probe(dataset, **options):
     return LinearClassificationProbe(dict(dataset=dataset, batch_size=8), **options)
 
 
 def test_defaults_are_the_published_recipe():
-    recipe = probe(Coloured(8)).recipe
+    recipe = probe(coloured(8)).recipe
     assert recipe == dict(epochs=90, warmup_epochs=10, batch_size=16384, lr=6.4, momentum=0.9)
     config = Config.fromfile(CONFIGS / 'probes/imagenet_linear.py').test_evaluator.imagenet
     assert METRICS.build({**config, 'train_dataloader': {}}).recipe == recipe
@@ -69,7 +51,7 @@ def test_defaults_are_the_published_recipe():
 
 def test_same_weights_as_mmpretrains_runner(model, tiny_model_cfg, tmp_path, monkeypatch):
     # Without augmentation, in the same order, from the same weights; an epoch's last three images fill no batch.
-    dataset = Coloured(27)
+    dataset = coloured(27)
     metric = probe(dataset, epochs=6, warmup_epochs=2, batch_size=8)
     starts = []
     start = torch.nn.init.trunc_normal_
@@ -128,11 +110,11 @@ def test_same_weights_as_mmpretrains_runner(model, tiny_model_cfg, tmp_path, mon
 
 @pytest.mark.parametrize('pool', ['mean', 'cls'])
 def test_learns_the_colours_and_counts_as_argmax_does(model, pool):
-    test = Coloured(21, seed=1)
+    test = coloured(21, seed=1)
     metric = METRICS.build(
         dict(
             type='LinearClassificationProbe',
-            train_dataloader=dict(dataset=Coloured(42), batch_size=16),
+            train_dataloader=dict(dataset=coloured(42), batch_size=16),
             pool=pool,
             batch_size=14,
             epochs=40,
@@ -153,9 +135,9 @@ def test_learns_the_colours_and_counts_as_argmax_does(model, pool):
 
 
 def test_top5_counts_the_first_five(model):
-    metric = probe(Coloured(22, num_classes=11), epochs=1, warmup_epochs=0)
+    metric = probe(coloured(22, num_classes=11), epochs=1, warmup_epochs=0)
     metric.prepare(model)
-    head, batch = metric.heads[0], batch_of(Coloured(33, num_classes=11, seed=1))
+    head, batch = metric.heads[0], batch_of(coloured(33, num_classes=11, seed=1))
     metric.process(batch, None)
     logits = pooled_features(model, batch) @ head[:, :-1].T + head[:, -1]
     right = (logits.topk(5).indices == batch['label'][:, None]).any(1).double().mean()
@@ -163,41 +145,41 @@ def test_top5_counts_the_first_five(model):
 
 
 def test_pools_differ(model):
-    batch = batch_of(Coloured(2))
+    batch = batch_of(coloured(2))
     assert torch.equal(pooled_features(model, batch), pooled_features(model, batch, 'mean'))
     assert not torch.equal(pooled_features(model, batch, 'cls'), pooled_features(model, batch, 'mean'))
 
 
 def test_errors_name_what_is_wrong(model):
-    metric = probe(Coloured(12, num_classes=3), epochs=1, warmup_epochs=0)
+    metric = probe(coloured(12, num_classes=3), epochs=1, warmup_epochs=0)
     with pytest.raises(RuntimeError, match='prepare'):
-        metric.process(batch_of(Coloured(2)), None)
+        metric.process(batch_of(coloured(2)), None)
     metric.prepare(model)
     with pytest.raises(ValueError, match="sample 'image 3' has label 3, but the training split has the classes 0 to 2"):
-        metric.process(batch_of(Coloured(5)), None)
-    smaller = batch_of(Coloured(2)) | {'image': torch.zeros(2, 3, 24, 32, dtype=torch.uint8)}
+        metric.process(batch_of(coloured(5)), None)
+    smaller = batch_of(coloured(2)) | {'image': torch.zeros(2, 3, 24, 32, dtype=torch.uint8)}
     with pytest.raises(ValueError, match=r"are \(24, 32\), those of the probe's train_dataloader \(32, 32\)"):
         metric.process(smaller, None)
     with pytest.raises(ValueError, match=r"\['image'\]: set its label_key"):
-        metric.process({'image': batch_of(Coloured(2))['image']}, None)
-    several = Coloured(12, label=lambda label: torch.zeros(20, dtype=torch.long))
+        metric.process({'image': batch_of(coloured(2))['image']}, None)
+    several = coloured(12, label=lambda label: torch.zeros(20, dtype=torch.long))
     with pytest.raises(ValueError, match=r"labels of shape \(20,\): 'map11' is for several classes"):
         probe(several).prepare(model)
     with pytest.raises(ValueError, match='use LogisticRegressionProbe'):
-        probe(Coloured(12), metric='map11')
+        probe(coloured(12), metric='map11')
     with pytest.raises(ValueError, match='warmup_epochs=3 of epochs=3'):
-        probe(Coloured(12), epochs=3, warmup_epochs=3)
+        probe(coloured(12), epochs=3, warmup_epochs=3)
     with pytest.raises(ValueError, match="pool='max'"):
-        probe(Coloured(12), pool='max')
+        probe(coloured(12), pool='max')
     with pytest.raises(ValueError, match="'roc_auc' is for 2 classes"):
-        probe(Coloured(12), metric='roc_auc', epochs=1, warmup_epochs=0).prepare(model)
+        probe(coloured(12), metric='roc_auc', epochs=1, warmup_epochs=0).prepare(model)
     with pytest.raises(ValueError, match='has no sampler'):
-        LinearClassificationProbe(dict(dataset=Coloured(4), sampler=dict(type='DefaultSampler'))).prepare(model)
+        LinearClassificationProbe(dict(dataset=coloured(4), sampler=dict(type='DefaultSampler'))).prepare(model)
 
 
 def test_nan_is_not_the_best_answer(model):
-    metric = probe(Coloured(12), epochs=1, warmup_epochs=0)
+    metric = probe(coloured(12), epochs=1, warmup_epochs=0)
     metric.prepare(model)
     torch.nn.init.constant_(model.image_encoder.ln1.weight, torch.nan)
     with pytest.raises(ValueError, match="what the model gives for sample 'image 0' is not finite"):
-        metric.process(batch_of(Coloured(2)), None)
+        metric.process(batch_of(coloured(2)), None)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from datasets_of_images import batch_of
 from torch.utils.data import Dataset
 
-from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.evaluation.frozen_features import patch_features
 from mmmaskclip.evaluation.linear_segmentation_probe import class_shares, fit_linear_head
 from mmmaskclip.registry import METRICS, MODELS
@@ -34,10 +34,6 @@ class Patchwork(Dataset):
 @pytest.fixture
 def model(tiny_model_cfg):
     return MODELS.build(tiny_model_cfg()).eval()
-
-
-def batch_of(dataset):
-    return collate_image_text([dataset[index] for index in range(len(dataset))])
 
 
 def test_shares_equal_counting_pixel_by_pixel():

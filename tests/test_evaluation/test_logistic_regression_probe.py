@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from datasets_of_images import Coloured, batch_of
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
-from torch.utils.data import Dataset
 
-from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.evaluation import LogisticRegressionProbe, logistic_regression, logistic_regression_probe
 from mmmaskclip.evaluation.frozen_features import pooled_features
 from mmmaskclip.evaluation.logistic_regression import LogisticRegression
@@ -20,24 +19,6 @@ from mmmaskclip.evaluation.scores import average_precision_11, roc_auc
 from mmmaskclip.registry import METRICS, MODELS
 
 
-class Coloured(Dataset):
-    """A colour and something else added to it; the class is the colour."""
-
-    def __init__(self, num_samples, num_classes=7, seed=0, label=int):
-        self.num_samples, self.num_classes, self.seed, self.label = num_samples, num_classes, seed, label
-
-    def __len__(self):
-        return self.num_samples
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(1000 * self.seed + index)
-        label = index % self.num_classes
-        colour = torch.randint(256, (3, 1, 1), generator=torch.Generator().manual_seed(label))
-        shift = torch.randint(-100, 100, (3, 4, 4), generator=generator).repeat_interleave(8, 1).repeat_interleave(8, 2)
-        image = (colour + shift).clamp(0, 255).to(torch.uint8)
-        return {'image': image, 'label': self.label(label), 'key': f'image {index}'}
-
-
 @pytest.fixture
 def model(tiny_model_cfg):
     return MODELS.build(tiny_model_cfg()).eval()
@@ -49,10 +30,6 @@ def clusters():
     random = np.random.default_rng(0)
     labels = np.arange(60) % 4
     return random.normal(size=(4, 5))[labels] + random.normal(size=(60, 5)), labels
-
-
-def batch_of(dataset):
-    return collate_image_text([dataset[index] for index in range(len(dataset))])
 
 
 def probe(dataset, **options):

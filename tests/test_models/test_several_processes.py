@@ -12,6 +12,7 @@ import pytest
 import tiny_models
 import torch
 import torch.distributed as dist
+from datasets_of_images import Greys
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
@@ -158,39 +159,17 @@ def _read_as_one_of_several(folder: Path) -> None:
         (folder / f'data_{dist.get_world_size()}.json').write_text(json.dumps(seen))
 
 
-class Scenes(Dataset):
-    """Random images of few grey levels, with captions, a label or a mask; an odd number, so that tails are uneven."""
-
-    def __init__(self, num_samples: int, field: str, seed: int = 0):
-        self.num_samples, self.field, self.seed = num_samples, field, seed
-
-    def __len__(self):
-        return self.num_samples
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(1000 * self.seed + index)
-        grey = torch.randint(6, (4, 4), generator=generator)
-        image = (grey * 40).repeat_interleave(8, 0).repeat_interleave(8, 1).expand(3, 32, 32)
-        values = dict(
-            # No two alike: rounding would decide between them.
-            tokens=[torch.tensor([1, 5 + i + 10 * index, 49407], dtype=torch.int32) for i in range(1 + index % 3)],
-            label=int(grey.sum()) // 4 % 6,
-            mask=grey.to(torch.uint8).repeat_interleave(8, 0).repeat_interleave(8, 1),
-        )
-        return {'image': image.to(torch.uint8), self.field: values[self.field], 'key': f'{index}'}
-
-
 def _evaluate(model_cfg: dict, work_dir: Path, launcher: str = 'none') -> dict[str, float]:
     def test(num_samples, field):
         return dict(
-            dataset=Scenes(num_samples, field),
+            dataset=Greys(num_samples, field),
             batch_size=2,
             sampler=dict(type='DefaultSampler', shuffle=False),
             collate_fn=collate_image_text,
         )
 
     def train(field):
-        return dict(dataset=Scenes(15, field, seed=1), batch_size=4)
+        return dict(dataset=Greys(15, field, seed=1), batch_size=4)
 
     cfg = Config(dict(launcher=launcher))
     if launcher != 'none':

@@ -144,6 +144,7 @@ class OpenCLIPContender(Contender):
         tokens[:, 0], tokens[:, -1] = 49406, 49407
         tokens = nn.functional.pad(shorten(tokens, args.shortest_caption), (0, 77 - args.caption_length))
         self.tokens = tokens.to(device)
+        self.forward: Any = self.model
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -153,12 +154,11 @@ class OpenCLIPContender(Contender):
         self.forward = torch.compile(self.model)
 
     def run(self) -> None:
-        forward = getattr(self, 'forward', self.model)
         self._optimizer.zero_grad(set_to_none=True)
         dtype = _DTYPES[self.precision]
         with torch.autocast(self.device, dtype, enabled=dtype != torch.float32):
             pictures = (self.pictures.float() - 127.5) / 75
-            image, text, scale = forward(pictures, self.tokens)[:3]
+            image, text, scale = self.forward(pictures, self.tokens)[:3]
             loss = self.loss(image, text, scale)
         loss.backward()
         self._optimizer.step()

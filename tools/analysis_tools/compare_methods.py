@@ -44,6 +44,7 @@ from mmmaskclip.analysis.comparison import (
 )
 from mmmaskclip.checkpoints.files import newest_verified
 from mmmaskclip.cli.config import load_config
+from mmmaskclip.startup.machine import usable_cores
 
 # A probe logs every few steps. Its first interval is dropped: it includes the start of workers and kernels.
 _PROBE_INTERVAL, _PROBE_SECONDS = 5, 10
@@ -198,8 +199,7 @@ class Comparison:
         self.args = args
         self.methods = load_methods(args)
         self.reference = reference_name(args)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-        self.processes = Processes(threads=max(1, cores // args.jobs))
+        self.processes = Processes(threads=max(1, usable_cores() // args.jobs))
         self.finished: dict[str, dict[int, dict]] = {name: {} for name in self.methods}
         self.failed: dict[str, str] = {}
         self._report_lock = threading.Lock()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class NotExpressible(ValueError):
@@ -76,7 +76,7 @@ def settings_of(model: Any) -> Settings:
         raise NotExpressible(
             'the model has no text tower or no projections; publish_model.py --image-tower writes its image tower'
         )
-    if image.cls_token is None or getattr(image, 'window_size', None) is not None:
+    if image.cls_token is None or image.window_size is not None:
         raise NotExpressible(
             'the image tower has windows or no class token, which no other library has: its features would be others. '
             'Train with window_size=None and with_cls_token=True'
@@ -92,7 +92,7 @@ def settings_of(model: Any) -> Settings:
         layers=len(image.layers),
         heads=block.attn.num_heads,
         hidden=block.ffn.layers[1].in_features,
-        pre_norm=hasattr(image.pre_norm, 'weight'),
+        pre_norm=not isinstance(image.pre_norm, nn.Identity),
         eps=block.ln1.eps,
         quick_gelu=gelus.pop(),
         registers=image.num_registers,

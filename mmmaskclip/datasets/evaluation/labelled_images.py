@@ -272,10 +272,10 @@ def _build(source: Mapping[str, Any]) -> Any:
     kind = source['type']
     if not kind.startswith('torchvision/'):
         return DATASETS.build(dict(source))
-    cls = getattr(torchvision.datasets, kind.removeprefix('torchvision/'), None)
-    if cls is None:
-        raise ValueError(f'torchvision has no dataset {kind.removeprefix("torchvision/")!r}')
-    return cls(**{name: value for name, value in source.items() if name != 'type'})
+    name = kind.removeprefix('torchvision/')
+    if name not in torchvision.datasets.__all__:
+        raise ValueError(f'torchvision has no dataset {name!r}')
+    return vars(torchvision.datasets)[name](**{name: value for name, value in source.items() if name != 'type'})
 
 
 def _labels_of_pcam(dataset: Any) -> list[int]:

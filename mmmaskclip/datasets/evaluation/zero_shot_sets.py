@@ -10,26 +10,26 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ZeroShotSet:
-    """What is known of one set; :class:`~mmmaskclip.datasets.LabelledImages` says what each argument of it means.
+    """The facts about one set; :class:`~mmmaskclip.datasets.LabelledImages` explains each argument.
 
     Attributes:
         name: Name of the row and of its config.
         title: Set and split, for people.
         source: The dataset class that reads the folder, ``torchvision/...`` or ``mmpretrain....``.
-        folder: Where the set is, below the folder of all sets.
+        folder: Folder of the set, below the folder of all sets.
         num_samples: Test samples of the protocol; None where copies of the set differ.
         num_classes: Classes of the protocol.
         get: How to get the set.
         arguments: Arguments of the source that select the split.
         shards: Folder of the split in CLIP_benchmark's export; None where the export has another split.
         metric: Metric of the protocol, as :class:`~mmmaskclip.evaluation.ZeroShotClassification` names it.
-        prompts: Prompt file with class names and templates; None where it has the row's name.
-        templates: Prompt file with the templates, where it is another one.
+        prompts: Prompt file with class names and templates; None for the file of the row's name.
+        templates: Prompt file with the templates; None for the templates in ``prompts``.
         resize: Interpolation of the resize: SLIP's ``eval_zeroshot.py`` is bilinear, ELEVATER's ``feature.py`` bicubic.
         options: Further arguments of ``LabelledImages``: ``label_order``, ``per_class``, ``folders``, ...
         train: Arguments of the training split that replace those above, for probes.
-        task: Name of the task in results; None where it is the row's.
-        note: What differs from the protocol of the papers.
+        task: Name of the task in results; None for the row's name.
+        note: Differences from the protocol of the papers.
     """
 
     name: str

@@ -66,11 +66,12 @@ class _Packed(list):
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = [dict(sample.items()) for sample in self]
-        shapes = [{name: getattr(value, 'shape', None) for name, value in values.items()} for values in fields]
+        tensors = [{name: value for name, value in values.items() if isinstance(value, Tensor)} for values in fields]
+        shapes = [{name: value.shape for name, value in values.items()} for values in tensors]
         stacked = {
             name: torch.stack([values[name] for values in fields])
             for name, shape in (shapes[0] if shapes else {}).items()
-            if shape is not None and all(other.get(name) == shape for other in shapes)
+            if all(other.get(name) == shape for other in shapes)
         }
         rest = [{name: value for name, value in values.items() if name not in stacked} for values in fields]
         return _unpack, ([type(sample) for sample in self], [sample.metainfo for sample in self], stacked, rest)

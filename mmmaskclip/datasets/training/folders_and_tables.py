@@ -144,7 +144,8 @@ def image_bytes(value: Any, root: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
-        raise BadSample('missing_image', f'{path}: {getattr(error, "strerror", error)}') from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadSample('missing_image', f'{path}: {reason}') from error
 
 
 def check_columns(where: str, columns: Sequence[str], image_key: str, keys: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, cast
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mmmaskclip.datasets.sampling import EpochState, stable_hash
+from mmmaskclip.datasets.training.class_caption_shards import ClassCaptionShards
 from mmmaskclip.datasets.training.image_text_shards import ImageTextShards
 from mmmaskclip.registry import DATASETS
 
@@ -56,7 +57,7 @@ class MixedSources(IterableDataset):
                 )
             self.datasets[name], self.per_batch[name] = dataset, source['per_batch']
             self._first_label[name] = next_label
-            next_label += getattr(dataset, 'num_classes', 0)
+            next_label += dataset.num_classes if isinstance(dataset, ClassCaptionShards) else 0
         self._state = EpochState()
         self._check_views()
 

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,9 +133,10 @@ def pillow_decodes_published() -> Iterator[list[str]]:
 
     def decode(file: Any, *_: Any, **__: Any) -> Image.Image:
         try:
-            image, why = decode_published(file.read() if hasattr(file, 'read') else Path(file).read_bytes())
+            is_path = isinstance(file, (str, bytes, os.PathLike))
+            image, why = decode_published(Path(os.fsdecode(file)).read_bytes() if is_path else file.read())
         except BadSample as bad:
-            raise BadSample(bad.cause, f'{getattr(file, "name", file)}: {bad.detail}') from bad
+            raise BadSample(bad.cause, f'{file if is_path else getattr(file, "name", file)}: {bad.detail}') from bad
         converted.extend([why] if why else [])
         return image
 

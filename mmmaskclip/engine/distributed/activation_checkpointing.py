@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -10,23 +9,26 @@ from mmengine.logging import print_log
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from mmmaskclip.contracts import ImageTower, TextTower
+from mmmaskclip.utils.nearest import did_you_mean
+
 
 def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[str]) -> None:
-    """Keep the inputs of these modules in place of their activations, which the backward pass computes again.
+    """Store only the inputs of these modules; the backward pass computes their activations again.
 
-    Dropped paths are the same in both passes, and so are the gradients. mmengine's function of this name uses torch's
-    reentrant checkpoint, with which DDP raises ("Expected to mark a variable ready only once") when a module runs twice
-    in a step, as the image tower does for the masked pass; torch advises against it.
+    Both passes drop the same paths (stochastic depth), so the gradients are the same. mmengine's function of this name
+    uses torch's reentrant checkpoint, which torch advises against: with it DDP raises ("Expected to mark a variable
+    ready only once") when a module runs twice in a step, as the image tower does for the masked pass.
 
     Args:
         model: The model, not wrapped.
-        modules: Names of modules whose ``forward`` runs in training. A list of modules stands for each of them:
-            ``['image_encoder.layers', 'text_encoder.layers']`` are all blocks of both towers.
+        modules: Names of modules whose ``forward`` runs in training. The name of a ``ModuleList`` stands for all its
+            modules: ``['image_encoder.layers', 'text_encoder.layers']`` are all blocks of both towers.
 
     Raises:
         TypeError: If ``modules`` are no names.
-        ValueError: If the model has no such module, or the module is a part of our models that is not run by its
-            ``forward``, so that nothing would be saved.
+        ValueError: If the model has no such module, or pretraining runs the module by other methods than ``forward``,
+            so that no memory would be saved.
     """
     names = [modules] if isinstance(modules, str) else modules
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
@@ -37,7 +39,7 @@ def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[s
     for name in names:
         module = _find(model, name)
         parts = list(module) if isinstance(module, nn.ModuleList | nn.Sequential) else [module]
-        if not isinstance(module, nn.ModuleList) and hasattr(module, 'encode'):
+        if not isinstance(module, nn.ModuleList) and isinstance(module, (ImageTower, TextTower)):
             raise ValueError(
                 f'activation_checkpointing: {name!r} ({type(module).__name__}) is run in parts in pretraining, so that '
                 f"nothing would be saved: name its blocks, '{name}.layers'"
@@ -50,9 +52,8 @@ def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[s
 def _find(model: nn.Module, name: str) -> nn.Module:
     names = [known for known, _ in model.named_modules()]
     if name not in names:
-        nearest = difflib.get_close_matches(name, names, 1)
-        hint = f'; did you mean {nearest[0]!r}?' if nearest else ''
-        raise ValueError(f'activation_checkpointing: {type(model).__name__} has no module {name!r}{hint}')
+        hint = did_you_mean(name, names)
+        raise ValueError(f'activation_checkpointing: {type(model).__name__} has no module {name!r}.{hint}')
     return model.get_submodule(name)
 
 

@@ -1,4 +1,4 @@
-"""Training with the parameters, their gradients and the optimizer's state split over processes."""
+"""Training with parameters, gradients and optimizer state sharded over processes (FSDP2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mmmaskclip.registry import MODEL_WRAPPERS
 
-# Methods that the evaluation calls beside ``forward``, by part of the model: '' is the model itself.
+# Methods that the evaluation calls beside ``forward``, by part of the model; '' is the model itself.
 _ENTRY_POINTS = {
     '': ('encode_image', 'encode_text', 'encode_dense'),
     'image_encoder': ('features', 'embed', 'encode', 'dense'),
@@ -30,22 +30,23 @@ _ENTRY_POINTS = {
 class FullyShardedModel(nn.Module):
     """torch's ``fully_shard`` (FSDP2) for pretraining: ``model_wrapper_cfg=dict(type='FullyShardedModel')``.
 
-    Each process keeps its part of every parameter, EMA teachers included, and gathers a block's when it runs, forward
-    and backward. The blocks of the towers and of the teacher are such units; all else (embeddings, objectives) is one
-    more. Scalars (temperature, bias), which cannot be split, stay whole; their gradients are averaged.
+    Each process keeps a shard of every parameter, EMA teachers included. A unit gathers its parameters when it runs,
+    forward and backward. Every block of the towers and of the teacher is a unit; the embeddings and the objectives
+    together are one more. Scalars (temperature, bias) cannot be sharded: each process keeps them, and their gradients
+    are averaged.
 
-    mmengine's ``MMFullyShardedDataParallel`` is FSDP1, which refuses CPUs and flattens parameters, so that a shape does
-    not tell what is decayed; and neither its state dict nor its optimizer's are those of one process.
+    mmengine's ``MMFullyShardedDataParallel`` is FSDP1. It refuses CPUs, and it flattens parameters, so that their
+    shapes no longer show which of them weight decay applies to. Its state dicts differ from those of one process.
 
-    The state dicts of ``module`` and, after :meth:`prepare_optimizer`, of the optimizer are those of a model that is
-    not split, on every process: any run can load them, and a checkpoint of any run can be loaded here. Taking one is a
-    collective call.
+    Here the state dicts of ``module`` and, after :meth:`prepare_optimizer`, of the optimizer hold whole tensors on
+    every process. Any run can load them, and this class loads the checkpoint of any run. ``state_dict`` is a collective
+    call.
 
-    The weights are initialized here, before they are split, and equal on all processes; the Runner's initialization
-    does nothing any more.
+    The constructor initializes the weights before it shards them, equally on all processes. The Runner's own
+    initialization then does nothing.
 
     Args:
-        module: The model, on the device where it is to run, not wrapped. Its parts are changed in place.
+        module: The model, not wrapped, on the device where it runs. Its parts are changed in place.
 
     Raises:
         RuntimeError: If there is no process group.
@@ -61,7 +62,7 @@ class FullyShardedModel(nn.Module):
         module.init_weights()
         for value in module.state_dict().values():
             dist.broadcast(value, 0)
-        # Or the Runner would do it again, on the parts.
+        # Otherwise the Runner would initialize the shards again.
         setattr(module, 'init_weights', _do_nothing)  # noqa: B010 (a module, to mypy, has no such method)
         self.module = module
         self._shard()
@@ -69,17 +70,18 @@ class FullyShardedModel(nn.Module):
         module.register_load_state_dict_pre_hook(_split_state)
         setattr(module, '_gathered', _call)  # noqa: B010 (as above)
         register_fsdp_forward_method(module, '_gathered')
+        parts = dict(module.named_modules())
         for path, names in _ENTRY_POINTS.items():
-            part = _part(module, path)
-            for name in names:
-                if hasattr(part, name):
-                    setattr(part, name, partial(self._enter, getattr(part, name)))
+            # Other models have no image_encoder, and a tower of another package has fewer methods.
+            part = parts.get(path)
+            for name in [name for name in names if name in dir(part)]:
+                setattr(part, name, partial(self._enter, getattr(part, name)))
 
     def _shard(self) -> None:
         parameters = list(self.module.parameters())
         scalars = {parameter for parameter in parameters if parameter.ndim == 0}
         mesh = init_device_mesh(parameters[0].device.type, (dist.get_world_size(),))
-        # Not of the objectives, whose decoders run their blocks in parts.
+        # Decoders of objectives run their blocks in parts, so those are no units.
         lists = [
             part
             for name, part in self.module.named_modules()
@@ -88,7 +90,7 @@ class FullyShardedModel(nn.Module):
         units = [unit for part in lists for unit in part]
         in_units = {parameter for unit in units for parameter in unit.parameters()} | scalars
         self._of_root = next(name for name, parameter in self.module.named_parameters() if parameter not in in_units)
-        # The root too, or whoever asks for parameters after an evaluation would get those that were gathered for it.
+        # The root reshards, too: after an evaluation its parameters would otherwise stay gathered.
         for unit in (*units, self.module):
             own = scalars.intersection(unit.parameters())
             fully_shard(unit, mesh=mesh, reshard_after_forward=True, ignored_params=own)
@@ -97,7 +99,7 @@ class FullyShardedModel(nn.Module):
                 scalar.register_post_accumulate_grad_hook(_average)
 
     def _enter(self, method: Callable, *args, **kwargs) -> Any:
-        """Call a method of the model or a part of it; from outside of ``forward``, gather what it needs first."""
+        """Call a method of the model or of a part; outside of ``forward``, gather the root's parameters first."""
         outside = isinstance(self.module.get_parameter(self._of_root), DTensor)
         return self.module._gathered(method, *args, **kwargs) if outside else method(*args, **kwargs)
 
@@ -118,7 +120,7 @@ class FullyShardedModel(nn.Module):
         return self.module.test_step(data)
 
     def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let an optimizer of this model's parameters save and load states that are not split."""
+        """Let an optimizer of this model's parameters save and load states of whole tensors."""
         optimizer.register_state_dict_post_hook(_whole_optimizer_state)
         optimizer.register_load_state_dict_pre_hook(_split_optimizer_state)
 
@@ -127,14 +129,10 @@ def _do_nothing() -> None: ...
 
 
 def _average(scalar: nn.Parameter) -> None:
-    """Average a gradient over processes. What accumulated in it before is equal on all, and stays so."""
+    """Average a gradient over processes. The gradient accumulated so far is equal on all, and remains so."""
     assert scalar.grad is not None
     dist.all_reduce(scalar.grad)
     scalar.grad.div_(dist.get_world_size())
-
-
-def _part(module: nn.Module, path: str) -> nn.Module | None:
-    return getattr(module, path, None) if path else module
 
 
 def _call(function: Callable, *args, **kwargs) -> Any:
@@ -146,7 +144,7 @@ def _whole(value: Any) -> Any:
 
 
 def _like(value: Any, parameter: Tensor) -> Any:
-    """Split a tensor as a parameter of its shape is; the mesh's processes all have the whole of it."""
+    """Shard a tensor like the parameter of its shape; every process of the mesh has the whole tensor."""
     if not isinstance(parameter, DTensor) or not isinstance(value, Tensor) or value.shape != parameter.shape:
         return value
     value = value.to(parameter.device)

@@ -15,6 +15,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 
 from mmmaskclip.engine.hooks.checkpoint_hook import save_now
+from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.engine.step.optim_wrapper import PretrainOptimWrapper
 from mmmaskclip.engine.step.outcome import StepOutcome
 from mmmaskclip.registry import HOOKS
@@ -126,8 +127,7 @@ def on_worker_start(loop: BaseLoop | None, call: Callable[[], None]) -> None:
     """Let workers started from now on by the loaders of a loop call a function first; None has no loaders."""
     if loop is None:
         return
-    loaders = getattr(loop.dataloader, 'loaders', {'': loop.dataloader})
-    for loader in loaders.values():
+    for loader in loop.dataloaders.values() if isinstance(loop, EvaluationLoop) else [loop.dataloader]:
         call_in_workers(loader, call)
 
 

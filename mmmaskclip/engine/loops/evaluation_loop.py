@@ -10,7 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
-from mmmaskclip.contracts import PreparedMetric, SelfPredictingMetric
+from mmmaskclip.contracts import Described, PreparedMetric, SelfPredictingMetric
 from mmmaskclip.evaluation.converted_images import ConvertedImages
 from mmmaskclip.registry import LOOPS
 from mmmaskclip.utils.progress import track
@@ -29,6 +29,11 @@ class _AllBatches:
     def __iter__(self) -> Iterator[Any]:
         for loader in self.loaders.values():
             yield from loader
+
+
+def facts_of(dataset: Any) -> Mapping[str, Any] | None:
+    """The facts that a dataset states about itself, such as the names of its classes; None where it states none."""
+    return dataset.metainfo if isinstance(dataset, Described) else None
 
 
 @LOOPS.register_module()
@@ -65,8 +70,7 @@ class EvaluationLoop(BaseLoop):
         self.dataloaders = {task: self._build_dataloader(runner, cfg) for task, cfg in dataloader.items()}
         self.evaluators = {task: self._build_evaluator(runner, task, cfg) for task, cfg in evaluator.items()}
         for task, loader in self.dataloaders.items():
-            if hasattr(loader.dataset, 'metainfo'):
-                self.evaluators[task].dataset_meta = loader.dataset.metainfo
+            self.evaluators[task].dataset_meta = facts_of(loader.dataset)
         super().__init__(runner, _AllBatches(self.dataloaders))
 
     @staticmethod
@@ -87,7 +91,7 @@ class EvaluationLoop(BaseLoop):
     def mode(self) -> str:
         """``'test'`` if this is the runner's test loop, else ``'val'``. The mode decides which hooks are called."""
         # The runner builds test and validation loops with the same arguments, so the loop asks the runner.
-        return 'test' if getattr(self.runner, '_test_loop', None) is self else 'val'
+        return 'test' if self.runner._test_loop is self else 'val'
 
     @torch.no_grad()
     def run(self) -> dict[str, float]:

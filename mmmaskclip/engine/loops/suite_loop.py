@@ -14,8 +14,9 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
-from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
+from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop, facts_of
 from mmmaskclip.engine.loops.suite_table import Published, average, format_suite
+from mmmaskclip.evaluation.prompted_metric import PromptedMetric
 from mmmaskclip.registry import LOOPS
 from mmmaskclip.utils.fingerprint import fingerprint as fingerprint_of
 from mmmaskclip.utils.progress import track
@@ -139,7 +140,7 @@ class SuiteLoop(EvaluationLoop):
         # Built even without images: the metric's prompts are part of the fingerprint.
         self.evaluators[name] = self._build_evaluator(self.runner, name, evaluator)
         if not reason:
-            self.evaluators[name].dataset_meta = getattr(self.dataloaders[name].dataset, 'metainfo', None)
+            self.evaluators[name].dataset_meta = facts_of(self.dataloaders[name].dataset)
         return reason
 
     def _release(self) -> None:
@@ -169,7 +170,7 @@ class SuiteLoop(EvaluationLoop):
             'precision': str(precision),
         }
         # Probes have no prompts. The file names in the config would not reveal a change of their content.
-        for prompts in filter(None, (getattr(one, 'prompts', None) for one in self.evaluators[name].metrics)):
+        for prompts in [one.prompts for one in self.evaluators[name].metrics if isinstance(one, PromptedMetric)]:
             fingerprint['classes'] = fingerprint_of(prompts.classes)
             fingerprint['templates'] = fingerprint_of(prompts.templates)
             fingerprint['num_classes'] = len(prompts.classes)

@@ -65,7 +65,8 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
         if get_layer_depth is not None:
             super().add_params(params, module, prefix, get_layer_depth, **kwargs)
             return
-        towers = {name: tower for name in _TOWERS if (tower := getattr(module, name, None)) is not None}
+        parts = dict(module.named_children())
+        towers = {name: parts[name] for name in _TOWERS if name in parts}
         if not towers:
             raise ValueError(
                 f'{type(module).__name__} has no {" or ".join(_TOWERS)}, so there are no layers for layer-wise decay.'

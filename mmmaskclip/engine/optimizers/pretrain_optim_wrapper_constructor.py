@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
@@ -40,7 +43,8 @@ class PretrainOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimizer over the trainable parameters of ``model`` (wrapped or not) and its wrapper."""
-        groups = self.param_groups(getattr(model, 'module', model))
+        wrapped: Any = model
+        groups = self.param_groups(wrapped.module if is_model_wrapper(model) else model)
         optimizer = OPTIMIZERS.build({**self.optimizer_cfg, 'params': groups})
         if isinstance(model, FullyShardedModel):
             model.prepare_optimizer(optimizer)

@@ -10,6 +10,7 @@ import torch
 from mmengine.dist import all_reduce
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from mmmaskclip.engine.step.outcome import StepOutcome
 from mmmaskclip.registry import OPTIM_WRAPPERS
@@ -156,7 +157,7 @@ class PretrainOptimWrapper(OptimWrapper):
         params = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
         clip = self.clip_grad_kwargs or {}
         norm = torch.nn.utils.get_total_norm([p.grad for p in params], clip.get('norm_type', 2.0))
-        if hasattr(norm, 'full_tensor'):  # of sharded parameters: each process holds a part of the norm
+        if isinstance(norm, DTensor):  # of sharded parameters: each process holds a part of the norm
             norm = norm.full_tensor()
         if clip:
             torch.nn.utils.clip_grads_with_norm_(params, clip['max_norm'], norm)
@@ -188,6 +189,6 @@ def _can_skip_on_device(optimizer: torch.optim.Optimizer) -> bool:
     params = [param for group in optimizer.param_groups for param in group['params']]
     return getattr(optimizer, '_step_supports_amp_scaling', False) and all(
         # Sharded parameters are DTensors, which do not mix with a plain flag.
-        param.is_cuda and not hasattr(param, 'full_tensor')
+        param.is_cuda and not isinstance(param, DTensor)
         for param in params
     )

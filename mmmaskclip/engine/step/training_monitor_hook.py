@@ -41,6 +41,7 @@ class TrainingMonitorHook(RuntimeInfoHook):
 
     # After ModelStepHook, so that the logged momentum is that of the step; before LoggerHook, which prints.
     priority = 'NORMAL'
+    _begin: float | None = None  # of the clock, which stands still where only validation runs
 
     def before_train(self, runner: Runner) -> None:
         """Find the log interval and the count of skipped samples of a resumed run."""
@@ -92,7 +93,7 @@ class TrainingMonitorHook(RuntimeInfoHook):
 
     def after_val(self, runner: Runner) -> None:
         """Continue the clock."""
-        if hasattr(self, '_begin'):  # it has none where only validation runs
+        if self._begin is not None:
             self._begin += time.perf_counter() - self._val_begin
 
     def _reset(self) -> None:

@@ -152,8 +152,9 @@ class LocalVisionTransformer(CLIPVisionTransformer):
 
     @property
     def patch_size(self) -> tuple[int, int]:
-        stride = getattr(self.patch_embed, 'stride', None)
-        return super().patch_size if stride is None else (stride, stride)
+        if isinstance(self.patch_embed, ConvStem):
+            return self.patch_embed.stride, self.patch_embed.stride
+        return super().patch_size
 
     def encode(self, tokens: Tensor, visible: Tensor | None = None) -> ImageFeatures:
         if self.neighbourhood is None or visible is None:

@@ -1,12 +1,12 @@
 import copy
 import json
 import logging
-import multiprocessing
 import types
 
 import pytest
 import torch
 from options import MAP_STYLE, VALIDATION
+from ranks import fork_ranks
 
 from mmmaskclip.engine import PretrainLoop, ResumableSampler
 
@@ -90,34 +90,19 @@ def test_a_dataset_that_ends_early_is_an_error(tiny_runner):
         tiny_runner(**{'train_dataloader.dataset.delivers': 12}).train()
 
 
-def _preflight_of_one_rank(rank, store, queue):
-    torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+def _error_of_the_preflight(rank):
     loop = object.__new__(PretrainLoop)
     # On the other rank it would succeed, and that rank would go on to wait for the first.
     dataset = types.SimpleNamespace(preflight=lambda: 1 / rank)
     loop.dataloader = types.SimpleNamespace(dataset=dataset)
-    try:
+    with pytest.raises(RuntimeError) as error:
         loop._preflight()
-    except RuntimeError as error:
-        queue.put((rank, str(error)))
-    torch.distributed.destroy_process_group()
+    return str(error.value)
 
 
 def test_error_of_the_preflight_on_one_rank_is_raised_on_all(tmp_path):
-    context = multiprocessing.get_context('fork')
-    queue = context.Queue()
-    # Daemons, so that a rank that hangs does not keep the tests from ending.
-    ranks = [
-        context.Process(target=_preflight_of_one_rank, args=(rank, tmp_path / 'store', queue), daemon=True)
-        for rank in range(2)
-    ]
-    for process in ranks:
-        process.start()
-    errors = dict(queue.get(timeout=60) for _ in ranks)
-    for process in ranks:
-        process.join()
-    assert errors.keys() == {0, 1}
-    assert all('ZeroDivisionError: division by zero' in error for error in errors.values())
+    errors = fork_ranks(_error_of_the_preflight, tmp_path)
+    assert all('ZeroDivisionError: division by zero' in error for error in errors)
 
 
 def test_seed_of_the_run_is_that_of_every_rank(monkeypatch):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets_of_images import ORDERED, Greys
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -18,7 +19,6 @@ from mmmaskclip.apis import ImageTextInferencer
 from mmmaskclip.cli.other_model import use_model
 from mmmaskclip.cli.test import evaluate
 from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
-from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.engine.loops.suite_loop import SuiteLoop
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.evaluation import ZeroShotClassification
@@ -76,16 +76,10 @@ def task(folder, name, num_samples, templates):
         num_classes=3,
         get=f'Draw {name}.',
     )
-    loader = dict(
-        dataset=dataset,
-        batch_size=2,
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        collate_fn=dict(type='mmmaskclip.collate_image_text'),
-    )
-    return loader, dict(type='ZeroShotClassification', classes=CLASSES, templates=templates)
+    metric = dict(type='ZeroShotClassification', classes=CLASSES, templates=templates)
+    return dict(dataset=dataset, batch_size=2, **ORDERED), metric
 
 
-ORDERED = dict(sampler=dict(type='DefaultSampler', shuffle=False), collate_fn=collate_image_text)
 SETS = {'first': 9, 'absent': 9, 'second': 7}
 
 
@@ -261,12 +255,6 @@ class Pairs(Dataset):
         return {'image': image, 'tokens': torch.tensor([49406, index + 1, 49407]), 'key': str(index)}
 
 
-class Greys(Pairs):
-    def __getitem__(self, index):
-        image = torch.full((3, 32, 32), 50 * index, dtype=torch.uint8)
-        return {'image': image, 'label': index % 2, 'mask': image[0] // 100, 'key': str(index)}
-
-
 @pytest.mark.parametrize('tasks', ['probes', 'suite'])
 def test_validates_while_training(tasks, sets, tmp_path, tiny_model_cfg):
     register_all_modules()
@@ -280,11 +268,15 @@ def test_validates_while_training(tasks, sets, tmp_path, tiny_model_cfg):
         )
         expected = {'tiny/average', 'first/score', 'first/top1'}
     else:
-        train, test = dict(dataset=Greys(), batch_size=2), dict(dataset=Greys(), batch_size=3, **ORDERED)
-        segmentation = dict(type='LinearSegmentationProbe', train_dataloader=train, num_classes=2, steps=2)
+        train, test = (
+            {field: dict(dataset=Greys(4, field), batch_size=size, **order) for field in ('label', 'mask')}
+            for size, order in ((2, {}), (3, ORDERED))
+        )
+        segmentation = dict(type='LinearSegmentationProbe', train_dataloader=train['mask'], num_classes=6, steps=2)
+        knn = dict(type='KNNClassification', train_dataloader=train['label'], k=2)
         validation = dict(
-            val_dataloader=dict(knn=test, linear=dict(test)),
-            val_evaluator=dict(knn=dict(type='KNNClassification', train_dataloader=train, k=2), linear=segmentation),
+            val_dataloader=dict(knn=test['label'], linear=test['mask']),
+            val_evaluator=dict(knn=knn, linear=segmentation),
             val_cfg=dict(type='EvaluationLoop'),
         )
         expected = {'knn/top1', 'linear/mIoU'}

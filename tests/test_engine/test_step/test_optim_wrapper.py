@@ -1,8 +1,10 @@
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmmaskclip.engine import PretrainOptimWrapper
@@ -135,7 +137,7 @@ def test_only_fused_optimizers_on_a_gpu_skip_on_the_device():
     optimizer = SimpleNamespace(param_groups=[{'params': [fake]}], _step_supports_amp_scaling=True)
     assert pretrain_optim_wrapper._can_skip_on_device(optimizer)
     assert not pretrain_optim_wrapper._can_skip_on_device(torch.optim.SGD(model.parameters()))
-    fake.full_tensor = None
+    optimizer.param_groups[0]['params'] = [Mock(spec=DTensor, is_cuda=True)]
     assert not pretrain_optim_wrapper._can_skip_on_device(optimizer)
 
 

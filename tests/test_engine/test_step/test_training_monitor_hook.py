@@ -1,10 +1,10 @@
 import json
-import multiprocessing
 import types
 from pathlib import Path
 
 import pytest
 import torch
+from ranks import fork_ranks
 
 from mmmaskclip.engine import TrainingMonitorHook
 
@@ -113,8 +113,7 @@ def test_histories_of_mmengines_hooks_are_bounded_when_a_checkpoint_is_saved(tin
     assert len(runner.message_hub.get_scalar('train/lr').data[0]) == 4
 
 
-def _flush_of_one_rank(rank, store, queue):
-    torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+def _flush_of_one_rank(rank):
     hook, logged = TrainingMonitorHook(), {}
     hook._model = types.SimpleNamespace(
         set_progress=lambda _: None,
@@ -134,23 +133,11 @@ def _flush_of_one_rank(rank, store, queue):
             optim_wrapper=types.SimpleNamespace(steps_skipped=5, get_lr=lambda: {'lr': [0.5]}),
         )
     )
-    queue.put((rank, {name: value for name, value in logged.items() if name != 'train/memory'}))
-    torch.distributed.destroy_process_group()
+    return {name: value for name, value in logged.items() if name != 'train/memory'}
 
 
 def test_ranks_log_their_common_mean_and_their_summed_counts(tmp_path):
-    context = multiprocessing.get_context('fork')
-    queue = context.Queue()
-    # Daemons, so that a rank that hangs does not keep the tests from ending.
-    ranks = [
-        context.Process(target=_flush_of_one_rank, args=(rank, tmp_path / 'store', queue), daemon=True)
-        for rank in range(2)
-    ]
-    for process in ranks:
-        process.start()
-    logged = dict(queue.get(timeout=60) for _ in ranks)
-    for process in ranks:
-        process.join()
+    logged = fork_ranks(_flush_of_one_rank, tmp_path)
     assert logged[0] == logged[1]
     assert logged[0]['train/loss'] == pytest.approx(2.5)
     assert logged[0]['train/temperature'] == pytest.approx(0.07)

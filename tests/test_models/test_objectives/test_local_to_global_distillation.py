@@ -1,4 +1,5 @@
 import pytest
+import tiny_models
 import torch
 
 from mmmaskclip.models.objectives import LocalToGlobalDistillation
@@ -23,11 +24,7 @@ def build(tiny_model_cfg, objective_cfg):
         torch.manual_seed(0)
         model = MODELS.build(dict(tiny_model_cfg(objectives), teacher_momentum=teacher_momentum))
         model.init_weights()
-        with torch.no_grad():  # teacher and student must differ, or a swap would not show
-            for copy in model.momentum_copies:
-                for parameter in copy.parameters():
-                    parameter.add_(0.1 * torch.randn_like(parameter))
-        return model
+        return tiny_models.move_teachers(model)
 
     return build
 

@@ -1,4 +1,5 @@
 import pytest
+import tiny_models
 import torch
 import torch.nn.functional as F
 
@@ -14,11 +15,7 @@ def build(tiny_model_cfg):
     def build(objective, **others):
         model = MODELS.build(tiny_model_cfg(dict(distillation=objective, **others)))
         model.init_weights()
-        with torch.no_grad():  # teacher and student must differ, or a swap would not show
-            for copy in model.momentum_copies:
-                for parameter in copy.parameters():
-                    parameter.add_(0.1 * torch.randn_like(parameter))
-        return model
+        return tiny_models.move_teachers(model)
 
     return build
 
