@@ -10,15 +10,14 @@ from pathlib import Path
 
 import paths
 
-# Its sets stand in docs/evaluation.md, made from the table of the package.
-WITHOUT_README = {'zero_shot'}
+# A set's config is three lines, whose header repeats neither the one command nor that it was not run.
+OF_ONE_SET = 'zero_shot'
 RUN = 6  # lines
 
 
 def folders() -> list[Path]:
     """Every folder with configs that are run."""
-    found = {path.parent for path in paths.CONFIGS.rglob('*.py') if '_base_' not in path.parts}
-    return sorted(folder for folder in found if folder.name not in WITHOUT_README)
+    return sorted({path.parent for path in paths.CONFIGS.rglob('*.py') if '_base_' not in path.parts})
 
 
 def header(path: Path) -> dict[str, str]:
@@ -30,6 +29,9 @@ def header(path: Path) -> dict[str, str]:
             ' '.join(line.split())
         )
     text = ' '.join(filter(None, prose))
+    if path.parent.name == OF_ONE_SET:
+        commands = commands or [f'python tools/test.py configs/{OF_ONE_SET}/{path.name} CHECKPOINT --model CONFIG']
+        text = text or 'Not run.'
     published = re.search(r'Published.*?(?= Here:| Measured on| Not run|$)', text)
     here = re.search(
         r'Measured on.*?(?= More in|$)|[Nn]ot run(?: at full scale| in this form| with its text branch)?', text

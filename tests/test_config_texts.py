@@ -14,16 +14,36 @@ EXAMPLES = {
     'configs/maskclip/my_pairs.py',
     'configs/patch_colour/vitxs16_scenes.py',
     'configs/zero_shot/leaves.py',
+    'clip/clip.py',  # of OpenAI's repository
+    'clip/vitb16_x.py',
+    'maskclip/vitb16_x.py',
 }
+
+
+# configs/clip/vitt16_flickr8k.py, clip/vitt16_flickr8k.py, or work_dirs/clip/vitt16_flickr8k.
+METHODS = '|'.join(sorted(path.name for path in paths.CONFIGS.iterdir() if path.is_dir()))
+NAMED = re.compile(rf'(?<![\w/.-])(?:configs/[\w/]+\.py|(?:{METHODS})/\w[\w/]*\.py|work_dirs/(?:{METHODS})/\w+)')
+
+
+def config_of(name):
+    """The file that is named."""
+    place = name.removeprefix('configs/').removeprefix('work_dirs/')
+    return paths.CONFIGS / (place if place.endswith('.py') else f'{place}.py')
 
 
 def test_configs_that_are_named_exist():
     missing = []
     for text in TEXTS:
-        for name in re.findall(r'configs/[\w/]+\.py', text.read_text(encoding='utf-8')):
-            if not (paths.ROOT / name).is_file() and name not in EXAMPLES and 'NAME' not in name:
+        for name in NAMED.findall(text.read_text(encoding='utf-8')):
+            if not config_of(name).is_file() and name not in EXAMPLES and 'NAME' not in name:
                 missing.append(f'{text.relative_to(paths.ROOT)}: {name}')
     assert not missing
+
+
+def test_names_are_read_in_every_form():
+    text = 'work_dirs/clip/vitt16_flickr8k/iter_9.pth, (clip/a.py) and configs/b/c.py, mmmaskclip/models/clip/d.py'
+    assert NAMED.findall(text) == ['work_dirs/clip/vitt16_flickr8k', 'clip/a.py', 'configs/b/c.py']
+    assert config_of('work_dirs/clip/vitt16_flickr8k') == config_of('clip/vitt16_flickr8k.py')
 
 
 def test_few_lines_are_copied_between_configs():

@@ -3,7 +3,8 @@
 tools/dist_train.sh configs/clip/on_8_gpus_vitb16_yfcc15m.py 8
 
 Each process has 512 pairs and computes 128 at a time; losses and gradients are those of the whole batch, at the price
-of one more forward pass per step. Published and measured: as there. Here: not run at full scale.
+of one more forward pass per step. Published: as for vitb16_yfcc15m.py. Here: not run at
+full scale.
 """
 
 _base_ = './vitb16_yfcc15m.py'

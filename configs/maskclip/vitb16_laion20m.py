@@ -2,7 +2,7 @@
 
 tools/dist_train.sh configs/maskclip/vitb16_laion20m.py 32
 
-The same as vitb16_laion20m_v1.py, which says what is published. Here: not run at full scale.
+The short name of vitb16_laion20m_v1.py. Published: as for that config. Here: not run at full scale.
 """
 
 _base_ = 'vitb16_laion20m_v1.py'

@@ -11,10 +11,7 @@ _base_ = ['../clip/vitb16_laion20m.py', '../_base_/objectives/distillation.py']
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
-        distillation=dict(
-            **_base_.distillation_v1,
-            decoder=dict(**_base_.masked_decoder, width=768, num_patches=196, num_heads=12),
-        ),
+        distillation=dict(**_base_.distillation_v1, decoder=_base_.decoder_vitb16),
     ),
     teacher_momentum=dict(begin=0.999, end=0.9999),
 )

@@ -14,14 +14,8 @@ model = dict(
         contrast=dict(loss=dict(reduction='sum')),
         distillation=dict(
             **_base_.distillation_cvpr,
-            decoder=dict(**_base_.masked_decoder, width=768, num_patches=196, num_heads=12),
-            head=dict(
-                type='PrototypeHead',
-                in_channels=768,
-                num_prototypes=8192,
-                hidden_channels=2048,
-                bottleneck_channels=256,
-            ),
+            decoder=_base_.decoder_vitb16,
+            head=dict(**_base_.codewords_vitb16, num_prototypes=8192, hidden_channels=2048),
             # iBOT's temperatures; the default of the loss, DINO's, is for short runs.
             loss=dict(
                 type='CodewordLoss', num_prototypes=8192, teacher_temperature=dict(begin=0.04, end=0.07, stop=0.1)

@@ -11,10 +11,7 @@ _base_ = ['../clip/vitt16_flickr8k.py', '../_base_/objectives/distillation.py']
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
-        distillation=dict(
-            **_base_.distillation_v1,
-            decoder=dict(**_base_.masked_decoder, width=192, num_patches=49, num_heads=3),
-        ),
+        distillation=dict(**_base_.distillation_v1, decoder=_base_.decoder_vitt16_112),
     ),
     # The paper's 0.999 remembers about 1,000 steps; this run has 950.
     teacher_momentum=dict(begin=0.99, end=0.999),

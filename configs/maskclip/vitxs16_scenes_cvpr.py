@@ -11,15 +11,7 @@ _base_ = ['../clip/vitxs16_scenes.py', '../_base_/objectives/distillation.py']
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
-        distillation=dict(
-            **_base_.distillation_cvpr,
-            decoder=dict(**_base_.masked_decoder, width=128, num_patches=16, num_heads=4),
-            # Small, as the tower and the world it sees.
-            head=dict(
-                type='PrototypeHead', in_channels=128, num_prototypes=256, hidden_channels=256, bottleneck_channels=64
-            ),
-            loss=dict(type='CodewordLoss', num_prototypes=256),
-        ),
+        distillation=dict(**_base_.distillation_cvpr, **_base_.codewords_vitxs16, decoder=_base_.decoder_vitxs16_64),
         mlm=dict(**_base_.mlm_cvpr, decoder=dict(type='TextDecoder', width=128, num_heads=4, depth=2)),
     ),
     # The paper's 0.999 remembers 1,000 steps, all of this run; with it codewords do not become distinct in time.

@@ -14,10 +14,7 @@ _base_ = ['../clip/vitxs16_scenes.py', '../_base_/objectives/distillation.py']
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
-        distillation=dict(
-            **_base_.distillation_v1,
-            decoder=dict(**_base_.masked_decoder, width=128, num_patches=16, num_heads=4),
-        ),
+        distillation=dict(**_base_.distillation_v1, decoder=_base_.decoder_vitxs16_64),
     ),
     # The paper's 0.999 needs 1,000 steps to forget; this run has about 1,100.
     teacher_momentum=dict(begin=0.99, end=0.999),

@@ -14,15 +14,9 @@ model = dict(
         contrast=dict(loss=dict(reduction='sum')),
         distillation=dict(
             **_base_.distillation_fast,
-            decoder=dict(**_base_.masked_decoder, width=768, num_patches=196, num_heads=12),
+            decoder=_base_.decoder_vitb16,
             # Half of the CVPR form's, because it passes all patches and not three quarters of them.
-            head=dict(
-                type='PrototypeHead',
-                in_channels=768,
-                num_prototypes=4096,
-                hidden_channels=1024,
-                bottleneck_channels=256,
-            ),
+            head=dict(**_base_.codewords_vitb16, num_prototypes=4096, hidden_channels=1024),
             loss=dict(type='CodewordLoss', num_prototypes=4096),
         ),
     ),

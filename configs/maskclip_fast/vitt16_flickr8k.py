@@ -12,14 +12,7 @@ _base_ = ['../clip/vitt16_flickr8k.py', '../_base_/objectives/distillation.py']
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
-        distillation=dict(
-            **_base_.distillation_fast,
-            decoder=dict(**_base_.masked_decoder, width=192, num_patches=49, num_heads=3),
-            head=dict(
-                type='PrototypeHead', in_channels=192, num_prototypes=1024, hidden_channels=512, bottleneck_channels=128
-            ),
-            loss=dict(type='CodewordLoss', num_prototypes=1024),
-        ),
+        distillation=dict(**_base_.distillation_fast, **_base_.codewords_vitt16, decoder=_base_.decoder_vitt16_112),
     ),
     # Of the head alone.
     teacher_momentum=0.99,

@@ -13,14 +13,7 @@ _base_ = ['../clip/vitxs16_scenes.py', '../_base_/objectives/distillation.py']
 model = dict(
     objectives=dict(
         contrast=dict(loss=dict(reduction='sum')),
-        distillation=dict(
-            **_base_.distillation_fast,
-            decoder=dict(**_base_.masked_decoder, width=128, num_patches=16, num_heads=4),
-            head=dict(
-                type='PrototypeHead', in_channels=128, num_prototypes=256, hidden_channels=256, bottleneck_channels=64
-            ),
-            loss=dict(type='CodewordLoss', num_prototypes=256),
-        ),
+        distillation=dict(**_base_.distillation_fast, **_base_.codewords_vitxs16, decoder=_base_.decoder_vitxs16_64),
     ),
     # Of the head alone.
     teacher_momentum=0.99,

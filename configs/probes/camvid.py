@@ -7,7 +7,7 @@ Set MMMASKCLIP_DATA to the folder that holds camvid/. To run it while training, 
 val_evaluator of that config. Not run.
 """
 
-_base_ = '../_base_/default_runtime.py'
+_base_ = '../_base_/evaluation_runtime.py'
 
 # Inside Compose, where tools/test.py --model does not change it: with one number the shorter side would get it, and the
 # longer one might be no multiple of the patch.
@@ -20,8 +20,7 @@ test_dataloader = dict(
     linear_segmentation=dict(
         batch_size=32,
         num_workers=2,
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        collate_fn=dict(type='mmmaskclip.collate_image_text'),
+        **_base_.in_order,
         dataset=dict(
             type='SegmentationImages',
             source=dict(**camvid, data_prefix=dict(img_path='images/test', seg_map_path='masks/test')),
@@ -48,4 +47,3 @@ test_evaluator = dict(
         ignore_index=11,
     )
 )
-test_cfg = dict(type='EvaluationLoop')

@@ -7,18 +7,13 @@ tested on. Set MMMASKCLIP_SCENES to the folder that holds shards/. To run it whi
 val_dataloader and val_evaluator of that config. Not run.
 """
 
-_base_ = '../_base_/default_runtime.py'
+_base_ = '../_base_/evaluation_runtime.py'
 
 data_root = '{{$MMMASKCLIP_SCENES:data/scenes}}/shards'
 
 single = dict(type='EvaluationShards', label_key='cls', transforms=[dict(type='torchvision/Resize', size=64)])
 several = dict(type='EvaluationShards', mask_key='mask.png', transforms=[dict(type='torchvision/Resize', size=64)])
-loader = dict(
-    batch_size=72,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='mmmaskclip.collate_image_text'),
-)
+loader = dict(batch_size=72, num_workers=0, **_base_.in_order)
 
 test_dataloader = dict(
     knn=dict(**loader, dataset=dict(**single, urls=data_root + '/single-00001.tar')),
@@ -37,4 +32,3 @@ test_evaluator = dict(
         num_classes=40,
     ),
 )
-test_cfg = dict(type='EvaluationLoop')

@@ -7,15 +7,14 @@ CLIPSelf's measure (Wu et al., ICLR 2024, Table 1) at 224 px and on few images: 
 read-outs under this config, not with the paper's. Set MMMASKCLIP_DATA to the folder that holds coco_tiny/. Not run.
 """
 
-_base_ = '../_base_/default_runtime.py'
+_base_ = '../_base_/evaluation_runtime.py'
 
 coco = '{{$MMMASKCLIP_DATA:data}}/coco_tiny'
 test_dataloader = dict(
     regions=dict(
         batch_size=16,
         num_workers=2,
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        collate_fn=dict(type='mmmaskclip.collate_image_text'),
+        **_base_.in_order,
         dataset=dict(
             type='CocoRegions',
             ann_file=coco + '/annotations/instances_val2017.json',
@@ -26,4 +25,3 @@ test_dataloader = dict(
     )
 )
 test_evaluator = dict(regions=dict(type='RegionAccuracy', classes='coco80', templates='imagenet_80'))
-test_cfg = dict(type='EvaluationLoop')

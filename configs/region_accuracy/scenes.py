@@ -6,14 +6,13 @@ python tools/test.py configs/region_accuracy/scenes.py CHECKPOINT --model config
 Set MMMASKCLIP_SCENES to the folder that holds shards/. Not run.
 """
 
-_base_ = '../_base_/default_runtime.py'
+_base_ = '../_base_/evaluation_runtime.py'
 
 test_dataloader = dict(
     regions=dict(
         batch_size=72,
         num_workers=0,
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        collate_fn=dict(type='mmmaskclip.collate_image_text'),
+        **_base_.in_order,
         dataset=dict(
             type='EvaluationShards',
             urls='{{$MMMASKCLIP_SCENES:data/scenes}}/shards/val-*.tar',
@@ -23,4 +22,3 @@ test_dataloader = dict(
     ),
 )
 test_evaluator = dict(regions=dict(type='RegionAccuracy', classes='scenes'))
-test_cfg = dict(type='EvaluationLoop')

@@ -7,14 +7,13 @@ holds flickr8k/ (tar shards of 128 x 128 JPEG).
 Measured on 2026-11-22, R@1 I2T / T2I: CLIP 2.0 / 1.3, MaskCLIP v1 2.7 / 1.5. More in docs/results.md.
 """
 
-_base_ = '../_base_/default_runtime.py'
+_base_ = '../_base_/evaluation_runtime.py'
 
 test_dataloader = dict(
     flickr8k=dict(
         batch_size=100,
         num_workers=0,
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        collate_fn=dict(type='mmmaskclip.collate_image_text'),
+        **_base_.in_order,
         dataset=dict(
             type='EvaluationShards',
             urls='{{$MMMASKCLIP_DATA:data}}/flickr8k/dev-*.tar',
@@ -24,4 +23,3 @@ test_dataloader = dict(
     )
 )
 test_evaluator = dict(flickr8k=dict(type='RetrievalRecall', topk=(1, 5, 10), captions_per_image=5, num_images=1000))
-test_cfg = dict(type='EvaluationLoop')

@@ -3,7 +3,7 @@
 python tools/test.py configs/zero_shot/suite_icinw20.py CHECKPOINT --model CONFIG
 
 Score: plain mean of the sets' metrics (ELEVATER, arXiv 2204.08790); images are resized bicubically, as
-its toolkit does. The published averages are those of UniCL's README (github.com/microsoft/UniCL). Not run.
+its toolkit does. Published averages: those of UniCL's README (github.com/microsoft/UniCL). Not run.
 """
 
 _base_ = './_base_/task.py'

@@ -8,9 +8,6 @@ convert_dataset/convert_coco_object.py. Not run.
 """
 
 _base_ = './_base_/maskclip.py'
-custom_imports = dict(
-    imports=['mmmaskclip.datasets.evaluation.segmentation_sets', 'mmmaskclip.evaluation.checked_iou_metric']
-)
 
 test_dataloader = dict(
     segmentation=dict(

@@ -18,32 +18,19 @@ train_dataloader = dict(
     ),
 )
 
+loader = dict(
+    batch_size=72,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='mmmaskclip.collate_image_text'),
+)
+held_out = dict(type='EvaluationShards', transforms=[dict(type='torchvision/Resize', size=64)])
 val_dataloader = dict(
     several=dict(
-        batch_size=72,
-        num_workers=0,
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        collate_fn=dict(type='mmmaskclip.collate_image_text'),
-        dataset=dict(
-            type='EvaluationShards',
-            urls=data_root + '/val-*.tar',
-            caption_key='json:captions',
-            mask_key='mask.png',
-            transforms=[dict(type='torchvision/Resize', size=64)],
-        ),
+        **loader,
+        dataset=dict(**held_out, urls=data_root + '/val-*.tar', caption_key='json:captions', mask_key='mask.png'),
     ),
-    single=dict(
-        batch_size=72,
-        num_workers=0,
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        collate_fn=dict(type='mmmaskclip.collate_image_text'),
-        dataset=dict(
-            type='EvaluationShards',
-            urls=data_root + '/single-*.tar',
-            label_key='cls',
-            transforms=[dict(type='torchvision/Resize', size=64)],
-        ),
-    ),
+    single=dict(**loader, dataset=dict(**held_out, urls=data_root + '/single-*.tar', label_key='cls')),
 )
 val_evaluator = dict(
     several=[

@@ -1,5 +1,18 @@
-# MaskCLIP's objectives. Sizes follow the tower's and stand in the configs.
-masked_decoder = dict(type='MaskedTokenDecoder', depth=1)
+# MaskCLIP's objectives, and the parts whose sizes follow those of the tower.
+decoder_vitb16 = dict(type='MaskedTokenDecoder', depth=1, width=768, num_patches=196, num_heads=12)
+decoder_vitt16_112 = dict(type='MaskedTokenDecoder', depth=1, width=192, num_patches=49, num_heads=3)
+decoder_vitxs16_64 = dict(type='MaskedTokenDecoder', depth=1, width=128, num_patches=16, num_heads=4)
+codewords_vitb16 = dict(type='PrototypeHead', in_channels=768, bottleneck_channels=256)
+# An eighth of iBOT's codewords, and a quarter of its MLP: 37 patches of 64 images pass it in each step.
+codewords_vitt16 = dict(
+    head=dict(type='PrototypeHead', in_channels=192, num_prototypes=1024, hidden_channels=512, bottleneck_channels=128),
+    loss=dict(type='CodewordLoss', num_prototypes=1024),
+)
+# Small, as the tower and the world it sees.
+codewords_vitxs16 = dict(
+    head=dict(type='PrototypeHead', in_channels=128, num_prototypes=256, hidden_channels=256, bottleneck_channels=64),
+    loss=dict(type='CodewordLoss', num_prototypes=256),
+)
 # arXiv v1. Smooth-L1 as in Equation 6; target_norm='ln' is the first author's later habit.
 distillation_v1 = dict(
     type='MaskedSelfDistillation',
@@ -10,7 +23,7 @@ distillation_v1 = dict(
     # Lambda of Equation 7; the paper does not state its value.
     weight=1.0,
 )
-# CVPR 2023. Form and sizes of the quantizer are stated nowhere; the head and the loss in the configs are iBOT's.
+# CVPR 2023. Form and sizes of the quantizer are stated nowhere; the head and the loss are iBOT's.
 distillation_cvpr = dict(
     type='MaskedSelfDistillation',
     mask=dict(type='RandomMask', ratio=0.75),

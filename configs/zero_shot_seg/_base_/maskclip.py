@@ -2,7 +2,9 @@
 # Zhou et al., whose evaluation it follows, images keep their aspect ratio and are resized by their shorter side.
 _base_ = ['../../_base_/models/clip_vitb16_224.py', '../../_base_/default_runtime.py']
 
-custom_imports = dict(imports=['mmmaskclip.evaluation.checked_iou_metric'])
+custom_imports = dict(
+    imports=['mmmaskclip.datasets.evaluation.segmentation_sets', 'mmmaskclip.evaluation.checked_iou_metric']
+)
 
 pipeline = [
     dict(type='mmseg.LoadImageFromFile'),
