@@ -45,7 +45,8 @@ class FrozenEncoder(nn.Module):
         if self.checkpoint is None:
             raise ValueError(
                 "target='frozen' has no teacher: set frozen.checkpoint to a checkpoint of the first stage, "
-                'e.g. --cfg-options model.objectives.distillation.frozen.checkpoint=work_dirs/clip/vitb16_laion20m/iter_122050.pth'
+                'e.g. --cfg-options model.objectives.distillation.frozen.checkpoint='
+                'work_dirs/clip/vitb16_laion20m/iter_122050.pth'
             )
         report = load_image_tower(self.encoder, self.checkpoint)
         if report.missing:
