@@ -5,6 +5,9 @@ says who calls the part, with which shapes. The three data classes are what the 
 
 Letters of shapes: B images or pairs of this process, G of all processes, N patches of an image, K of them visible,
 C width of a tower, D of the shared embedding, T captions, L words of a caption (start, end and padding included).
+
+An image has patches, a caption has words, and an image tokenizer gives codes. ``tokens`` in a batch are word ids, as
+CLIP's tokenizer calls them; in a transformer's block a token is any element of its sequence, class token included.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,20 +74,20 @@ class Mask:
 
 @dataclass(frozen=True)
 class Similarities:
-    """Cosine similarities of tokens to codewords that are not multiplied out: at full scale they are gigabytes.
+    """Cosine similarities of features to codewords that are not multiplied out: at full scale they are gigabytes.
 
     Attributes:
-        tokens: L2-normalized, float32 (..., D).
+        features: L2-normalized, float32 (..., D).
         codewords: L2-normalized, float32 (K, D).
     """
 
-    tokens: Tensor
+    features: Tensor
     codewords: Tensor
 
     def whole(self) -> Tensor:
         """The similarities, float32 (..., K), under any autocast."""
-        with torch.autocast(self.tokens.device.type, enabled=False):
-            return F.linear(self.tokens, self.codewords)
+        with torch.autocast(self.features.device.type, enabled=False):
+            return F.linear(self.features, self.codewords)
 
 
 @dataclass(frozen=True)

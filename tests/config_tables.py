@@ -10,6 +10,8 @@ from pathlib import Path
 
 import paths
 
+from mmmaskclip.utils.tables import format_table
+
 # A set's config is three lines, whose header repeats neither the one command nor that it was not run.
 OF_ONE_SET = 'zero_shot'
 RUN = 6  # lines
@@ -47,15 +49,14 @@ def header(path: Path) -> dict[str, str]:
 def readme(folder: Path) -> str:
     """The README of a folder."""
     configs = sorted(path for path in folder.glob('*.py'))
-    lines = [f'# {folder.relative_to(paths.CONFIGS)}', '']
-    lines += ['| config | what | command | published | here |', '|---|---|---|---|---|']
+    rows = []
     for path in configs:
         row = header(path)
         cells = [row['title'], row['command'], row['published'], row['here']]
-        lines.append(
-            ' | '.join([f'| [{path.stem}]({path.name})', *(cell.replace('|', '\\|') for cell in cells)]) + ' |'
-        )
-    return '\n'.join([*lines, '', 'Made from the headers of the configs by `python tests/config_tables.py`.', ''])
+        rows.append([f'[{path.stem}]({path.name})', *(cell.replace('|', '\\|') for cell in cells)])
+    table = format_table(rows, ['config', 'what', 'command', 'published', 'here'], markdown=True)
+    last = 'Made from the headers of the configs by `python tests/config_tables.py`.'
+    return f'# {folder.relative_to(paths.CONFIGS)}\n\n{table}\n\n{last}\n'
 
 
 def copied_lines(folder: Path) -> dict[Path, int]:

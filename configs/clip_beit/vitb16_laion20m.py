@@ -1,4 +1,4 @@
-"""CLIP + BEiT: contrast, and prediction of the discrete tokens of hidden patches (MaskCLIP's baseline), ViT-B/16,
+"""CLIP + BEiT: contrast, and prediction of the image codes of hidden patches (MaskCLIP's baseline), ViT-B/16,
 LAION-20M, 25 epochs.
 
 tools/dist_train.sh configs/clip_beit/vitb16_laion20m.py 32

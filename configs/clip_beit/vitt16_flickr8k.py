@@ -1,4 +1,4 @@
-"""CLIP + BEiT: contrast, and prediction of the discrete tokens of hidden patches (MaskCLIP's baseline), ViT-Ti/16 at
+"""CLIP + BEiT: contrast, and prediction of the image codes of hidden patches (MaskCLIP's baseline), ViT-Ti/16 at
 112 px, on Flickr8k.
 
 python tools/train.py configs/clip_beit/vitt16_flickr8k.py

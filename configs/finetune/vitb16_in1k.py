@@ -1,4 +1,4 @@
-"""Fine-tuning on ImageNet-1K, ViT-B/16: mean of the patch tokens, 100 epochs, layer decay 0.7.
+"""Fine-tuning on ImageNet-1K, ViT-B/16: mean of the patches, 100 epochs, layer decay 0.7.
 
 tools/dist_train.sh configs/finetune/vitb16_in1k.py 8 --amp \
     --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT

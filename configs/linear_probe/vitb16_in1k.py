@@ -1,4 +1,4 @@
-"""Linear probe on ImageNet-1K, ViT-B/16: frozen tower, mean of the patch tokens, batch norm without affine, linear.
+"""Linear probe on ImageNet-1K, ViT-B/16: frozen tower, mean of the patches, batch norm without affine, linear.
 
 tools/dist_train.sh configs/linear_probe/vitb16_in1k.py 8 \
     --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT
@@ -7,7 +7,7 @@ python tools/test.py configs/linear_probe/vitb16_in1k.py work_dirs/linear_probe/
 CHECKPOINT is of pretraining; model.backbone.init_cfg=None starts from random weights. MaskCLIP's supplement, section B:
 LARS, lr 6.4, momentum 0.9, weight decay 0, batch 16384 (8 x 2048), 90 epochs, cosine to 0. The warm-up of 10 epochs,
 the crops, the head's start and LARS' trust ratio without the bias are MAE's, which the paper follows; the mean of the
-patch tokens is of BootMAE's code (--global_pool), whose lr and batch are these.
+patches is of BootMAE's code (--global_pool), whose lr and batch are these.
 Published (MaskCLIP v1, LAION-20M, 25 epochs): top-1 72.5, CLIP 68.2. Here: not run at full scale.
 """
 

@@ -1,4 +1,4 @@
-"""Linear probe on ImageNet-1K, ViT-B/16, on the class token in place of the mean of the patch tokens.
+"""Linear probe on ImageNet-1K, ViT-B/16, on the class token in place of the mean of the patches.
 
 tools/dist_train.sh configs/linear_probe/vitb16_in1k_cls.py 8 \
     --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT

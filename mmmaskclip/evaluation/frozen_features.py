@@ -25,9 +25,9 @@ def pooled_features(model: nn.Module, batch: dict, pool: Pool | None = None) -> 
 
     Args:
         model: Has ``data_preprocessor``, ``image_encoder`` and ``image_projection``, as ``ImageTextPretrainer``. Where
-            the projection is None, patch tokens are averaged.
+            the projection is None, patches are averaged.
         batch: As the collate function gives it, with ``image`` uint8 (B, 3, H, W).
-        pool: ``'mean'`` of the patch tokens or ``'cls'`` token. Defaults to None, what the image projection does.
+        pool: ``'mean'`` of the patches or ``'cls'`` token. Defaults to None, what the image projection does.
 
     Returns:
         (B, C) float32, C the width of the tower.

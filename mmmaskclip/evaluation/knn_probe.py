@@ -21,7 +21,7 @@ class KNNClassification(BaseMetric):
     """Weighted k-NN accuracy on the frozen image tower (DINO's eval_knn.py; Wu et al. 2018): each of the k most similar
     training images votes for its class with ``exp(cosine similarity / temperature)``.
 
-    Features are those before the projection, pooled as the model pools (class token or mean of the patch tokens), and
+    Features are those before the projection, pooled as the model pools (class token or mean of the patches), and
     L2-normalized. Reported in percent: ``top1`` and, with more than 5 classes, ``top5``.
 
     The training features are computed anew for each evaluation, because the model has changed: a pass over the training

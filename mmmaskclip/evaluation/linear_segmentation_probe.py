@@ -1,4 +1,4 @@
-"""Linear segmentation on frozen patch tokens. Ours: mmseg trains a head in a run of its own, not in a metric."""
+"""Linear segmentation on frozen patches. Ours: mmseg trains a head in a run of its own, not in a metric."""
 
 import math
 from collections.abc import Sequence, Sized
@@ -20,15 +20,15 @@ from mmmaskclip.registry import METRICS
 
 @METRICS.register_module()
 class LinearSegmentationProbe(BaseMetric):
-    """mIoU of a linear classifier of the frozen image tower's patch tokens.
+    """mIoU of a linear classifier of the frozen image tower's patches.
 
     As in DINOv2's linear segmentation a token is standardized and classified by one linear layer, and the logits are
-    upsampled to the mask. Its training is ours, small enough for a validation: tokens are computed once, without
+    upsampled to the mask. Its training is ours, small enough for a validation: patches are computed once, without
     augmentation, and a token's target is the share of each class among its pixels, so that nothing is upsampled. From
     zero, with fixed batches: the same model gives the same result. Numbers compare between models under this probe,
     not with DINOv2's 40,000 iterations.
 
-    Reported in percent: ``mIoU``, ``mAcc`` and ``aAcc`` as mmseg's ``IoUMetric`` defines them. Tokens and targets of
+    Reported in percent: ``mIoU``, ``mAcc`` and ``aAcc`` as mmseg's ``IoUMetric`` defines them. Patches and targets of
     the whole training split stay on the model's device meanwhile, as float16: 110 MB for CamVid's 367 images at 224
     with patch 16 and 768 channels.
 
@@ -39,7 +39,7 @@ class LinearSegmentationProbe(BaseMetric):
         num_classes: Classes are the mask values 0 to ``num_classes - 1``.
         ignore_index: Mask value that counts neither as right nor as wrong. Defaults to 255.
         steps: Steps of AdamW, its learning rate falling to 0 by a cosine. Defaults to 1000.
-        batch_size: Tokens per step. Defaults to 4096.
+        batch_size: Patches per step. Defaults to 4096.
         lr: Learning rate of the first step. Defaults to 0.01.
         weight_decay: Defaults to 1e-4, DINOv2's.
         read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
@@ -86,15 +86,15 @@ class LinearSegmentationProbe(BaseMetric):
         if self._loader is None:
             self._loader = build_train_loader(self.train_dataloader)
         self.model = model
-        tokens, shares = [], []
+        patches, shares = [], []
         batch: dict = {}
         for batch in self._loader:
             features = patch_features(model, batch, self.read_out)
             check_finite(features, batch.get('key', range(len(features))))
-            tokens.append(features.flatten(1, 2).half())
-            if tokens[-1].shape[1:] != tokens[0].shape[1:]:
+            patches.append(features.flatten(1, 2).half())
+            if patches[-1].shape[1:] != patches[0].shape[1:]:
                 raise ValueError(
-                    f'training images with {tokens[0].shape[1]} and with {tokens[-1].shape[1]} patches: give '
+                    f'training images with {patches[0].shape[1]} and with {patches[-1].shape[1]} patches: give '
                     'torchvision/Resize a height and a width'
                 )
             masks = self._masks(batch)
@@ -102,7 +102,7 @@ class LinearSegmentationProbe(BaseMetric):
         self.train_size = tuple(batch['image'].shape[-2:])
         total = len(cast(Sized, self._loader.dataset))
         self.head = fit_linear_head(
-            gather_in_order(torch.cat(tokens), total).flatten(0, 1),
+            gather_in_order(torch.cat(patches), total).flatten(0, 1),
             gather_in_order(torch.cat(shares), total).flatten(0, 1),
             **self.budget,
         )
@@ -128,11 +128,11 @@ class LinearSegmentationProbe(BaseMetric):
             raise RuntimeError('LinearSegmentationProbe.prepare(model) must be called before a batch is processed')
         check_size(data_batch, self.train_size)
         masks = self._masks(data_batch)
-        tokens = patch_features(self.model, data_batch, self.read_out)
-        check_finite(tokens, data_batch.get('key', range(len(tokens))))
-        # The bias takes the tokens' mean away again: in bfloat16 little of the difference would be left.
-        with torch.autocast(tokens.device.type, enabled=False):
-            logits = F.linear(tokens, self.head[:, :-1], self.head[:, -1]).permute(0, 3, 1, 2)
+        patches = patch_features(self.model, data_batch, self.read_out)
+        check_finite(patches, data_batch.get('key', range(len(patches))))
+        # The bias takes the patches' mean away again: in bfloat16 little of the difference would be left.
+        with torch.autocast(patches.device.type, enabled=False):
+            logits = F.linear(patches, self.head[:, :-1], self.head[:, -1]).permute(0, 3, 1, 2)
         for sample, mask in zip(logits, masks, strict=True):
             predicted = F.interpolate(sample[None], size=mask.shape, mode='bilinear', align_corners=False)[0].argmax(0)
             # `_masks` has marked what is ignored.
@@ -198,20 +198,20 @@ def class_shares(masks: Tensor, grid: Sequence[int], num_classes: int) -> Tensor
 
 
 def fit_linear_head(
-    tokens: Tensor, shares: Tensor, steps: int, batch_size: int, lr: float, weight_decay: float
+    patches: Tensor, shares: Tensor, steps: int, batch_size: int, lr: float, weight_decay: float
 ) -> Tensor:
-    """Fits a linear classifier of standardized tokens by AdamW on the cross entropy with soft targets.
+    """Fits a linear classifier of standardized patches by AdamW on the cross entropy with soft targets.
 
     Args:
-        tokens: (N, C).
+        patches: (N, C).
         shares: (N, K), see ``class_shares``; a token weighs as much as its shares add up to.
         steps: Steps, the learning rate falling to 0 by a cosine.
-        batch_size: Tokens per step, drawn with replacement, the same in every call.
+        batch_size: Patches per step, drawn with replacement, the same in every call.
         lr: First learning rate.
-        weight_decay: Of the weights of the standardized tokens.
+        weight_decay: Of the weights of the standardized patches.
 
     Returns:
-        float32 (K, C + 1): weights of the tokens as they are, and the bias.
+        float32 (K, C + 1): weights of the patches as they are, and the bias.
 
     Raises:
         ValueError: If no pixel of the training masks counts.
@@ -219,21 +219,21 @@ def fit_linear_head(
     seen = shares.sum(1) > 0
     if not seen.any():
         raise ValueError('no pixel of the training masks is of a class: all are ignored; check ignore_index')
-    tokens, shares = tokens[seen], shares[seen]
-    mean, std = tokens.float().mean(0), tokens.float().std(0, correction=0).clamp(min=1e-6)
-    weight = torch.zeros(shares.shape[1], tokens.shape[1], device=tokens.device, requires_grad=True)
-    bias = torch.zeros(shares.shape[1], device=tokens.device, requires_grad=True)
+    patches, shares = patches[seen], shares[seen]
+    mean, std = patches.float().mean(0), patches.float().std(0, correction=0).clamp(min=1e-6)
+    weight = torch.zeros(shares.shape[1], patches.shape[1], device=patches.device, requires_grad=True)
+    bias = torch.zeros(shares.shape[1], device=patches.device, requires_grad=True)
     groups = [dict(params=[weight], weight_decay=weight_decay), dict(params=[bias], weight_decay=0.0)]
     optimizer = torch.optim.AdamW(groups, lr=lr)
     generator = torch.Generator().manual_seed(0)
     # Evaluation runs without gradients and perhaps in bfloat16, which would lose the small last steps.
-    with torch.enable_grad(), torch.autocast(tokens.device.type, enabled=False):
+    with torch.enable_grad(), torch.autocast(patches.device.type, enabled=False):
         for step in range(steps):
             optimizer.param_groups[0]['lr'] = optimizer.param_groups[1]['lr'] = (
                 lr * (1 + math.cos(math.pi * step / steps)) / 2
             )
-            chosen = torch.randint(len(tokens), (batch_size,), generator=generator).to(tokens.device)
-            inputs, targets = (tokens[chosen].float() - mean) / std, shares[chosen].float()
+            chosen = torch.randint(len(patches), (batch_size,), generator=generator).to(patches.device)
+            inputs, targets = (patches[chosen].float() - mean) / std, shares[chosen].float()
             log_probabilities = F.linear(inputs, weight, bias).log_softmax(1)
             loss = -(targets * log_probabilities).sum() / targets.sum()
             optimizer.zero_grad()

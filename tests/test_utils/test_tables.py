@@ -1,6 +1,7 @@
 """The one printer of tables."""
 
 import pytest
+from paths import ROOT
 
 from mmmaskclip.utils.tables import format_table
 
@@ -22,3 +23,8 @@ def test_rows_of_other_lengths_are_refused():
         format_table([('a',)], ['b', 'c'])
     with pytest.raises(ValueError, match='needs a head'):
         format_table([('a',)], markdown=True)
+
+
+def test_nobody_else_draws_tables():
+    files = [path for folder in ('mmmaskclip', 'tools', 'demo') for path in (ROOT / folder).rglob('*.py')]
+    assert [path.name for path in files if '---|' in path.read_text()] == ['tables.py']

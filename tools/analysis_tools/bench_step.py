@@ -25,6 +25,7 @@ from mmmaskclip.analysis.random_batch import random_batch
 from mmmaskclip.contracts import FollowsRun
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.registry import MODELS
+from mmmaskclip.utils.tables import format_table
 
 _DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16)
 
@@ -233,14 +234,20 @@ def measure(contenders: list[Contender], warm_up: int, ceiling: float) -> list[d
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     """The rows as a Markdown table."""
-    print('| contender | ms per step | images/s | time | TFLOP/s | share | peak memory |')
-    print('|---|---|---|---|---|---|---|')
-    for row in rows:
-        memory = f'{row["peak_memory"] / 2**30:.2f} GiB' if row['peak_memory'] else 'not measured'
-        print(
-            f'| {row["contender"]} | {1e3 * row["seconds"]:.1f} | {row["images_per_second"]:.1f} | '
-            f'{row["ratio"]:.2f}x | {row["flops_per_second"] / 1e12:.2f} | {row["share"]:.0%} | {memory} |'
+    cells = [
+        (
+            row['contender'],
+            f'{1e3 * row["seconds"]:.1f}',
+            f'{row["images_per_second"]:.1f}',
+            f'{row["ratio"]:.2f}x',
+            f'{row["flops_per_second"] / 1e12:.2f}',
+            f'{row["share"]:.0%}',
+            f'{row["peak_memory"] / 2**30:.2f} GiB' if row['peak_memory'] else 'not measured',
         )
+        for row in rows
+    ]
+    head = ['contender', 'ms per step', 'images/s', 'time', 'TFLOP/s', 'share', 'peak memory']
+    print(format_table(cells, head, markdown=True))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -20,6 +20,7 @@ from mmengine.config import Config
 
 from mmmaskclip.analysis.cost import PARTS, parameter_counts, step_flops
 from mmmaskclip.engine.registration import register_all_modules
+from mmmaskclip.utils.tables import format_table
 
 # The mean of the 30,455 captions of Flickr8k's training images is 14.1 tokens, start and end included.
 _CAPTION_LENGTHS = (77, 14)
@@ -76,25 +77,24 @@ def count(cfg: Config, batch_size: int, caption_length: int) -> dict[str, float]
 
 def parameter_table(configs: dict[str, Config]) -> str:
     """A table of the parameters in millions."""
-    lines = ['| config | trained | all | of them targets |', '|---|---|---|---|']
+    rows = []
     for path, cfg in configs.items():
         counts = parameter_counts(cfg)
-        cells = (f'{counts.get(name, 0) / 1e6:.1f} M' for name in ('trained', 'all', 'targets'))
-        lines.append(f'| {path} | {" | ".join(cells)} |')
-    return '\n'.join(lines)
+        rows.append([path, *(f'{counts.get(name, 0) / 1e6:.1f} M' for name in ('trained', 'all', 'targets'))])
+    return format_table(rows, ['config', 'trained', 'all', 'of them targets'], markdown=True)
 
 
 def flops_table(configs: dict[str, Config], flops: dict[str, dict[str, float]]) -> str:
     """A table of GFLOPs per image by part. Parts that no config has get no column."""
     parts = [part for part in PARTS if any(part in row for row in flops.values())]
     reference = sum(next(iter(flops.values())).values())
-    lines = [f'| config | {" | ".join(parts)} | all | ratio | paper (time) |', '|---|' + '---|' * (len(parts) + 3)]
+    rows = []
     for path, row in flops.items():
         total, paper = sum(row.values()), paper_time(configs[path])
         cells = [f'{row[part] / 1e9:.2f}' if part in row else '' for part in parts]
         cells += [f'{total / 1e9:.2f}', f'{total / reference:.2f}x', f'{paper:.2f}x' if paper else '']
-        lines.append(f'| {path} | {" | ".join(cells)} |')
-    return '\n'.join(lines)
+        rows.append([path, *cells])
+    return format_table(rows, ['config', *parts, 'all', 'ratio', 'paper (time)'], markdown=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mmmaskclip.checkpoints.safe_load import read_state_dict
 from mmmaskclip.checkpoints.translate import convert_weights
+from mmmaskclip.utils.tables import format_table
 
 
 def mix(first: Mapping[str, Tensor], second: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
@@ -97,11 +98,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.test:
         metrics = curve(args, files)
         names = list(metrics[min(metrics)])
-        lines = [f'| alpha | {" | ".join(names)} |', '|---' * (len(names) + 1) + '|']
-        lines += [f'| {a:g} | {" | ".join(f"{row[name]:.2f}" for name in names)} |' for a, row in metrics.items()]
-        (args.out / 'curve.md').write_text('\n'.join(lines) + '\n')
+        rows = [[f'{alpha:g}', *(f'{row[name]:.2f}' for name in names)] for alpha, row in metrics.items()]
+        table = format_table(rows, ['alpha', *names], markdown=True)
+        (args.out / 'curve.md').write_text(f'{table}\n')
         (args.out / 'curve.json').write_text(json.dumps(metrics, indent=2) + '\n')
-        print('\n'.join(lines))
+        print(table)
 
 
 if __name__ == '__main__':

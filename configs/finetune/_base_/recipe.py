@@ -1,4 +1,4 @@
-# MaskCLIP's fine-tuning (supplement, section B): lr 6e-4, layer decay 0.7, mean of the patch tokens of the last block.
+# MaskCLIP's fine-tuning (supplement, section B): lr 6e-4, layer decay 0.7, mean of the patches of the last block.
 # Weight decay 0.05 is FT-CLIP's, the first author's later fine-tuning of CLIP at the same lr. The tower's final norm
 # stands before the mean, as in pretraining.
 model = dict(

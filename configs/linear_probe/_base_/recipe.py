@@ -1,6 +1,6 @@
-# MaskCLIP's linear probe (supplement, section B): frozen tower, mean of the patch tokens, batch norm without affine,
+# MaskCLIP's linear probe (supplement, section B): frozen tower, mean of the patches, batch norm without affine,
 # LARS, lr 6.4, momentum 0.9, weight decay 0, cosine to 0. The head's start and LARS' trust ratio without the bias are
-# MAE's, which the paper follows; the mean of the patch tokens is of BootMAE's code (--global_pool), whose lr and batch
+# MAE's, which the paper follows; the mean of the patches is of BootMAE's code (--global_pool), whose lr and batch
 # these are.
 model = dict(
     type='mmpretrain.ImageClassifier',

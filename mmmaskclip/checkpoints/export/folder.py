@@ -17,6 +17,7 @@ from mmmaskclip.checkpoints.export.parts import settings_of
 from mmmaskclip.checkpoints.export.timm import to_timm
 from mmmaskclip.checkpoints.export.transformers import processor_files, to_transformers
 from mmmaskclip.checkpoints.files import sha256_of
+from mmmaskclip.utils.tables import format_table
 from mmmaskclip.version import __version__
 
 _USAGE = {
@@ -88,7 +89,8 @@ def export_folder(
 def model_card(to: str, name: str, digest: str, card: Mapping[str, Any]) -> str:
     """The text of ``README.md``: what the model was trained on and how, its metrics, licence and hash."""
     metrics = card.get('metrics') or {}
-    table = ['| metric | value |', '|---|---|', *(f'| {key} | {value:.4g} |' for key, value in metrics.items())]
+    rows = [(key, f'{value:.4g}') for key, value in metrics.items()]
+    table = format_table(rows, ['metric', 'value'], markdown=True).splitlines()
     library = {'open_clip': 'open_clip', 'transformers': 'transformers', 'timm': 'timm'}[to]
     header = ['---', f'library_name: {library}', 'tags: [clip, mmmaskclip]']
     if card.get('license'):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from mmmaskclip.datasets.evaluation.zero_shot_sets import SUITES, ZERO_SHOT_SETS, row_of
+from mmmaskclip.utils.tables import format_table
 
 METRICS = {
     'top1': 'top-1',
@@ -94,8 +95,8 @@ def probe_loader(name: str, root: str) -> dict[str, Any]:
 
 def markdown_table() -> str:
     """The table of docs/evaluation.md: ``python -m mmmaskclip.datasets.evaluation.zero_shot_tasks`` prints it."""
-    heads = ['config', 'set', 'SLIP-26', 'ICinW-20', 'metric', 'samples', 'classes', 'read by, at', 'shards']
-    lines = [' | '.join(['', *heads, 'how to get it, notes', '']).strip(), '|---' * (len(heads) + 1) + '|']
+    head = ['config', 'set', 'SLIP-26', 'ICinW-20', 'metric', 'samples', 'classes', 'read by, at', 'shards']
+    rows = []
     for name, row in ZERO_SHOT_SETS.items():
         cells = [
             f'`{name}`',
@@ -105,8 +106,8 @@ def markdown_table() -> str:
         cells += [METRICS[row.metric], f'{row.num_samples or "—"}', f'{row.num_classes}']
         cells += [f'`{row.source}` at `{row.folder}`', f'`{row.shards.split("/")[0]}`' if row.shards else '']
         cells.append(f'{row.get} {row.note}'.strip())
-        lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines) + '\n'
+        rows.append(cells)
+    return format_table(rows, [*head, 'how to get it, notes'], markdown=True) + '\n'
 
 
 if __name__ == '__main__':

@@ -156,12 +156,12 @@ class LocalVisionTransformer(CLIPVisionTransformer):
             return self.patch_embed.stride, self.patch_embed.stride
         return super().patch_size
 
-    def encode(self, tokens: Tensor, visible: Tensor | None = None) -> ImageFeatures:
+    def encode(self, patches: Tensor, visible: Tensor | None = None) -> ImageFeatures:
         if self.neighbourhood is None or visible is None:
-            return super().encode(tokens, visible)
-        allowed = neighbours(tokens.shape[1], self.neighbourhood, tokens.device)
+            return super().encode(patches, visible)
+        allowed = neighbours(patches.shape[1], self.neighbourhood, patches.device)
         allowed = allowed[visible.unsqueeze(2), visible.unsqueeze(1)]  # (B, K, K)
-        x = self._prepare(gather_tokens(tokens, visible))
+        x = self._prepare(gather_tokens(patches, visible))
         for layer in self.layers:
             x = layer(x, allowed)
         if self.final_norm:

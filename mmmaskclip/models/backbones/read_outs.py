@@ -85,7 +85,7 @@ def read_values(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
     """In the last block every token attends to itself alone; the rest of the block is unchanged.
 
     Zhou et al., "Extract Free Dense Labels from CLIP", ECCV 2022, section 3.2: CLIP's last attention gathers global
-    information for the class token, so that its patch tokens say little about their own place.
+    information for the class token, so that its patches say little about their own place.
     """
     x = _run(tower, x, len(tower.layers) - 1)
     last = tower.layers[-1]

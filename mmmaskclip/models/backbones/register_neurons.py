@@ -81,8 +81,8 @@ def find_register_neurons(
         for layer in tower.layers[: top_block + 1]:
             handle = layer.ffn.layers[0].register_forward_hook(lambda *args: activations.append(args[2]))
             stack.callback(handle.remove)
-        tokens, grid = tower.embed(images)
-        x = tower._prepare(tokens)
+        patches, grid = tower.embed(images)
+        x = tower._prepare(patches)
         for layer in tower.layers:
             x = layer(x)
     patches = grid[0] * grid[1]

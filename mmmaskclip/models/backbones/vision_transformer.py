@@ -1,4 +1,4 @@
-"""The image tower: mmpretrain's VisionTransformer, able to encode a subset of its patch tokens."""
+"""The image tower: mmpretrain's VisionTransformer, able to encode a subset of its patches."""
 
 import re
 from collections.abc import Sequence
@@ -162,49 +162,49 @@ class CLIPVisionTransformer(VisionTransformer):
             images: Normalized images, (B, 3, H, W); positions are interpolated when the size is not ``img_size``.
 
         Returns:
-            Patch tokens (B, N, C) and the patch grid (rows, columns).
+            Patches (B, N, C) and the patch grid (rows, columns).
         """
-        tokens, grid = self.patch_embed(images)
-        return tokens + self.positions(grid), tuple(grid)
+        patches, grid = self.patch_embed(images)
+        return patches + self.positions(grid), tuple(grid)
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Position embeddings of the patches of a grid (rows, columns), interpolated if need be: (1, N, C)."""
         return resize_pos_embed(self.pos_embed, self.patch_resolution, grid, self.interpolate_mode, 1)[:, 1:]
 
-    def encode(self, tokens: Tensor, visible: Tensor | None = None) -> ImageFeatures:
-        """Run the transformer over the class token and all, or the visible, patch tokens.
+    def encode(self, patches: Tensor, visible: Tensor | None = None) -> ImageFeatures:
+        """Run the transformer over the class token and all, or the visible, patches.
 
         Args:
-            tokens: Patch tokens from :meth:`embed`, (B, N, C).
-            visible: Indices of the tokens to keep, (B, K). Only these are computed (MAE's and MaskCLIP's masked
-                pass). All tokens by default.
+            patches: Patches from :meth:`embed`, (B, N, C).
+            visible: Indices of the patches to keep, (B, K). Only these are computed (MAE's and MaskCLIP's masked
+                pass). All patches by default.
 
         Returns:
             Features of the class token and of the N, or K, patches in the order given.
         """
         if visible is not None:
-            tokens = gather_tokens(tokens, visible)
-        x = self._prepare(tokens)
+            patches = gather_tokens(patches, visible)
+        x = self._prepare(patches)
         for layer in self.layers:
             x = layer(x)
         if self.final_norm:
             x = self.ln1(x)
         return ImageFeatures(cls=x[:, 0], patches=x[:, 1 + self.num_registers :])
 
-    def _prepare(self, tokens: Tensor) -> Tensor:
-        """The blocks' input: class token, registers (which have no position) and patch tokens."""
+    def _prepare(self, patches: Tensor) -> Tensor:
+        """The blocks' input: class token, registers (which have no position) and patches."""
         extra = self.cls_token + self.pos_embed[:, :1]
         if self.num_registers:
             extra = torch.cat((extra, self.registers), dim=1)
-        extra = extra.expand(tokens.shape[0], -1, -1).to(tokens.dtype)  # (B, 1 + registers, C)
-        return self.pre_norm(self.drop_after_pos(torch.cat((extra, tokens), dim=1)))
+        extra = extra.expand(patches.shape[0], -1, -1).to(patches.dtype)  # (B, 1 + registers, C)
+        return self.pre_norm(self.drop_after_pos(torch.cat((extra, patches), dim=1)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """mmpretrain's forward on (B, 3, H, W): outputs of the blocks ``out_indices``, in the form ``out_type``."""
         if not self.num_registers and not self.windowed:
             return super().forward(x)
-        tokens, grid = self.embed(x)
-        x = self._prepare(tokens)
+        patches, grid = self.embed(x)
+        x = self._prepare(patches)
         outputs = []
         for index, layer in enumerate(self.layers):
             # By position: mmengine's activation checkpointing passes on nothing else.
@@ -237,8 +237,8 @@ class CLIPVisionTransformer(VisionTransformer):
             ValueError: If ``read_out`` or one of its options is unknown.
         """
         read = find_read_out(read_out)
-        tokens, grid = self.embed(images)
-        return read(self, self._prepare(tokens), grid), grid
+        patches, grid = self.embed(images)
+        return read(self, self._prepare(patches), grid), grid
 
     @property
     def patch_size(self) -> tuple[int, int]:

@@ -37,7 +37,7 @@ class ImageProjectionHead(TextProjectionHead):
     Args:
         in_channels: Tower width C.
         embed_dims: Size D of the shared embedding.
-        pool: ``'mean'``, the mean of the patch tokens, is MaskCLIP's global feature (section 3.1: "mean feature of the
+        pool: ``'mean'``, the mean of the patches, is MaskCLIP's global feature (section 3.1: "mean feature of the
             visual features"); ``'cls'``, the class token, is CLIP's. Defaults to ``'mean'``.
         frozen: Whether it keeps its weights. Defaults to False.
 

@@ -19,8 +19,8 @@ class PrototypeHead(BaseModule):
     Two things differ from iBOT.
 
     First, the MLP starts with Kaiming's initialization in place of a standard deviation of 0.02. Early in training all
-    tokens point almost the same way. With small weights, Adam (5e-4, so 2 % of such a weight per step) first moves the
-    part that all tokens share, and all tokens collapse to one assignment (loss = log K). On features of 64 kinds with a
+    features point almost the same way. With small weights, Adam (5e-4, so 2 % of such a weight per step) first moves
+    the part that all features share, and all collapse to one assignment (loss = log K). On features of 64 kinds with a
     common mean three times their spread, K = 1024 and a teacher momentum of 0.99, the loss after 200 steps is 0.5 to
     0.8 with this start (3 seeds) and 6.9, log K, with iBOT's, which needs a fifth of the learning rate.
 
@@ -63,5 +63,5 @@ class PrototypeHead(BaseModule):
 
     def forward(self, features: Tensor) -> Similarities:
         """Cosine similarities of features (..., C) to the codewords."""
-        tokens = self.mlp(features)  # (..., D)
-        return Similarities(F.normalize(tokens.float(), dim=-1), F.normalize(self.prototypes.float(), dim=-1))
+        mapped = self.mlp(features)  # (..., D)
+        return Similarities(F.normalize(mapped.float(), dim=-1), F.normalize(self.prototypes.float(), dim=-1))

@@ -14,16 +14,16 @@ from mmmaskclip.utils.ramp import Ramp
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """Cross-entropy of two distributions over codewords, and its gradients, for a chunk of tokens at a time.
+    """Cross-entropy of two distributions over codewords, and its gradients, for a chunk of rows at a time.
 
-    With logits z = x W' / t, p = softmax(z) and the teacher's q, the gradient of the loss of a token is (p - q) / t
+    With logits z = x W' / t, p = softmax(z) and the teacher's q, the gradient of the loss of a row is (p - q) / t
     with respect to the similarities: all that the backward pass needs is known in the forward pass. It keeps the
     gradients of x and W, not the logits.
     """
 
     @staticmethod
     def forward(ctx, student, codewords, teacher, teacher_codewords, center, student_t, teacher_t, chunk):
-        """Mean loss, scalar, and mean assignment (K,) of tokens (R, D) and (R, D) with codewords (K, D) each."""
+        """Mean loss, scalar, and mean assignment (K,) of features (R, D) and (R, D) with codewords (K, D) each."""
         loss, mean_assignment = student.new_zeros(()), torch.zeros_like(center)
         grad_student, grad_codewords = torch.empty_like(student), torch.zeros_like(codewords)
         for start in range(0, len(student), chunk):
@@ -65,9 +65,9 @@ def _precision(device: torch.device, tf32: bool) -> Iterator[None]:
 class CodewordLoss(nn.Module, FollowsRun):
     """CVPR's codeword distillation, in float32. What the paper leaves open follows DINO and iBOT.
 
-    Loss of a token: the cross-entropy of softmax(student / student temperature) under softmax((teacher - centre) /
-    teacher temperature). The centre is a running mean of the teacher's similarities, so that no codeword wins
-    everywhere.
+    Loss of one row of features: the cross-entropy of softmax(student / student temperature) under softmax((teacher -
+    centre) / teacher temperature). The centre is a running mean of the teacher's similarities, so that no codeword
+    wins everywhere.
 
     The assignment sharpens itself: the student learns the teacher's distribution at a higher temperature, and the
     teacher follows. Two things keep the loss at log K instead: a teacher temperature near the student's, and a teacher
@@ -85,7 +85,7 @@ class CodewordLoss(nn.Module, FollowsRun):
         teacher_temperature: Number, or a ramp over the run: ``dict(begin=0.04, end=0.07, stop=0.1)`` is iBOT's.
             Defaults to 0.04.
         center_momentum: Momentum of the centre per optimizer step. Defaults to 0.9.
-        max_logits: Where tokens x codewords are more than this, :meth:`forward` computes the loss and its gradients in
+        max_logits: Where rows x codewords are more than this, :meth:`forward` computes the loss and its gradients in
             chunks of this many, and holds no more. The result is equal to rounding. Defaults to 2**26, 256 MiB.
         tf32: Multiply in TF32 in chunks on a GPU, as fast as bfloat16; a cosine is then off by up to 1e-3. Defaults to
             False.
@@ -116,16 +116,16 @@ class CodewordLoss(nn.Module, FollowsRun):
         self._mean_assignment: Tensor | None = None
 
     def forward(self, prediction: Similarities, target: Similarities) -> Tensor:
-        """Scalar loss of the student's similarities (..., K) against the teacher's (..., K), the mean over tokens."""
-        num_tokens, num_codewords = prediction.tokens[..., 0].numel(), len(prediction.codewords)
-        if num_tokens * num_codewords > self.max_logits:
+        """Scalar loss of the student's similarities (..., K) against the teacher's (..., K), the mean over the rows."""
+        num_rows, num_codewords = prediction.features[..., 0].numel(), len(prediction.codewords)
+        if num_rows * num_codewords > self.max_logits:
             return self._in_chunks(prediction, target, max(1, self.max_logits // num_codewords))
         assignment = self._assign(target.whole())
         logits = prediction.whole() / self.student_temperature
         return F.cross_entropy(logits.flatten(0, -2), assignment.flatten(0, -2))
 
     def _in_chunks(self, prediction: Similarities, target: Similarities, chunk: int) -> Tensor:
-        student, teacher = prediction.tokens.flatten(0, -2), target.tokens.detach().flatten(0, -2)  # (R, D)
+        student, teacher = prediction.features.flatten(0, -2), target.features.detach().flatten(0, -2)  # (R, D)
         temperatures = self.student_temperature, self.teacher_temperature(self.progress)
         with _precision(student.device, self.tf32):
             if self.training:
@@ -170,11 +170,11 @@ class CodewordLoss(nn.Module, FollowsRun):
 
     @torch.no_grad()
     def after_optimizer_step(self) -> None:
-        """Move the centre towards the mean similarity of this step's tokens on all processes, if there were any."""
+        """Move the centre towards the mean similarity of this step's features on all processes, if there were any."""
         if dist.is_initialized():
             dist.all_reduce(self.pending)
         count = self.pending[-1]
-        # A step without tokens (an objective that starts late) would give 0 / 0; asking on the host would wait.
+        # A step without features (an objective that starts late) would give 0 / 0; asking on the host would wait.
         share = (1 - self.center_momentum) * (count > 0)
         self.center.lerp_(self.pending[:-1] / count.clamp(min=1), share)
         self.pending.zero_()

@@ -29,7 +29,7 @@ class ImageContrast(ComparingObjective):
         views: Names of the two image views. Defaults to ``('augmented_1', 'augmented_2')``.
         gather_with_grad: Let gradients flow through the embeddings of other processes, SLIP's habit for this loss.
             Defaults to True.
-        pool: ``'mean'`` of the patch tokens, or the ``'cls'`` token; choose what the image projection pools. Defaults
+        pool: ``'mean'`` of the patches, or the ``'cls'`` token; choose what the image projection pools. Defaults
             to ``'mean'``.
         weight: Weight of the loss. Defaults to 1, SLIP's value.
 

@@ -109,14 +109,14 @@ def test_distinct_features_get_distinct_codewords():
     assert len(target.whole().argmax(dim=-1).unique()) > kinds / 2
 
 
-def _tokens(*shape):
+def _features(*shape):
     return F.normalize(torch.randn(*shape), dim=-1).requires_grad_()
 
 
 def _run(loss, student, teacher, scale):
     """Loss, gradients of tokens and codewords, and the new centre."""
     torch.manual_seed(1)
-    parts = student.tokens, student.codewords
+    parts = student.features, student.codewords
     value = loss(student, teacher)
     gradients = torch.autograd.grad(scale * value, parts)
     (perplexity,) = loss.logged().values()
@@ -126,7 +126,10 @@ def _run(loss, student, teacher, scale):
 
 def test_chunks_give_loss_gradients_and_centre_of_the_whole():
     """The computation of today, all logits at once, is the reference; 11 tokens in chunks of 3 leave a rest."""
-    student, teacher = Similarities(_tokens(11, 6), _tokens(20, 6)), Similarities(_tokens(11, 6), _tokens(20, 6))
+    student, teacher = (
+        Similarities(_features(11, 6), _features(20, 6)),
+        Similarities(_features(11, 6), _features(20, 6)),
+    )
     center = 0.1 * torch.randn(20)
     results = []
     for max_logits in (2**26, 60, 1):
@@ -135,11 +138,11 @@ def test_chunks_give_loss_gradients_and_centre_of_the_whole():
         results.append(_run(loss, student, teacher, scale=3.0))
     for chunked in results[1:]:
         torch.testing.assert_close(chunked, results[0], rtol=1e-5, atol=1e-6)
-    assert teacher.tokens.grad is None
+    assert teacher.features.grad is None
 
 
 def test_chunks_are_float32_under_autocast():
-    student, teacher = Similarities(_tokens(4, 6), _tokens(20, 6)), Similarities(_tokens(4, 6), _tokens(20, 6))
+    student, teacher = Similarities(_features(4, 6), _features(20, 6)), Similarities(_features(4, 6), _features(20, 6))
     loss = CodewordLoss(20, max_logits=20).eval()
     exact = loss(student, teacher)
     with torch.autocast('cpu', torch.bfloat16):
