@@ -86,7 +86,7 @@ class NeighbourhoodBlock(TransformerBlock):
         q, k, v = self.split_heads(self.attn.qkv(self.ln1(x)))  # (B, heads, E + N, C / heads)
         dropout = self.attn.attn_drop if self.training else 0.0
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        x = x + self.project(attended.transpose(1, 2).flatten(2))
+        x = x + self.project(attended.transpose(1, 2).flatten(2))  # (B, E + N, C)
         return self.feed_forward(x)
 
 
@@ -161,7 +161,7 @@ class LocalVisionTransformer(CLIPVisionTransformer):
             return super().encode(patches, visible)
         allowed = neighbours(patches.shape[1], self.neighbourhood, patches.device)
         allowed = allowed[visible.unsqueeze(2), visible.unsqueeze(1)]  # (B, K, K)
-        x = self._prepare(gather_tokens(patches, visible))
+        x = self._prepare(gather_tokens(patches, visible))  # (B, E + K, C)
         for layer in self.layers:
             x = layer(x, allowed)
         if self.final_norm:

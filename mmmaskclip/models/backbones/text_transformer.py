@@ -103,7 +103,7 @@ class CLIPTextTransformer(BaseModule):
             )
         words = self.token_embedding(word_ids)  # (T, L, C)
         if hidden is not None and mask_token is not None:
-            words = torch.where(hidden.unsqueeze(-1), mask_token, words)
+            words = torch.where(hidden.unsqueeze(-1), mask_token, words)  # (T, L, C)
         return words + self.pos_embed[:length]
 
     def encode(self, words: Tensor, positions: Tensor | None = None) -> Tensor:

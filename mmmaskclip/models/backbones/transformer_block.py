@@ -43,13 +43,13 @@ class TransformerBlock(TransformerEncoderLayer):
         """
         normed = self.ln1(x)
         if queries is None:
-            q, k, v = self.split_heads(self.attn.qkv(normed))
+            q, k, v = self.split_heads(self.attn.qkv(normed))  # (B, H, N, D)
         else:
             x = gather_tokens(x, queries)  # (B, M, C)
             q, k, v = self._queries_keys_values(normed, queries)
         dropout = self.attn.attn_drop if self.training else 0.0
         attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=self.causal)  # (B, H, M, D)
-        x = x + self.project(attended.transpose(1, 2).flatten(2))
+        x = x + self.project(attended.transpose(1, 2).flatten(2))  # (B, M, C)
         return self.feed_forward(x)
 
     def split_heads(self, qkv: Tensor) -> list[Tensor]:

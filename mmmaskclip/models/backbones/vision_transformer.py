@@ -183,8 +183,8 @@ class CLIPVisionTransformer(VisionTransformer):
             Features of the class token and of the N, or K, patches in the order given.
         """
         if visible is not None:
-            patches = gather_tokens(patches, visible)
-        x = self._prepare(patches)
+            patches = gather_tokens(patches, visible)  # (B, K, C)
+        x = self._prepare(patches)  # (B, 1 + registers + K, C)
         for layer in self.layers:
             x = layer(x)
         if self.final_norm:
@@ -197,14 +197,15 @@ class CLIPVisionTransformer(VisionTransformer):
         if self.num_registers:
             extra = torch.cat((extra, self.registers), dim=1)
         extra = extra.expand(patches.shape[0], -1, -1).to(patches.dtype)  # (B, 1 + registers, C)
+        # (B, 1 + registers + N, C)
         return self.pre_norm(self.drop_after_pos(torch.cat((extra, patches), dim=1)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """mmpretrain's forward on (B, 3, H, W): outputs of the blocks ``out_indices``, in the form ``out_type``."""
         if not self.num_registers and not self.windowed:
             return super().forward(x)
-        patches, grid = self.embed(x)
-        x = self._prepare(patches)
+        patches, grid = self.embed(x)  # (B, N, C)
+        x = self._prepare(patches)  # (B, 1 + registers + N, C)
         outputs = []
         for index, layer in enumerate(self.layers):
             # By position: mmengine's activation checkpointing passes on nothing else.
@@ -237,7 +238,7 @@ class CLIPVisionTransformer(VisionTransformer):
             ValueError: If ``read_out`` or one of its options is unknown.
         """
         read = find_read_out(read_out)
-        patches, grid = self.embed(images)
+        patches, grid = self.embed(images)  # (B, N, C)
         return read(self, self._prepare(patches), grid), grid
 
     @property

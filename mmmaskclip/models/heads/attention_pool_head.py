@@ -49,7 +49,7 @@ class AttentionPoolProjectionHead(BaseModule):
 
     def forward(self, features: ImageFeatures) -> Tensor:
         """Global embedding (B, D) of image features."""
-        query = self.query.expand(len(features.patches), -1, -1)
+        query = self.query.expand(len(features.patches), -1, -1)  # (B, 1, C)
         pooled, _ = self.attention(query, features.patches, features.patches, need_weights=False)  # (B, 1, C)
         return self._finish(pooled[:, 0])
 
@@ -59,6 +59,7 @@ class AttentionPoolProjectionHead(BaseModule):
         Of a single patch the attention is its value, whatever the query. What the pool does to an image is so done to
         every patch; its plain projection would lie in another space.
         """
+        # The last third of the joint projection of q, k and v: (C, C) and (C,).
         weight, bias = (part.chunk(3)[2] for part in (self.attention.in_proj_weight, self.attention.in_proj_bias))
         return self._finish(self.attention.out_proj(nn.functional.linear(patches, weight, bias)))
 

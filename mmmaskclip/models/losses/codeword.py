@@ -29,9 +29,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(student), chunk):
             part = slice(start, start + chunk)
             log_p = (F.linear(student[part], codewords) / student_t).log_softmax(dim=-1)  # (chunk, K)
-            q = ((F.linear(teacher[part], teacher_codewords) - center) / teacher_t).softmax(dim=-1)
+            q = ((F.linear(teacher[part], teacher_codewords) - center) / teacher_t).softmax(dim=-1)  # (chunk, K)
             loss -= (q * log_p).sum()
-            mean_assignment += q.sum(dim=0)
+            mean_assignment += q.sum(dim=0)  # (K,)
             grad = log_p.exp_().sub_(q).div_(len(student) * student_t)
             torch.mm(grad, codewords, out=grad_student[part])
             grad_codewords.addmm_(grad.t(), student[part])

@@ -53,7 +53,7 @@ class MaskedTokenDecoder(BaseModule):
         """
         patches = visible_features.patches  # (B, K, C)
         batch, _, width = patches.shape
-        hidden = self.mask_token.to(patches.dtype).expand(batch, self.num_patches, width)
+        hidden = self.mask_token.to(patches.dtype).expand(batch, self.num_patches, width)  # (B, N, C)
         full = hidden.scatter(1, visible.unsqueeze(-1).expand(-1, -1, width), patches)  # (B, N, C)
         x = torch.cat((visible_features.cls.unsqueeze(1), full), dim=1) + self.pos_embed  # (B, 1 + N, C)
         if queries is None:

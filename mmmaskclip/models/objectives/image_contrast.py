@@ -60,8 +60,8 @@ class ImageContrast(ComparingObjective):
         views.encode_together(self.views)
         pooled = torch.cat([views.image_features(view).pool(self.pool) for view in self.views])  # (2B, C)
         # mmpretrain's necks take and return a tuple with one entry per stage of a backbone.
-        (embeddings,) = self.head((pooled,))
-        first, second = F.normalize(embeddings.float(), dim=-1).chunk(2)
+        (embeddings,) = self.head((pooled,))  # (2B, D)
+        first, second = F.normalize(embeddings.float(), dim=-1).chunk(2)  # (B, D)
         return dict(first=first, second=second)
 
     def compare(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -66,7 +66,7 @@ class ImageTextContrast(ComparingObjective):
         rows['text'] = views.text_embedding()
         labels = [views.labels()] if self.loss.needs_labels else []
         if labels := labels + duplicate_labels(views, self.duplicates):
-            rows['label'] = torch.stack(labels, dim=1)
+            rows['label'] = torch.stack(labels, dim=1)  # (B, K)
         return rows
 
     def compare(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:

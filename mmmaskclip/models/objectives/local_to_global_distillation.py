@@ -61,7 +61,7 @@ class LocalToGlobalDistillation(Objective):
         with torch.no_grad():
             embeddings = [views.teacher_projected_image(view) for view in self.global_views]
             target = self.target_head(torch.stack(embeddings, dim=1))  # (B, m, K)
-        # Crops lie image by image, so that those of one image are one row of (B, n, D).
+        # Crops lie image by image, so that those of one image are one row: (B, n of the view, D).
         crops = [views.projected_image(view).unflatten(0, (len(embeddings[0]), -1)) for view in self.local_views]
         predicted = self.head(torch.cat(crops, dim=1))  # (B, n, K)
         return {'loss': self.loss.all_pairs(predicted, target)}

@@ -78,9 +78,9 @@ class BlockMask:
         num_masked = num_patches - _num_visible(num_patches, self.ratio)
         # One draw, because the numbers of a second one would be the same.
         noise = sample_noise(seeds, 4 * self.num_rectangles + num_patches, IMAGE_MASK_STREAM)
-        rectangles, ties = noise.split((4 * self.num_rectangles, num_patches), 1)
+        rectangles, ties = noise.split((4 * self.num_rectangles, num_patches), 1)  # (B, 4 R) and (B, N)
         covered = self._covered(rectangles.unflatten(1, (4, self.num_rectangles)), grid, num_masked)  # (B, R, N)
-        number = torch.arange(self.num_rectangles, device=ties.device).view(1, -1, 1)
+        number = torch.arange(self.num_rectangles, device=ties.device).view(1, -1, 1)  # (1, R, 1)
         first = torch.where(covered, number, self.num_rectangles).amin(dim=1)  # (B, N)
         order = (first + ties).argsort(dim=1, stable=True)
         return Mask(visible=order[:, num_masked:], masked=order[:, :num_masked])

@@ -129,6 +129,6 @@ class DALLETokenizer(nn.Module):
         size = (self.stride * grid[0], self.stride * grid[1])
         # Rounding would change codes.
         with torch.autocast(pixels.device.type, enabled=False):
-            pixels = F.interpolate(pixels.float(), size, mode='bilinear', antialias=True)
+            pixels = F.interpolate(pixels.float(), size, mode='bilinear', antialias=True)  # (B, 3, *size)
             logits = self.encoder((1 - 2 * self.margin) * pixels + self.margin)  # (B, K, rows, columns)
         return logits.argmax(dim=1).flatten(1)  # (B, N)

@@ -65,7 +65,7 @@ class TextPooledContrast(ComparingObjective):
         """Projected patches (B, N, D), caption embeddings (B, D), and ``label`` (B, K) where duplicates are told."""
         rows = {'patches': views.projected_patches(), 'text': views.text_embedding()}
         if labels := duplicate_labels(views, self.duplicates):
-            rows['label'] = torch.stack(labels, dim=1)
+            rows['label'] = torch.stack(labels, dim=1)  # (B, K)
         return rows
 
     def compare(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -126,7 +126,7 @@ class TextClassifier(nn.Module):
         """Scores (N, K) in float32, before the softmax, of the features (N, C) of boxes; in training -inf if novel."""
         # Cosines that are multiplied by 100 need more than half precision has.
         with torch.autocast(features.device.type, enabled=False):
-            embeds = F.normalize(F.linear(features.float(), self.projection.weight, self.projection.bias), dim=-1)
-            classes = torch.cat([self.class_embeds, F.normalize(self.background, dim=-1)])
-            scores = embeds @ classes.T / self.temperature
+            mapped = F.linear(features.float(), self.projection.weight, self.projection.bias)  # (N, D)
+            classes = torch.cat([self.class_embeds, F.normalize(self.background, dim=-1)])  # (K, D)
+            scores = F.normalize(mapped, dim=-1) @ classes.T / self.temperature  # (N, K)
         return scores.masked_fill(self.is_novel, float('-inf')) if self.training else scores
