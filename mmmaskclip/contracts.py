@@ -141,6 +141,14 @@ class ImageTower(Protocol):
 
 
 @runtime_checkable
+class DenseTower(Protocol):
+    """An image encoder that also gives one vector for every patch, for segmentation, regions and similarity maps."""
+
+    def dense(self, images: Tensor, read_out: Any = 'patch') -> tuple[Tensor, tuple[int, int]]:
+        """Patches (B, N, C) of images (B, 3, H, W) of any size, and their grid (rows, columns)."""
+
+
+@runtime_checkable
 class TextTower(Protocol):
     """A text encoder, built from ``model.text_encoder``. Calling it on word ids (T, L) gives captions (T, C)."""
 
@@ -297,6 +305,17 @@ class PretrainModel(FollowsRun, Protocol):
 
     def __call__(self, mode: str = 'tensor', **batch: Any) -> Any:
         """Losses by name (``mode='loss'``), one dict per image (``'predict'``), or embeddings (``'tensor'``)."""
+
+
+@runtime_checkable
+class OpenVocabularyModel(Protocol):
+    """A model whose patches can be compared with words."""
+
+    def encode_dense(self, images: Tensor, read_out: Any = 'patch') -> Tensor:
+        """Patch embeddings (B, D, h, w) of normalized images (B, 3, H, W)."""
+
+    def encode_text(self, word_ids: Tensor) -> Tensor:
+        """Caption embeddings (T, D), L2-normalized, of word ids (T, L)."""
 
 
 @runtime_checkable

@@ -12,6 +12,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmmaskclip.contracts import OpenVocabularyModel
+from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.models.backbones.read_outs import ReadOut
 from mmmaskclip.models.open_vocabulary import encode_texts
 from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity, upsample_patches
@@ -55,11 +57,10 @@ class SimilarityMapsHook(Hook):
         """Refuse, before the first step, a run that has nothing to draw."""
         if runner.val_loop is None:
             return
-        missing = [name for name in ('encode_dense', 'encode_text') if not hasattr(_bare(runner), name)]
-        if missing:
+        if not isinstance(_bare(runner), OpenVocabularyModel):
             raise ValueError(
-                f'SimilarityMapsHook: {type(_bare(runner)).__name__} has no {" and no ".join(missing)}: leave the hook '
-                'out with default_hooks.similarity_maps=None'
+                f'SimilarityMapsHook: {type(_bare(runner)).__name__} has no encode_dense and no encode_text: leave '
+                'the hook out with default_hooks.similarity_maps=None'
             )
         self._pictures(runner)
 
@@ -92,7 +93,7 @@ class SimilarityMapsHook(Hook):
         """The pictures, uint8 (3, H, W)."""
         loop: Any = runner.val_loop
         # Loops of mmengine have one loader, without a task.
-        loaders = loop.dataloaders if hasattr(loop, 'dataloaders') else {'': loop.dataloader}
+        loaders = loop.dataloaders if isinstance(loop, EvaluationLoop) else {'': loop.dataloader}
         task = next(iter(loaders)) if self.task is None else self.task
         if task not in loaders:
             raise ValueError(f'SimilarityMapsHook: task={task!r}: the validation has {", ".join(loaders)}')

@@ -7,7 +7,7 @@ from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmmaskclip.contracts import FollowsRun
+from mmmaskclip.contracts import DenseTower, FollowsRun
 from mmmaskclip.models.backbones import compile_blocks
 from mmmaskclip.models.backbones.read_outs import ReadOut
 from mmmaskclip.models.backbones.whole_image_tower import check_tower
@@ -224,7 +224,7 @@ class ImageTextPretrainer(BaseModel):
         Raises:
             AttributeError: If the image tower gives features of whole images only.
         """
-        if not hasattr(self.image_encoder, 'dense'):
+        if not isinstance(self.image_encoder, DenseTower):
             raise AttributeError(
                 f'image_encoder={type(self.image_encoder).__name__} has no dense(images, read_out), so its patches '
                 'cannot be compared with words: leave segmentation and regions out of the evaluators '
