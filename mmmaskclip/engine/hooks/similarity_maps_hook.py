@@ -97,7 +97,7 @@ class SimilarityMapsHook(Hook):
         task = next(iter(loaders)) if self.task is None else self.task
         if task not in loaders:
             raise ValueError(f'SimilarityMapsHook: task={task!r}: the validation has {", ".join(loaders)}')
-        dataset = loaders[task].dataset
+        dataset: Any = loaders[task].dataset
         places = np.unique(np.linspace(0, len(dataset) - 1, min(self.count, len(dataset))).round().astype(int))
         samples = [dataset[int(place)] for place in places]
         if not all(isinstance(sample.get('image'), torch.Tensor) for sample in samples):
