@@ -47,8 +47,8 @@ def load(source: Any, checkpoint: str | PathLike | None = None, **options: Any) 
 def train(pairs: Any, start_from: Any, out: str | PathLike, **options: Any) -> FineTuned:
     """Fine-tunes a released CLIP on your own pairs, with a recipe for their number.
 
-    The config that it trains with is written to ``out/config.py``, which ``tools/train.py`` takes, too. Called again
-    with the same arguments it goes on where it was stopped, exactly; a finished one gives its result at once.
+    The config of the training is written to ``out/config.py``, which ``tools/train.py`` takes, too. A second call with
+    the same arguments resumes an interrupted training exactly, and returns the result of a finished one at once.
 
     Args:
         pairs: Folder or list of images with captions, or tar shards: all that ``dict(type='auto', path=...)`` reads.
@@ -57,7 +57,7 @@ def train(pairs: Any, start_from: Any, out: str | PathLike, **options: Any) -> F
         **options: ``held_out``: pairs for the held-out retrieval; default: a part of ``pairs`` is held out, at most
             1,000 images. ``zero_shot``: name of a zero-shot set below ``$MMMASKCLIP_EVAL`` (``data/zero_shot``), None
             for none; default: a small one that is there. ``epochs``, ``batch_size``, ``lr``: in place of the recipe's.
-            ``image_key``, ``caption_key``: columns, where they cannot be told. ``device``: ``'cpu'`` or ``'cuda'``.
+            ``image_key``, ``caption_key``: columns, where they are not clear. ``device``: ``'cpu'`` or ``'cuda'``.
 
     Returns:
         Path of the checkpoint, the metrics of the last validation, and ``load()``, which gives the model.

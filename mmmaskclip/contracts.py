@@ -197,7 +197,7 @@ class Views(Protocol):
         """The student's features of the visible patches (B, K) alone. Not kept: every mask is another."""
 
     def encode_together(self, views: Sequence[str]) -> None:
-        """Encode several views of one size in one pass, for whoever asks for their features later."""
+        """Encode several views of one size in one pass; later calls get their features."""
 
     def projected_image(self, view: str = 'image') -> Tensor:
         """The image embedding before its normalization, (B, D)."""
@@ -267,7 +267,7 @@ class ContrastiveLoss(Protocol):
 
 @runtime_checkable
 class FollowsRun(Protocol):
-    """A module that changes as the run goes on. The pretrainer finds every such module inside itself and calls it."""
+    """A module that changes during the run. The pretrainer finds every such module inside itself and calls it."""
 
     def set_progress(self, progress: float) -> None:
         """Receive the share of the run, in [0, 1], that is done; called before every iteration."""

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,3 +11,12 @@ def test_imports_run_downwards_and_in_no_circle():
     command = [Path(sys.executable).with_name('lint-imports'), '--no-cache']
     result = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
+
+
+OTHER_STYLES = re.compile(r'^\s*from \.|^import torch\.nn\.functional|^from torch\.nn import functional$', re.MULTILINE)
+
+
+def test_one_style_of_imports():
+    folders = [paths.ROOT / folder for folder in ('mmmaskclip', 'tools', 'demo', 'tests')]
+    files = [path for folder in folders for path in folder.rglob('*.py')]
+    assert not [path.name for path in files if OTHER_STYLES.search(path.read_text())]

@@ -33,12 +33,12 @@ class ImageTextInferencer:
     """Uses a pretrained model on images and texts. Ours, because mmpretrain's inferencers take one input kind each and
     look models up in mmpretrain's list.
 
-    An image is a path, bytes, a PIL image or a uint8 array (H, W, 3). What the model was trained with is asked of it:
-    image size, resize, mean and std, length of texts.
+    An image is a path, bytes, a PIL image or a uint8 array (H, W, 3). Image size, resize, mean and std, and the length
+    of texts are those that the model was trained with.
 
     Args:
         config: Config of the pretraining run, its path, or a model that is already built (then it is used as it is). Or
-            the weights alone, whose model is told from the file and the configs beside it: a checkpoint of ours, a file
+            the weights alone; the file and the configs beside it then describe the model: a checkpoint of ours, a file
             or folder of OpenAI's, OpenCLIP's or Hugging Face's CLIP, ``'hf://OWNER/REPOSITORY'`` or
             ``'openclip:ARCHITECTURE/TAG'``, see :func:`~mmmaskclip.models.from_pretrained.from_pretrained`.
         checkpoint: Path of the weights; nothing in the file is executed. Default: the model starts untrained.

@@ -202,7 +202,7 @@ def plain(value: Any, left_out: list[str] | None = None, name: str = '') -> Any:
         The copy, or :data:`LEFT_OUT` for an object without a plain form.
     """
     if isinstance(value, Tensor):
-        # A copy even on the CPU: training goes on while the file is written.
+        # A copy even on the CPU: training continues while the file is written.
         return value.detach().to('cpu', copy=True)
     if value is None or type(value) in (bool, int, float, complex, str, bytes):
         return value
@@ -241,7 +241,7 @@ LEFT_OUT = object()
 
 
 class BackgroundWriter:
-    """Runs one task at a time in a thread, so that training goes on while a checkpoint is written."""
+    """Runs one task at a time in a thread, so that training continues while a checkpoint is written."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
@@ -283,7 +283,7 @@ def _sidecar(path: Path) -> Path:
 
 
 def _listed(path: Path) -> dict[str, int]:
-    """The checksums beside a file, each with the number of its save (0: not told); empty if there are none."""
+    """The checksums beside a file, each with the number of its save (0: unknown); empty if there are none."""
     return _read_checksums(_sidecar(path))
 
 

@@ -64,7 +64,7 @@ def load_image_tower(
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is damaged, nothing in it is of the tower, part of its blocks or patch embedding is
-            missing, a shape differs, or the grid is not told.
+            missing, a shape differs, or the patch grid is unknown.
     """
     path = local_path(path)
     read = read_state_dict(path)

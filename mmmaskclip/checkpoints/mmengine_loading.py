@@ -1,7 +1,7 @@
 """mmengine's ways to load a checkpoint, led through the safe reader.
 
 mmengine unpickles a file, code included, where reading it without code fails, and always where it comes from the web.
-Its ``Pretrained`` initializer goes on with a warning where nothing in the file fits. Both are reached from configs of
+Its ``Pretrained`` initializer only warns where nothing in the file fits. Both are reached from configs of
 every toolbox (``init_cfg``, a detector's ``teacher_ckpt``, ``torchvision://resnet50``), so they are replaced at the two
 places that mmengine provides for it: the loaders by address and the registry of initializers. Nothing of mmengine's
 code is changed. The replacement is made by our Runner and not by ``import mmmaskclip``: a program that only uses a

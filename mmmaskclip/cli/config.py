@@ -99,7 +99,7 @@ def leave_out_without_loader(cfg: Config) -> None:
 
 
 def read_config(name: str) -> Config:
-    """Read a config, of a path or of a shipped name, without looking at what it says.
+    """Read a config, by its path or its shipped name, without checking it.
 
     Raises:
         ConfigMistake: If there is none, or it, or one that it inherits, cannot be read.

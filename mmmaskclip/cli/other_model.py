@@ -21,8 +21,8 @@ def use_model(cfg: Config, path: str, checkpoint: str = 'none') -> str:
 
     Args:
         cfg: Config with test tasks; its ``model`` is replaced.
-        path: Path of the config with the model, or ``'auto'``: the model is told from the checkpoint and the configs
-            beside it, see :func:`~mmmaskclip.models.from_pretrained.from_pretrained`.
+        path: Path of the config with the model, or ``'auto'``: the checkpoint and the configs beside it describe the
+            model, see :func:`~mmmaskclip.models.from_pretrained.from_pretrained`.
         checkpoint: What ``'auto'`` takes: path, ``'hf://...'`` or ``'openclip:...'``.
 
     Returns:

@@ -24,8 +24,8 @@ def draw_predictions(cfg: Config, folder: str) -> None:
     only the first draws, so only its share of the images: the toolboxes' visualizers do nothing elsewhere.
 
     Args:
-        cfg: Config of one of mmseg, mmdet and mmpretrain, told by its ``default_scope``; changed in place.
-        folder: Where to draw; made if need be.
+        cfg: Config whose ``default_scope`` is mmseg, mmdet or mmpretrain; changed in place.
+        folder: Where to draw; created if it does not exist.
 
     Raises:
         ConfigMistake: If it is of no such toolbox.

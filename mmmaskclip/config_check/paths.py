@@ -15,7 +15,7 @@ from mmmaskclip.config_check.check import refuse
 from mmmaskclip.datasets.training.shard_urls import is_local
 from mmmaskclip.utils.nearest import meant
 
-# mmpretrain's sets that make their folder and fill it, unless told not to.
+# mmpretrain's sets that download themselves by default.
 _DOWNLOADED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
 
 

@@ -1,6 +1,6 @@
 """The server of the page, on the standard library alone.
 
-Not gradio: it would add 28 packages, it reports its use unless told not to, and the page would have to exist twice,
+Not gradio: it would add 28 packages, it reports its use by default, and the page would have to exist twice,
 since gradio cannot write the view as one file that works alone.
 """
 

@@ -31,7 +31,7 @@ class FeatureProbe(BaseMetric):
 
     Args:
         train_dataloader: Config of a loader of the training split, with the transforms of the test split: ``dataset``
-            (samples with ``image`` and ``label``), ``batch_size`` and, if wanted, ``num_workers``; no sampler.
+            (samples with ``image`` and ``label``), ``batch_size`` and optionally ``num_workers``; no sampler.
         metric: What ``score`` is, see ``ZeroShotClassification``. Defaults to ``'top1'``.
         pool: ``'mean'`` of the patches or ``'cls'`` token. Defaults to None, what the model's projection does.
         collect_device: How results travel between processes, see ``RetrievalRecall``.

@@ -122,7 +122,7 @@ def build_train_loader(cfg: dict) -> DataLoader:
     """The loader of a probe's training samples, each of which is read once, in order, by one of the processes.
 
     Args:
-        cfg: ``dataset``, ``batch_size`` and, if wanted, ``num_workers`` and the like; no sampler.
+        cfg: ``dataset``, ``batch_size`` and optionally ``num_workers`` and the like; no sampler.
 
     Raises:
         ValueError: If there is a sampler: :func:`gather_in_order` relies on the order.

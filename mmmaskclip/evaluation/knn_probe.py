@@ -29,7 +29,7 @@ class KNNClassification(BaseMetric):
 
     Args:
         train_dataloader: Config of a loader of the training split, with the transforms of the test split: ``dataset``
-            (samples with ``image`` and ``label``), ``batch_size`` and, if wanted, ``num_workers``; no sampler.
+            (samples with ``image`` and ``label``), ``batch_size`` and optionally ``num_workers``; no sampler.
         k: Neighbours. Defaults to 20, DINO's best.
         temperature: Defaults to 0.07, DINO's.
         collect_device: How results travel between processes, see ``RetrievalRecall``.

@@ -1,6 +1,6 @@
 """A pretrained CLIP from a file, a repository or a name alone: model, preprocessing of images, tokenizer.
 
-No config has to be found: the towers are told from the weights and from the configs beside them.
+No config is needed: the weights and the configs beside them describe the towers.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def build_auto(
     caption_key: str | Sequence[str] | None = None,
     **kwargs: Any,
 ) -> Dataset:
-    """Makes the dataset that reads what lies at a path, and says in the log what it found.
+    """Makes the dataset that reads the data at a path, and logs what it found.
 
     Args:
         path: See :func:`find_data`.

@@ -145,8 +145,8 @@ class ImageTextShards(IterableDataset):
             seed: The same on all ranks.
             batch_size: Per rank, as in the loader.
             start_batch: Batches of this rank to leave out, for a run that continues in the middle of an epoch. None
-                of their images is decoded. The rest is exactly what it would have been, as long as the number of
-                ranks and workers and the batch size are unchanged.
+                of their images is decoded. The remaining batches are exactly those of an uninterrupted run, as long as
+                the number of ranks and workers and the batch size are unchanged.
         """
         batches = len(self) // batch_size
         if batches == 0:

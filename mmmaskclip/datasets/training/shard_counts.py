@@ -1,4 +1,4 @@
-"""Counts the samples of tar shards, once; a count that is interrupted goes on where it was."""
+"""Counts the samples of tar shards, once; an interrupted count resumes."""
 
 import hashlib
 import json
@@ -85,9 +85,9 @@ def scan_shard(path: str) -> list[Any]:
 def count_samples(shards: Sequence[str], index_dir: str | None = None) -> ShardCounts:
     """Looks up, or finds out, how many samples each shard has. Collective: every rank must call it.
 
-    Each rank looks after every ``world_size``-th shard. Those that the index does not know, or that have changed since,
-    are scanned with threads; what is known is written every few seconds, so that an interrupted count goes on. Where
-    img2dataset has left its notes (``00000_stats.json``), and the first of them are right, they replace the scan.
+    Each rank counts every ``world_size``-th shard. Threads scan the shards that the index does not hold or that have
+    changed since. The counts are written every few seconds, so that an interrupted scan resumes. Where img2dataset has
+    left its statistics (``00000_stats.json``), and the first of them are right, they replace the scan.
 
     Args:
         shards: Local, uncompressed tar files.

@@ -25,8 +25,8 @@ MOST_LOST_SHARDS = 3
 class ShardReader:
     """Reads shards from beginning to end, for one stream.
 
-    A shard that is not a local file is read again where it fails, after a wait that doubles each time
-    (:data:`FIRST_WAIT`, :data:`RETRIES`), and goes on after the samples it has given already. ``events`` has a record
+    A shard that is not a local file is read again after an error. The wait before it doubles each time
+    (:data:`FIRST_WAIT`, :data:`RETRIES`), and the samples that were read already are left out. ``events`` has a record
     ``retried_shard`` of each attempt.
 
     Args:

@@ -183,7 +183,7 @@ class ReliableCheckpointHook(CheckpointHook):
         if self.filename_tmpl.format(done) == name:
             self._write_step(runner, done, meta)
         else:
-            # By a name that is not the template's, so that retention must be told.
+            # The name is not the template's, so retention does not find the file by itself.
             interim = [name] if self.max_keep_ckpts > 0 else []
             self._write_file(runner, name, meta, list(self.keep_ckpt_ids), [*self._outdated, *interim])
             self._outdated = interim

@@ -26,13 +26,13 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
     With L blocks the stem (patch embedding, positions, class token, registers, norm before the blocks) has depth 0,
     block i (from 0) depth i + 1, everything else (final norm, neck, heads) depth L + 1, and a parameter at depth d
     learns at ``lr * layer_decay_rate ** (L + 1 - d)`` (BEiT, appendix; the MaskCLIP supplement for its rates).
-    Positions, class token and registers are never decayed, nor, unless told otherwise, are biases, norms and other
-    parameters of at most one dimension.
+    Positions, class token and registers are never decayed. Biases, norms and other parameters of at most one dimension
+    are not decayed by default.
 
-    mmpretrain's own asks the model for the depth, which only its classifiers can tell, takes ``pre_norm`` for the last
-    layer and makes a group of every parameter; mmseg's refuses our tower and decays its positions, mmdet's knows only
-    ConvNeXt. Depths are here the backbone's own (``get_layer_depth``) or told by the names of its parameters
-    (``layers.N``, ``blocks.N``, ``resblocks.N``), so mmpretrain's, mmseg's and timm's ViTs are served, too.
+    mmpretrain's constructor asks the model for the depths, which only its classifiers know, takes ``pre_norm`` for the
+    last layer and makes a group of every parameter. mmseg's refuses our tower and decays its positions; mmdet's knows
+    only ConvNeXt. This one takes the depths from the backbone (``get_layer_depth``) or from the names of its parameters
+    (``layers.N``, ``blocks.N``, ``resblocks.N``), so it also serves the ViTs of mmpretrain, mmseg and timm.
 
     Args:
         optim_wrapper_cfg: Config of the wrapper with its ``optimizer``, which must say ``lr`` and ``weight_decay``.
@@ -42,8 +42,8 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
 
     Raises:
         ValueError: If the optimizer has no ``weight_decay``, ``paramwise_cfg`` has an unknown key, or the model has
-            none of ``backbone``, ``image_encoder`` and ``text_encoder``, nothing to train, or a tower whose layers
-            cannot be told.
+            none of ``backbone``, ``image_encoder`` and ``text_encoder``, nothing to train, or a tower whose depths are
+            unknown.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:

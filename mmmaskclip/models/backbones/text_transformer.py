@@ -111,7 +111,7 @@ class CLIPTextTransformer(BaseModule):
 
         Args:
             words: From :meth:`embed`, (T, L, C).
-            positions: The position of each caption whose feature is wanted, (T,). All positions by default.
+            positions: One position per caption to return, (T,). All positions by default.
 
         Returns:
             Features after the final norm, (T, L, C), or (T, C).

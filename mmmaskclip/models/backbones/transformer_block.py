@@ -36,7 +36,7 @@ class TransformerBlock(TransformerEncoderLayer):
 
         Args:
             x: All tokens; they are keys and values.
-            queries: Indices (B, M) of the tokens whose output is wanted; not for a causal block. All by default.
+            queries: Indices (B, M) of the tokens to compute; not for a causal block. All by default.
 
         Returns:
             (B, N, C), or (B, M, C) in the order of ``queries``.

@@ -56,8 +56,8 @@ class CLIPVisionTransformer(VisionTransformer):
             :func:`~mmmaskclip.checkpoints.image_tower.load_image_tower`; the keys are its arguments.
 
     Raises:
-        ValueError: If ``arch`` is no known name, the patch size is missing or said twice, ``global_blocks`` are given
-            without ``window_size``, or registers or windows are wanted of a tower without a class token.
+        ValueError: If ``arch`` is no known name, the patch size is missing or given twice, ``global_blocks`` are given
+            without ``window_size``, or registers or windows are given without a class token.
     """
 
     init_cfg: dict | list[dict] | None
@@ -113,7 +113,7 @@ class CLIPVisionTransformer(VisionTransformer):
         pretrained = [
             cfg for cfg in configs if cfg['type'] is PretrainedInit or str(cfg['type']).split('.')[-1] in _PRETRAINED
         ]
-        # mmengine's loading runs the code in a file, and where nothing fits it goes on with a warning.
+        # mmengine's loading runs the code in a file, and only warns where nothing fits.
         self.init_cfg = [cfg for cfg in configs if cfg not in pretrained]
         super().init_weights()
         self.init_cfg = init_cfg
@@ -263,8 +263,8 @@ class CLIPVisionTransformer(VisionTransformer):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise decay, and the number of depths.
 
-        mmpretrain's, but ``pre_norm`` and registers are stem: it counts what it does not know as the last layer, which
-        would train it at the full learning rate.
+        As mmpretrain's method, but ``pre_norm`` and registers belong to the stem. mmpretrain counts unknown parameters
+        as the last layer, which would train them at the full learning rate.
         """
         depth, num_depths = super().get_layer_depth(param_name, prefix)
         return (0 if param_name.startswith((f'{prefix}pre_norm', f'{prefix}registers')) else depth), num_depths

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from mmmaskclip.models.backbones.transformer_block import TransformerBlock
 
@@ -67,7 +67,7 @@ def attend_in_windows(attention: MultiheadAttention, x: Tensor, grid: tuple[int,
             shared = extra.unsqueeze(1).expand(-1, windows.shape[1], -1, -1, -1, -1)
             # each (B * windows, heads, E + h * w, C')
             q, k, v = torch.cat((shared, windows), dim=2).flatten(0, 1).permute(2, 0, 3, 1, 4)
-            attended = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+            attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
             # (B, windows, E + h * w, C)
             attended = attended.transpose(1, 2).flatten(2).unflatten(0, windows.shape[:2])
             copies.append(attended[:, :, :num_extra])

@@ -61,7 +61,7 @@ def denoised_maps(tower: ImageTower, images: Tensor, noise: Tensor, max_shift: f
     """Patch features averaged over an image and its moved copies, each moved back; and its class token.
 
     Args:
-        tower: An image tower; called without gradient by whoever calls this.
+        tower: An image tower; the caller switches its gradient off.
         images: Normalized images, (B, 3, H, W).
         noise: Uniform numbers (B, copies, 3): shift to the right, shift down, mirrored if below one half.
         max_shift: Largest shift as a share of the side.

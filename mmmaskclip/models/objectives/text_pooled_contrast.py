@@ -62,7 +62,7 @@ class TextPooledContrast(ComparingObjective):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / init_temperature)))
 
     def embed(self, views: Views) -> dict[str, Tensor]:
-        """Projected patches (B, N, D), caption embeddings (B, D), and ``label`` (B, K) where duplicates are told."""
+        """Projected patches (B, N, D), caption embeddings (B, D), and ``label`` (B, K) where duplicates are known."""
         rows = {'patches': views.projected_patches(), 'text': views.text_embedding()}
         if labels := duplicate_labels(views, self.duplicates):
             rows['label'] = torch.stack(labels, dim=1)  # (B, K)

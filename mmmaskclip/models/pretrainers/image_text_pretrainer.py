@@ -83,7 +83,7 @@ class ImageTextPretrainer(BaseModel):
 
     @cached_property
     def _followers(self) -> tuple[FollowsRun, ...]:
-        """Every module inside that changes as the run goes on: objectives and losses."""
+        """Every module inside that changes during the run: objectives and losses."""
         return tuple(module for module in self.modules() if module is not self and isinstance(module, FollowsRun))
 
     @cached_property
@@ -249,5 +249,5 @@ class ImageTextPretrainer(BaseModel):
 
 
 def _build(cfg: dict | None) -> Any:
-    """The module, or None. Untyped, because whoever leaves a part out never asks for what it computes."""
+    """The module, or None. Untyped, because no caller asks for what an absent part computes."""
     return cfg and MODELS.build(cfg)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn import functional as F
 
 from mmmaskclip.contracts import Pairs
 from mmmaskclip.models.losses import NTXentLoss

@@ -1,6 +1,6 @@
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn import functional as F
 
 from mmmaskclip.contracts import Pairs
 from mmmaskclip.models.backbones import CLIPVisionTransformer

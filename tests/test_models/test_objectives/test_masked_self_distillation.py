@@ -1,7 +1,7 @@
 import pytest
 import tiny_models
 import torch
-import torch.nn.functional as F
+from torch.nn import functional as F
 
 from mmmaskclip.models.backbones import CLIPVisionTransformer, gather_tokens
 from mmmaskclip.models.losses import CodewordLoss, FeatureRegressionLoss
