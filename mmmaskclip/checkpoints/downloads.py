@@ -1,4 +1,4 @@
-"""Checkpoints from the web: one download for all processes of a node, kept by the whole address."""
+"""Checkpoints from the web: one download for all processes of a node, cached by the whole address."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def local_path(source: str | os.PathLike) -> str:
 
 
 def download(address: str) -> str:
-    """Download a file into torch's folder of downloads, unless it is there; beside a bar where stderr is a terminal.
+    """Download a file into torch's cache, unless it is there. A progress bar appears where stderr is a terminal.
 
-    Files lie in a folder named after the hash of the whole address: every model of Hugging Face ends in
-    ``model.safetensors``, every run in ``epoch_25.pth``. Of the processes of a node one downloads while the others wait
-    at a lock, which needs no process group.
+    The folder in the cache is named after the hash of the whole address, because many addresses end alike: every model
+    of Hugging Face in ``model.safetensors``, every run in ``epoch_25.pth``. One process of a node downloads; the others
+    wait at a file lock, which needs no process group.
 
     Args:
         address: ``https://...``; or ``http://...`` whose file name holds the start of its SHA-256
-            (``NAME-89abcdef.pth``), because on the way anybody could put other weights in its place.
+            (``NAME-89abcdef.pth``), because anybody on the way could replace the weights.
 
     Returns:
         Path of the file.

@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or not there: writing, checking and finding them."""
+"""Checkpoint files: atomic writing, verification, and the search for the newest intact one."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _BLOCK = 2**20
 
 
 class _HashedFile:
-    """A file to write that hashes what passes, and keeps the first error.
+    """A file that hashes what is written to it and keeps the first error.
 
-    torch's writer would go on and fail with an error of its own, which no longer says that the disk is full.
+    torch's writer would continue after an error and fail with another one, which does not say that the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,18 +66,18 @@ class _HashedFile:
 
 
 def write_checkpoint(path: str | os.PathLike, checkpoint: dict[str, Any]) -> None:
-    """Write a checkpoint so that at any moment, also of a power cut, ``path`` is the old file, the new one, or absent.
+    """Write a checkpoint atomically: after a crash or power cut ``path`` holds the old file, the new one, or nothing.
 
-    The file is written under a temporary name in the same folder, brought to the disk and renamed. Its SHA-256 lies
-    beside it in ``PATH.sha256``, which ``sha256sum -c`` reads, with the number of the save: one more than the highest
-    in the folder. While an existing file is replaced, the checksums of both are there.
+    The function writes a temporary file in the same folder, flushes it to the disk and renames it. ``PATH.sha256``,
+    which ``sha256sum -c`` reads, holds the SHA-256 and the number of the save: one more than the highest in the folder.
+    While the function replaces a file, ``PATH.sha256`` holds the checksums of both.
 
     Args:
-        path: Where; the folder is made if need be.
+        path: Target; its folder is created if it does not exist.
         checkpoint: What :func:`plain` returned.
 
     Raises:
-        OSError: If the disk is full, or the folder cannot be written to. A file that was there remains.
+        OSError: If the disk is full, or the folder is not writable. The old file remains.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def remove_checkpoint(path: str | os.PathLike) -> None:
 
 
 def remove_remains(folder: str | os.PathLike) -> None:
-    """Remove what a process that was killed while saving or removing has left in a folder."""
+    """Remove the temporary files of a process that was killed while it saved or removed a checkpoint."""
     for file in Path(folder).glob('.*.tmp'):
         if file.name.endswith(('.pth.tmp', '.sha256.tmp', 'last_checkpoint.tmp')):
             file.unlink(missing_ok=True)
@@ -144,18 +144,18 @@ def verify_checkpoint(path: str | os.PathLike) -> str | None:
 
 
 def newest_verified(work_dir: str | os.PathLike) -> tuple[str | None, list[tuple[str, str]]]:
-    """Find the newest checkpoint of a run that is whole.
+    """Find the newest intact checkpoint of a run.
 
-    The newest is the one that was saved last, by the number of the save beside it: a run that went back, or went on
-    with a larger batch, has newer files of fewer iterations, and a copy has other times. Files without that number,
-    which are mmengine's, are older than all that have it; of them the one that ``last_checkpoint`` names is the newest,
-    then those of the highest iteration or epoch.
+    The number of the save, in the file beside a checkpoint, decides which one is the newest. Iterations do not: a run
+    that resumed from an earlier checkpoint, or with a larger batch, writes newer files of fewer iterations. Times do
+    not either: a copy has other times. mmengine's files have no such number and count as older than all others; among
+    them the newest is the one that ``last_checkpoint`` names, then the one of the highest iteration or epoch.
 
     Args:
         work_dir: Folder of the checkpoints; it may have been moved.
 
     Returns:
-        Path of the checkpoint, or None; and of each newer one that is damaged the path and what is wrong.
+        Path of the checkpoint, or None; and for each newer, damaged one its path and the damage.
     """
     damaged: list[tuple[str, str]] = []
     for path in _candidates(Path(work_dir)):
@@ -168,7 +168,7 @@ def newest_verified(work_dir: str | os.PathLike) -> tuple[str | None, list[tuple
 
 def _candidates(folder: Path) -> list[Path]:
     last = folder / 'last_checkpoint'
-    # By its name only, so that a work dir may be moved.
+    # The name alone: the work dir may have been moved.
     named = Path(last.read_text(errors='replace').strip()).name if last.is_file() else ''
     ranked = []
     for path in folder.glob('*.pth'):
@@ -180,18 +180,18 @@ def _candidates(folder: Path) -> list[Path]:
 
 
 def _save_number(path: Path) -> int:
-    """The number of the save that wrote a file; 0 if nothing tells it."""
+    """The number of the save that wrote a file; 0 if it is unknown."""
     listed = _listed(path)
     highest = max(listed.values(), default=0)
-    # Of two the process was killed while it replaced the file.
+    # Two checksums: the process was killed while it replaced the file.
     return listed.get(sha256_of(path), highest) if len(listed) > 1 else highest
 
 
 def plain(value: Any, left_out: list[str] | None = None, name: str = '') -> Any:
-    """Copy a checkpoint, tensors to the CPU, so that later steps do not change it and ``read_checkpoint`` reads it.
+    """Copy a checkpoint to the CPU, in a form that later steps do not change and that ``read_checkpoint`` reads.
 
-    Containers become those of Python; numpy's numbers, paths and mmengine's log history get a plain form. Objects of
-    other kinds have none and are left out.
+    Containers become those of Python; NumPy's numbers, paths and mmengine's log history get a plain form. Other objects
+    have no plain form and are left out.
 
     Args:
         value: The checkpoint.

@@ -75,7 +75,7 @@ def load_image_tower(
     loaded = tuple(name for name in own if name in state_dict)
     if not loaded:
         raise ValueError(_nothing_loads(tower, path, prefix, everything, own))
-    # A file of another family can share a name or two, and one of a shallower tower all but some blocks.
+    # A file of another architecture can share a few names; a file of a shallower tower lacks some blocks.
     absent = [name for name in own if name not in state_dict and name.startswith(CORE)]
     if absent:
         raise ValueError(
@@ -115,17 +115,16 @@ def fit_positions(
 ) -> Tensor:
     """Resize positions to a tower's patch grid, with the class token's entry if the tower has that token.
 
-    mmpretrain's own takes the source for square and fails where size and class token change together.
+    mmpretrain's function assumes a square source and fails where size and class token change together.
 
     Libraries differ in the filter: mmpretrain, timm and transformers interpolate bicubically without antialiasing,
-    OpenCLIP with it. The tables of both differ by 1.4 % of their norm on a smooth table and by more on a rough one, so
-    that each file's positions are resized as its own library does.
+    OpenCLIP with it. The results differ by 1.4 % of the table's norm on a smooth table and by more on a rough one.
+    Therefore each file's positions are resized as its own library does.
 
     Args:
         tower: The tower.
         pos_embed: Positions, (1, N, C) or (1, 1 + N, C).
-        has_cls: Whether the first entry is the class token's. Where it is not and the tower has the token, the tower's
-            entry stays.
+        has_cls: Whether the first entry is the class token's. If it is not, a tower with that token keeps its entry.
         grid: Source grid (rows, columns) of the N patches.
         antialias: Interpolate with an antialiasing filter, as OpenCLIP does. Defaults to False.
 

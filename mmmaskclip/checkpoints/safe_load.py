@@ -25,18 +25,18 @@ from torch import Tensor
 from mmmaskclip.checkpoints.formats.torchscript import is_torchscript, read_torchscript
 from mmmaskclip.checkpoints.stand_in import StandIn
 
-# What torch's reader raises on a damaged file; it follows the file's instructions, whatever they have become.
+# Errors of torch's reader on a damaged file: it executes the allowed instructions of the file, damaged or not.
 DAMAGE = (
     pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError, AttributeError,
     zipfile.BadZipFile,
 )  # fmt: skip
 # The plain form of a HistoryBuffer in a checkpoint of ours.
 HISTORY = 'history_buffer'
-# torch has no list of them; numpy gives each kind of number a class of its own.
+# torch has no list of NumPy's dtypes, and NumPy gives every dtype a class.
 NUMBERS = {np.dtype(code) for code in np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'}
 ALLOWED: list[Any] = [
-    # mmengine's own list allows the real getattr, with which a crafted file reaches any function. Its log history needs
-    # the name only because it pickles its bound methods.
+    # mmengine's own list allows the real getattr, through which a crafted file reaches any function. mmengine's log
+    # history names getattr only because it pickles its bound methods.
     (StandIn, 'builtins.getattr'),
     (StandIn, 'mmengine.logging.history_buffer.HistoryBuffer'),
     *((np.empty(0).__reduce__()[0], f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),
@@ -45,11 +45,11 @@ ALLOWED: list[Any] = [
     np.dtype,
     *{type(number) for number in NUMBERS},
 ]
-# Packages of modules that files hold whole, and of which only the tensors are read: OpenAI's DALL-E, and torch's own.
+# Packages whose modules some files pickle whole: OpenAI's DALL-E and torch. The reader takes only their tensors.
 _MODULES = ('dall_e.', 'torch.nn.modules.')
-# Of files in a folder that may be meant.
+# Endings of the files to list when the path is a folder.
 _ENDINGS = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors', '.index.json')
-# What wrappers put before the names: DataParallel and DDP at the start, torch.compile before every compiled part.
+# Prefixes that wrappers add to names: DataParallel and DDP at the start, torch.compile before every compiled part.
 _WRAPPER = re.compile(r'^module\.|(?:^|(?<=\.))_orig_mod\.')
 
 

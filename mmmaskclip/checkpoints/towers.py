@@ -1,4 +1,4 @@
-"""The config of a CLIP, from the shapes of its weights and what the files beside them say."""
+"""The config of a CLIP, from the shapes of its weights and from the files beside them."""
 
 from __future__ import annotations
 

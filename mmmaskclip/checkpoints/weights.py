@@ -1,6 +1,6 @@
-"""Loading weights into a model: all of them, those of some parts, or as many as fit, with one line that says what came.
+"""Loads weights into a model: all of them, those of some parts, or as many as fit. One log line reports the result.
 
-Whatever loads weights goes through this file or ``image_tower.py``: ``load_from``, ``init_cfg``, the frozen teacher,
+All loading passes through this file or ``image_tower.py``: ``load_from``, ``init_cfg``, the frozen teacher,
 ``tools/test.py``, the inferencer, the text classifier and mmengine's ``Pretrained`` initializer.
 """
 
@@ -20,12 +20,12 @@ from mmmaskclip.checkpoints.image_tower import CORE, fit_positions, some, square
 from mmmaskclip.checkpoints.safe_load import read_state_dict
 from mmmaskclip.checkpoints.translate import format_of, translate_weights
 
-# Parts of a model of which nothing may stay random because a file lacks it.
+# Parts of a model that must not stay random because the file lacks some of their weights.
 _TOWERS = ('image_encoder', 'text_encoder', 'backbone')
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike, parts: Sequence[str] = ()) -> None:
-    """Load all weights of ``model`` from a checkpoint; nothing may be missing, left over or of another shape.
+    """Load all weights of ``model`` from a checkpoint; missing, surplus or misshapen weights are an error.
 
     Checkpoints of other CLIPs are recognized by their names and translated: OpenAI's archives, OpenCLIP's files and
     Hugging Face's ``pytorch_model.bin`` or ``model.safetensors``. Their models are in ``configs/pretrained``.
@@ -38,9 +38,9 @@ def load_weights(model: nn.Module, path: str | os.PathLike, parts: Sequence[str]
             all names.
 
     Raises:
-        ValueError: If names or shapes differ; the message lists them. Positions of another image size are such: they
-            are not resized. If the file is of another CLIP, also where its model cannot be built here, or where the
-            file, or a config beside it, gives another activation (QuickGELU or GELU), mean or std than ``model`` has.
+        ValueError: If names or shapes differ; the message lists them. Positions are not resized to another image size.
+            For a file of another CLIP also if its model cannot be built here, or if the file or a config beside it
+            states another activation (QuickGELU or GELU), mean or std than that of ``model``.
     """
     path = local_path(path)
     load_all(model, read_state_dict(path), path, parts)
@@ -84,13 +84,13 @@ def load_all(model: nn.Module, read: dict[str, Tensor], path: str | os.PathLike,
 
 
 def load_what_fits(model: nn.Module, read: dict[str, Tensor], path: str | os.PathLike, prefix: str = '') -> str:
-    """Start a model from a checkpoint that may lack parts of it, or have more; the log gets one line of what came.
+    """Load the weights that fit from a checkpoint with missing or surplus parts, and log one line about them.
 
     Args:
         model: The model, not wrapped; changed in place.
         read: What :func:`~mmmaskclip.checkpoints.safe_load.read_state_dict` gave; of another CLIP it is translated.
         path: Where it was read.
-        prefix: Only the names that begin so are for the model; it is taken off. Defaults to ``''``.
+        prefix: The function loads only names with this prefix, and removes it. Defaults to ``''``.
 
     Returns:
         The line.

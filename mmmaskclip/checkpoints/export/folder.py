@@ -1,4 +1,4 @@
-"""The folder of an export: weights, configs, tokenizer and a model card, whole or not there."""
+"""The folder of an export: weights, configs, tokenizer and a model card, written atomically."""
 
 from __future__ import annotations
 
