@@ -19,7 +19,7 @@ model = dict(
         preserve=_base_.preserve,
         distillation=dict(
             **_base_.distillation_v1,
-            decoder=dict(**_base_.masked_decoder, width=768, num_patches=196, num_heads=12),
+            decoder=_base_.decoder_vitb16,
         ),
     ),
 )

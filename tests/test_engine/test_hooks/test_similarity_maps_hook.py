@@ -10,6 +10,7 @@ from mmengine.visualization import Visualizer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mmmaskclip.engine.hooks.similarity_maps_hook import SimilarityMapsHook
+from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.models.open_vocabulary import encode_texts
 from mmmaskclip.registry import HOOKS, MODELS
 
@@ -26,9 +27,11 @@ def runner(tiny_model_cfg):
         {'image': torch.randint(0, 256, (3, side, side), dtype=torch.uint8, generator=generator)} for _ in range(9)
     ]
     sent = []
+    loop = object.__new__(EvaluationLoop)
+    loop.dataloaders = {'several': SimpleNamespace(dataset=samples)}
     return SimpleNamespace(
         model=model,
-        val_loop=SimpleNamespace(dataloaders={'several': SimpleNamespace(dataset=samples)}),
+        val_loop=loop,
         visualizer=SimpleNamespace(add_image=lambda name, image, step: sent.append((name, image, step))),
         iter=12,
         sent=sent,
