@@ -57,6 +57,8 @@ def train(pairs: Any, start_from: Any, out: str | PathLike, **options: Any) -> F
         **options: ``held_out``: pairs for the held-out retrieval; default: a part of ``pairs`` is held out, at most
             1,000 images. ``zero_shot``: name of a zero-shot set below ``$MMMASKCLIP_EVAL`` (``data/zero_shot``), None
             for none; default: a small one that is there. ``epochs``, ``batch_size``, ``lr``: in place of the recipe's.
+            ``lora``: train low-rank adapters of this rank, e.g. 8, in place of the towers. ``context_length``: tokens
+            of captions, for which positions are stretched; default: the model's.
             ``image_key``, ``caption_key``: columns, where they are not clear. ``device``: ``'cpu'`` or ``'cuda'``.
 
     Returns:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from mmmaskclip.checkpoints.adapters import has_adapters, merge_adapters
 from mmmaskclip.checkpoints.formats.huggingface import convert_hf_clip
 from mmmaskclip.checkpoints.formats.open_clip import convert_open_clip
+from mmmaskclip.checkpoints.positions import stretch_to_model
 from mmmaskclip.checkpoints.safe_load import read_json
 
 # How names of the other formats begin; none of ours does.
@@ -64,17 +66,20 @@ def translate_weights(model: nn.Module, state_dict: dict[str, Tensor], path: str
         path: Where it was read, for the configs beside it and for messages.
 
     Returns:
-        The translation, or ``state_dict`` itself where it is not of another CLIP.
+        The translation, or ``state_dict`` itself where it is not of another CLIP; adapters (LoRA) are merged where the
+        model has none, and text positions stretched where it asks for it.
 
     Raises:
         ValueError: If it is of a CLIP that cannot be built here, or activation, mean or std differ.
     """
     if not any(name.startswith(_OUTER) for name, _ in model.named_parameters()):
         state_dict = without_outer_prefix(state_dict)
+    if has_adapters(state_dict) and not has_adapters(name for name, _ in model.named_parameters()):
+        state_dict = merge_adapters(state_dict)
     if format_of(state_dict) is not None:
         _check_activation(model, state_dict, path)
         _check_normalization(model, state_dict, path)
-    return convert_weights(state_dict, path)
+    return stretch_to_model(model, convert_weights(state_dict, path))
 
 
 def activation_of(state_dict: dict[str, Tensor], path: str | os.PathLike) -> str | None:

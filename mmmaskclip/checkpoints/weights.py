@@ -15,6 +15,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmmaskclip.checkpoints.adapters import has_adapters, is_adapter
 from mmmaskclip.checkpoints.downloads import local_path
 from mmmaskclip.checkpoints.image_tower import CORE, fit_positions, some, square_grid
 from mmmaskclip.checkpoints.safe_load import read_state_dict
@@ -57,6 +58,9 @@ def load_all(model: nn.Module, read: dict[str, Tensor], path: str | os.PathLike,
                 'Give a checkpoint that has it, for example of an image-text pretraining.'
             )
     own = model.state_dict()
+    if not has_adapters(state_dict):
+        # Adapters start at zero: a model that has them computes with these weights what one without does.
+        state_dict |= {name: value for name, value in own.items() if is_adapter(name)}
     differing = [_difference(model, name, own[name], state_dict[name]) for name in own if name in state_dict]
     if shapes := [difference for difference in differing if difference]:
         # Not loaded: mmpretrain's towers would resize their positions without an error.
@@ -156,7 +160,7 @@ def _check_towers(model: nn.Module, state_dict: dict[str, Tensor], differing: di
     for tower, module in model.named_children():
         if tower not in _TOWERS:
             continue
-        own = [name for name, _ in module.named_parameters()]
+        own = [name for name, _ in module.named_parameters() if not is_adapter(name)]
         absent = [f'{tower}.{name}' for name in own if f'{tower}.{name}' not in state_dict]
         if own and len(absent) == len(own):
             raise ValueError(
@@ -171,8 +175,8 @@ def _check_towers(model: nn.Module, state_dict: dict[str, Tensor], differing: di
             )
         if other := [text for name, text in differing.items() if name.startswith(f'{tower}.')]:
             raise ValueError(
-                f'{os.fspath(path)!r} does not fit {tower} as configured: {some(other, 3)}. Give it the arch and patch '
-                'size of the file.'
+                f'{os.fspath(path)!r} does not fit {tower} as configured: {some(other, 3)}. Give it the arch, patch '
+                'size and context_length of the file, or, for longer captions, stretch_positions=True.'
             )
 
 

@@ -43,11 +43,13 @@ class FineTuned:
         checkpoint: Path of the weights after the last step.
         config: Path of the config that was trained.
         metrics: Values of the last validation by name, e.g. ``retrieval/image_to_text_R@1``, in percent.
+        before: Those of the weights that it started from.
     """
 
     checkpoint: str
     config: str
     metrics: dict[str, float]
+    before: dict[str, float]
 
     def load(self, **options: Any) -> ImageTextInferencer:
         """The model, ready to use; ``options`` are those of :class:`~mmmaskclip.apis.ImageTextInferencer`."""
@@ -65,13 +67,17 @@ def finetune(
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
+    lora: int | None = None,
+    context_length: int | None = None,
     image_key: str | None = None,
     caption_key: str | Sequence[str] | None = None,
     device: str | None = None,
 ) -> FineTuned:
     """Fine-tune a released CLIP on your own pairs; described at :func:`mmmaskclip.train`."""
     folder, arguments = Path(out), _arguments(locals())
-    _check_numbers(epochs, batch_size, lr)
+    _check_numbers(
+        lr, epochs=(epochs, 1), batch_size=(batch_size, 2), lora=(lora, 1), context_length=(context_length, 3)
+    )
     if (folder / 'config.py').is_file():
         _compare_arguments(folder, arguments)
         if (folder / 'result.json').is_file():
@@ -96,7 +102,8 @@ def finetune(
         if name.startswith('val/') and len(buffer.data[0])
     }
     checkpoint = (folder / 'last_checkpoint').read_text().strip()
-    result = FineTuned(checkpoint, str(folder / 'config.py'), metrics)
+    before = dict(runner.message_hub.get_info('general_ability', {}) or {})
+    result = FineTuned(checkpoint, str(folder / 'config.py'), metrics, before)
     (folder / 'result.json').write_text(json.dumps(asdict(result), indent=1))
     return result
 
@@ -114,8 +121,8 @@ def _plain(value: Any) -> Any:
     return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-def _check_numbers(epochs: int | None, batch_size: int | None, lr: float | None) -> None:
-    for name, value, least in (('epochs', epochs, 1), ('batch_size', batch_size, 2)):
+def _check_numbers(lr: float | None, **least_of: tuple[int | None, int]) -> None:
+    for name, (value, least) in least_of.items():
         if value is not None and value < least:
             raise ValueError(f'{name}={value}: give at least {least}, or leave it out')
     if lr is not None and lr <= 0:
@@ -156,11 +163,12 @@ def _prepare(folder: Path, arguments: dict[str, Any]) -> None:
         number,
         on_gpu,
         (zero_shot, root) if zero_shot else None,
-        {name: arguments.get(name) for name in ('epochs', 'batch_size', 'lr')},
+        {name: arguments.get(name) for name in ('epochs', 'batch_size', 'lr', 'lora', 'context_length')},
     )
+    recipe = choose_recipe(number, arguments.get('lora'))
     about = (
         f'Written by mmmaskclip.train: {number} pairs of {arguments["pairs"]}, from {arguments["start_from"]}.\n\n'
-        f'Recipe: configs/finetune_clip/{choose_recipe(number)}.py. Zero-shot set: {zero_shot or "none was found"}.'
+        f'Recipe: configs/finetune_clip/{recipe}.py. Zero-shot set: {zero_shot or "none was found"}.'
     )
     (folder / 'arguments.json').write_text(json.dumps(arguments, indent=1))
     write_config(cfg, folder / 'config.py', about.replace('\\', '/'))

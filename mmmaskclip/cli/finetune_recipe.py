@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pprint
 import re
 from collections.abc import Mapping
@@ -27,8 +28,10 @@ _PARTS = (
 )  # fmt: skip
 
 
-def choose_recipe(pairs: int) -> str:
-    """Name of the config in ``configs/finetune_clip`` for so many pairs."""
+def choose_recipe(pairs: int, lora: int | None = None) -> str:
+    """Name of the config in ``configs/finetune_clip`` for so many pairs, and for adapters of a rank."""
+    if lora is not None:
+        return 'lora_vitb32'
     return next(name for most, name in _RECIPES if pairs <= most)
 
 
@@ -57,7 +60,8 @@ def finetune_config(
         pairs: Images or samples to train on.
         on_gpu: Whether it runs on a GPU.
         zero_shot: Name of a zero-shot set and the folder of all sets. Defaults to None.
-        settings: ``epochs``, ``batch_size`` and ``lr`` that replace the recipe's; None keeps the recipe's.
+        settings: ``epochs``, ``batch_size`` and ``lr`` that replace the recipe's, ``lora``, the rank of adapters, and
+            ``context_length``, of captions. None keeps the recipe's or the model's.
 
     Returns:
         The config, complete, without a work directory.
@@ -66,7 +70,7 @@ def finetune_config(
         ConfigMistake: If the model resizes images in a way that transforms of a config cannot.
     """
     given = {name: value for name, value in (settings or {}).items() if value is not None}
-    name = choose_recipe(pairs)
+    name = choose_recipe(pairs, given.get('lora'))
     register_shipped_configs()
     cfg = Config.fromfile(str(shipped('configs') / f'finetune_clip/{name}.py'), format_python_code=False)
     transforms = {
@@ -75,11 +79,16 @@ def finetune_config(
     }
     cfg.train_dataloader.dataset = ConfigDict({**training, 'views': dict(image=transforms['train'])})
     _set_validation(cfg, held_out, transforms['val'], zero_shot)
-    set_model(cfg, ConfigDict(model))
+    chosen = copy.deepcopy(ConfigDict(model))
+    if 'context_length' in given:
+        chosen.text_encoder.update(context_length=given['context_length'], stretch_positions=True)
+    set_model(cfg, chosen)
     _set_duplicates(cfg)
     _set_crop(cfg)
     if name.startswith('lock_image') and cfg.model.image_encoder.type == 'CLIPVisionTransformer':
         cfg.model.image_encoder.frozen_stages = weights[1]
+    if 'lora' in given:
+        cfg.model.lora = {tower: dict(rank=given['lora']) for tower in ('image_encoder', 'text_encoder')}
     cfg.val_dataloader, cfg.val_evaluator = cfg.test_dataloader, cfg.test_evaluator
     cfg.load_from = weights[0]
     cfg.train_cfg.max_epochs = given.get('epochs', cfg.train_cfg.max_epochs)
@@ -121,6 +130,7 @@ def _set_validation(cfg: Config, held_out: Any, transforms: Any, zero_shot: tupl
         evaluators.update(more[1])
     cfg.test_dataloader, cfg.test_evaluator = ConfigDict(loaders), ConfigDict(evaluators)
     if not loaders:
+        cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'GeneralAbilityHook']
         for key in ('val_dataloader', 'val_evaluator', 'val_cfg', 'test_dataloader', 'test_evaluator', 'test_cfg'):
             cfg._cfg_dict.pop(key)
 

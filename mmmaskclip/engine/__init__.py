@@ -1,6 +1,8 @@
 from mmmaskclip.engine.distributed.fsdp import FullyShardedModel
 from mmmaskclip.engine.hooks import (
     BadSamplesHook,
+    GeneralAbilityHook,
+    LongCaptionsHook,
     PreemptionHook,
     ReliableCheckpointHook,
     SourceCountsHook,
@@ -26,7 +28,9 @@ __all__ = [
     'BadSamplesHook',
     'EvaluationLoop',
     'FullyShardedModel',
+    'GeneralAbilityHook',
     'LayerDecayOptimWrapperConstructor',
+    'LongCaptionsHook',
     'ModelStepHook',
     'NonFiniteHook',
     'PreemptionHook',

@@ -73,6 +73,7 @@ def done(place):
 def test_trains_evaluates_and_gives_a_model(done, place):
     assert done.checkpoint == str(place / 'out/epoch_2.pth')
     assert 0 <= done.metrics['retrieval/image_to_text_R@1'] <= 100
+    assert done.before.keys() == done.metrics.keys() - {'data_time', 'time'}
     cfg = Config.fromfile(done.config)
     assert cfg.load_from == str(place / 'clip/open_clip_model.safetensors')
     # Few pairs: the recipe with the locked image tower, at the model's size, in batches that fill four steps.
@@ -90,20 +91,30 @@ def test_trains_evaluates_and_gives_a_model(done, place):
     assert 'Epoch [2/2]' in logs
 
 
-def test_called_again_gives_the_result_or_goes_on(done, place, tmp_path, monkeypatch):
+def test_called_again_gives_the_result(done, place, monkeypatch):
     arguments = dict(pairs=place / 'pairs', start_from=place / 'clip', epochs=2, zero_shot=None, device='cpu')
     monkeypatch.setattr('mmmaskclip.cli.finetune.run', None)
     assert mmmaskclip.train(out=place / 'out', **arguments) == done
-    monkeypatch.undo()
     with pytest.raises(ValueError, match=r'other arguments \(epochs=2 there, 3 now\): give another out'):
         mmmaskclip.train(out=place / 'out', **{**arguments, 'epochs': 3})
+
+
+def test_called_again_goes_on_exactly_and_adapters_are_all_that_changes(place, tmp_path):
+    arguments = dict(pairs=place / 'pairs', start_from=place / 'clip', epochs=2, lora=2, zero_shot=None, device='cpu')
+    whole = mmmaskclip.train(out=tmp_path / 'whole', **arguments)
     # As a run that was killed after its first epoch.
-    shutil.copytree(place / 'out', tmp_path / 'out')
+    shutil.copytree(tmp_path / 'whole', tmp_path / 'killed')
     for name in ('result.json', 'last_checkpoint', 'epoch_2.pth', 'epoch_2.pth.sha256'):
-        (tmp_path / 'out' / name).unlink()
-    again = mmmaskclip.train(out=tmp_path / 'out', **arguments)
-    expected, found = (read_state_dict(run.checkpoint) for run in (done, again))
+        (tmp_path / 'killed' / name).unlink()
+    resumed = mmmaskclip.train(out=tmp_path / 'killed', **arguments)
+    expected, found = (read_state_dict(run.checkpoint) for run in (whole, resumed))
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    assert resumed.before == whole.before
+    assert any(value.any() for name, value in found.items() if name.endswith('lora_up'))
+    start = mmmaskclip.load(place / 'clip', device='cpu').model.state_dict()
+    changed = {name for name, value in start.items() if not torch.equal(value, found[name])}
+    names = ('image_projection.projection.weight', 'text_projection.projection.weight')
+    assert changed == {*names, 'objectives.contrast.logit_scale'}
 
 
 @pytest.mark.parametrize(
@@ -112,6 +123,7 @@ def test_called_again_gives_the_result_or_goes_on(done, place, tmp_path, monkeyp
         (dict(pairs='nowhere'), "neither a file nor a folder 'nowhere'"),
         (dict(start_from='nowhere.pt'), r'nowhere\.pt'),
         (dict(batch_size=1), 'batch_size=1: give at least 2'),
+        (dict(lora=0), 'lora=0: give at least 1'),
         (dict(lr=-1.0), r'lr=-1\.0: give a positive'),
         (dict(zero_shot='cifar11'), "no zero-shot set 'cifar11'"),
     ],

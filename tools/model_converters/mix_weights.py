@@ -19,6 +19,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mmmaskclip.checkpoints.adapters import merge_adapters
 from mmmaskclip.checkpoints.safe_load import read_state_dict
 from mmmaskclip.checkpoints.translate import convert_weights
 from mmmaskclip.utils.tables import format_table
@@ -52,8 +53,8 @@ def mix(first: Mapping[str, Tensor], second: Mapping[str, Tensor], alpha: float)
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Weights under our names, whatever format the file has."""
-    return convert_weights(read_state_dict(path), path)
+    """Weights under our names, whatever format the file has, adapters merged."""
+    return merge_adapters(convert_weights(read_state_dict(path), path))
 
 
 def curve(args: argparse.Namespace, files: Mapping[float, Path]) -> dict[float, dict[str, float]]:

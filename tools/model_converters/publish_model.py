@@ -19,6 +19,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mmmaskclip.checkpoints.adapters import merge_adapters
 from mmmaskclip.checkpoints.config_text import model_config
 from mmmaskclip.checkpoints.files import verify_checkpoint
 from mmmaskclip.checkpoints.safe_load import read_checkpoint, state_dict_of
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if problem:
         parser.error(f'{args.source}: {problem}')
     checkpoint = read_checkpoint(args.source)
-    weights = state_dict_of(checkpoint, args.source)
+    weights = merge_adapters(state_dict_of(checkpoint, args.source))
     model = None if args.image_tower else _model_of(checkpoint)
     if args.image_tower:
         weights = {name: value for name, value in weights.items() if name.startswith(_TOWER)}

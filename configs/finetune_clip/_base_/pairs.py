@@ -1,6 +1,8 @@
 # Fine-tuning released weights on own pairs: data, validation, optimizer and schedule. The folder $MMMASKCLIP_PAIRS
 # (default data/my_pairs) has tar shards as img2dataset writes them: train-*.tar, and val-*.tar, which are held out.
+# What the model knew before is watched on CIFAR-10 if that lies in $MMMASKCLIP_EVAL (default data/zero_shot).
 _base_ = '../../_base_/default_runtime.py'
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks_where_present
 
 pairs = '{{$MMMASKCLIP_PAIRS:data/my_pairs}}'
 # Milder than in pretraining: the tower knows what things look like.
@@ -23,6 +25,7 @@ train_dataloader = dict(
         identify_images=True,
     ),
 )
+zero_shot = tasks_where_present('cifar10', '{{$MMMASKCLIP_EVAL:data/zero_shot}}', resize='bicubic')
 val_dataloader = dict(
     retrieval=dict(
         batch_size=64,
@@ -30,9 +33,10 @@ val_dataloader = dict(
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='mmmaskclip.collate_image_text'),
         dataset=dict(type='EvaluationShards', urls=pairs + '/val-*.tar', caption_key='txt', transforms=whole),
-    )
+    ),
+    **zero_shot[0],
 )
-val_evaluator = dict(retrieval=dict(type='RetrievalRecall', topk=(1, 5, 10)))
+val_evaluator = dict(retrieval=dict(type='RetrievalRecall', topk=(1, 5, 10)), **zero_shot[1])
 val_cfg = dict(type='EvaluationLoop')
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
@@ -52,6 +56,12 @@ train_cfg = dict(type='PretrainLoop', max_epochs=10, val_interval=1)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=0.5, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=1e-2, by_epoch=True, begin=0.5, convert_to_iter_based=True),
+]
+# Validates before the first step, and warns when zero-shot accuracy falls by more than two points.
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='LongCaptionsHook'),
+    dict(type='GeneralAbilityHook', max_fall=2.0),
 ]
 default_hooks = dict(
     logger=dict(interval=10), checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=2, async_save=True)

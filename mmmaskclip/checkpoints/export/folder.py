@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from mmmaskclip.checkpoints.adapters import merge_adapters
 from mmmaskclip.checkpoints.export.open_clip import to_open_clip
 from mmmaskclip.checkpoints.export.parts import settings_of
 from mmmaskclip.checkpoints.export.timm import to_timm
@@ -52,7 +53,7 @@ def export_folder(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f'{str(folder)!r} is not empty: name another folder, or remove it')
-    settings, state_dict = settings_of(model), model.state_dict()
+    settings, state_dict = settings_of(model), merge_adapters(model.state_dict())
     files: dict[str, Any] = {}
     if to == 'open_clip':
         files['open_clip_config.json'], weights = to_open_clip(settings, state_dict)

@@ -6,6 +6,7 @@ the dumped config hold all of them.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mmmaskclip.datasets.evaluation.zero_shot_sets import SUITES, ZERO_SHOT_SETS, row_of
@@ -86,6 +87,13 @@ def tasks(
         templates = {'templates': row.templates} if row.templates else {}
         evaluators[task] = dict(type='ZeroShotClassification', classes=row.classes, metric=row.metric, **templates)
     return loaders, evaluators
+
+
+def tasks_where_present(
+    name: str, root: str, resize: str | None = None
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """:func:`tasks` of one set, or two empty dicts where there is no folder of it below ``root``."""
+    return tasks(name, root, resize) if Path(root, row_of(name).folder).exists() else ({}, {})
 
 
 def probe_loader(name: str, root: str) -> dict[str, Any]:

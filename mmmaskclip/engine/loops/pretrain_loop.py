@@ -101,6 +101,8 @@ class PretrainLoop(EpochBasedTrainLoop):
             if self._val_interval_iters and self._iter % self._val_interval_iters == 0:
                 self.runner.val_loop.run()
                 self.runner.model.train()
+                if self.stop_training:
+                    return
         if done != len(self.dataloader):
             raise RuntimeError(
                 f'{self._dataset_name} announced {len(self.dataloader)} batches per epoch, but epoch {self._epoch} '

@@ -27,6 +27,9 @@ class CLIPTextTransformer(BaseModule):
         num_heads: Attention heads. Defaults to 8.
         vocab_size: Number of token ids. Defaults to 49408, CLIP's byte-pair vocabulary.
         context_length: Longest caption in tokens, start and end included. Defaults to 77.
+        stretch_positions: Weights with fewer positions than ``context_length`` are stretched when they are loaded, the
+            first 20 kept (Long-CLIP), see :func:`~mmmaskclip.checkpoints.positions.stretch_positions`. Defaults to
+            False: such weights are refused.
         quick_gelu: Use QuickGELU, as OpenAI's weights do, in place of GELU. Defaults to False.
         frozen: Keep the weights as they were loaded, as LiT does with a locked tower. Defaults to False.
         packed: Compute captions end to end, without padding. Features are equal to rounding; the fewer words the mean
@@ -43,12 +46,14 @@ class CLIPTextTransformer(BaseModule):
         quick_gelu: bool = False,
         frozen: bool = False,
         packed: bool = False,
+        stretch_positions: bool = False,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
         self.width = width
         self.context_length = context_length
         self.packed = packed
+        self.stretch_positions = stretch_positions
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.pos_embed = nn.Parameter(torch.zeros(context_length, width))
         self.layers = nn.ModuleList(

@@ -61,7 +61,8 @@ class TransformerBlock(TransformerEncoderLayer):
 
     def _queries_keys_values(self, normed: Tensor, queries: Tensor) -> list[Tensor]:
         """q of the tokens ``queries`` (B, H, M, D), k and v of all, (B, H, N, D)."""
-        width, weight, bias = self.embed_dims, self.attn.qkv.weight, self.attn.qkv.bias
+        qkv = self.attn.qkv
+        width, weight, bias = self.embed_dims, getattr(qkv, 'whole_weight', lambda: qkv.weight)(), qkv.bias
         query_bias, key_value_bias = (None, None) if bias is None else bias.split((width, 2 * width))
         query_weight, key_value_weight = weight.split((width, 2 * width))
         q = F.linear(gather_tokens(normed, queries), query_weight, query_bias)

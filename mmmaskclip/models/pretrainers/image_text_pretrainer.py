@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from mmmaskclip.contracts import DenseTower, FollowsRun
 from mmmaskclip.models.backbones import compile_blocks
+from mmmaskclip.models.backbones.lora import add_lora
 from mmmaskclip.models.backbones.read_outs import ReadOut
 from mmmaskclip.models.backbones.whole_image_tower import check_tower
 from mmmaskclip.models.objectives import ImageTextContrast, Objective
@@ -38,13 +39,17 @@ class ImageTextPretrainer(BaseModel):
             memory: losses and gradients are those of the whole batch, at the price of one more forward pass, see
             :func:`~mmmaskclip.models.pretrainers.micro_batches.losses_in_micro_batches`. Unlike with the optimizer
             wrapper's ``accumulative_counts``, the whole batch is contrasted. Defaults to None: all at once.
+        lora: Low-rank adapters in place of training all of a tower: ``dict(image_encoder=dict(rank=8),
+            text_encoder=dict(rank=8, layers=['qkv']))``, one of them or both, with the arguments of
+            :func:`~mmmaskclip.models.backbones.lora.add_lora`. An EMA teacher averages the adapters' factors. Defaults
+            to None.
         compiled: Whether ``torch.compile`` compiles the transformer blocks: True, False, ``'auto'`` (on a GPU only) or
             a dict of its arguments, see :func:`~mmmaskclip.models.backbones.transformer_block.compile_blocks`. Defaults
             to False.
 
     Raises:
         ValueError: If the image tower lacks a method that an objective calls, or an objective, or a batch norm, cannot
-            be computed in micro-batches.
+            be computed in micro-batches; or if a tower cannot have adapters.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class ImageTextPretrainer(BaseModel):
         teacher_momentum: float | dict = dict(begin=0.999, end=0.9999),  # noqa: B006 (read only)
         data_preprocessor: dict | None = None,
         micro_batch_size: int | None = None,
+        lora: dict[str, dict] | None = None,
         compiled: bool | str | dict = False,
         init_cfg: dict | None = None,
     ):
@@ -69,6 +75,10 @@ class ImageTextPretrainer(BaseModel):
         self.objectives: dict[str, Objective] = ModuleDict(
             {name: MODELS.build(objective) for name, objective in objectives.items() if objective}
         )
+        for tower, options in (lora or {}).items():
+            if tower not in ('image_encoder', 'text_encoder') or getattr(self, tower) is None:
+                raise ValueError(f"lora has {tower!r}: its keys are 'image_encoder' and 'text_encoder'")
+            add_lora(getattr(self, tower), tower, **options)
         check_tower(self.image_encoder, self.objectives)
         self.teacher_momentum = Ramp.of(teacher_momentum)
         self.progress = 0.0

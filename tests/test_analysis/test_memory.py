@@ -1,0 +1,65 @@
+"""The memory that is counted from one and two blocks is that of the whole model."""
+
+import pytest
+import tiny_models
+import torch
+from mmengine.config import Config
+
+from mmmaskclip.analysis.memory import GB, StepMemory, count_memory, saved_bytes
+from mmmaskclip.analysis.random_batch import random_batch
+from mmmaskclip.registry import MODELS
+
+
+def config(**changes):
+    model = tiny_models.model()
+    model['image_encoder']['arch'].update(num_layers=4)
+    model['text_encoder'].update(num_layers=3, vocab_size=49408)
+    view = dict(image=[dict(type='torchvision/CenterCrop', size=32)])
+    return Config(dict(model={**model, **changes}, train_dataloader=dict(dataset=dict(views=view))))
+
+
+@pytest.mark.parametrize('bf16', [False, True])
+@pytest.mark.parametrize('lora', [None, dict(image_encoder=dict(rank=2), text_encoder=dict(rank=2))])
+def test_count_equals_what_autograd_saves(bf16, lora):
+    cfg = config(lora=lora)
+    found = count_memory(cfg, caption_length=9, bf16=bf16)
+    model = MODELS.build(cfg.model).train()
+    measured = saved_bytes(model, random_batch(cfg, 6, 9), bf16)
+    # The logits of all pairs grow with the square of the batch: 6 x 6 floats, some times.
+    assert found.constant + 6 * found.sample == pytest.approx(measured, rel=0.01)
+    assert found.parameters == sum(4 * p.numel() for p in (*model.parameters(), *model.buffers()))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert (found.gradients, found.optimizer) == (4 * trained, 8 * trained)
+    assert found.sample_checkpointed < found.sample
+
+
+def test_a_locked_tower_saves_nothing():
+    model = tiny_models.model()['image_encoder']
+    whole = count_memory(config(), 9)
+    model['arch'].update(num_layers=4)
+    locked = count_memory(config(image_encoder={**model, 'frozen_stages': 4}), 9)
+    assert locked.sample < whole.sample / 2
+
+
+def test_largest_batch_leaves_room():
+    found = StepMemory(GB, GB // 2, GB, GB // 2, 10**8, 10**7)
+    assert found.total(10) == 4 * GB
+    # 0.9 x 8 GB, less 1 GB, 3 GB, and another gradient.
+    assert (found.largest_batch(8 * GB), found.largest_batch(8 * GB, checkpointed=True)) == (27, 270)
+    assert found.largest_batch(2 * GB) == 0
+
+
+def test_saved_bytes_of_one_linear_layer():
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(8, 4)
+
+        def data_preprocessor(self, batch, training):
+            return batch
+
+        def forward(self, mode, image):
+            return {'loss': self.layer(image * 2).square().sum()}
+
+    # The layer's input, and its output for the square.
+    assert saved_bytes(Model(), {'image': torch.ones(3, 8)}, bf16=False) == 4 * 3 * (8 + 4)
