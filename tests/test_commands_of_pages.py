@@ -32,6 +32,8 @@ ELSEWHERE = {
     ),
     # Of ViT-B/16; those of ViT-Ti/16 are run here.
     'bench_step.py configs/clip/vitb16_laion20m.py': 'test_tools/test_bench_step.py::test_our_config_against_open_clip',
+    'merge_lora.py work_dirs': ('test_models/test_backbones/test_lora.py::test_tool_writes_a_model_without_adapters'),
+    'tools/analysis_tools/count_memory.py': 'test_analysis/test_memory.py::test_tool_prints_a_row_for_each_model',
     'tools/analysis_tools/soak.py': 'test_tools/test_soak.py::test_a_short_run_is_flat',
     'configs/upernet/': 'test_downstream/test_upernet.py::test_trains_and_tests_and_draws',
     'configs/mask_rcnn/': 'test_downstream/test_mask_rcnn.py::test_trains_from_a_pretraining_checkpoint_and_evaluates',

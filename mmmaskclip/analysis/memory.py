@@ -56,6 +56,10 @@ class StepMemory:
         free = _USABLE * memory - _CONTEXT - self.total(0) - self.gradients
         return max(0, math.floor(free / sample))
 
+    def least_gpu(self) -> float:
+        """Bytes of the smallest GPU on which one pair fits, with activation checkpointing."""
+        return (self.total(1, checkpointed=True) + self.gradients + _CONTEXT) / _USABLE
+
 
 def count_memory(cfg: Config, caption_length: int = 77, bf16: bool = True) -> StepMemory:
     """Count the memory of a config's training step.

@@ -18,6 +18,7 @@ from mmmaskclip.cli.finetune_recipe import (
     choose_zero_shot,
     count_blocks,
     finetune_config,
+    fit_memory,
     write_config,
 )
 from mmmaskclip.cli.resume import set_resume
@@ -165,6 +166,8 @@ def _prepare(folder: Path, arguments: dict[str, Any]) -> None:
         (zero_shot, root) if zero_shot else None,
         {name: arguments.get(name) for name in ('epochs', 'batch_size', 'lr', 'lora', 'context_length')},
     )
+    if on_gpu:
+        fit_memory(cfg, torch.cuda.get_device_properties(0).total_memory)
     recipe = choose_recipe(number, arguments.get('lora'))
     about = (
         f'Written by mmmaskclip.train: {number} pairs of {arguments["pairs"]}, from {arguments["start_from"]}.\n\n'

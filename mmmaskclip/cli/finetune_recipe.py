@@ -11,6 +11,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from mmmaskclip.analysis.memory import GB, count_memory
 from mmmaskclip.cli.other_model import set_model
 from mmmaskclip.cli.shipped import register_shipped_configs, shipped
 from mmmaskclip.datasets.evaluation.zero_shot_sets import row_of
@@ -21,10 +22,12 @@ from mmmaskclip.startup.machine import look_at_machine
 _RECIPES = ((30_000, 'lock_image_vitb32_1k'), (1_000_000, 'full_vitb32_100k'), (float('inf'), 'full_vitb32_3m'))
 # Small sets of many kinds of images, of which the first that is there says what of the general ability is left.
 _ZERO_SHOT = ('cifar10', 'cifar10_folder', 'cifar100', 'stl10', 'caltech101', 'pets', 'food101', 'imagenet')
+# Below that many pairs at once a GPU is not busy; activation checkpointing makes room for more.
+_FEW_AT_ONCE = 16
 _PARTS = (
     'default_scope', 'model', 'load_from', 'resume', 'randomness', 'train_dataloader', 'train_cfg', 'optim_wrapper',
     'param_scheduler', 'val_dataloader', 'val_evaluator', 'val_cfg', 'test_dataloader', 'test_evaluator', 'test_cfg',
-    'default_hooks', 'custom_hooks', 'log_processor', 'log_level', 'visualizer', 'env_cfg',
+    'activation_checkpointing', 'default_hooks', 'custom_hooks', 'log_processor', 'log_level', 'visualizer', 'env_cfg',
 )  # fmt: skip
 
 
@@ -99,6 +102,31 @@ def finetune_config(
     cfg.default_hooks.logger.interval = max(1, min(cfg.default_hooks.logger.interval, pairs // batch_size))
     _set_machine(cfg, on_gpu)
     return Config({part: cfg._cfg_dict[part] for part in _PARTS if part in cfg._cfg_dict})
+
+
+def fit_memory(cfg: Config, memory: int) -> None:
+    """Let a config compute its batch in parts where a GPU's memory is too small for it; losses are the same.
+
+    Args:
+        cfg: Of :func:`finetune_config`; changed in place.
+        memory: Bytes of the GPU.
+
+    Raises:
+        ValueError: If not even one pair fits.
+    """
+    batch_size, needed = cfg.train_dataloader.batch_size, count_memory(cfg)
+    fits = needed.largest_batch(memory)
+    if fits < min(batch_size, _FEW_AT_ONCE):
+        towers = [tower for tower in ('image_encoder', 'text_encoder') if cfg.model.get(tower)]
+        cfg.activation_checkpointing = [f'{tower}.layers' for tower in towers]
+        fits = needed.largest_batch(memory, checkpointed=True)
+    if not fits:
+        raise ValueError(
+            f'the model needs a GPU of {needed.least_gpu() / GB:.1f} GB to train, by count, and this one has '
+            f'{memory / GB:.1f}: train adapters (lora=8), or take a smaller model'
+        )
+    if fits < batch_size:
+        cfg.model.micro_batch_size = fits
 
 
 def count_blocks(names: Any) -> int:

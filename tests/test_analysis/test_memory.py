@@ -4,6 +4,7 @@ import pytest
 import tiny_models
 import torch
 from mmengine.config import Config
+from paths import load_module
 
 from mmmaskclip.analysis.memory import GB, StepMemory, count_memory, saved_bytes
 from mmmaskclip.analysis.random_batch import random_batch
@@ -47,6 +48,16 @@ def test_largest_batch_leaves_room():
     # 0.9 x 8 GB, less 1 GB, 3 GB, and another gradient.
     assert (found.largest_batch(8 * GB), found.largest_batch(8 * GB, checkpointed=True)) == (27, 270)
     assert found.largest_batch(2 * GB) == 0
+
+
+def test_tool_prints_a_row_for_each_model(tmp_path, capsys):
+    config().dump(tmp_path / 'a.py')
+    tool = load_module('tools/analysis_tools/count_memory.py')
+    tool.main([str(tmp_path / 'a.py'), '--models', str(tmp_path / 'a.py'), '--memory', '8', '--caption-length', '9'])
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head.startswith('| config | model | fixed, GB |')
+    assert row.startswith('| a | a | 0.0')
+    assert len(row.split('|')) == len(head.split('|')) == 8
 
 
 def test_saved_bytes_of_one_linear_layer():

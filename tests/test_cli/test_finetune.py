@@ -5,50 +5,16 @@ import shutil
 import tarfile
 from pathlib import Path
 
-import numpy as np
-import open_clip.model
 import pytest
 import torch
 from mmengine.config import Config
-from PIL import Image
-from safetensors.torch import save_file
+from small_pairs import COLOURS, write_pairs, write_weights
 
 import mmmaskclip
+from mmmaskclip.analysis.memory import GB, StepMemory
 from mmmaskclip.checkpoints.safe_load import read_state_dict
 from mmmaskclip.cli import finetune_recipe
 from mmmaskclip.datasets.training.held_out import split_pairs
-
-COLOURS = ('red', 'green', 'blue', 'white')
-
-
-def write_pairs(folder, number=24):
-    """Images of one colour and noise with a caption beside each."""
-    folder.mkdir()
-    for index in range(number):
-        generator = np.random.default_rng(index)
-        pixels = generator.integers(0, 60, (40, 48, 3), dtype=np.uint8)
-        pixels[..., index % 4 if index % 4 < 3 else slice(None)] += 180
-        Image.fromarray(pixels).save(folder / f'{index:03}.png')
-        (folder / f'{index:03}.txt').write_text(f'a {COLOURS[index % 4]} square number {index}')
-    return folder
-
-
-def write_weights(folder):
-    """A small CLIP as OpenCLIP pushes it."""
-    config = dict(
-        embed_dim=16,
-        vision_cfg=dict(layers=2, width=64, head_width=16, patch_size=8, image_size=32),
-        text_cfg=dict(width=32, heads=4, layers=2, context_length=20),
-    )
-    torch.manual_seed(0)
-    model = open_clip.model.CLIP(
-        16, open_clip.model.CLIPVisionCfg(**config['vision_cfg']), open_clip.model.CLIPTextCfg(**config['text_cfg'])
-    )
-    folder.mkdir()
-    save_file(model.state_dict(), folder / 'open_clip_model.safetensors')
-    preprocess = dict(mean=[0.5] * 3, std=[0.5] * 3, interpolation='bicubic', resize_mode='shortest')
-    (folder / 'open_clip_config.json').write_text(json.dumps(dict(model_cfg=config, preprocess_cfg=preprocess)))
-    return folder
 
 
 def rows_of(path):
@@ -148,6 +114,26 @@ def test_recipe_depends_on_the_number_of_pairs(place):
         assert cfg.val_dataloader.cifar10.dataset.transforms[0]['size'] == 32
         assert cfg.optim_wrapper.optimizer.lr == 2e-5
     assert found == {1000: (64, 20, 2), 100_000: (256, 10, None), 3_000_000: (1024, 5, None)}
+
+
+def test_batch_is_computed_in_parts_that_fit(monkeypatch):
+    # 3 GB, and 100 MB a pair, or 10 MB.
+    needed = StepMemory(GB, GB // 2, GB, GB // 2, 10**8, 10**7)
+    monkeypatch.setattr(finetune_recipe, 'count_memory', lambda cfg: needed)
+
+    def fitted(memory):
+        towers = dict(image_encoder=dict(type='A'), text_encoder=dict(type='B'))
+        cfg = Config(dict(model=towers, train_dataloader=dict(batch_size=64)))
+        finetune_recipe.fit_memory(cfg, memory * GB)
+        return cfg.model.get('micro_batch_size'), cfg.get('activation_checkpointing')
+
+    assert fitted(80) == (None, None)
+    assert fitted(8) == (27, None)
+    assert fitted(6) == (None, ['image_encoder.layers', 'text_encoder.layers'])
+    with pytest.raises(
+        ValueError, match=r'needs a GPU of 5\.0 GB to train, by count, and this one has 4\.0: train adapters'
+    ):
+        fitted(4)
 
 
 def test_zero_shot_set_is_one_that_is_there(tmp_path):
