@@ -1,5 +1,6 @@
 """Tiny pretrainers with every objective, and batches for them: the one table that tests of all objectives share."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -31,7 +32,8 @@ def model(objectives: dict | None = None, drop_path_rate: float = 0.0) -> dict:
     return dict(
         type='ImageTextPretrainer',
         data_preprocessor=dict(type='ImageTextPreprocessor', mean=[127.5] * 3, std=[127.5] * 3),
-        image_encoder=dict(**ENCODER, drop_path_rate=drop_path_rate),
+        # A copy, or what one test changes in it would be changed for all.
+        image_encoder=dict(**deepcopy(ENCODER), drop_path_rate=drop_path_rate),
         image_projection=dict(type='ImageProjectionHead', in_channels=WIDTH, embed_dims=16),
         text_encoder=dict(type='CLIPTextTransformer', width=TEXT_WIDTH, num_layers=2, num_heads=2, vocab_size=100),
         text_projection=dict(type='TextProjectionHead', in_channels=TEXT_WIDTH, embed_dims=16),
