@@ -24,13 +24,16 @@ class LongCaptionsHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Begin to count."""
         model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self._length = model.context_length
+        # A tuning of the image tower alone reads no captions.
+        self._length = 0 if getattr(model, 'text_encoder', None) is None else model.context_length
         self._counts = torch.zeros(2, dtype=torch.int64)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
         """Count a batch, on the host, where the loader has left it."""
+        if not self._length or 'tokens' not in (data_batch or {}):
+            return
         assert data_batch is not None
         tokens = data_batch['tokens']  # (B, L)
         full = int((tokens.argmax(dim=1) == self._length - 1).sum()) if tokens.shape[1] >= self._length else 0

@@ -8,13 +8,15 @@ import torch
 from mmmaskclip.engine import LongCaptionsHook
 
 
-def epoch(batches, length=5):
+def epoch(batches, length=5, tower=True):
     said = []
-    runner = SimpleNamespace(model=SimpleNamespace(context_length=length), logger=SimpleNamespace(warning=said.append))
+    runner = SimpleNamespace(
+        model=SimpleNamespace(text_encoder=tower, context_length=length), logger=SimpleNamespace(warning=said.append)
+    )
     hook = LongCaptionsHook()
     hook.before_train_epoch(runner)
     for index, tokens in enumerate(batches):
-        hook.after_train_iter(runner, index, {'tokens': torch.tensor(tokens)})
+        hook.after_train_iter(runner, index, {'tokens': torch.tensor(tokens)} if tokens else {})
     hook.after_train_epoch(runner)
     return said
 
@@ -28,3 +30,8 @@ def test_counts_full_captions():
 @pytest.mark.parametrize('batches', [[[[8, 1, 9, 0, 0]]], [[[8, 9]]]])
 def test_says_nothing_where_all_are_shorter(batches):
     assert not epoch(batches)
+
+
+def test_says_nothing_of_images_alone():
+    assert not epoch([None, None])
+    assert not epoch([[[8, 1, 1, 1, 9]]], tower=None)
