@@ -314,6 +314,9 @@ class OpenVocabularyModel(Protocol):
     def encode_dense(self, images: Tensor, read_out: Any = 'patch') -> Tensor:
         """Patch embeddings (B, D, h, w) of normalized images (B, 3, H, W)."""
 
+    def tokenize(self, texts: list[str]) -> list[Tensor]:
+        """Word ids (L,) of each text."""
+
     def encode_text(self, word_ids: Tensor) -> Tensor:
         """Caption embeddings (T, D), L2-normalized, of word ids (T, L)."""
 

@@ -21,7 +21,14 @@ _WEIGHTS = (
     'pytorch_model.bin',
     'pytorch_model.bin.index.json',
 )
-_CONFIGS = ('open_clip_config.json', 'config.json', 'preprocessor_config.json', 'processor_config.json')
+_CONFIGS = (
+    'open_clip_config.json',
+    'config.json',
+    'preprocessor_config.json',
+    'processor_config.json',
+    'tokenizer.json',
+    'tokenizer_config.json',
+)
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,12 @@ class Source:
         path: The file; configs are looked for beside it.
         open_clip_config: What ``open_clip_config.json`` beside it would hold, where its place is known but not a file:
             of a name of OpenCLIP. Defaults to None.
+        tokenizer: ``tokenizer.json``, where it does not lie beside the weights. Defaults to None.
     """
 
     path: str
     open_clip_config: dict[str, Any] | None = None
+    tokenizer: str | None = None
 
 
 def find_weights(source: str | os.PathLike) -> Source:
@@ -122,4 +131,16 @@ def _from_open_clip(name: str) -> Source:
         model_cfg['quick_gelu'] = True
     keys = ('mean', 'std', 'interpolation', 'resize_mode')
     preprocess = {key: published[key] for key in keys if published.get(key) is not None}
-    return Source(download_pretrained(published), dict(model_cfg=model_cfg, preprocess_cfg=preprocess))
+    tokenizer = (model_cfg.get('text_cfg') or {}).get('hf_tokenizer_name')
+    return Source(
+        download_pretrained(published),
+        dict(model_cfg=model_cfg, preprocess_cfg=preprocess),
+        tokenizer and _fetch_tokenizer(tokenizer),
+    )
+
+
+def _fetch_tokenizer(repository: str) -> str:
+    from huggingface_hub import hf_hub_download
+
+    hf_hub_download(repository, 'tokenizer_config.json')
+    return hf_hub_download(repository, 'tokenizer.json')

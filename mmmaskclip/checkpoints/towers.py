@@ -6,14 +6,18 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from mmmaskclip.checkpoints.config_text import model_config
+from mmmaskclip.checkpoints.formats.huggingface import is_siglip
+from mmmaskclip.checkpoints.formats.timm_trunk import is_trunk
 from mmmaskclip.checkpoints.sources import Source
+from mmmaskclip.checkpoints.text_facts import CLIP_VOCABULARY, SIGLIP, check_text, text_config
 from mmmaskclip.checkpoints.translate import convert_weights, format_of, read_beside
+from mmmaskclip.checkpoints.trunks import KNOWN_TRUNKS, TrunkSettings, trunk_config
 
 # OpenAI's (clip/clip.py), which nearly all CLIPs share.
 _PIXELS = dict(mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711))
@@ -34,7 +38,7 @@ _FACTS = ('width', 'blocks', 'patch size', 'image size', 'width of a head', 'tex
 # Settings of OpenCLIP's towers that ours has not, with the value that means "off".
 _UNSUPPORTED = dict(
     ls_init_value=None, attentional_pool=False, final_ln_after_pool=False, qk_norm=False, scaled_cosine_attn=False,
-    scale_heads=False, scale_attn_inner=False, scale_attn=False, scale_fc=False, timm_model_name=None,
+    scale_heads=False, scale_attn_inner=False, scale_attn=False, scale_fc=False,
 )  # fmt: skip
 
 
@@ -43,7 +47,7 @@ class _Facts:
     """What shapes do not show."""
 
     head_width: int | None = None
-    text_heads: int | None = None
+    text: dict[str, Any] = field(default_factory=dict)
     quick_gelu: bool | None = None
     pool: str = 'cls'
     eps: float = 1e-5
@@ -83,6 +87,8 @@ def tower_config(
                 f'{_nearest(state_dict, _Facts())}'
             )
         return config
+    if is_trunk(state_dict) or is_siglip(state_dict):
+        return _trunk_config(state_dict, source)
     hugging_face = format_of(state_dict) == 'transformers'
     facts = _hugging_face_facts(path) if hugging_face else _open_clip_facts(path, source)
     if 'input_resolution' in state_dict:  # A buffer that only OpenAI's own models have.
@@ -100,7 +106,31 @@ def tower_config(
             'quick_gelu=True (OpenAI, DFN, MetaCLIP) or quick_gelu=False (OpenCLIP on LAION and DataComp). '
             f'{_nearest(ours, facts)}'
         )
-    return _config(ours, facts, path)
+    return _config(ours, facts, source)
+
+
+def _trunk_config(state_dict: dict[str, Tensor], source: Source) -> dict[str, Any]:
+    """The config of a model whose image tower is timm's."""
+    path, settings = source.path, TrunkSettings(tokenizer=source.tokenizer)
+    if is_siglip(state_dict):
+        # transformers' SigLIP has the approximate GELU in every size.
+        settings.model = dict(act_layer='gelu_tanh')
+        settings.text = SIGLIP | dict(act_kwargs=dict(approximate='tanh'))
+        config = read_beside(path, 'config.json') or {}
+        if heads := (config.get('text_config') or {}).get('num_attention_heads'):
+            settings.text = {**settings.text, 'heads': heads}
+    elif beside := source.open_clip_config or read_beside(path, 'open_clip_config.json'):
+        model = beside.get('model_cfg') or {}
+        settings.model_name = (model.get('vision_cfg') or {}).get('timm_model_name')
+        settings.text = model.get('text_cfg') or {}
+        pixels = beside.get('preprocess_cfg') or {}
+        keys = ('mean', 'std', 'interpolation', 'resize_mode')
+        settings.pixels = {key: pixels[key] for key in keys if pixels.get(key)}
+    try:
+        ours = convert_weights(state_dict, path)
+    except ValueError as error:
+        raise ValueError(f'{error} Known towers of timm are {", ".join(KNOWN_TRUNKS)}.') from error
+    return trunk_config(ours, settings, path)
 
 
 def _open_clip_facts(path: str, source: Source) -> _Facts:
@@ -114,10 +144,9 @@ def _open_clip_facts(path: str, source: Source) -> _Facts:
             f'{path!r} is of a model with {", ".join(f"{key}={vision[key]!r}" for key in unsupported)} in its image '
             f'tower, which the tower here has not. Known are {", ".join(KNOWN)}, and others of their kind.'
         )
-    if name := text.get('hf_model_name'):
-        raise ValueError(f'{path!r} has a text tower of Hugging Face ({name}), which cannot be built here.')
+    check_text(text, path)
     facts.quick_gelu = bool(model.get('quick_gelu', False))
-    facts.head_width, facts.text_heads = vision.get('head_width', 64), text.get('heads', 8)
+    facts.head_width, facts.text = vision.get('head_width', 64), dict(text, heads=text.get('heads', 8))
     # Older configs say it with global_average_pool.
     mean = vision.get('pool_type', 'tok') == 'avg' or vision.get('global_average_pool', False)
     facts.pool = 'mean' if mean else 'cls'
@@ -135,7 +164,10 @@ def _hugging_face_facts(path: str) -> _Facts:
         vision, text = settings.get('vision_config') or {}, settings.get('text_config') or {}
         facts.quick_gelu = vision.get('hidden_act', 'quick_gelu') == 'quick_gelu'
         facts.head_width = vision.get('hidden_size', 768) // vision.get('num_attention_heads', 12)
-        facts.text_heads = text.get('num_attention_heads', 8)
+        facts.text['heads'] = text.get('num_attention_heads', 8)
+        # Configs of CLIP say 2 for historical reasons, where its vocabulary has 49407.
+        if text.get('vocab_size', CLIP_VOCABULARY) != CLIP_VOCABULARY:
+            facts.text |= dict(pool_type='eos', eos_id=text.get('eos_token_id', 2))
         facts.eps = vision.get('layer_norm_eps', 1e-5)
     pixels = read_beside(path, 'preprocessor_config.json')
     if pixels is None:
@@ -149,8 +181,9 @@ def _hugging_face_facts(path: str) -> _Facts:
     return facts
 
 
-def _config(state_dict: dict[str, Tensor], facts: _Facts, path: str | os.PathLike) -> dict[str, Any]:
+def _config(state_dict: dict[str, Tensor], facts: _Facts, source: Source) -> dict[str, Any]:
     """The config for weights by our names."""
+    path = source.path
     image = _shapes(state_dict)
     side = math.isqrt(image['positions'])
     if side * side != image['positions']:
@@ -171,17 +204,7 @@ def _config(state_dict: dict[str, Tensor], facts: _Facts, path: str | os.PathLik
         norm_cfg=dict(type='LN', eps=facts.eps),
         quick_gelu=facts.quick_gelu,
     )
-    vocabulary, text_width = state_dict['text_encoder.token_embedding.weight'].shape
     embed_dims = state_dict['image_projection.projection.weight'].shape[0]
-    text = dict(
-        type='CLIPTextTransformer',
-        width=text_width,
-        num_layers=_blocks(state_dict, 'text_encoder'),
-        num_heads=facts.text_heads or text_width // 64,
-        vocab_size=vocabulary,
-        context_length=state_dict['text_encoder.pos_embed'].shape[0],
-        quick_gelu=facts.quick_gelu,
-    )
     return dict(
         type='ImageTextPretrainer',
         data_preprocessor=dict(
@@ -195,8 +218,7 @@ def _config(state_dict: dict[str, Tensor], facts: _Facts, path: str | os.PathLik
         image_projection=dict(
             type='ImageProjectionHead', in_channels=image['width'], embed_dims=embed_dims, pool=facts.pool
         ),
-        text_encoder=text,
-        text_projection=dict(type='TextProjectionHead', in_channels=text_width, embed_dims=embed_dims),
+        **text_config(state_dict, facts.text, facts.quick_gelu, path, source.tokenizer),
         objectives=dict(contrast=dict(type='ImageTextContrast')),
     )
 

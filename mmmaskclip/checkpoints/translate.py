@@ -8,8 +8,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mmmaskclip.checkpoints.adapters import has_adapters, merge_adapters
-from mmmaskclip.checkpoints.formats.huggingface import convert_hf_clip
+from mmmaskclip.checkpoints.formats.huggingface import convert_hf_clip, is_siglip
 from mmmaskclip.checkpoints.formats.open_clip import convert_open_clip
+from mmmaskclip.checkpoints.formats.timm_trunk import is_trunk
 from mmmaskclip.checkpoints.positions import stretch_to_model
 from mmmaskclip.checkpoints.safe_load import read_json
 
@@ -86,6 +87,8 @@ def activation_of(state_dict: dict[str, Tensor], path: str | os.PathLike) -> str
     """The activation of another CLIP, ``'quick_gelu'`` or ``'gelu'``; None where nothing tells it: shapes do not."""
     if 'input_resolution' in state_dict:  # A buffer that only OpenAI's own models have.
         return 'quick_gelu'
+    if is_trunk(state_dict) or is_siglip(state_dict):
+        return None  # Their models say it by name.
     if format_of(state_dict) == 'transformers':
         settings = read_beside(path, 'config.json')
         if settings is None:

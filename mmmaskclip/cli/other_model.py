@@ -17,7 +17,7 @@ def use_model(cfg: Config, path: str, checkpoint: str = 'none') -> str:
     Mean and standard deviation are part of the model. Each ``Resize`` and ``CenterCrop`` that stands in the list of
     transforms of a data set is set to the size of the model's images; one that is nested in another transform
     (``Compose``) keeps its size. A ``Resize`` interpolates as the model was trained with, and squashes images if that
-    did. Captions are cut off at the length of the model's text tower.
+    did. Captions are tokenized as the model's text tower says.
 
     Args:
         cfg: Config with test tasks; its ``model`` is replaced.
@@ -58,7 +58,8 @@ def set_model(cfg: Config, model: ConfigDict) -> None:
         sides = {size} if isinstance(size, int) else {*size}
         # Two numbers would squash the image; one keeps its shape.
         size = sides.pop() if len(sides) == 1 else list(size)
-    context_length = (model.get('text_encoder') or {}).get('context_length')
+    text = model.get('text_encoder') or {}
+    captions = {key: text[key] for key in ('context_length', 'tokenizer') if text.get(key) is not None}
     # A probe's metric has a training set of its own.
     for node in (cfg.test_dataloader, cfg.test_evaluator):
         for dataset in _datasets(node):
@@ -68,8 +69,8 @@ def set_model(cfg: Config, model: ConfigDict) -> None:
                         step['size'] = size
                     if step.get('type') == 'torchvision/Resize':
                         _resize_as_trained(step, model.get('data_preprocessor') or {})
-            if context_length is not None and str(dataset.get('type')).split('.')[-1] in _READ_CAPTIONS:
-                dataset['context_length'] = context_length
+            if str(dataset.get('type')).split('.')[-1] in _READ_CAPTIONS:
+                dataset.update(captions)
 
 
 def _resize_as_trained(step: dict, settings: dict) -> None:

@@ -20,7 +20,7 @@ from mmmaskclip.checkpoints.towers import tower_config
 from mmmaskclip.checkpoints.translate import without_outer_prefix
 from mmmaskclip.checkpoints.weights import load_all
 from mmmaskclip.datasets.transforms.resize import resize_for_model
-from mmmaskclip.datasets.transforms.tokenize import pad_tokens, tokenize
+from mmmaskclip.datasets.transforms.tokenize import pad_tokens
 from mmmaskclip.registry import MODELS
 
 
@@ -47,7 +47,7 @@ def from_pretrained(source: str | os.PathLike, quick_gelu: bool | None = None) -
     """Load a pretrained CLIP; nothing in its files is executed.
 
     Args:
-        source: A checkpoint of ours; a file or folder of OpenAI's, OpenCLIP's or Hugging Face's CLIP, its ``https://``
+        source: A checkpoint of ours; a file or folder of OpenAI's, OpenCLIP's or Hugging Face's CLIP or SigLIP, its ``https://``
             address, ``'hf://OWNER/REPOSITORY'`` or ``'openclip:ARCHITECTURE/TAG'``; see
             :func:`~mmmaskclip.checkpoints.sources.find_weights`.
         quick_gelu: The activation of a file that does not say it and has no config beside it. Defaults to None.
@@ -87,7 +87,6 @@ def preprocessing(model: Any) -> Callable[[Image.Image], Tensor]:
 
 def _tokenizer(text_encoder: Any) -> Callable[[list[str]], Tensor]:
     def tokens(texts: list[str]) -> Tensor:
-        return pad_tokens(tokenize(texts, length))
+        return pad_tokens(text_encoder.tokenize(texts))
 
-    length = text_encoder.context_length
     return tokens

@@ -65,12 +65,18 @@ EXPORT = (
     Dependency('onnxscript', '>=0.2', "torch's exporter; older ones have not been tried"),
 )
 
+TOWERS = (
+    Dependency('timm', '>=1.0.19', 'the first with the Perception Encoder and rotary positions of any grid'),
+    Dependency('tokenizers', '>=0.19', 'reads the tokenizer.json of SigLIP; older ones have not been tried'),
+)
+
 TABLES = (Dependency('pyarrow', '>=14', 'parquet and Hugging Face data sets; older ones have not been tried'),)
 
 TESTS = (
     *DETECTION,
     *EXPORT,
     *TABLES,
+    *TOWERS,
     Dependency('onnxruntime', '>=1.20', 'runs the exported graphs; older ones have not been tried'),
     Dependency('pytest', '>=8', 'older ones have not been tried'),
     Dependency('pytest-timeout', '>=2.3', 'older ones have not been tried'),
@@ -92,7 +98,7 @@ DOCS = (
     Dependency('mkdocstrings[python]', '>=0.26', 'older ones have not been tried'),
 )
 
-EXTRAS = {'det': DETECTION, 'data': TABLES, 'docs': DOCS, 'export': EXPORT, 'tests': TESTS}
+EXTRAS = {'det': DETECTION, 'data': TABLES, 'docs': DOCS, 'export': EXPORT, 'tests': TESTS, 'towers': TOWERS}
 
 
 def check_dependencies() -> None:

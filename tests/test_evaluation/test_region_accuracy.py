@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from mmmaskclip.config_check.check import check_config
 from mmmaskclip.datasets.evaluation import CocoRegions
 from mmmaskclip.datasets.training.collate import collate_image_text
+from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.evaluation import RegionAccuracy
 from mmmaskclip.evaluation.region_accuracy import coverage
 from mmmaskclip.registry import MODELS
@@ -31,7 +32,7 @@ class Tower(nn.Module):
 class Given(nn.Module):
     """Gives the prompts, one per class, the rows of a given matrix; an image is its own patch embeddings."""
 
-    context_length = 77
+    tokenize = staticmethod(tokenize)
 
     def __init__(self, class_embeds):
         super().__init__()

@@ -24,7 +24,7 @@ class BagOfWords(nn.Module):
         self.words = nn.Embedding(49408, dim)
         nn.init.normal_(self.words.weight, generator=torch.Generator().manual_seed(0))
 
-    context_length = 77
+    tokenize = staticmethod(tokenize)
 
     def encode_text(self, tokens):
         return F.normalize((self.words(tokens.long()) * (tokens != 0).unsqueeze(-1)).sum(1), dim=-1)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.evaluation import ZeroShotSegmentation
 from mmmaskclip.registry import MODELS
 
@@ -26,7 +27,7 @@ class OneWordModel(nn.Module):
         self.image_encoder = Tower()
         self.data_preprocessor = nn.Identity()
 
-    context_length = 77
+    tokenize = staticmethod(tokenize)
 
     def encode_text(self, tokens):
         return F.normalize(self.class_embeds, dim=-1)

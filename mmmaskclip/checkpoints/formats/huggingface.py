@@ -28,15 +28,40 @@ _OTHER = {
     'text_projection.': 'text_projection.projection.',
     'logit_scale': 'objectives.contrast.logit_scale',
 }
+# SigLIP's image tower has no class token and a pool by attention; it is timm's here.
+_SIGLIP_BLOCK = {
+    'layer_norm1.': 'norm1.',
+    'layer_norm2.': 'norm2.',
+    'self_attn.q_proj.': 'attn.qkv.',
+    'self_attn.out_proj.': 'attn.proj.',
+    'mlp.': 'mlp.',
+}
+_SIGLIP_OTHER = {
+    'vision_model.embeddings.patch_embedding.': 'image_encoder.trunk.patch_embed.proj.',
+    'vision_model.embeddings.position_embedding.weight': 'image_encoder.trunk.pos_embed',
+    'vision_model.post_layernorm.': 'image_encoder.trunk.norm.',
+    'vision_model.head.probe': 'image_projection.query',
+    'vision_model.head.attention.': 'image_projection.attention.',
+    'vision_model.head.layernorm.': 'image_projection.norm.',
+    'vision_model.head.mlp.fc1.': 'image_projection.mlp.0.',
+    'vision_model.head.mlp.fc2.': 'image_projection.mlp.2.',
+    'text_model.head.': 'text_projection.projection.',
+    'logit_bias': 'objectives.contrast.loss.bias',
+}
+
+
+def is_siglip(state_dict: dict[str, Tensor]) -> bool:
+    """Whether names are those of a ``transformers.SiglipModel``."""
+    return 'vision_model.head.probe' in state_dict
 
 
 def convert_hf_clip(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Translate a ``transformers.CLIPModel`` checkpoint to ``ImageTextPretrainer``'s names and shapes.
+    """Translate a checkpoint of transformers to ``ImageTextPretrainer``'s names and shapes.
 
     The model must be configured as :func:`~mmmaskclip.checkpoints.formats.open_clip.convert_open_clip` says.
 
     Args:
-        state_dict: Of a ``CLIPModel``.
+        state_dict: Of a ``CLIPModel`` or ``SiglipModel``.
 
     Returns:
         State dict for ``ImageTextPretrainer``.
@@ -44,7 +69,9 @@ def convert_hf_clip(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         KeyError: If a name is not part of such a model, or a layer lacks some of query, key and value.
     """
-    converted = {}
+    converted, siglip = {}, is_siglip(state_dict)
+    if siglip and state_dict['vision_model.embeddings.patch_embedding.weight'].ndim == 2:
+        raise KeyError('SigLIP 2 of variable shapes (NaFlex) cannot be built here, those of one image size can')
     for name, value in state_dict.items():
         # Buffers of older versions.
         if name.endswith('.position_ids'):
@@ -61,18 +88,21 @@ def convert_hf_clip(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
             value = value.view(1, 1, -1)
         elif name == 'vision_model.embeddings.position_embedding.weight':
             value = value.unsqueeze(0)
-        converted[_translate(name)] = value
+        converted[_translate(name, siglip)] = value
     return converted
 
 
-def _translate(name: str) -> str:
+def _translate(name: str, siglip: bool) -> str:
     block = re.fullmatch(r'(vision|text)_model\.encoder\.layers\.(\d+)\.(.+)', name)
     if block:
-        tower = 'image_encoder' if block[1] == 'vision' else 'text_encoder'
-        for theirs, ours in _BLOCK.items():
+        tower, names = ('image_encoder' if block[1] == 'vision' else 'text_encoder'), _BLOCK
+        layers = f'{tower}.layers'
+        if siglip and block[1] == 'vision':
+            layers, names = f'{tower}.trunk.blocks', _SIGLIP_BLOCK
+        for theirs, ours in names.items():
             if block[3].startswith(theirs):
-                return f'{tower}.layers.{block[2]}.{block[3].replace(theirs, ours, 1)}'
-    for theirs, ours in _OTHER.items():
+                return f'{layers}.{block[2]}.{block[3].replace(theirs, ours, 1)}'
+    for theirs, ours in (*_SIGLIP_OTHER.items(), *_OTHER.items()) if siglip else _OTHER.items():
         if name == theirs or (theirs.endswith('.') and name.startswith(theirs)):
             return name.replace(theirs, ours, 1)
-    raise KeyError(f'{name!r} is no weight of a CLIPModel of transformers; only those can be converted')
+    raise KeyError(f'{name!r} is no weight of a CLIPModel or SiglipModel of transformers; only those can be converted')

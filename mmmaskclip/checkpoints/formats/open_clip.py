@@ -4,6 +4,8 @@ import re
 
 from torch import Tensor
 
+from mmmaskclip.checkpoints.formats.timm_trunk import convert_trunk, is_trunk
+
 _BLOCK = {
     'ln_1': 'ln1',
     'ln_2': 'ln2',
@@ -23,7 +25,9 @@ _OTHER = {
     'positional_embedding': 'text_encoder.pos_embed',
     'ln_final.': 'text_encoder.final_norm.',
     'text_projection': 'text_projection.projection.weight',
+    'text_projection.': 'text_projection.projection.',
     'logit_scale': 'objectives.contrast.logit_scale',
+    'logit_bias': 'objectives.contrast.loss.bias',
 }
 # Buffers that OpenAI's TorchScript archives carry.
 _NOT_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size', 'attn_mask')
@@ -36,7 +40,7 @@ def convert_open_clip(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     objective named ``contrast``, and ``quick_gelu=True`` in both towers for OpenAI's weights.
 
     Args:
-        state_dict: Of a ``open_clip.CLIP`` with a ViT image tower.
+        state_dict: Of a ``open_clip.CLIP`` with a ViT image tower, OpenCLIP's or timm's.
 
     Returns:
         State dict for ``ImageTextPretrainer``.
@@ -44,8 +48,12 @@ def convert_open_clip(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         KeyError: If a name is not part of such a model, for example of a ResNet tower.
     """
-    converted = {}
+    converted, trunk = {}, is_trunk(state_dict)
+    if trunk:
+        converted = convert_trunk(state_dict)
     for name, value in state_dict.items():
+        if trunk and name.startswith('visual.'):
+            continue
         # OpenCLIP's CustomTextCLIP keeps the text tower in a module of its own.
         name = name.removeprefix('text.')
         if name in _NOT_WEIGHTS:

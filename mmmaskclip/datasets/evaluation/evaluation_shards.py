@@ -18,7 +18,7 @@ from mmmaskclip.datasets.training.image_text_shards import IMAGE_KEYS
 from mmmaskclip.datasets.training.shard_urls import expand_urls, is_indexable, shard_name
 from mmmaskclip.datasets.training.tar_files import read_span, walk_samples
 from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image, decode_mask, decode_published
-from mmmaskclip.datasets.transforms.tokenize import tokenize
+from mmmaskclip.datasets.transforms.tokenize import make_tokenizer
 from mmmaskclip.datasets.transforms.views import ImageViews
 from mmmaskclip.registry import DATASETS
 
@@ -46,6 +46,8 @@ class EvaluationShards(Dataset):
         image_keys: Extensions of the image, in order of preference.
         max_pixels: Largest number of pixels; larger images are an error.
         context_length: Longest caption in tokens.
+        tokenizer: Of another vocabulary than CLIP's, see
+            :func:`~mmmaskclip.datasets.transforms.tokenize.make_tokenizer`.
 
     Attributes:
         metainfo (dict): ``classes``, a tuple, if given.
@@ -62,6 +64,7 @@ class EvaluationShards(Dataset):
         image_keys: Sequence[str] = IMAGE_KEYS,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         context_length: int = 77,
+        tokenizer: dict | None = None,
         label_by: str | None = None,
         published: bool = False,
     ) -> None:
@@ -70,7 +73,7 @@ class EvaluationShards(Dataset):
         self._captions = None if caption_key is None else CaptionReader(caption_key)
         self._label_key, self._mask_key = label_key, mask_key
         self._image_keys = tuple(image_keys)
-        self._max_pixels, self._context_length = max_pixels, context_length
+        self._max_pixels, self._tokenize = max_pixels, make_tokenizer(tokenizer, context_length)
         self._published = published
         if isinstance(classes, str):
             classes = read_json(classes)
@@ -92,7 +95,7 @@ class EvaluationShards(Dataset):
                 image = decode_image(self._image(files), self._max_pixels)
             sample |= self._views(image, 0)
             if self._captions is not None:
-                sample['tokens'] = tokenize(self._captions.every(files), self._context_length)
+                sample['tokens'] = self._tokenize(self._captions.every(files))
             if self._label_key is not None:
                 sample['label'] = self._label(files[self._label_key])
             if self._mask_key is not None:

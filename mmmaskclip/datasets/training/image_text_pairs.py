@@ -15,7 +15,7 @@ from mmmaskclip.datasets.training.annotation_files import CaptionTable, detect_f
 from mmmaskclip.datasets.training.captions import choose_caption
 from mmmaskclip.datasets.training.folders_and_tables import ArrowFolder, image_bytes
 from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
-from mmmaskclip.datasets.transforms.tokenize import tokenize
+from mmmaskclip.datasets.transforms.tokenize import make_tokenizer
 from mmmaskclip.datasets.transforms.views import ImageViews
 from mmmaskclip.registry import DATASETS
 
@@ -46,6 +46,8 @@ class ImageTextPairs(Dataset):
         test_mode: For evaluation.
         max_pixels: Larger images are skipped.
         context_length: Longest caption in tokens.
+        tokenizer: Of another vocabulary than CLIP's, see
+            :func:`~mmmaskclip.datasets.transforms.tokenize.make_tokenizer`.
         shrink_to: Decode large JPEGs at a fraction of their size, see
             :func:`~mmmaskclip.datasets.transforms.decode.decode_image`. Default: never.
         identify_images: Give each sample ``image_id``, a hash of the image's file, for a contrast that tells
@@ -71,6 +73,7 @@ class ImageTextPairs(Dataset):
         test_mode: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         context_length: int = 77,
+        tokenizer: dict | None = None,
         shrink_to: int | None = None,
         identify_images: bool = False,
     ) -> None:
@@ -96,7 +99,7 @@ class ImageTextPairs(Dataset):
         self._views = ImageViews(views)
         self._test_mode = test_mode
         self._max_pixels, self._shrink_to = max_pixels, shrink_to
-        self._context_length = context_length
+        self._tokenize = make_tokenizer(tokenizer, context_length)
         self._identify_images = identify_images
         self._state = EpochState()
 
@@ -189,11 +192,11 @@ class ImageTextPairs(Dataset):
             sample['image_id'] = content_hash(data)
         if self._captionless:
             return sample
-        (tokens,) = tokenize([choose_caption(self._table.captions(index), seed)], self._context_length)
+        (tokens,) = self._tokenize([choose_caption(self._table.captions(index), seed)])
         return {**sample, 'tokens': tokens}
 
     def _test_sample(self, index: int) -> dict[str, Any]:
-        tokens = tokenize(self._table.captions(index), self._context_length)
+        tokens = self._tokenize(self._table.captions(index))
         return {**self._views(self._image(index), 0), 'tokens': tokens, 'key': self._table.paths[index]}
 
     def _image(self, index: int) -> Any:

@@ -30,7 +30,7 @@ from mmmaskclip.datasets.training.shard_streams import (
 )
 from mmmaskclip.datasets.training.shard_urls import expand_urls, is_indexable, shard_name
 from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
-from mmmaskclip.datasets.transforms.tokenize import tokenize
+from mmmaskclip.datasets.transforms.tokenize import make_tokenizer
 from mmmaskclip.datasets.transforms.views import ImageViews
 from mmmaskclip.registry import DATASETS
 
@@ -67,6 +67,8 @@ class ImageTextShards(IterableDataset):
         shuffle_buffer: Samples per stream, as encoded bytes, among which the next is drawn.
         max_pixels: Larger images are skipped, unseen.
         context_length: Longest caption in tokens.
+        tokenizer: Of another vocabulary than CLIP's, see
+            :func:`~mmmaskclip.datasets.transforms.tokenize.make_tokenizer`.
         shrink_to: Decode large JPEGs at a fraction of their size, see
             :func:`~mmmaskclip.datasets.transforms.decode.decode_image`. Default: never.
         identify_images: Give each sample ``image_id``, a hash of the image's file, for a contrast that tells
@@ -87,6 +89,7 @@ class ImageTextShards(IterableDataset):
         shuffle_buffer: int = 2000,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         context_length: int = 77,
+        tokenizer: dict | None = None,
         shrink_to: int | None = None,
         index_dir: str | None = None,
         identify_images: bool = False,
@@ -100,7 +103,7 @@ class ImageTextShards(IterableDataset):
         self.shuffle_buffer = max(1, shuffle_buffer)
         self._max_pixels = max_pixels
         self._shrink_to = shrink_to
-        self._context_length = context_length
+        self._tokenize = make_tokenizer(tokenizer, context_length)
         self._index_dir = index_dir
         self._identify_images = identify_images
         self._counts = read_counts(num_samples, self.shards) if isinstance(num_samples, str) else None
@@ -229,7 +232,7 @@ class ImageTextShards(IterableDataset):
             raise BadSample('missing_image', f'no {" or ".join(self.image_keys)} among {listed(raw.files)}')
         caption = choose_caption(self.captions(raw.files), seed)
         image = decode_image(data, self._max_pixels, self._shrink_to)
-        (tokens,) = tokenize([caption], self._context_length)
+        (tokens,) = self._tokenize([caption])
         sample = {**self._views(image, seed), 'tokens': tokens, 'seed': seed, 'key': self.key(raw)}
         return {**sample, 'image_id': content_hash(data)} if self._identify_images else sample
 

@@ -1,12 +1,20 @@
-"""CLIP's byte-pair tokenizer (mmseg ships it), made safe for captions from the web."""
+"""CLIP's byte-pair tokenizer (mmseg ships it), made safe for captions from the web; and tokenizers from files."""
 
 import re
+import string
 import unicodedata
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from mmmaskclip.startup.dependencies import TOWERS, pip_install
+
+#: Texts to token ids, int32 (L,) each.
+Tokenizer = Callable[[list[str]], list[Tensor]]
 
 # Byte-pair merging takes time quadratic in the length of a word: a megabyte of letters without a space would stop a
 # worker for hours. A word is therefore cut after this many bytes per token. The longest entry of the vocabulary has 64
@@ -103,3 +111,76 @@ def pad_tokens(tokens: list[Tensor]) -> Tensor:
         int32 tensor (T, max L_i).
     """
     return torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
+
+
+def make_tokenizer(options: dict | None, context_length: int) -> Tokenizer:
+    """CLIP's tokenizer, or one from a file.
+
+    Args:
+        options: Arguments of :func:`tokenize_by_file` but the texts and the length; None for CLIP's.
+        context_length: Longest caption in tokens.
+    """
+    if options is None:
+        return partial(tokenize, context_length=context_length)
+    return partial(tokenize_by_file, context_length=context_length, **options)
+
+
+def tokenize_by_file(
+    texts: list[str], context_length: int, file: str, pad_id: int, clean: str = 'whitespace'
+) -> list[Tensor]:
+    """Token ids by the ``tokenizer.json`` of a repository of Hugging Face, as open_clip's ``HFTokenizer`` gives them.
+
+    Args:
+        texts: Captions, one string each.
+        context_length: Length of the result. Longer captions are cut off before the tokens that the file puts at the
+            end, shorter ones padded: a tower that is not causal sees the padding too.
+        file: Path of ``tokenizer.json``.
+        pad_id: Id of the padding: 1 for SigLIP, 0 for SigLIP 2.
+        clean: ``'whitespace'`` repairs the text and collapses spaces; ``'lower'`` lowers the letters, too;
+            ``'canonicalize'``, SigLIP's, also removes punctuation. Defaults to ``'whitespace'``.
+
+    Returns:
+        One int32 tensor (context_length,) per caption.
+
+    Raises:
+        ImportError: If the package tokenizers is not installed.
+        FileNotFoundError: If there is no such file.
+        ValueError: If ``clean`` is none of these.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f'tokenizing needs a list of captions, got the string {texts[:40]!r}; write [text]')
+    reader = _file_tokenizer(file, context_length)
+    encoded = reader.encode_batch([_cleaned(text, clean) for text in texts])
+    rows = torch.full((len(texts), context_length), pad_id, dtype=torch.int32)
+    for row, one in zip(rows, encoded, strict=True):
+        row[: len(one.ids)] = torch.tensor(one.ids, dtype=torch.int32)
+    return list(rows)
+
+
+@lru_cache(maxsize=4)
+def _file_tokenizer(file: str, context_length: int) -> Any:
+    try:
+        from tokenizers import Tokenizer as FileTokenizer
+    except ImportError as error:
+        raise ImportError(f'{file} needs the package tokenizers: {pip_install(*TOWERS)}') from error
+    if not Path(file).is_file():
+        raise FileNotFoundError(
+            f'There is no tokenizer {file!r}: set text_encoder.tokenizer.file to the tokenizer.json of the weights'
+        )
+    reader = FileTokenizer.from_file(file)
+    reader.no_padding()
+    reader.enable_truncation(context_length)
+    return reader
+
+
+def _cleaned(text: str, how: str) -> str:
+    text = _clean(text)
+    if how == 'whitespace':
+        return text
+    if how == 'lower':
+        return text.lower()
+    if how != 'canonicalize':
+        raise ValueError(f"clean={how!r}: choose 'whitespace', 'lower' or 'canonicalize'")
+    # big_vision's canonicalization of captions, which SigLIP was trained with.
+    text = text.replace('_', ' ').translate(str.maketrans('', '', string.punctuation)).lower()
+    return ' '.join(text.split())

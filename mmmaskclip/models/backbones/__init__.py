@@ -1,5 +1,6 @@
 from mmmaskclip.models.backbones.local_vision_transformer import LocalVisionTransformer
 from mmmaskclip.models.backbones.text_transformer import CLIPTextTransformer
+from mmmaskclip.models.backbones.timm_tower import TimmTower
 from mmmaskclip.models.backbones.transformer_block import TransformerBlock, compile_blocks, gather_tokens
 from mmmaskclip.models.backbones.vision_transformer import CLIPVisionTransformer
 from mmmaskclip.models.backbones.whole_image_tower import WholeImageTower
@@ -8,6 +9,7 @@ __all__ = [
     'CLIPTextTransformer',
     'CLIPVisionTransformer',
     'LocalVisionTransformer',
+    'TimmTower',
     'TransformerBlock',
     'WholeImageTower',
     'compile_blocks',

@@ -161,7 +161,7 @@ class LocalVisionTransformer(CLIPVisionTransformer):
             return super().encode(patches, visible)
         allowed = neighbours(patches.shape[1], self.neighbourhood, patches.device)
         allowed = allowed[visible.unsqueeze(2), visible.unsqueeze(1)]  # (B, K, K)
-        x = self._prepare(gather_tokens(patches, visible))  # (B, E + K, C)
+        x = self.first_input(gather_tokens(patches, visible))  # (B, E + K, C)
         for layer in self.layers:
             x = layer(x, allowed)
         if self.final_norm:

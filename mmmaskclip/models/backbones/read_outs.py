@@ -1,23 +1,23 @@
 """Dense features: how to read one vector per patch from the image tower.
 
-A read-out is a function ``(tower, x, grid, **options) -> patches``. It gets the input of the first block, x (B, E + N,
-C), and the grid (rows, columns), N = rows * columns; the first E tokens (class token, registers) belong to no patch. It
-returns the patches (B, N, C) after the tower's final norm, ready for the image projection. Every consumer (evaluation,
-probes, segmentor, inferencer, pictures) reaches it through ``CLIPVisionTransformer.dense``. To add one, write the
-function here under ``@register_read_out`` and its NumPy reference in ``tests/test_models/test_backbones/
-test_read_outs.py``.
+A read-out is a function ``(blocks, x, grid, **options) -> patches``. It gets the tower's blocks and the input of the
+first, x (B, E + N, C), and the grid (rows, columns), N = rows * columns; the first E tokens (class token, registers)
+belong to no patch. It returns the patches (B, N, C) before the tower's final norm. Every consumer (evaluation, probes,
+segmentor, inferencer, pictures) reaches it through the tower's ``dense``. To add one, write the function here under
+``@register_read_out`` and its NumPy reference in ``tests/test_models/test_backbones/test_read_outs.py``.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from mmpretrain.models.backbones.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional as F
 
 from mmmaskclip.models.backbones.register_neurons import Neurons, move_activations
@@ -26,6 +26,34 @@ Grid = tuple[int, int]
 ReadOut = str | Mapping[str, Any]
 
 READ_OUTS: dict[str, Callable[..., Tensor]] = {}
+
+
+class ReadableBlock(Protocol):
+    """A transformer block whose parts a read-out can call; tokens are (B, T, C)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The whole block."""
+        ...
+
+    def heads(self, x: Tensor) -> Sequence[Tensor]:
+        """q, k and v (B, H, T, d) of the block's input, normed and rotated as its attention takes them."""
+        ...
+
+    def project(self, attended: Tensor) -> Tensor:
+        """What attention adds to the tokens, of the heads' joined outputs (B, T, H d)."""
+        ...
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The block's second half, with its residual."""
+        ...
+
+    @property
+    def neurons_reader(self) -> nn.Linear:
+        """The layer that reads the neurons of the feed-forward network."""
+        ...
+
+
+Blocks = Sequence[ReadableBlock]
 
 
 def register_read_out(name: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
@@ -38,7 +66,7 @@ def register_read_out(name: str) -> Callable[[Callable[..., Tensor]], Callable[.
     return register
 
 
-def find_read_out(read_out: ReadOut) -> Callable[[VisionTransformer, Tensor, Grid], Tensor]:
+def find_read_out(read_out: ReadOut) -> Callable[[Blocks, Tensor, Grid], Tensor]:
     """The function that a config names.
 
     Args:
@@ -67,83 +95,86 @@ def find_read_out(read_out: ReadOut) -> Callable[[VisionTransformer, Tensor, Gri
     return read if registers is None else partial(_with_register, read, registers)
 
 
-def _with_register(read: Callable, neurons: Neurons, tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
-    """A read-out with one more token, behind the class token, that takes the activations of some neurons."""
-    x = torch.cat((x[:, :1], torch.zeros_like(x[:, :1]), x[:, 1:]), dim=1)
-    with move_activations(tower, neurons, position=1):
-        return read(tower, x, grid)
+def _with_register(read: Callable, neurons: Neurons, blocks: Blocks, x: Tensor, grid: Grid) -> Tensor:
+    """A read-out with one more token, behind a class token, that takes the activations of some neurons."""
+    place = min(1, x.shape[1] - grid[0] * grid[1])
+    x = torch.cat((x[:, :place], torch.zeros_like(x[:, :1]), x[:, place:]), dim=1)
+    with move_activations(blocks, neurons, position=place):
+        return read(blocks, x, grid)
 
 
 @register_read_out('patch')
-def read_patches(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+def read_patches(blocks: Blocks, x: Tensor, grid: Grid) -> Tensor:
     """The tower's output."""
-    return _patches(tower, _run(tower, x, len(tower.layers)), grid)
+    return _patches(_run(blocks, x), grid)
 
 
 @register_read_out('value')
-def read_values(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+def read_values(blocks: Blocks, x: Tensor, grid: Grid) -> Tensor:
     """In the last block every token attends to itself alone; the rest of the block is unchanged.
 
     Zhou et al., "Extract Free Dense Labels from CLIP", ECCV 2022, section 3.2: CLIP's last attention gathers global
     information for the class token, so that its patches say little about their own place.
     """
-    x = _run(tower, x, len(tower.layers) - 1)
-    last = tower.layers[-1]
-    return _whole_block(tower, x, last.attn.qkv(last.ln1(x)).chunk(3, dim=-1)[2], grid)
+    x = _run(blocks[:-1], x)
+    with gathered(blocks[-1]) as last:
+        return _whole_block(last, x, last.heads(x)[2], grid)
 
 
 @register_read_out('qq')
-def read_query_query(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+def read_query_query(blocks: Blocks, x: Tensor, grid: Grid) -> Tensor:
     """ClearCLIP (Lan et al., ECCV 2024): the last block's attention alone, from queries to queries.
 
     Residual and feed-forward network, in which the noise sits, are left out."""
-    return _self_self(tower, x, grid, 0)
+    return _self_self(blocks, x, grid, 0)
 
 
 @register_read_out('kk')
-def read_key_key(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+def read_key_key(blocks: Blocks, x: Tensor, grid: Grid) -> Tensor:
     """ClearCLIP's read-out (see ``'qq'``) from keys to keys."""
-    return _self_self(tower, x, grid, 1)
+    return _self_self(blocks, x, grid, 1)
 
 
 @register_read_out('vv')
-def read_value_value(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+def read_value_value(blocks: Blocks, x: Tensor, grid: Grid) -> Tensor:
     """ClearCLIP's read-out (see ``'qq'``) from values to values."""
-    return _self_self(tower, x, grid, 2)
+    return _self_self(blocks, x, grid, 2)
 
 
 @register_read_out('csa')
-def read_correlative(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
+def read_correlative(blocks: Blocks, x: Tensor, grid: Grid) -> Tensor:
     """SCLIP's correlative self-attention (Wang et al., ECCV 2024): softmax(q q) + softmax(k k) in the last block, whose
     residual and feed-forward network stay."""
-    x = _run(tower, x, len(tower.layers) - 1)
-    q, k, v = _heads(tower.layers[-1], x)
-    attended = (_scores(q, q).softmax(-1) + _scores(k, k).softmax(-1)).to(v.dtype) @ v  # (B, H, E + N, d)
-    return _whole_block(tower, x, attended.transpose(1, 2).flatten(2), grid)
+    x = _run(blocks[:-1], x)
+    with gathered(blocks[-1]) as last:
+        q, k, v = last.heads(x)
+        weights = _scores(q, q).softmax(-1) + _scores(k, k).softmax(-1)  # (B, H, E + N, E + N)
+        return _whole_block(last, x, weights.to(v.dtype) @ v, grid)
 
 
 @register_read_out('naclip')
-def read_neighbourhood(tower: VisionTransformer, x: Tensor, grid: Grid, std: float = 5.0) -> Tensor:
+def read_neighbourhood(blocks: Blocks, x: Tensor, grid: Grid, std: float = 5.0) -> Tensor:
     """NACLIP (Hajimiri et al., WACV 2025): key-key attention that prefers a patch's neighbours, without residual and
     feed-forward network.
 
     A Gaussian of the distance in patches, exp(-distance^2 / (2 std^2)), is added to the scores before the softmax.
 
     Args:
-        tower: See the module.
+        blocks: See the module.
         x: See the module.
         grid: See the module.
         std: Standard deviation in patches. Defaults to 5, the paper's.
     """
-    x = _run(tower, x, len(tower.layers) - 1)
-    _, k, v = _heads(tower.layers[-1], x)
-    weights = (_scores(k, k) + _neighbourhood(grid, k.shape[2], std, k.device)).softmax(-1)
-    return _attention_alone(tower, weights, v, grid)
+    x = _run(blocks[:-1], x)
+    with gathered(blocks[-1]) as last:
+        _, k, v = last.heads(x)
+        weights = (_scores(k, k) + _neighbourhood(grid, k.shape[2], std, k.device)).softmax(-1)
+        return _attention_alone(last, weights, v, grid)
 
 
 @register_read_out('resclip')
 def read_residual(
-    tower: VisionTransformer, x: Tensor, grid: Grid, weight: float = 0.5, std: float = 5.0, blocks: tuple = (0.5, 0.75)
+    blocks: Blocks, x: Tensor, grid: Grid, weight: float = 0.5, std: float = 5.0, middle: tuple = (0.5, 0.75)
 ) -> Tensor:
     """ResCLIP's residual cross-correlation attention (Yang et al., CVPR 2025): (1 - weight) of NACLIP's attention and
     weight of the mean query-key attention of blocks in the middle, whose attention still knows places.
@@ -151,32 +182,34 @@ def read_residual(
     Its second module, the feedback of a first segmentation, needs class names and is left out.
 
     Args:
-        tower: See the module.
+        blocks: See the module.
         x: See the module.
         grid: See the module.
         weight: Of the middle blocks. Defaults to 0.5.
         std: See ``'naclip'``. Defaults to 5.
-        blocks: First and end of the middle, as shares of the depth. Defaults to (0.5, 0.75), blocks 7 to 9 of 12; ours,
+        middle: First and end of the middle, as shares of the depth. Defaults to (0.5, 0.75), blocks 7 to 9 of 12; ours,
             because the range depends on the tower.
     """
-    depth = len(tower.layers)
-    first = min(int(depth * blocks[0]), depth - 2)
-    end = min(max(first + 1, int(depth * blocks[1])), depth - 1)
-    x = _run(tower, x, first)
-    middle: Any = 0.0
-    for layer in tower.layers[first:end]:
-        q, k, _ = _heads(layer, x)
-        middle = middle + _scores(q, k).softmax(-1) / (end - first)
-        x = layer(x)
-    x = _run(tower, x, depth - 1, first=end)
-    _, k, v = _heads(tower.layers[-1], x)
-    own = (_scores(k, k) + _neighbourhood(grid, k.shape[2], std, k.device)).softmax(-1)
-    return _attention_alone(tower, (1 - weight) * own + weight * middle, v, grid)
+    depth = len(blocks)
+    first = min(int(depth * middle[0]), depth - 2)
+    end = min(max(first + 1, int(depth * middle[1])), depth - 1)
+    x = _run(blocks[:first], x)
+    attention: Any = 0.0
+    for block in blocks[first:end]:
+        with gathered(block):
+            q, k, _ = block.heads(x)
+        attention = attention + _scores(q, k).softmax(-1) / (end - first)
+        x = block(x)
+    x = _run(blocks[end:-1], x)
+    with gathered(blocks[-1]) as last:
+        _, k, v = last.heads(x)
+        of_last = (_scores(k, k) + _neighbourhood(grid, k.shape[2], std, k.device)).softmax(-1)
+        return _attention_alone(last, (1 - weight) * of_last + weight * attention, v, grid)
 
 
 @register_read_out('self_calibrated')
 def read_self_calibrated(
-    tower: VisionTransformer,
+    blocks: Blocks,
     x: Tensor,
     grid: Grid,
     outliers: float = 0.05,
@@ -192,25 +225,24 @@ def read_self_calibrated(
     several levels is left out: its numbers are not to be expected.
 
     Args:
-        tower: See the module.
+        blocks: See the module.
         x: See the module.
         grid: See the module.
         outliers: Share of the patches that are repaired. Defaults to 0.05, the paper's.
         neighbours: Of the local outlier factor. Defaults to 20.
         middle: The block whose output tells similar patches, as a share of the depth. Defaults to 0.5.
     """
-    depth = len(tower.layers)
-    half = min(max(1, int(depth * middle)), depth - 1)
-    x = _run(tower, x, half)
+    half = min(max(1, int(len(blocks) * middle)), len(blocks) - 1)
+    x = _run(blocks[:half], x)
     count = grid[0] * grid[1]
     seen = F.normalize(x[:, -count:].float(), dim=-1)
     similarity = (seen @ seen.transpose(1, 2)).clamp(min=0)  # (B, N, N)
     similarity = similarity / similarity.sum(-1, keepdim=True)
-    x = _run(tower, x, depth - 1, first=half)
+    x = _run(blocks[half:-1], x)
     x = torch.cat((x[:, :-count], _repair(x[:, -count:], grid, outliers, neighbours)), dim=1)
-    _, k, v = _heads(tower.layers[-1], x)
-    k, v = k[:, :, -count:], v[:, :, -count:]
-    return _attention_alone(tower, (_scores(k, k).softmax(-1) + similarity[:, None]) / 2, v, grid)
+    with gathered(blocks[-1]) as last:
+        _, k, v = (part[:, :, -count:] for part in last.heads(x))
+        return _attention_alone(last, (_scores(k, k).softmax(-1) + similarity[:, None]) / 2, v, grid)
 
 
 def local_outlier_factors(points: Tensor, neighbours: int) -> Tensor:
@@ -258,17 +290,25 @@ def _repair(patches: Tensor, grid: Grid, share: float, neighbours: int) -> Tenso
     return torch.where(bad.unsqueeze(-1) & (weight > 0), mean.to(patches.dtype), patches)
 
 
-def _run(tower: VisionTransformer, x: Tensor, stop: int, first: int = 0) -> Tensor:
-    """The output of the blocks from ``first`` to ``stop - 1``."""
-    for layer in tower.layers[first:stop]:
-        x = layer(x)
+@contextmanager
+def gathered(block: Any) -> Iterator[Any]:
+    """The block with all its parameters, of which FSDP keeps a part only outside of the block's forward pass."""
+    module = getattr(block, 'module', block)
+    sharded = isinstance(module, FSDPModule)
+    if sharded:
+        module.unshard()
+    try:
+        yield block
+    finally:
+        if sharded:
+            module.reshard()
+
+
+def _run(blocks: Blocks, x: Tensor) -> Tensor:
+    """The output of some blocks, one after the other."""
+    for block in blocks:
+        x = block(x)
     return x
-
-
-def _heads(layer: Any, x: Tensor) -> Tensor:
-    """Queries, keys and values of a block's input (B, T, C): (3, B, H, T, d)."""
-    qkv = layer.attn.qkv(layer.ln1(x)).unflatten(-1, (3, layer.attn.num_heads, -1))
-    return qkv.permute(2, 0, 3, 1, 4)
 
 
 def _scores(a: Tensor, b: Tensor) -> Tensor:
@@ -285,31 +325,28 @@ def _neighbourhood(grid: Grid, tokens: int, std: float, device: torch.device) ->
     return F.pad((-squared / (2 * std**2)).exp(), (extra, 0, extra, 0))
 
 
-def _self_self(tower: VisionTransformer, x: Tensor, grid: Grid, part: int) -> Tensor:
-    x = _run(tower, x, len(tower.layers) - 1)
-    qkv = _heads(tower.layers[-1], x)
-    return _attention_alone(tower, _scores(qkv[part], qkv[part]).softmax(-1), qkv[2], grid)
+def _self_self(blocks: Blocks, x: Tensor, grid: Grid, part: int) -> Tensor:
+    x = _run(blocks[:-1], x)
+    with gathered(blocks[-1]) as last:
+        parts = last.heads(x)
+        return _attention_alone(last, _scores(parts[part], parts[part]).softmax(-1), parts[2], grid)
 
 
-def _attention_alone(tower: VisionTransformer, weights: Tensor, v: Tensor, grid: Grid) -> Tensor:
+def _attention_alone(last: ReadableBlock, weights: Tensor, v: Tensor, grid: Grid) -> Tensor:
     """The last block without residual and feed-forward network: weights (B, H, T, T) of values (B, H, T, d)."""
-    attended = (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)  # (B, T, C)
-    return _patches(tower, _projected(tower, attended), grid)
+    return _patches(last.project(_joined(weights.to(v.dtype) @ v)), grid)
 
 
-def _whole_block(tower: VisionTransformer, x: Tensor, attended: Tensor, grid: Grid) -> Tensor:
-    """The last block with what its attention gives, heads joined, (B, E + N, C)."""
-    x = x + _projected(tower, attended)
-    last = tower.layers[-1]
-    return _patches(tower, last.ffn(last.ln2(x), identity=x), grid)
+def _whole_block(last: ReadableBlock, x: Tensor, attended: Tensor, grid: Grid) -> Tensor:
+    """The last block on x (B, T, C) with what its attention gives, (B, H, T, d)."""
+    return _patches(last.feed_forward(x + last.project(_joined(attended))), grid)
 
 
-def _projected(tower: VisionTransformer, attended: Tensor) -> Tensor:
-    attention = tower.layers[-1].attn
-    return attention.out_drop(attention.gamma1(attention.proj_drop(attention.proj(attended))))
+def _joined(attended: Tensor) -> Tensor:
+    """Heads (B, H, T, d) side by side, (B, T, H d)."""
+    return attended.transpose(1, 2).flatten(2)
 
 
-def _patches(tower: VisionTransformer, x: Tensor, grid: Grid) -> Tensor:
-    """Tokens (B, E + N, C) without those that are no patch, after the final norm: (B, N, C)."""
-    patches = x[:, x.shape[1] - grid[0] * grid[1] :]
-    return tower.ln1(patches) if tower.final_norm else patches
+def _patches(x: Tensor, grid: Grid) -> Tensor:
+    """Tokens (B, E + N, C) without those that are no patch: (B, N, C)."""
+    return x[:, x.shape[1] - grid[0] * grid[1] :]

@@ -7,20 +7,21 @@ token moves the outliers there.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
 
 import torch
-from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 Neurons = Mapping[int | str, Sequence[int]]
 
 
 @contextmanager
-def move_activations(tower: VisionTransformer, neurons: Neurons, position: int) -> Iterator[None]:
+def move_activations(blocks: Sequence[Any], neurons: Neurons, position: int) -> Iterator[None]:
     """While it is open, the neurons are active at one token alone, with the largest activation of any token.
 
     Args:
-        tower: The image tower.
+        blocks: Blocks of the image tower, see :class:`~mmmaskclip.models.backbones.read_outs.ReadableBlock`.
         neurons: Indices of neurons of the feed-forward network by index of the block.
         position: Index of the token.
 
@@ -29,35 +30,28 @@ def move_activations(tower: VisionTransformer, neurons: Neurons, position: int) 
     """
     with ExitStack() as stack:
         for block, chosen in neurons.items():
-            if not 0 <= int(block) < len(tower.layers):
-                raise ValueError(f'registers of block {block}: this tower has the blocks 0 to {len(tower.layers) - 1}')
-            hidden = tower.layers[int(block)].ffn.layers[0]
-            width = hidden[0].out_features
+            if not 0 <= int(block) < len(blocks):
+                raise ValueError(f'registers of block {block}: this tower has the blocks 0 to {len(blocks) - 1}')
+            reader = blocks[int(block)].neurons_reader
+            width = reader.in_features
             if outside := [index for index in chosen if not 0 <= index < width]:
                 raise ValueError(f'registers {outside} of block {block}: its neurons are 0 to {width - 1}')
-            stack.enter_context(_hooked(hidden, list(chosen), position))
+            handle = reader.register_forward_pre_hook(partial(_move, chosen=list(chosen), position=position))
+            stack.callback(handle.remove)
         yield
 
 
-@contextmanager
-def _hooked(hidden: nn.Module, chosen: list[int], position: int) -> Iterator[None]:
-    def move(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-        output = output.clone()  # (B, T, width)
-        largest = output[..., chosen].amax(1)
-        output[..., chosen] = 0
-        output[:, position, chosen] = largest
-        return output
-
-    handle = hidden.register_forward_hook(move)
-    try:
-        yield
-    finally:
-        handle.remove()
+def _move(module: nn.Module, inputs: tuple[Tensor], chosen: list[int], position: int) -> Tensor:
+    hidden = inputs[0].clone()  # (B, T, width)
+    largest = hidden[..., chosen].amax(1)
+    hidden[..., chosen] = 0
+    hidden[:, position, chosen] = largest
+    return hidden
 
 
 @torch.no_grad()
 def find_register_neurons(
-    tower: VisionTransformer, images: Tensor, count: int = 10, top_block: int | None = None, share: float = 0.02
+    tower: Any, images: Tensor, count: int = 10, top_block: int | None = None, share: float = 0.02
 ) -> dict[int, list[int]]:
     """The neurons that are most active at outlier patches, on average over images (Algorithm 1 of the paper).
 
@@ -74,17 +68,16 @@ def find_register_neurons(
     Returns:
         Indices of neurons by index of the block, for ``read_out=dict(name=..., registers=...)``.
     """
-    depth = len(tower.layers)
-    top_block = 3 * depth // 4 if top_block is None else top_block
+    tokens, grid = tower.embed(images)
+    blocks, x = tower.blocks(grid), tower.first_input(tokens)
+    top_block = 3 * len(blocks) // 4 if top_block is None else top_block
     activations: list[Tensor] = []
     with ExitStack() as stack:
-        for layer in tower.layers[: top_block + 1]:
-            handle = layer.ffn.layers[0].register_forward_hook(lambda *args: activations.append(args[2]))
+        for block in blocks[: top_block + 1]:
+            handle = block.neurons_reader.register_forward_pre_hook(lambda _, inputs: activations.append(inputs[0]))
             stack.callback(handle.remove)
-        patches, grid = tower.embed(images)
-        x = tower._prepare(patches)
-        for layer in tower.layers:
-            x = layer(x)
+        for block in blocks:
+            x = block(x)
     patches = grid[0] * grid[1]
     outliers = x[:, -patches:].norm(dim=-1).topk(max(1, round(share * patches)), dim=1).indices  # (B, o)
     index = outliers.unsqueeze(-1)

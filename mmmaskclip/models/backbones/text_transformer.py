@@ -1,13 +1,21 @@
 """The text tower: CLIP's causal transformer, computed only as far as the longest caption of the batch."""
 
+from functools import cached_property
 from typing import Any
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmmaskclip.models.backbones.transformer_block import CausalBlock
+from mmmaskclip.datasets.transforms.tokenize import Tokenizer, make_tokenizer
+from mmmaskclip.models.backbones.transformer_block import CausalBlock, TransformerBlock
 from mmmaskclip.registry import MODELS
+
+_ACTIVATIONS = {
+    'gelu': dict(type='GELU'),
+    'quick_gelu': dict(type='mmpretrain.QuickGELU'),
+    'gelu_tanh': dict(type='GELU', approximate='tanh'),
+}
 
 
 @MODELS.register_module()
@@ -32,6 +40,15 @@ class CLIPTextTransformer(BaseModule):
             False: such weights are refused.
         quick_gelu: Use QuickGELU, as OpenAI's weights do, in place of GELU. Defaults to False.
         frozen: Keep the weights as they were loaded, as LiT does with a locked tower. Defaults to False.
+        activation: ``'gelu'``, ``'quick_gelu'`` or ``'gelu_tanh'``; None, the default, is what ``quick_gelu`` says.
+        hidden: Width of the feed-forward networks. Defaults to ``4 * width``.
+        eps: Of the norms. Defaults to 1e-5.
+        causal: Whether a word sees earlier ones only. False is SigLIP's. Defaults to True.
+        pool: Whose feature is the caption's: ``'max'``, the word with the highest id, which is the end in CLIP's
+            vocabulary; a number, the first word with that id, the end in other vocabularies (MetaCLIP 2: 2); or
+            ``'last'``, the last of ``context_length`` (SigLIP). Defaults to ``'max'``.
+        tokenizer: Options of :func:`~mmmaskclip.datasets.transforms.tokenize.make_tokenizer` for another tokenizer than
+            CLIP's. Defaults to None.
         packed: Compute captions end to end, without padding. Features are equal to rounding; the fewer words the mean
             caption has beside the longest of its batch, the more is saved. Defaults to False.
     """
@@ -47,9 +64,23 @@ class CLIPTextTransformer(BaseModule):
         frozen: bool = False,
         packed: bool = False,
         stretch_positions: bool = False,
+        activation: str | None = None,
+        hidden: int | None = None,
+        eps: float = 1e-5,
+        causal: bool = True,
+        pool: str | int = 'max',
+        tokenizer: dict | None = None,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
+        activation = activation or ('quick_gelu' if quick_gelu else 'gelu')
+        if activation not in _ACTIVATIONS:
+            raise ValueError(f'activation={activation!r}: choose one of {", ".join(_ACTIVATIONS)}')
+        if not isinstance(pool, int) and pool not in ('max', 'last'):
+            raise ValueError(f"pool={pool!r}: choose 'max', 'last' or the id of the end of a caption")
+        if packed and not (causal and pool == 'max'):
+            raise ValueError(f"packed=True with causal={causal}, pool={pool!r}: packing needs causal=True, pool='max'")
+        self.causal, self.pool, self.tokenizer = causal, pool, tokenizer
         self.width = width
         self.context_length = context_length
         self.packed = packed
@@ -57,18 +88,23 @@ class CLIPTextTransformer(BaseModule):
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.pos_embed = nn.Parameter(torch.zeros(context_length, width))
         self.layers = nn.ModuleList(
-            CausalBlock(
+            (CausalBlock if causal else TransformerBlock)(
                 width,
                 num_heads,
-                4 * width,
-                act_cfg=dict(type='mmpretrain.QuickGELU' if quick_gelu else 'GELU'),
-                norm_cfg=dict(type='LN', eps=1e-5),
+                hidden or 4 * width,
+                act_cfg=_ACTIVATIONS[activation],
+                norm_cfg=dict(type='LN', eps=eps),
             )
             for _ in range(num_layers)
         )
-        self.final_norm = nn.LayerNorm(width)
+        self.final_norm = nn.LayerNorm(width, eps=eps)
         if frozen:
             self.requires_grad_(False)
+
+    @cached_property
+    def tokenize(self) -> Tokenizer:
+        """Texts to token ids, (L,) each: CLIP's byte pairs, or what ``tokenizer`` says."""
+        return make_tokenizer(self.tokenizer, self.context_length)
 
     def init_weights(self) -> None:
         """CLIP's initialization (Radford et al. 2021, released code)."""
@@ -149,7 +185,7 @@ class CLIPTextTransformer(BaseModule):
         return self.final_norm(x[(after - 1).to(words.device, non_blocking=True)])
 
     def forward(self, word_ids: Tensor, ends: list[int] | None = None) -> Tensor:
-        """Feature of the end-of-text word (the highest id) of captions, after the final norm.
+        """Feature of the word that ``pool`` names, for CLIP the end of the caption, after the final norm.
 
         Args:
             word_ids: Captions (T, L).
@@ -157,8 +193,24 @@ class CLIPTextTransformer(BaseModule):
 
         Returns:
             (T, C).
+
+        Raises:
+            ValueError: If captions are not padded to ``context_length`` where ``pool='last'`` needs it.
         """
         words = self.embed(word_ids)
         if self.packed:
             return self.encode_packed(words, ends or word_ids.argmax(dim=-1).tolist())
-        return self.encode(words, positions=word_ids.argmax(dim=-1))
+        return self.encode(words, positions=self._places(word_ids))
+
+    def _places(self, word_ids: Tensor) -> Tensor:
+        """Position (T,) of the word whose feature is the caption's."""
+        if self.pool == 'max':
+            return word_ids.argmax(dim=-1)
+        if isinstance(self.pool, int):
+            return (word_ids == self.pool).int().argmax(dim=-1)
+        if word_ids.shape[1] != self.context_length:
+            raise ValueError(
+                f'captions of {word_ids.shape[1]} tokens, but this tower pools the last of context_length='
+                f'{self.context_length}: tokenize with its own tokenizer, which pads to that length'
+            )
+        return torch.full_like(word_ids[:, 0], self.context_length - 1)

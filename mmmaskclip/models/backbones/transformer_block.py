@@ -52,6 +52,15 @@ class TransformerBlock(TransformerEncoderLayer):
         x = x + self.project(attended.transpose(1, 2).flatten(2))  # (B, M, C)
         return self.feed_forward(x)
 
+    def heads(self, x: Tensor) -> list[Tensor]:
+        """q, k and v, (B, H, N, D) each, of the block's input (B, N, C)."""
+        return self.split_heads(self.attn.qkv(self.ln1(x)))
+
+    @property
+    def neurons_reader(self) -> nn.Linear:
+        """The layer that reads the neurons of the feed-forward network, after their activation."""
+        return self.ffn.layers[1]
+
     def split_heads(self, qkv: Tensor) -> list[Tensor]:
         """q, k and v, (B, H, N, D) each, of their joint projection (B, N, 3 C)."""
         return [self._heads(part) for part in qkv.split(self.embed_dims, dim=-1)]

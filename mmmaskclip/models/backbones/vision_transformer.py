@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import PretrainedInit
@@ -184,14 +185,14 @@ class CLIPVisionTransformer(VisionTransformer):
         """
         if visible is not None:
             patches = gather_tokens(patches, visible)  # (B, K, C)
-        x = self._prepare(patches)  # (B, 1 + registers + K, C)
+        x = self.first_input(patches)  # (B, 1 + registers + K, C)
         for layer in self.layers:
             x = layer(x)
         if self.final_norm:
             x = self.ln1(x)
         return ImageFeatures(cls=x[:, 0], patches=x[:, 1 + self.num_registers :])
 
-    def _prepare(self, patches: Tensor) -> Tensor:
+    def first_input(self, patches: Tensor) -> Tensor:
         """The blocks' input: class token, registers (which have no position) and patches."""
         extra = self.cls_token + self.pos_embed[:, :1]
         if self.num_registers:
@@ -205,7 +206,7 @@ class CLIPVisionTransformer(VisionTransformer):
         if not self.num_registers and not self.windowed:
             return super().forward(x)
         patches, grid = self.embed(x)  # (B, N, C)
-        x = self._prepare(patches)  # (B, 1 + registers + N, C)
+        x = self.first_input(patches)  # (B, 1 + registers + N, C)
         outputs = []
         for index, layer in enumerate(self.layers):
             # By position: mmengine's activation checkpointing passes on nothing else.
@@ -239,7 +240,15 @@ class CLIPVisionTransformer(VisionTransformer):
         """
         read = find_read_out(read_out)
         patches, grid = self.embed(images)  # (B, N, C)
-        return read(self, self._prepare(patches), grid), grid
+        return self.finish(read(self.blocks(grid), self.first_input(patches), grid)), grid
+
+    def blocks(self, grid: tuple[int, int]) -> Sequence[Any]:
+        """The blocks as read-outs call them; those of this tower do not depend on the grid."""
+        return list(self.layers)
+
+    def finish(self, patches: Tensor) -> Tensor:
+        """The final norm of patches (B, N, C)."""
+        return self.ln1(patches) if self.final_norm else patches
 
     @property
     def patch_size(self) -> tuple[int, int]:

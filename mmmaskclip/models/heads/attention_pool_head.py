@@ -1,5 +1,7 @@
 """Pooling by attention, of whole images and of every patch alone."""
 
+from typing import Literal
+
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -14,10 +16,13 @@ class AttentionPoolProjectionHead(BaseModule):
 
     Args:
         in_channels: Tower width C.
-        embed_dims: Size D of the shared embedding.
+        embed_dims: Size D of the shared embedding; None: the pool's output is the embedding, as SigLIP's is.
         num_heads: Attention heads. Defaults to 12.
         mlp_ratio: Width of the feed-forward network over C. Defaults to 4.
         eps: Of the norm before the feed-forward network. Defaults to 1e-6, SigLIP's.
+        activation: ``'gelu_tanh'``, SigLIP's, or ``'gelu'``. Defaults to ``'gelu_tanh'``.
+        with_cls: Whether the class token is pooled beside the patches, as by PE-Core. Defaults to False.
+        bias: Whether the projection has a bias. Defaults to False.
     """
 
     #: What probes average in its place.
@@ -26,31 +31,40 @@ class AttentionPoolProjectionHead(BaseModule):
     def __init__(
         self,
         in_channels: int,
-        embed_dims: int,
+        embed_dims: int | None,
         num_heads: int = 12,
         mlp_ratio: float = 4.0,
         eps: float = 1e-6,
+        activation: Literal['gelu_tanh', 'gelu'] = 'gelu_tanh',
+        with_cls: bool = False,
+        bias: bool = False,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
         self.query = nn.Parameter(torch.zeros(1, 1, in_channels))
         self.attention = nn.MultiheadAttention(in_channels, num_heads, batch_first=True)
         self.norm = nn.LayerNorm(in_channels, eps=eps)
-        hidden = int(mlp_ratio * in_channels)
+        hidden = round(mlp_ratio * in_channels)
+        approximate = {'gelu_tanh': 'tanh', 'gelu': 'none'}[activation]
         self.mlp = nn.Sequential(
-            nn.Linear(in_channels, hidden), nn.GELU(approximate='tanh'), nn.Linear(hidden, in_channels)
+            nn.Linear(in_channels, hidden), nn.GELU(approximate=approximate), nn.Linear(hidden, in_channels)
         )
-        self.projection = nn.Linear(in_channels, embed_dims, bias=False)
+        self.with_cls = with_cls
+        self.projection = nn.Identity() if embed_dims is None else nn.Linear(in_channels, embed_dims, bias=bias)
 
     def init_weights(self) -> None:
         super().init_weights()
         nn.init.trunc_normal_(self.query, std=self.query.shape[-1] ** -0.5)
-        nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
+        if isinstance(self.projection, nn.Linear):
+            nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
 
     def forward(self, features: ImageFeatures) -> Tensor:
         """Global embedding (B, D) of image features."""
-        query = self.query.expand(len(features.patches), -1, -1)  # (B, 1, C)
-        pooled, _ = self.attention(query, features.patches, features.patches, need_weights=False)  # (B, 1, C)
+        tokens = features.patches  # (B, N, C)
+        if self.with_cls:
+            tokens = torch.cat((features.cls.unsqueeze(1), tokens), dim=1)
+        query = self.query.expand(len(tokens), -1, -1)  # (B, 1, C)
+        pooled, _ = self.attention(query, tokens, tokens, need_weights=False)  # (B, 1, C)
         return self._finish(pooled[:, 0])
 
     def dense(self, patches: Tensor) -> Tensor:

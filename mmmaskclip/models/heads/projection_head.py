@@ -9,21 +9,26 @@ from mmmaskclip.registry import MODELS
 
 @MODELS.register_module()
 class TextProjectionHead(BaseModule):
-    """One fully connected layer without bias from tower width to embedding (CLIP; MaskCLIP section 3.1).
+    """One fully connected layer from tower width to embedding (CLIP; MaskCLIP section 3.1).
 
     Args:
         in_channels: Tower width C.
         embed_dims: Size D of the shared embedding.
         frozen: Whether it keeps its weights. Defaults to False.
+        bias: Whether it has a bias, as SigLIP's and timm's have. Defaults to False.
     """
 
-    def __init__(self, in_channels: int, embed_dims: int, frozen: bool = False, init_cfg: dict | None = None):
+    def __init__(
+        self, in_channels: int, embed_dims: int, frozen: bool = False, bias: bool = False, init_cfg: dict | None = None
+    ):
         super().__init__(init_cfg)
-        self.projection = nn.Linear(in_channels, embed_dims, bias=False).requires_grad_(not frozen)
+        self.projection = nn.Linear(in_channels, embed_dims, bias=bias).requires_grad_(not frozen)
 
     def init_weights(self) -> None:
         super().init_weights()
         nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
+        if self.projection.bias is not None:
+            nn.init.zeros_(self.projection.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Project features (..., C) to (..., D)."""
@@ -40,6 +45,7 @@ class ImageProjectionHead(TextProjectionHead):
         pool: ``'mean'``, the mean of the patches, is MaskCLIP's global feature (section 3.1: "mean feature of the
             visual features"); ``'cls'``, the class token, is CLIP's. Defaults to ``'mean'``.
         frozen: Whether it keeps its weights. Defaults to False.
+        bias: See :class:`TextProjectionHead`. Defaults to False.
 
     Raises:
         ValueError: If ``pool`` is neither.
@@ -51,9 +57,10 @@ class ImageProjectionHead(TextProjectionHead):
         embed_dims: int,
         pool: str = 'mean',
         frozen: bool = False,
+        bias: bool = False,
         init_cfg: dict | None = None,
     ):
-        super().__init__(in_channels, embed_dims, frozen, init_cfg)
+        super().__init__(in_channels, embed_dims, frozen, bias, init_cfg)
         self.pool = check_pool(pool)
 
     def forward(self, features: ImageFeatures) -> Tensor:

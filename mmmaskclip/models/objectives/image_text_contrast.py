@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmmaskclip.contracts import ContrastiveLoss, Views
-from mmmaskclip.models.losses import gather_pairs, similarity_logits
+from mmmaskclip.models.losses import SigmoidLoss, gather_pairs, similarity_logits
 from mmmaskclip.models.objectives.base import ComparingObjective
 from mmmaskclip.models.objectives.duplicates import check_duplicates, duplicate_labels
 from mmmaskclip.registry import MODELS
@@ -75,8 +75,12 @@ class ImageTextContrast(ComparingObjective):
         return {'loss': torch.stack([self.loss(pairs, self.logit_scale.exp()) for pairs in pairs_by_view]).mean()}
 
     def logits(self, image: Tensor, text: Tensor) -> Tensor:
-        """Similarities over temperature (R, K), float32, of normalized embeddings (R, D) and (K, D)."""
-        return similarity_logits(image, text, self.logit_scale.exp())
+        """Similarities over temperature (R, K), float32, of normalized embeddings (R, D) and (K, D).
+
+        With the bias of a sigmoid loss, so that their sigmoid is the probability of a match.
+        """
+        bias = self.loss.bias.float() if isinstance(self.loss, SigmoidLoss) else 0.0
+        return similarity_logits(image, text, self.logit_scale.exp()) + bias
 
     @torch.no_grad()
     def after_optimizer_step(self) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmmaskclip.datasets.prompts import as_classes, check_templates, refuse_string
-from mmmaskclip.datasets.transforms.tokenize import pad_tokens, tokenize
+from mmmaskclip.datasets.transforms.tokenize import pad_tokens
 
 
 @torch.no_grad()
@@ -16,8 +16,8 @@ def encode_texts(model: nn.Module, texts: Sequence[str], batch_size: int = 256) 
     """Encodes any number of texts in batches.
 
     Args:
-        model: Has ``encode_text(tokens (T, L)) -> (T, D)``, L2-normalized, and ``context_length``, the longest text
-            that it takes, in tokens; longer texts lose their end.
+        model: Has ``encode_text(tokens (T, L)) -> (T, D)``, L2-normalized, and ``tokenize(texts)``, token ids (L,) of
+            each; texts that are too long lose their end.
         texts: T sentences.
         batch_size: How many are encoded at once. Defaults to 256.
 
@@ -30,7 +30,7 @@ def encode_texts(model: nn.Module, texts: Sequence[str], batch_size: int = 256) 
     refuse_string(texts, 'texts')
     device = next(model.parameters()).device
     # One text where there is none: it tells D.
-    tokens = tokenize(list(texts) or [''], cast(Any, model).context_length)
+    tokens = cast(Any, model).tokenize(list(texts) or [''])
     batches = [tokens[start : start + batch_size] for start in range(0, len(tokens), batch_size)]
     embeds = torch.cat([cast(Any, model).encode_text(pad_tokens(batch).to(device)) for batch in batches])
     return embeds[: len(texts)]

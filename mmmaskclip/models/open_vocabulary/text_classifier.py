@@ -26,9 +26,8 @@ class TextTower(nn.Module):
         self.text_encoder = MODELS.build(encoder)
         self.text_projection = MODELS.build(projection)
 
-    @property
-    def context_length(self) -> int:
-        return self.text_encoder.context_length
+    def tokenize(self, texts: list[str]) -> list[Tensor]:
+        return self.text_encoder.tokenize(texts)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         return F.normalize(self.text_projection(self.text_encoder(tokens)).float(), dim=-1)

@@ -210,6 +210,16 @@ class ImageTextPretrainer(BaseModel):
             raise AttributeError('this model has no text tower: evaluate it by linear probe or fine-tuning')
         return F.normalize(self.text_projection(self.text_encoder(word_ids, ends)).float(), dim=-1)
 
+    def tokenize(self, texts: list[str]) -> list[Tensor]:
+        """Token ids (L,) of each text, by the tokenizer of the text tower.
+
+        Raises:
+            AttributeError: If the model was built without a text tower.
+        """
+        if self.text_encoder is None:
+            raise AttributeError('this model has no text tower: evaluate it by linear probe or fine-tuning')
+        return self.text_encoder.tokenize(texts)
+
     @property
     def context_length(self) -> int:
         """Longest caption in tokens.

@@ -13,6 +13,7 @@ from ranks import run_ranks
 from torch.nn import functional as F
 
 from mmmaskclip.datasets.training.collate import collate_image_text
+from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.evaluation import RetrievalRecall, ZeroShotClassification, ZeroShotSegmentation
 from mmmaskclip.startup.processes import leave_processes
@@ -40,7 +41,7 @@ class TinyModel(BaseModel):
     def encode_dense(self, images, read_out):
         return F.normalize(images, dim=1)
 
-    context_length = 77
+    tokenize = staticmethod(tokenize)
 
     def encode_text(self, tokens):
         return F.normalize((self.words(tokens.long()) * (tokens != 0).unsqueeze(-1)).sum(1), dim=-1)

@@ -19,6 +19,7 @@ from mmmaskclip.apis import ImageTextInferencer
 from mmmaskclip.cli.other_model import use_model
 from mmmaskclip.cli.test import evaluate
 from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
+from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.engine.loops.suite_loop import SuiteLoop
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.evaluation import ZeroShotClassification
@@ -35,7 +36,7 @@ class TinyModel(BaseModel):
         self.words = torch.nn.Embedding(49408, 3)
         torch.nn.init.normal_(self.words.weight, generator=torch.Generator().manual_seed(0))
 
-    context_length = 77
+    tokenize = staticmethod(tokenize)
 
     def encode_text(self, tokens):
         return F.normalize((self.words(tokens.long()) * (tokens != 0).unsqueeze(-1)).sum(1), dim=-1)

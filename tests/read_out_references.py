@@ -1,0 +1,239 @@
+"""Read-outs in NumPy, written from the papers' formulas, on the weights of a tower."""
+
+import numpy as np
+import torch
+from scipy.special import erf
+
+
+class Reference:
+    """The tower in NumPy, from its weights and its input to the blocks."""
+
+    final = 'ln1'
+
+    def __init__(self, tower):
+        self.tower = tower
+        self.weights = {name: value.detach().double().numpy() for name, value in tower.state_dict().items()}
+        self.heads = tower.layers[0].attn.num_heads
+        self.extra = 1 + tower.num_registers
+
+    def norm(self, x, name):
+        eps = dict(self.tower.named_modules())[name].eps
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
+        return x * self.weights[f'{name}.weight'] + self.weights[f'{name}.bias']
+
+    def linear(self, x, name):
+        return x @ self.weights[f'{name}.weight'].T + self.weights[f'{name}.bias']
+
+    def qkv(self, x, layer):
+        """Queries, keys, values of a block: (3, heads, tokens, channels)."""
+        parts = self.linear(self.norm(x, f'layers.{layer}.ln1'), f'layers.{layer}.attn.qkv')
+        return parts.reshape(len(x), 3, self.heads, -1).transpose(1, 2, 0, 3)
+
+    def project(self, attended, layer):
+        """Heads (heads, tokens, channels) to what the block adds."""
+        joined = attended.transpose(1, 0, 2).reshape(attended.shape[1], -1)
+        return self.linear(joined, f'layers.{layer}.attn.proj') * self.weights.get(
+            f'layers.{layer}.attn.gamma1.weight', 1.0
+        )
+
+    def feed_forward(self, x, layer):
+        hidden = self.linear(self.norm(x, f'layers.{layer}.ln2'), f'layers.{layer}.ffn.layers.0.0')
+        if 'QuickGELU' in type(self.tower.layers[layer].ffn.layers[0][1]).__name__:
+            hidden = hidden / (1 + np.exp(-1.702 * hidden))
+        else:
+            hidden = hidden * (1 + erf(hidden / np.sqrt(2))) / 2
+        out = self.linear(hidden, f'layers.{layer}.ffn.layers.1')
+        return out * self.weights.get(f'layers.{layer}.ffn.gamma2.weight', 1.0)
+
+    def block(self, x, layer, attention=None):
+        """One block; ``attention(q, k)`` gives the weights (heads, tokens, tokens)."""
+        q, k, v = self.qkv(x, layer)
+        weights = softmax(q @ k.swapaxes(1, 2) / np.sqrt(q.shape[-1])) if attention is None else attention(q, k)
+        x = x + self.project(weights @ v, layer)
+        return x + self.feed_forward(x, layer)
+
+    def until(self, x, stop):
+        for layer in range(stop):
+            x = self.block(x, layer)
+        return x
+
+    def finish(self, x):
+        """The final norm of tokens, without those that are no patch."""
+        return self.norm(x, self.final)[self.extra :]
+
+
+class TimmReference(Reference):
+    """A tower of timm in NumPy: SwiGLU, norms inside of attention and feed-forward network, rotary positions.
+
+    The table of sines and cosines is timm's own; how it turns queries and keys is written here.
+    """
+
+    final = 'norm'
+
+    def __init__(self, tower, grid):
+        self.tower = tower.trunk
+        self.weights = {name: value.detach().double().numpy() for name, value in self.tower.state_dict().items()}
+        self.heads = self.tower.blocks[0].attn.num_heads
+        self.extra = self.tower.num_prefix_tokens
+        rotation = tower._rotation(grid)
+        self.rotation = None if rotation is None else rotation.double().numpy()
+        self.after = 'Post' in type(self.tower.blocks[0]).__name__
+
+    def rotate(self, x):
+        """Neighbouring channels are the two sides of a plane, which position turns (RoFormer, equation 34)."""
+        if self.rotation is None:
+            return x
+        sines, cosines = np.split(self.rotation, 2, axis=-1)
+        turned = x.copy()
+        part = x[:, self.extra :]
+        across = np.stack((-part[..., 1::2], part[..., ::2]), axis=-1).reshape(part.shape)
+        turned[:, self.extra :] = part * cosines + across * sines
+        return turned
+
+    def qkv(self, x, layer):
+        name = f'blocks.{layer}.attn'
+        normed = x if self.after else self.norm(x, f'blocks.{layer}.norm1')
+        if f'{name}.q_proj.weight' in self.weights:
+            parts = [normed @ self.weights[f'{name}.{part}_proj.weight'].T for part in 'qkv']
+            biases = [self.weights.get(f'{name}.{part}_proj.bias', 0.0) for part in 'qkv']
+        else:
+            parts = np.split(normed @ self.weights[f'{name}.qkv.weight'].T, 3, axis=-1)
+            if f'{name}.qkv.bias' in self.weights:
+                biases = np.split(self.weights[f'{name}.qkv.bias'], 3)
+            else:
+                biases = [self.weights.get(f'{name}.{part}_bias', 0.0) for part in 'qkv']
+        parts = [part + bias for part, bias in zip(parts, biases, strict=True)]
+        q, k, v = (part.reshape(len(x), self.heads, -1).transpose(1, 0, 2) for part in parts)
+        return np.stack((self.rotate(q), self.rotate(k), v))
+
+    def project(self, attended, layer):
+        joined = attended.transpose(1, 0, 2).reshape(attended.shape[1], -1)
+        if f'blocks.{layer}.attn.norm.weight' in self.weights:
+            joined = self.norm(joined, f'blocks.{layer}.attn.norm')
+        added = self.linear(joined, f'blocks.{layer}.attn.proj')
+        return self.norm(added, f'blocks.{layer}.norm1') if self.after else added
+
+    def feed_forward(self, x, layer):
+        name = f'blocks.{layer}.mlp'
+        normed = x if self.after else self.norm(x, f'blocks.{layer}.norm2')
+        if f'{name}.fc1_g.weight' in self.weights:
+            gate = self.linear(normed, f'{name}.fc1_g')
+            hidden = gate / (1 + np.exp(-gate)) * self.linear(normed, f'{name}.fc1_x')
+            hidden = self.norm(hidden, f'{name}.norm')
+        else:
+            hidden = self.linear(normed, f'{name}.fc1')
+            hidden = hidden * (1 + erf(hidden / np.sqrt(2))) / 2
+        added = self.linear(hidden, f'{name}.fc2')
+        return self.norm(added, f'blocks.{layer}.norm2') if self.after else added
+
+
+def softmax(scores):
+    scores = np.exp(scores - scores.max(-1, keepdims=True))
+    return scores / scores.sum(-1, keepdims=True)
+
+
+def blocks_input(tower, images):
+    """Input of the first block, (B, E + N, C), as float64."""
+    with torch.no_grad():
+        return tower.first_input(tower.embed(images)[0]).double().numpy()
+
+
+LAST = 3
+
+
+def patch(ref, x, grid):
+    return ref.finish(ref.until(x, 4))
+
+
+def value(ref, x, grid):
+    """Zhou et al.: every token attends to itself alone."""
+    return ref.finish(ref.block(ref.until(x, LAST), LAST, lambda q, k: np.eye(q.shape[1])[None]))
+
+
+def self_self(part):
+    """ClearCLIP: Proj(softmax(a a / sqrt(d)) v), no residual, no feed-forward network."""
+
+    def reference(ref, x, grid):
+        qkv = ref.qkv(ref.until(x, LAST), LAST)
+        weights = softmax(qkv[part] @ qkv[part].swapaxes(1, 2) / np.sqrt(qkv.shape[-1]))
+        return ref.finish(ref.project(weights @ qkv[2], LAST))
+
+    return reference
+
+
+def csa(ref, x, grid):
+    """SCLIP: softmax(q q / sqrt(d)) + softmax(k k / sqrt(d)) in an otherwise unchanged block."""
+
+    def attention(q, k):
+        scale = np.sqrt(q.shape[-1])
+        return softmax(q @ q.swapaxes(1, 2) / scale) + softmax(k @ k.swapaxes(1, 2) / scale)
+
+    return ref.finish(ref.block(ref.until(x, LAST), LAST, attention))
+
+
+def neighbourhood_attention(ref, x, grid):
+    """NACLIP: softmax(k k / sqrt(d) + Gaussian), the Gaussian of the distance of patches with deviation 5."""
+    k = ref.qkv(x, LAST)[1]
+    scores = k @ k.swapaxes(1, 2) / np.sqrt(k.shape[-1])
+    for i, j in np.ndindex(grid[0] * grid[1], grid[0] * grid[1]):
+        distance = (i // grid[1] - j // grid[1]) ** 2 + (i % grid[1] - j % grid[1]) ** 2
+        scores[:, ref.extra + i, ref.extra + j] += np.exp(-distance / 50)
+    return softmax(scores)
+
+
+def naclip(ref, x, grid):
+    x = ref.until(x, LAST)
+    return ref.finish(ref.project(neighbourhood_attention(ref, x, grid) @ ref.qkv(x, LAST)[2], LAST))
+
+
+def resclip(ref, x, grid):
+    """ResCLIP: half of it, and half of the query-key attention of the middle; of four blocks that is the third."""
+    before = ref.until(x, 2)
+    q, k, _ = ref.qkv(before, 2)
+    middle = softmax(q @ k.swapaxes(1, 2) / np.sqrt(q.shape[-1]))
+    x = ref.block(before, 2)
+    weights = neighbourhood_attention(ref, x, grid) / 2 + middle / 2
+    return ref.finish(ref.project(weights @ ref.qkv(x, LAST)[2], LAST))
+
+
+def outlier_factors(points, k):
+    """Breunig et al., point by point."""
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    order = [[j for j in np.argsort(row, kind='stable') if j != i][:k] for i, row in enumerate(distances)]
+    reach = [distances[i, near[-1]] for i, near in enumerate(order)]
+    density = [1 / np.mean([max(reach[j], distances[i, j]) for j in near]) for i, near in enumerate(order)]
+    return np.array([np.mean([density[j] for j in near]) / density[i] for i, near in enumerate(order)])
+
+
+def self_calibrated(ref, x, grid):
+    middle = ref.until(x, 2)
+    patches = middle[ref.extra :] / np.linalg.norm(middle[ref.extra :], axis=-1, keepdims=True)
+    similarity = np.maximum(patches @ patches.T, 0)
+    similarity /= similarity.sum(-1, keepdims=True)
+    x = ref.block(middle, 2)
+    patches = x[ref.extra :].copy()
+    bad = set(np.argsort(-outlier_factors(patches, 20))[: round(0.05 * len(patches))])
+    for i in bad:
+        row, column = divmod(i, grid[1])
+        around = [
+            r * grid[1] + c
+            for r in range(max(0, row - 1), min(grid[0], row + 2))
+            for c in range(max(0, column - 1), min(grid[1], column + 2))
+        ]
+        patches[i] = np.mean([x[ref.extra + j] for j in around if j not in bad], axis=0)
+    _, k, v = ref.qkv(np.concatenate((x[: ref.extra], patches)), LAST)[:, :, ref.extra :]
+    weights = (softmax(k @ k.swapaxes(1, 2) / np.sqrt(k.shape[-1])) + similarity) / 2
+    return ref.norm(ref.project(weights @ v, LAST), ref.final)
+
+
+REFERENCES = {
+    'patch': patch,
+    'value': value,
+    'qq': self_self(0),
+    'kk': self_self(1),
+    'vv': self_self(2),
+    'csa': csa,
+    'naclip': naclip,
+    'resclip': resclip,
+    'self_calibrated': self_calibrated,
+}
