@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from PIL import Image
+from tiny_inferencer import CONFIG
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
@@ -17,25 +17,6 @@ from mmmaskclip.apis.image_index import ImageIndex
 from mmmaskclip.apis.images import open_image
 from mmmaskclip.datasets.transforms.tokenize import pad_tokens, tokenize
 from mmmaskclip.registry import MODELS
-
-CONFIG = Config(
-    dict(
-        model=dict(
-            type='ImageTextPretrainer',
-            data_preprocessor=dict(type='ImageTextPreprocessor', mean=[120.0] * 3, std=[60.0] * 3),
-            image_encoder=dict(
-                type='CLIPVisionTransformer',
-                arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32),
-                img_size=32,
-                patch_size=8,
-            ),
-            image_projection=dict(type='ImageProjectionHead', in_channels=16, embed_dims=8),
-            text_encoder=dict(type='CLIPTextTransformer', width=16, num_layers=1, num_heads=2),
-            text_projection=dict(type='TextProjectionHead', in_channels=16, embed_dims=8),
-            objectives=dict(contrast=dict(type='ImageTextContrast', loss=dict(type='InfoNCELoss'))),
-        )
-    )
-)
 
 
 @pytest.fixture(scope='module')
@@ -407,16 +388,6 @@ def test_deep_and_broken_images_are_named(inferencer, tmp_path):
     for image in (deep, Image.fromarray(np.full((8, 8), 0.5, np.float32))):
         with pytest.raises(ValueError, match=f'an image of mode {image.mode} has no fixed range'):
             inferencer.embed_images([image])
-
-
-def test_images_are_turned_as_their_camera_says(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
-    exif = Image.Exif()
-    exif[274] = 6
-    for name in ('a.png', 'a.webp'):
-        Image.fromarray(pixels).save(tmp_path / name, exif=exif, lossless=True)
-        assert (np.asarray(open_image(tmp_path / name)) == np.rot90(pixels, -1)).all(), name
-        assert (np.asarray(open_image(Image.open(tmp_path / name))) == np.rot90(pixels, -1)).all(), name
 
 
 @pytest.mark.parametrize('size', [0, -5])
