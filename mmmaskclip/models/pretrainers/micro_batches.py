@@ -130,7 +130,7 @@ def _contexts(objectives: Objectives) -> tuple[AbstractContextManager, AbstractC
 
 @contextmanager
 def _without_trace(objectives: Iterable[nn.Module]) -> Iterator[None]:
-    """Let the second computation write to copies of the buffers, or codeword losses would count their features twice."""
+    """Let the second computation write to copies of the buffers, or codeword losses count their features twice."""
     buffers = [
         (module, name, buffer)
         for objective in objectives
