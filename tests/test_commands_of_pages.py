@@ -17,7 +17,7 @@ import torchvision
 from mmengine.config import Config
 from pages import COMMAND, PAGES, PREPARES, read_page, settings_and_words
 from paths import ROOT, load_module
-from user_folder import CONFIG, PLACEHOLDERS, furnish, make_small, write_weights
+from user_folder import CONFIG, PLACEHOLDERS, furnish, make_small, plain_text, write_weights
 
 import mmmaskclip.cli.demo
 import mmmaskclip.cli.overview
@@ -34,6 +34,7 @@ ELSEWHERE = {
     'bench_step.py configs/clip/vitb16_laion20m.py': 'test_tools/test_bench_step.py::test_our_config_against_open_clip',
     'merge_lora.py work_dirs': ('test_models/test_backbones/test_lora.py::test_tool_writes_a_model_without_adapters'),
     'tools/analysis_tools/count_memory.py': 'test_analysis/test_memory.py::test_tool_prints_a_row_for_each_model',
+    'plot_curves.py clip_seed0,': 'test_tools/test_plot_curves.py::test_seeds_of_one_run_are_a_mean_in_a_band',
     'tools/analysis_tools/soak.py': 'test_tools/test_soak.py::test_a_short_run_is_flat',
     'configs/upernet/': 'test_downstream/test_upernet.py::test_trains_and_tests_and_draws',
     'configs/mask_rcnn/': 'test_downstream/test_mask_rcnn.py::test_trains_from_a_pretraining_checkpoint_and_evaluates',
@@ -76,7 +77,7 @@ def home(tmp_path_factory):
         patch.chdir(folder)
         patch.setattr(Config, 'fromfile', staticmethod(read_small))
         # Formatted with yapf for the log, which takes longer than these runs; versions of compilers likewise.
-        patch.setattr(Config, 'pretty_text', property(repr))
+        patch.setattr(Config, 'pretty_text', property(plain_text))
         patch.setattr(mmengine.runner.runner, 'collect_env', dict)
         # torchvision knows the checksums of the real files.
         patch.setattr(torchvision.datasets.cifar, 'check_integrity', lambda *_args, **_kwargs: True)

@@ -60,7 +60,7 @@ def from_pretrained(source: str | os.PathLike, quick_gelu: bool | None = None) -
     config, state_dict, path = pretrained_config(source, quick_gelu)
     model = MODELS.build(config)
     load_all(model, state_dict, path)
-    return PretrainedCLIP(model.eval(), preprocessing(model), _tokenizer(model.text_encoder), config, path)
+    return PretrainedCLIP(model.eval(), preprocessing(model), tokenizer_of(model.text_encoder), config, path)
 
 
 def pretrained_config(
@@ -85,7 +85,9 @@ def preprocessing(model: Any) -> Callable[[Image.Image], Tensor]:
     return preprocess
 
 
-def _tokenizer(text_encoder: Any) -> Callable[[list[str]], Tensor]:
+def tokenizer_of(text_encoder: Any) -> Callable[[list[str]], Tensor]:
+    """The tokenizer of a text tower: texts to token ids (T, L), cut off at the tower's length."""
+
     def tokens(texts: list[str]) -> Tensor:
         return pad_tokens(text_encoder.tokenize(texts))
 

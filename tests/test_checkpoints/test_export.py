@@ -24,6 +24,7 @@ from mmmaskclip.models.open_vocabulary import encode_texts
 from mmmaskclip.registry import MODELS
 
 CAPTIONS = ['a red bus', 'Two dogs, running on grass! ' * 3, '']
+TEMPLATE = 'a photo of a {}.'
 CLIP = dict(pre_norm=True, norm_cfg=dict(type='LN', eps=1e-5))
 
 
@@ -82,6 +83,9 @@ def test_open_clip_and_from_pretrained_read_the_folder(tmp_path, build, pool, qu
     pixels = preprocess(photo())[None]
     assert_equal((theirs.encode_image(pixels, normalize=True), theirs.encode_text(tokens, normalize=True)), expected)
     torch.testing.assert_close(theirs.logit_scale.exp().item(), model.objectives['contrast'].logit_scale.exp().item())
+    tokenizer = open_clip.get_tokenizer(f'local-dir:{tmp_path / "a"}')
+    classifier = open_clip.build_zero_shot_classifier(theirs, tokenizer, ['bus', 'dog'], [TEMPLATE.format])
+    assert_equal([classifier.t()], [encode_texts(model, [TEMPLATE.format(name) for name in ('bus', 'dog')])])
     back = from_pretrained(tmp_path / 'a')
     assert_equal((back.model.encode_image(back.preprocess(photo())[None]), ours(back.model)[1]), expected)
     card = (tmp_path / 'a/README.md').read_text()
@@ -108,6 +112,10 @@ def test_timm_reads_the_image_tower(tmp_path, build, pool, quick_gelu, image):
     features = model.image_encoder.features(pixels[None])
     pooled = features.cls if pool == 'cls' else features.patches.mean(1)
     torch.testing.assert_close(theirs(pixels[None]), pooled, rtol=0, atol=1e-5)
+    # As a backbone elsewhere: feature maps of blocks.
+    maps = timm.create_model(f'local-dir:{tmp_path / "a"}', pretrained=True, features_only=True, out_indices=(0, 1))
+    rows, columns = model.image_encoder.patch_resolution
+    assert [tuple(one.shape) for one in maps(pixels[None])] == [(1, 32, rows, columns)] * 2
 
 
 THEIRS = """
@@ -176,34 +184,63 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path, build):
         export_folder(build(), 'open_clip', tmp_path)
 
 
-@pytest.mark.parametrize('to', ['torchscript', 'onnx'])
-def test_graphs_take_batches_and_captions_of_any_size(tmp_path, build, to):
-    if to == 'onnx':
-        missing = [name for name in ('onnx', 'onnxscript', 'onnxruntime') if importlib.util.find_spec(name) is None]
-        if missing:
-            pytest.skip(f'not installed: {", ".join(missing)}')
-    model = build()
-    export_graphs(model, to, tmp_path, 'value')
-    images = torch.stack([preprocessing(model)(photo())] * 3)
-    images[1] = images[0].flip(2)
+def run_onnx(path, given):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: given.numpy()})[0])
+
+
+def tokens():
     tokens = torch.nn.functional.pad(torch.randint(1, 49000, (5, 8)), (0, 3))
     tokens[:, 8] = 49407
+    return tokens
+
+
+def test_traces_take_batches_and_captions_of_any_size(tmp_path, build):
+    model = build()
+    export_graphs(model, 'torchscript', tmp_path, 'value')
+    images = torch.stack([preprocessing(model)(photo())] * 3)
+    images[1] = images[0].flip(2)
+    words = tokens()
     for name, given, expected in (
         ('image', images, model.encode_image(images)),
-        ('text', tokens, model.encode_text(tokens)),
+        ('text', words, model.encode_text(words)),
         ('dense', images, model.encode_dense(images, 'value')),
     ):
-        if to == 'torchscript':
-            found = torch.jit.load(tmp_path / f'{name}.pt')(given)
-        else:
-            import onnxruntime
+        torch.testing.assert_close(torch.jit.load(tmp_path / f'{name}.pt')(given), expected, rtol=0, atol=1e-5)
+    # Such a file is read without running it, as one of OpenAI's.
+    assert 'model.image_encoder.pos_embed' in read_state_dict(tmp_path / 'image.pt')
+    with pytest.raises(ValueError, match="are written by ONNX Runtime: choose to='onnx'"):
+        export_graphs(model, 'torchscript', tmp_path, precisions=['fp16'])
 
-            session = onnxruntime.InferenceSession(tmp_path / f'{name}.onnx', providers=['CPUExecutionProvider'])
-            found = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: given.numpy()})[0])
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 if to == 'torchscript' else 1e-4)
-    if to == 'torchscript':
-        # Such a file is read without running it, as one of OpenAI's.
-        assert 'model.image_encoder.pos_embed' in read_state_dict(tmp_path / 'image.pt')
+
+def test_onnx_takes_images_of_any_size_and_says_what_smaller_graphs_lose(tmp_path, build):
+    missing = [name for name in ('onnx', 'onnxscript', 'onnxruntime') if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f'not installed: {", ".join(missing)}')
+    model = build()
+    digests = export_graphs(model, 'onnx', tmp_path, 'naclip', ['fp16', 'int8'], dict(license='mit'))
+    words = tokens()
+    torch.testing.assert_close(run_onnx(tmp_path / 'text.onnx', words), model.encode_text(words), rtol=0, atol=1e-4)
+    # The model's size, and another, wider, grid than the graph was traced with.
+    for shape in ((3, 3, 32, 32), (2, 3, 40, 72)):
+        images = torch.randn(shape)
+        for name, expected in (('image', model.encode_image(images)), ('dense', model.encode_dense(images, 'naclip'))):
+            found = run_onnx(tmp_path / f'{name}.onnx', images)
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    card = (tmp_path / 'README.md').read_text()
+    assert all(f'- SHA-256 of {name}: `{digest}`' in card for name, digest in digests.items())
+    assert digests['image.fp16.onnx'] == sha256_of(tmp_path / 'image.fp16.onnx')
+    for name, bound in (('image.fp16.onnx', 5e-3), ('image.int8.onnx', 0.2)):
+        row = next(line for line in card.splitlines() if line.startswith(f'| {name} '))
+        images = torch.randn(2, 3, 32, 32)
+        lost = (run_onnx(tmp_path / name, images) - model.encode_image(images)).abs().max()
+        assert 0 < float(row.split('|')[2]) < bound
+        assert lost < bound
+    # What is needed to make its inputs.
+    assert json.loads((tmp_path / 'preprocess.json').read_text())['interpolation'] == 'bicubic'
+    assert json.loads((tmp_path / 'vocab.json').read_text())['<|endoftext|>'] == 49407
 
 
 def test_tool_takes_the_model_from_the_checkpoint(tmp_path, capsys):

@@ -1,9 +1,11 @@
-"""Export a checkpoint for another library: open_clip, transformers, timm, ONNX or TorchScript.
+r"""Export a checkpoint for another library: open_clip, transformers, timm, ONNX or TorchScript.
 
 python tools/model_converters/export.py work_dirs/clip/vitb16_cc3m/epoch_25.pth --to open_clip --out exported
-python tools/model_converters/export.py epoch_25.pth --config CONFIG --to onnx --out exported --read-out value
+python tools/model_converters/export.py epoch_25.pth --config CONFIG --to onnx --out exported --read-out value \
+    --precision fp16 int8
 
-The first three write a folder that the library loads by its own means, with preprocessing, tokenizer and model card.
+The first three write a folder that the library loads by its own means. Each folder has the preprocessing, the tokenizer
+where the format reads one, and a model card.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from mmengine.config import Config
 from mmmaskclip.checkpoints.export.folder import FORMATS, export_folder
 from mmmaskclip.checkpoints.export.graphs import GRAPHS, export_graphs
 from mmmaskclip.checkpoints.export.parts import NotExpressible
+from mmmaskclip.checkpoints.export.small_graphs import PRECISIONS
 from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.models.from_pretrained import from_pretrained
 from mmmaskclip.registry import MODELS
@@ -32,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--to', required=True, choices=(*FORMATS, *GRAPHS))
     parser.add_argument('--out', required=True, type=Path, help='the folder to write')
     parser.add_argument('--read-out', default='patch', help='of the dense output of ONNX and TorchScript [patch]')
+    parser.add_argument(
+        '--precision', nargs='+', default=[], choices=PRECISIONS, help='smaller ONNX graphs to write too [none]'
+    )
     parser.add_argument('--metrics', type=Path, help='for the model card: what tools/test.py --out wrote')
     for key in ('data', 'recipe', 'license'):
         parser.add_argument(f'--{key}', help=f'for the model card: {key}')
@@ -51,11 +57,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.to in FORMATS:
             digests = export_folder(model, args.to, args.out, card)
         else:
-            digests = export_graphs(model, args.to, args.out, args.read_out)
-    except NotExpressible as error:
+            digests = export_graphs(model, args.to, args.out, args.read_out, args.precision, card)
+    except (NotExpressible, ValueError) as error:
         parser.error(str(error))
     for name, digest in digests.items():
         print(f'{args.out / name}\nsha256 {digest}')
+    if args.precision:
+        print((args.out / 'README.md').read_text().partition('Against')[2].partition('##')[0])
 
 
 if __name__ == '__main__':

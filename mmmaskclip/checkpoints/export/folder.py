@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -13,22 +12,15 @@ from typing import Any
 from safetensors.torch import save_file
 
 from mmmaskclip.checkpoints.adapters import merge_adapters
+from mmmaskclip.checkpoints.export.card import as_text, model_card
 from mmmaskclip.checkpoints.export.open_clip import to_open_clip
 from mmmaskclip.checkpoints.export.parts import settings_of
 from mmmaskclip.checkpoints.export.timm import to_timm
 from mmmaskclip.checkpoints.export.transformers import processor_files, to_transformers
 from mmmaskclip.checkpoints.files import sha256_of
-from mmmaskclip.utils.tables import format_table
 from mmmaskclip.version import __version__
 
-_USAGE = {
-    'open_clip': "model, _, preprocess = open_clip.create_model_and_transforms('local-dir:FOLDER')\n"
-    "tokenizer = open_clip.get_tokenizer('local-dir:FOLDER')",
-    'transformers': "model = transformers.CLIPModel.from_pretrained('FOLDER')\n"
-    "processor = transformers.CLIPProcessor.from_pretrained('FOLDER')",
-    'timm': "model = timm.create_model('local-dir:FOLDER', pretrained=True)",
-}
-FORMATS = tuple(_USAGE)
+FORMATS = ('open_clip', 'transformers', 'timm')
 
 
 def export_folder(
@@ -75,9 +67,8 @@ def export_folder(
         save_file(tensors, temporary / name, metadata={'format': 'pt', 'mmmaskclip': __version__})
         digest = sha256_of(temporary / name)
         for file, content in files.items():
-            text = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False) + '\n'
-            (temporary / file).write_text(text, encoding='utf-8')
-        (temporary / 'README.md').write_text(model_card(to, name, digest, card or {}), encoding='utf-8')
+            (temporary / file).write_text(as_text(content), encoding='utf-8')
+        (temporary / 'README.md').write_text(model_card(to, {name: digest}, card or {}), encoding='utf-8')
         temporary.chmod(0o755)
         if folder.exists():
             folder.rmdir()
@@ -85,38 +76,3 @@ def export_folder(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return {name: digest}
-
-
-def model_card(to: str, name: str, digest: str, card: Mapping[str, Any]) -> str:
-    """The text of ``README.md``: what the model was trained on and how, its metrics, licence and hash."""
-    metrics = card.get('metrics') or {}
-    rows = [(key, f'{value:.4g}') for key, value in metrics.items()]
-    table = format_table(rows, ['metric', 'value'], markdown=True).splitlines()
-    library = {'open_clip': 'open_clip', 'transformers': 'transformers', 'timm': 'timm'}[to]
-    header = ['---', f'library_name: {library}', 'tags: [clip, mmmaskclip]']
-    if card.get('license'):
-        header.append(f'license: {card["license"]}')
-    return '\n'.join(
-        [
-            *header,
-            '---',
-            '',
-            f'# {card.get("source", "A CLIP")}',
-            '',
-            f'Exported by mmmaskclip {__version__} for {library}:',
-            '',
-            '```python',
-            _USAGE[to],
-            '```',
-            '',
-            f'- Data: {card.get("data") or "not stated"}',
-            f'- Recipe: {card.get("recipe") or "not stated"}',
-            f'- Licence: {card.get("license") or "not stated"}',
-            f'- SHA-256 of {name}: `{digest}`',
-            '',
-            '## Metrics',
-            '',
-            *(table if metrics else ['Not measured.']),
-            '',
-        ]
-    )

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mmmaskclip.checkpoints.export.card import as_text, model_card
+from mmmaskclip.checkpoints.export.open_clip import pixels_of
+from mmmaskclip.checkpoints.export.parts import settings_of
+from mmmaskclip.checkpoints.export.small_graphs import write_small
+from mmmaskclip.checkpoints.export.transformers import tokenizer_files
 from mmmaskclip.checkpoints.files import sha256_of
 
 GRAPHS = ('onnx', 'torchscript')
@@ -42,51 +48,95 @@ class _Dense(nn.Module):
         return self.model.encode_dense(images, self.read_out)  # (B, 3, H, W) -> (B, D, h, w)
 
 
-def export_graphs(model: Any, to: str, folder: str | os.PathLike, read_out: Any = 'patch') -> dict[str, str]:
-    """Write ``image``, ``text`` and ``dense`` as three files.
+def export_graphs(
+    model: Any,
+    to: str,
+    folder: str | os.PathLike,
+    read_out: Any = 'patch',
+    precisions: Sequence[str] = (),
+    card: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """Write ``image``, ``text`` and ``dense`` as three files, the preprocessing, the tokenizer and a model card.
 
-    The batch is of any size, captions of any length up to the context length. The image is of the model's own size: the
-    graph holds the positions of its patches. Inputs are normalized images (B, 3, H, W), float32, and token ids (T, L),
-    int64; outputs are L2-normalized.
+    The batch is of any size, captions of any length up to the context length. In ONNX the image is of any size too, in
+    whole patches: the graph interpolates the positions. A TorchScript trace takes images of the model's own size.
+    Inputs are normalized images (B, 3, H, W), float32, and token ids (T, L), int64; outputs are L2-normalized.
 
     Args:
         model: A built ``ImageTextPretrainer`` with its weights; put into eval mode.
         to: ``'onnx'`` (needs onnx and onnxscript) or ``'torchscript'``.
         folder: Where; made if need be.
         read_out: Of ``dense``, see ``ImageTextPretrainer.encode_dense``. Defaults to ``'patch'``.
+        precisions: Of ``'fp16'`` and ``'int8'``: which smaller graphs to write too, ``image.fp16.onnx`` and so on, see
+            :func:`~mmmaskclip.checkpoints.export.small_graphs.write_small`. Defaults to none.
+        card: See :func:`~mmmaskclip.checkpoints.export.folder.export_folder`.
 
     Returns:
-        SHA-256 by the name of each file.
+        SHA-256 by the name of each file of weights.
 
     Raises:
         ImportError: If a package that ONNX needs is missing.
+        NotExpressible: If the model has no text tower, or windows.
+        ValueError: If smaller graphs are asked of TorchScript.
     """
+    if precisions and to != 'onnx':
+        raise ValueError(f"precisions={list(precisions)} are written by ONNX Runtime: choose to='onnx'")
+    settings = settings_of(model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = model.eval().cpu().requires_grad_(False)
-    # More than one, so that no size is taken for a constant.
-    images = torch.zeros(2, 3, *model.image_encoder.img_size)
-    tokens = torch.zeros(2, min(5, model.text_encoder.context_length), dtype=torch.int64)
-    tokens[:, -1] = model.text_encoder.token_embedding.num_embeddings - 1
-    batch = torch.export.Dim('batch', min=1)
-    length = torch.export.Dim('length', min=2, max=model.text_encoder.context_length)
-    parts = {
-        'image': (_Image(model), images, {0: batch}),
-        'text': (_Text(model), tokens, {0: batch, 1: length}),
-        'dense': (_Dense(model, read_out), images, {0: batch}),
-    }
-    digests = {}
-    for name, (part, example, dynamic) in parts.items():
+    files, errors = [], {}
+    for name, (part, example, dynamic) in _parts(model, read_out, free_size=to == 'onnx').items():
         path = folder / f'{name}.{"onnx" if to == "onnx" else "pt"}'
         with warnings.catch_warnings(), torch.no_grad():
-            # Traced values become constants where they depend on the fixed image size only.
+            # Traced values become constants where they depend on the image size of a trace only.
             warnings.simplefilter('ignore')
             if to == 'onnx':
                 _to_onnx(part, example, dynamic, path)
             else:
                 torch.jit.trace(part, example, check_trace=False).save(str(path))
-        digests[path.name] = sha256_of(path)
+        files.append(path)
+        for precision in precisions:
+            small = path.with_suffix(f'.{precision}.onnx')
+            errors[small.name] = write_small(path, small, precision, _probe(example, settings.vocab_size))
+            files.append(small)
+    digests = {path.name: sha256_of(path) for path in files}
+    texts = {'preprocess.json': pixels_of(settings), **tokenizer_files(settings)}
+    for file, content in texts.items():
+        (folder / file).write_text(as_text(content), encoding='utf-8')
+    (folder / 'README.md').write_text(model_card(to, digests, card or {}, errors), encoding='utf-8')
     return digests
+
+
+def _parts(model: Any, read_out: Any, free_size: bool) -> dict[str, tuple[nn.Module, Tensor, dict]]:
+    """Modules by name, each with an example and its free dimensions."""
+    height, width = model.image_encoder.img_size
+    if free_size:  # another grid than the positions have, or the trace would not interpolate them
+        step = model.image_encoder.patch_size
+        height, width = height + step[0], width + 2 * step[1]
+    free = torch.export.Dim.DYNAMIC
+    # More than one, so that no size is taken for a constant.
+    images = torch.zeros(2, 3, height, width)
+    tokens = torch.zeros(2, min(5, model.text_encoder.context_length), dtype=torch.int64)
+    tokens[:, -1] = model.text_encoder.token_embedding.num_embeddings - 1
+    length = torch.export.Dim('length', min=2, max=model.text_encoder.context_length)
+    sizes = {0: free, 2: free, 3: free}
+    return {
+        'image': (_Image(model), images, sizes),
+        'text': (_Text(model), tokens, {0: torch.export.Dim('batch', min=1), 1: length}),
+        'dense': (_Dense(model, read_out), images, sizes),
+    }
+
+
+def _probe(example: Tensor, vocab_size: int) -> Tensor:
+    """Four smooth images of noise, or captions of words drawn at random, of the example's size."""
+    generator = torch.Generator().manual_seed(0)
+    if example.dtype == torch.int64:
+        tokens = torch.randint(1, vocab_size - 2, (4, example.shape[1]), generator=generator)
+        tokens[:, -1] = vocab_size - 1
+        return tokens
+    coarse = torch.randn(4, 3, 8, 8, generator=generator)
+    return nn.functional.interpolate(coarse, tuple(example.shape[2:]), mode='bicubic')
 
 
 def _to_onnx(part: nn.Module, example: Tensor, dynamic: dict, path: Path) -> None:

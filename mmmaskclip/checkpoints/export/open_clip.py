@@ -86,7 +86,12 @@ def to_open_clip(settings: Settings, state_dict: Mapping[str, Tensor]) -> tuple[
     model = dict(embed_dim=settings.embed_dims, quick_gelu=settings.quick_gelu, vision_cfg=vision, text_cfg=words)
     if 'logit_bias' in weights:
         model['init_logit_bias'] = float(weights['logit_bias'])
-    pixels = dict(
+    return dict(model_cfg=model, preprocess_cfg=pixels_of(settings)), weights
+
+
+def pixels_of(settings: Settings) -> dict[str, Any]:
+    """The preprocessing of images as OpenCLIP writes it, ``preprocess_cfg``."""
+    return dict(
         size=list(settings.image_size),
         mode='RGB',
         mean=list(settings.mean),
@@ -94,4 +99,3 @@ def to_open_clip(settings: Settings, state_dict: Mapping[str, Tensor]) -> tuple[
         interpolation=settings.interpolation,
         resize_mode=settings.resize_mode,
     )
-    return dict(model_cfg=model, preprocess_cfg=pixels), weights

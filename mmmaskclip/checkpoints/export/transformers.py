@@ -111,8 +111,6 @@ def processor_files(settings: Settings) -> dict[str, Any]:
     Raises:
         NotExpressible: If images were resized in a way that ``CLIPImageProcessor`` has not.
     """
-    from mmseg.utils.tokenizer import _tokenizer
-
     if settings.resize_mode == 'longest':
         raise NotExpressible("CLIPImageProcessor cannot resize with resize_mode='longest'; --to open_clip keeps it")
     side = settings.image_size[0]
@@ -132,6 +130,13 @@ def processor_files(settings: Settings) -> dict[str, Any]:
         image_std=list(settings.std),
         do_convert_rgb=True,
     )
+    return {'preprocessor_config.json': pixels, **tokenizer_files(settings)}
+
+
+def tokenizer_files(settings: Settings) -> dict[str, Any]:
+    """Content of the files of ``CLIPTokenizer``: CLIP's vocabulary and merges, as mmseg ships them."""
+    from mmseg.utils.tokenizer import _tokenizer
+
     # The names that Hugging Face gives to the ids of start and end.
     names = {'<start_of_text>': '<|startoftext|>', '<end_of_text>': '<|endoftext|>'}
     vocabulary = {names.get(token, token): number for token, number in _tokenizer.encoder.items()}
@@ -145,7 +150,6 @@ def processor_files(settings: Settings) -> dict[str, Any]:
         **special,
     )
     return {
-        'preprocessor_config.json': pixels,
         'vocab.json': vocabulary,
         'merges.txt': '\n'.join(['#version: 0.2', *merges]) + '\n',
         'tokenizer_config.json': tokenizer,

@@ -318,10 +318,11 @@ def _scores(a: Tensor, b: Tensor) -> Tensor:
 
 def _neighbourhood(grid: Grid, tokens: int, std: float, device: torch.device) -> Tensor:
     """NACLIP's Gaussian of the distance between patches, (T, T); 0 where a token is no patch."""
-    rows = torch.arange(grid[0], device=device).repeat_interleave(grid[1])
-    columns = torch.arange(grid[1], device=device).repeat(grid[0])
+    # Expanded and not repeated: exported graphs keep the grid free so.
+    rows = torch.arange(grid[0], device=device)[:, None].expand(*grid).reshape(-1)  # (N,)
+    columns = torch.arange(grid[1], device=device).expand(*grid).reshape(-1)  # (N,)
     squared = (rows[:, None] - rows) ** 2 + (columns[:, None] - columns) ** 2
-    extra = tokens - len(rows)
+    extra = tokens - grid[0] * grid[1]
     return F.pad((-squared / (2 * std**2)).exp(), (extra, 0, extra, 0))
 
 

@@ -1,0 +1,89 @@
+"""Checkpoints of ours in CLIP_benchmark, as its model type ``mmmaskclip``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmmaskclip.apis.inferencer import ImageTextInferencer
+from mmmaskclip.models.from_pretrained import from_pretrained, preprocessing, tokenizer_of
+
+_DEFAULTS = {'--model_type': 'mmmaskclip', '--model': 'auto', '--output': '{dataset}_{task}.json'}
+
+
+class _Encoders(nn.Module):
+    """A model with the methods that CLIP_benchmark calls."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        return self.model.encode_image(images)  # (B, 3, H, W) -> (B, D)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        return self.model.encode_text(tokens)  # (T, L) -> (T, D)
+
+
+def load_model(
+    model_name: str, pretrained: str, cache_dir: str | None = None, device: str | torch.device = 'cpu'
+) -> tuple[nn.Module, Callable, Callable]:
+    """What CLIP_benchmark asks of a model type: model, transform of a PIL image, tokenizer.
+
+    Args:
+        model_name: Path of the config that the checkpoint was trained with, or ``'auto'``: it is told from the
+            checkpoint, see :func:`~mmmaskclip.models.from_pretrained.from_pretrained`.
+        pretrained: The checkpoint, or whatever else ``from_pretrained`` takes.
+        cache_dir: Not used: downloads have their own cache.
+        device: Where the model is put.
+    """
+    if model_name == 'auto':
+        loaded: Any = from_pretrained(pretrained)
+        model, transform, tokenizer = loaded.model, loaded.preprocess, loaded.tokenizer
+    else:
+        model = ImageTextInferencer(model_name, pretrained, device='cpu').model
+        transform, tokenizer = preprocessing(model), tokenizer_of(model.text_encoder)
+    return _Encoders(model).eval().to(device), transform, tokenizer
+
+
+def _accuracy(output: Tensor, target: Tensor, topk: Sequence[int] = (1,)) -> list[float]:
+    """Shares of the rows of logits (N, C) whose class (N,) is among the first k."""
+    hits = output.topk(max(topk), dim=1).indices == target[:, None]  # (N, k)
+    return [hits[:, :k].any(dim=1).float().mean().item() for k in topk]
+
+
+def run(argv: Sequence[str]) -> None:
+    """Run CLIP_benchmark's command with the further model type, which is the default then.
+
+    Args:
+        argv: Its arguments, beginning with ``eval`` or ``build``; ``--model`` and ``--pretrained`` as in
+            :func:`load_model`.
+
+    Raises:
+        SystemExit: If CLIP_benchmark, or what it needs, is not installed; names the command that installs it.
+    """
+    try:
+        from clip_benchmark import cli, models
+        from clip_benchmark.metrics import linear_probe, zeroshot_classification
+    except ImportError as error:
+        raise SystemExit(f'error: CLIP_benchmark cannot be imported ({error}): pip install clip-benchmark') from error
+    models.TYPE2FUNC['mmmaskclip'] = load_model
+    if 'mmmaskclip' not in models.MODEL_TYPES:
+        models.MODEL_TYPES.append('mmmaskclip')
+    # CLIP_benchmark 1.6.2 turns an array with one number into a float, which NumPy 2.4 refuses.
+    linear_probe.accuracy = zeroshot_classification.accuracy = _accuracy
+    arguments = list(argv)
+    if arguments[:1] == ['eval']:
+        for option, value in _DEFAULTS.items():
+            if option not in arguments:
+                arguments += [option, value]
+    before, sys.argv = sys.argv, [str(Path(sys.argv[0])), *arguments]
+    try:
+        cli.main()
+    finally:
+        sys.argv = before
