@@ -206,7 +206,7 @@ def test_activation_checkpointing_saves_memory(model_cfg, monkeypatch):
 
 @pytest.mark.parametrize(
     ('module', 'message'),
-    [('image_encoder.layer', "did you mean 'image_encoder.layers'"), ('text_encoder', "name its blocks, 'text_encod")],
+    [('image_encoder.layer', 'Did you mean image_encoder.layers'), ('text_encoder', "name its blocks, 'text_encod")],
 )
 def test_activation_checkpointing_of_what_is_not_there_is_refused(model_cfg, module, message):
     with pytest.raises(ValueError, match=message):
