@@ -330,9 +330,7 @@ class Described(Protocol):
 
 
 class TrainingSamples(Described, Protocol):
-    """A training dataset, map-style or iterable. ``PretrainLoop`` also asks for the next three contracts; a dataset
-    with none of them trains too, in the order of its sampler.
-    """
+    """A training dataset. One with none of the next three contracts trains, too, in the order of its sampler."""
 
     def __len__(self) -> int:
         """Samples of this process in one epoch."""

@@ -22,12 +22,17 @@ LOOKED_FOR = {
         3,
         "Pillow's plugins count frames or not; open files have a name or not",
     ),
+    'mmmaskclip/checkpoints/positions.py': (1, 'text towers of other packages have no such switch'),
     'mmmaskclip/engine/optimizers/layer_decay_constructor.py': (
         1,
         'only some backbones of mmpretrain know their depths',
     ),
     'mmmaskclip/engine/resume_check.py': (1, 'batch samplers of mmdet share no class with those of torch'),
     'mmmaskclip/engine/step/optim_wrapper.py': (1, "torch's flag of optimizers that skip a step on the device"),
+    'mmmaskclip/models/backbones/lora.py': (1, 'only towers of mmpretrain have stages to freeze'),
+    'mmmaskclip/models/backbones/read_outs.py': (1, 'a block of timm comes in ours, and FSDP shards the inner one'),
+    'mmmaskclip/models/backbones/timm_tower.py': (11, "timm's ViTs differ in the parts that they have"),
+    'mmmaskclip/models/backbones/transformer_block.py': (1, 'the adapters of lora.py, which imports that file'),
     'mmmaskclip/models/backbones/whole_image_tower.py': (1, 'names what a tower lacks of the contract'),
     'mmmaskclip/startup/machine.py': (1, 'macOS has no affinity'),
 }

@@ -74,7 +74,8 @@ def count_memory(cfg: Config, caption_length: int = 77, bf16: bool = True) -> St
     """
     with torch.device('meta'):
         whole = MODELS.build(cfg.model)
-    depths = {tower: len(getattr(whole, tower).layers) for tower in _TOWERS if getattr(whole, tower, None) is not None}
+    towers: dict[str, Any] = dict(whole.named_children())
+    depths = {tower: len(towers[tower].layers) for tower in _TOWERS if tower in towers}
     parts = [*whole.parameters(), *whole.buffers()]
     trained = sum(parameter.numel() for parameter in whole.parameters() if parameter.requires_grad)
     base = _fit(whole, cfg, dict.fromkeys(depths, 1), caption_length, bf16)

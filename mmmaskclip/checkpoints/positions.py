@@ -39,7 +39,7 @@ def stretch_positions(positions: Tensor, length: int, keep: int = KEPT) -> Tenso
 
 def stretch_to_model(model: Any, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """Stretch the text positions of a state dict where the text tower of ``model`` asks for it and has more."""
-    name, tower = 'text_encoder.pos_embed', getattr(model, 'text_encoder', None)
+    name, tower = 'text_encoder.pos_embed', dict(model.named_children()).get('text_encoder')
     given = state_dict.get(name)
     if given is None or not getattr(tower, 'stretch_positions', False) or len(given) >= tower.context_length:
         return state_dict

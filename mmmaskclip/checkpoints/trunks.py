@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmmaskclip.checkpoints.text_facts import GEMMA, SIGLIP, check_text, text_config
 from mmmaskclip.startup.dependencies import TOWERS, pip_install
@@ -135,7 +135,9 @@ def _projection(state_dict: Mapping[str, Tensor], trunk: Any) -> dict[str, Any]:
     if trunk.attn_pool is None:
         return dict(type='ImageProjectionHead', pool='cls', **head)
     pool = trunk.attn_pool
-    tanh = 'Tanh' in type(pool.mlp.act).__name__ or getattr(pool.mlp.act, 'approximate', None) == 'tanh'
+    tanh = 'Tanh' in type(pool.mlp.act).__name__ or (
+        isinstance(pool.mlp.act, nn.GELU) and pool.mlp.act.approximate == 'tanh'
+    )
     return dict(
         type='AttentionPoolProjectionHead',
         num_heads=pool.num_heads,

@@ -25,7 +25,7 @@ class LongCaptionsHook(Hook):
         """Begin to count."""
         model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
         # A tuning of the image tower alone reads no captions.
-        self._length = 0 if getattr(model, 'text_encoder', None) is None else model.context_length
+        self._length = model.context_length if 'text_encoder' in dict(model.named_children()) else 0
         self._counts = torch.zeros(2, dtype=torch.int64)
 
     def after_train_iter(
