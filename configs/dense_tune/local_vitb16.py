@@ -12,3 +12,5 @@ model = dict(
     **_base_.start,
     objectives=dict(preserve=_base_.preserve, local=dict(type='TextPooledContrast')),
 )
+# In place of fine-tuning's watch, which only warns.
+custom_hooks = [*_base_.custom_hooks[:-1], _base_.watch]

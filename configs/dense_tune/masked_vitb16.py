@@ -23,3 +23,5 @@ model = dict(
         ),
     ),
 )
+# In place of fine-tuning's watch, which only warns.
+custom_hooks = [*_base_.custom_hooks[:-1], _base_.watch]

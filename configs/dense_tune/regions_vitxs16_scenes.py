@@ -14,3 +14,4 @@ model = dict(
 # A third of the pretraining's epochs, and a lower learning rate: the tower knows the shapes.
 train_cfg = dict(max_epochs=4)
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
+custom_hooks = [*_base_.custom_hooks, _base_.watch]

@@ -19,3 +19,5 @@ optim_wrapper = dict(
     constructor='PretrainOptimWrapperConstructor', paramwise_cfg=None, optimizer=dict(lr=1e-5, weight_decay=0.1)
 )
 train_cfg = dict(max_epochs=6)
+# In place of fine-tuning's watch, which only warns.
+custom_hooks = [*_base_.custom_hooks[:-1], _base_.watch]

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from mmmaskclip.checkpoints.files import plain, write_checkpoint
 from mmmaskclip.engine.distributed.fsdp import FullyShardedModel
-from mmmaskclip.evaluation import ZeroShotClassification
+from mmmaskclip.evaluation import RetrievalRecall, ZeroShotClassification
 from mmmaskclip.registry import HOOKS
 
 _STATE = 'general_ability'
@@ -29,13 +29,15 @@ class GeneralAbilityHook(Hook):
         max_fall: Points that a metric may fall below its starting point. Defaults to 2.
         metrics: Names of the metrics to watch, as they stand in the log. Defaults to those of all zero-shot
             classifications of the validation.
+        retrieval: Whether the default also watches all retrieval: where nothing new is taught, as in dense tuning, it
+            may not fall either. Defaults to False.
         on_fall: ``'warn'``, or ``'restore'``: also take back the weights of the last validation that was within
             ``max_fall``, write them to ``WORK_DIR/restored.pth``, and end the training. Defaults to ``'warn'``.
 
     Raises:
-        ValueError: If ``max_fall`` is negative or ``on_fall`` unknown; before the first step, if ``metrics`` or
-            ``'restore'`` is asked for and nothing is validated, a named metric is none of the validation's, or
-            ``'restore'`` is asked for under FSDP.
+        ValueError: If ``max_fall`` is negative or ``on_fall`` unknown; before the first step, if ``metrics`` are
+            named and nothing is validated, a named metric is none of the validation's, or ``'restore'`` is asked for
+            under FSDP.
     """
 
     # After the hooks that log and save a validation.
@@ -45,6 +47,7 @@ class GeneralAbilityHook(Hook):
         self,
         max_fall: float = 2.0,
         metrics: Sequence[str] | None = None,
+        retrieval: bool = False,
         on_fall: Literal['warn', 'restore'] = 'warn',
     ) -> None:
         if max_fall < 0:
@@ -52,6 +55,7 @@ class GeneralAbilityHook(Hook):
         if on_fall not in ('warn', 'restore'):
             raise ValueError(f"on_fall={on_fall!r}: choose 'warn' or 'restore'")
         self.max_fall, self.metrics, self.on_fall = max_fall, metrics, on_fall
+        self._kinds = (ZeroShotClassification, RetrievalRecall) if retrieval else (ZeroShotClassification,)
         self._start: dict[str, float] = {}
         self._good: tuple[int, dict[str, Any]] | None = None
 
@@ -62,7 +66,7 @@ class GeneralAbilityHook(Hook):
                 'GeneralAbilityHook compares validations, but there is none: give val_dataloader, val_evaluator and '
                 'val_cfg (docs/evaluation.md, "While training"), or leave the hook out of custom_hooks'
             )
-            if self.metrics is not None or self.on_fall == 'restore':
+            if self.metrics is not None:
                 raise ValueError(text)
             runner.logger.warning(text)
             return
@@ -115,7 +119,7 @@ class GeneralAbilityHook(Hook):
             f'{metric.prefix or metric.default_prefix}/'
             for evaluator in runner.val_loop.evaluators.values()
             for metric in evaluator.metrics
-            if isinstance(metric, ZeroShotClassification)
+            if isinstance(metric, self._kinds)
         ]
         return [name for name in found if name.startswith(tuple(prefixes))]
 

@@ -5,7 +5,7 @@ import torch
 
 from mmmaskclip.checkpoints.safe_load import read_state_dict
 from mmmaskclip.engine import GeneralAbilityHook
-from mmmaskclip.evaluation import ZeroShotClassification
+from mmmaskclip.evaluation import RetrievalRecall, ZeroShotClassification
 from mmmaskclip.registry import METRICS
 
 
@@ -25,6 +25,20 @@ class ScriptedTop1(ZeroShotClassification):
 
     def compute_metrics(self, results):
         return {'top1': self.values.pop(0)}
+
+
+@METRICS.register_module(force=True)
+class ScriptedRecall(RetrievalRecall):
+    """Gives the values after those of the other one."""
+
+    def __init__(self):
+        super().__init__(collect_device='cpu')
+
+    def process(self, data_batch, data_samples):
+        self.results += [0] * len(data_samples)
+
+    def compute_metrics(self, results):
+        return {'R@1': ScriptedTop1.values.pop(0)}
 
 
 @pytest.fixture
@@ -78,6 +92,14 @@ def test_restores_the_last_good_weights_and_stops(train, tmp_path):
     assert not torch.equal(restored['layer.weight'], read_state_dict(tmp_path / 'run/iter_5.pth')['layer.weight'])
 
 
+def test_retrieval_is_watched_where_it_may_not_fall_either(train):
+    both = [dict(type='ScriptedTop1'), dict(type='ScriptedRecall')]
+    values = [50.0, 80.0, 50.0, 77.0, *5 * [50.0, 80.0]]
+    assert 'General ability has fallen' not in train(values, both)[1]
+    _, log = train(values, both, retrieval=True)
+    assert 'fallen by more than 2: retrieval/R@1 from 80.00 to 77.00' in log
+
+
 def test_nan_is_a_fall(train):
     assert 'General ability has fallen' in train([50.0, float('nan'), 50.0, 50.0, 50.0, 50.0, 50.0])[1]
 
@@ -93,7 +115,7 @@ def test_mistakes_are_named(train, tiny_runner):
     ):
         train([], evaluator=dict(type='TinyMetric'), metrics=['top9'])
     with pytest.raises(ValueError, match='there is none: give val_dataloader'):
-        tiny_runner(custom_hooks=[dict(type='GeneralAbilityHook', on_fall='restore')]).train()
+        tiny_runner(custom_hooks=[dict(type='GeneralAbilityHook', metrics=['top9'])]).train()
     with pytest.raises(ValueError, match='max_fall=-1'):
         GeneralAbilityHook(max_fall=-1)
     with pytest.raises(ValueError, match="on_fall='stop'"):
