@@ -25,7 +25,7 @@ visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'),
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    # Half an hour, because the first step of a run may wait for shards to be indexed on one rank.
+    # Half an hour, because the first step waits for the rank whose first shard comes last.
     dist_cfg=dict(backend='nccl', timeout=1800),
 )
 

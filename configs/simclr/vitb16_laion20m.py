@@ -23,3 +23,4 @@ train_dataloader = dict(
 # It has no text tower, hence neither schedules of ours nor zero-shot evaluation.
 custom_hooks = [dict(type='NonFiniteHook'), dict(type='BadSamplesHook')]
 val_cfg = val_dataloader = val_evaluator = test_cfg = test_dataloader = test_evaluator = None
+train_cfg = dict(val_interval_iters=None)

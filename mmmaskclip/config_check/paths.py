@@ -22,8 +22,8 @@ _DOWNLOADED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
 def check_paths(cfg: Config, mode: str = 'train', checkpoint: str | None = None) -> None:
     """Check that what a run reads is there: weights, and the folders and files of its datasets.
 
-    Only paths of this machine are looked at, no urls and no pipes; of a list with braces the first and the last. Suites
-    are left out, because they go on without the sets that are missing.
+    Only paths of this machine are looked at, no urls and no pipes; of a list with braces the first and the last.
+    Suites, and evaluations with ``skip_missing``, are left out, because they go on without the sets that are missing.
 
     Args:
         cfg: The config of a run that is about to start.
@@ -37,7 +37,8 @@ def check_paths(cfg: Config, mode: str = 'train', checkpoint: str | None = None)
     if mode == 'train':
         problems += [*_lost('load_from', cfg.get('load_from')), *_lost_below(cfg.get('model'), 'model')]
     for section in ('train', 'val') if mode == 'train' else ('test',):
-        if not str((cfg.get(f'{section}_cfg') or {}).get('type')).endswith('SuiteLoop'):
+        loop = cfg.get(f'{section}_cfg') or {}
+        if not (str(loop.get('type')).endswith('SuiteLoop') or loop.get('skip_missing')):
             problems += _lost_below(cfg.get(f'{section}_dataloader'), f'{section}_dataloader')
     refuse(problems)
 

@@ -38,7 +38,7 @@ from mmmaskclip.engine.run_state import (
     set_random_state,
     versions,
 )
-from mmmaskclip.engine.start_checks import check_start
+from mmmaskclip.engine.start_checks import check_class_names, check_start
 from mmmaskclip.registry import RUNNERS
 from mmmaskclip.utils.disk import DISK_FULL
 from mmmaskclip.utils.distributed import raise_everywhere
@@ -94,9 +94,13 @@ class ReliableRunner(Runner):
             set_random_state(self._random_to_restore)
             self._random_to_restore = None
         elif fn_name == 'before_train':
+            check_class_names(self, self.train_dataloader)
             check_start(self)
         elif fn_name == 'before_val':
+            check_class_names(self, self.val_dataloader)
             self._random_before_val = get_random_state()
+        elif fn_name == 'before_test':
+            check_class_names(self, self.test_dataloader)
         elif fn_name == 'after_train_iter':
             self._in_iteration = True
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 from mmengine.runner import Runner
 
+from mmmaskclip.datasets.prompts import ClassPrompts
 from mmmaskclip.engine.resume_check import measure
 from mmmaskclip.engine.run_state import config_fingerprints
 from mmmaskclip.models.pretrainers import ImageTextPretrainer
@@ -46,6 +48,23 @@ def check_start(runner: Runner) -> None:
         facts |= {'learning rates': str(runner.optim_wrapper.get_lr()), 'iteration': str(runner.iter)}
         facts |= {name: str(value) for name, value in measure(runner.train_loop).items()}
         compare_ranks(facts, 'before the first step', store, runner.rank, runner.world_size)
+
+
+def check_class_names(runner: Runner, loader: Any) -> None:
+    """Compare the class names that a part of the model embeds with those of the data.
+
+    Args:
+        runner: The runner.
+        loader: The loader of the loop that begins. Without a data set of its own, as where several tasks have one each,
+            nothing is compared: their metrics do.
+
+    Raises:
+        ValueError: If their numbers differ, or a name stands at another place.
+    """
+    names: Sequence[str] = getattr(getattr(loader, 'dataset', None), 'metainfo', {}).get('classes') or ()
+    for part in runner.model.modules() if names else ():
+        if isinstance(prompts := getattr(part, 'prompts', None), ClassPrompts):
+            prompts.check_order(names, type(part).__name__)
 
 
 def describe_others(folder: str | os.PathLike, iteration: int) -> str:
@@ -92,7 +111,8 @@ def _schedules_of_another_length(runner: Runner) -> list[str]:
 
 
 def _not_validated(runner: Runner) -> list[str]:
-    if runner.val_loop is not None or runner.max_iters < _LONG:
+    tasks = getattr(runner.val_loop, 'dataloaders', True)  # of a loop of mmengine's one
+    if (runner.val_loop is not None and tasks) or runner.max_iters < _LONG:
         return []
     return [
         f'Nothing validates this run of {runner.max_iters} iterations: a collapse would be seen only in the loss. Give '

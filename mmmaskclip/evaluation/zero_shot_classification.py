@@ -89,22 +89,8 @@ class ZeroShotClassification(PromptedMetric):
         self.results.extend(zip(*rank_columns(exact, labels, self.metric), strict=True))
 
     def _check_classes(self) -> None:
-        named = (self.dataset_meta or {}).get('classes')
-        if named is None:
-            return
-        own = [names[0] for names in self.prompts.classes]
-        if len(named) != len(own):
-            raise ValueError(
-                f'the data set has {len(named)} classes ({", ".join(map(str, named[:3]))}, ...), this metric has '
-                f'{len(own)} ({", ".join(own[:3])}, ...): give both the same class list'
-            )
-        # Only where they are the same names: data sets often have others for the same classes.
-        if sorted(map(str, named)) == sorted(own) and list(map(str, named)) != own:
-            index = next(index for index, name in enumerate(own) if str(named[index]) != name)
-            raise ValueError(
-                f'class {index} is {named[index]!r} in the data set and {own[index]!r} in this metric: give both their '
-                'classes in the same order'
-            )
+        if (named := (self.dataset_meta or {}).get('classes')) is not None:
+            self.prompts.check_order(named, 'this metric')
 
     def _labels(self, samples: Sequence[dict], num_classes: int) -> Tensor:
         """The labels of a batch, (B,), or (B, C) of 0 and 1 for ``map11``; on the CPU."""

@@ -1,10 +1,11 @@
 """Collectives that mmengine.dist does not have."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from mmengine.dist import all_reduce, broadcast_object_list
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather as all_gather_with_grad
 
 from mmmaskclip.utils.store import pack_error, raise_packed
 
@@ -27,10 +28,29 @@ def gather_rows(rows: Tensor, with_grad: bool = True) -> Tensor:
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return rows
     if with_grad:
-        return torch.cat(all_gather_with_grad(rows))
-    gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-    dist.all_gather(gathered, rows.detach().contiguous())
-    return torch.cat(gathered)
+        return _GatherRows.apply(rows)
+    return _gather(rows.detach())
+
+
+class _GatherRows(torch.autograd.Function):
+    """Like torch.distributed.nn.functional.all_gather, with one tensor instead of a list that would be copied."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        return _gather(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        own = gradient.new_empty(len(gradient) // dist.get_world_size(), *gradient.shape[1:])
+        dist.reduce_scatter_tensor(own, gradient)
+        return own
+
+
+def _gather(rows: Tensor) -> Tensor:
+    gathered = rows.new_empty(dist.get_world_size() * len(rows), *rows.shape[1:])
+    dist.all_gather_into_tensor(gathered, rows.contiguous())
+    return gathered
 
 
 def any_rank(flag: bool) -> bool:

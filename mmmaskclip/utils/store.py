@@ -9,7 +9,8 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch.distributed as dist
@@ -62,22 +63,89 @@ def on_rank_0(work: Callable[[], T], what: str) -> T:
 def _on_rank_0(work: Callable[[], T], what: str, store: dist.Store, rank: int) -> T:
     name = _name_call(store, 'on_rank_0', rank)
     if rank:
-        return _wait_for_rank_0(store, name, what)
+        return _wait_for(store, name, 0, what)
+    with _tell(store, name, 0, what) as done:
+        done['result'] = work()
+    return done['result']
+
+
+@contextmanager
+def together(what: str) -> Iterator[None]:
+    """Let every rank do its share of a work, however long it takes; then all wait for the last, on the store.
+
+    Collective. In a collective of the process group the first to arrive would run into its timeout.
+
+    Args:
+        what: The work, for messages: ``'counting shards'``.
+
+    Raises:
+        OSError: If the work of another rank has ended with one.
+        RuntimeError: If it has ended with another error, or a rank has given no sign of life for a minute.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        yield
+        return
+    store = own_store()
+    assert store is not None, 'the process group is gone'
+    with _together(what, store, dist.get_rank(), dist.get_world_size()):
+        yield
+
+
+@contextmanager
+def _together(what: str, store: dist.Store, rank: int, world_size: int) -> Iterator[None]:
+    name = _name_call(store, 'together', rank)
+    with _tell(store, name, rank, what):
+        yield
+    for other in range(world_size):
+        _wait_for(store, name, other, what)
+
+
+@contextmanager
+def _tell(store: dist.Store, name: str, rank: int, what: str) -> Iterator[dict[str, Any]]:
+    """Give signs of life during the block, and its end or its error after it, with what it writes into the dict."""
     stop = threading.Event()
-    pulse = threading.Thread(target=_give_signs, args=(store, name, what, stop), daemon=True)
+    pulse = threading.Thread(target=_give_signs, args=(store, f'{name}/{rank}', what, stop), daemon=True)
     pulse.start()
     done: dict[str, Any] = {}
     try:
-        result = work()
-        done['result'] = result
-        return result
+        yield done
     except Exception as problem:
         done['error'] = pack_error(problem)
         raise
     finally:
         stop.set()
         pulse.join()
-        store.set(f'{name}/done', json.dumps(done))
+        store.set(f'{name}/{rank}/done', json.dumps(done))
+
+
+def gather_on_store(value: Any, title: str, limit: float = 600) -> list[Any]:
+    """What every rank gives, in rank order, over the store: without a collective that waits for a rank in vain.
+
+    Collective.
+
+    Args:
+        value: What JSON can hold; some kilobytes at most.
+        title: What is gathered, for messages.
+        limit: Seconds within which all ranks must arrive. Defaults to 600.
+
+    Raises:
+        TimeoutError: If one does not; names it.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [value]
+    store = own_store()
+    assert store is not None, 'the process group is gone'
+    return _gather_on_store(value, title, store, dist.get_rank(), dist.get_world_size(), limit)
+
+
+def _gather_on_store(value: Any, title: str, store: dist.Store, rank: int, world_size: int, limit: float) -> list[Any]:
+    name = _name_call(store, f'gather/{title}', rank)
+    store.set(f'{name}/{rank}', json.dumps(value))
+    deadline = time.monotonic() + limit
+    return [
+        json.loads(_poll(store, f'{name}/{other}', f'rank {other} ({title})', max(0.0, deadline - time.monotonic())))
+        for other in range(world_size)
+    ]
 
 
 def compare_ranks(
@@ -145,12 +213,12 @@ def pack_error(error: Exception | None) -> tuple[bool, int | None, str] | None:
     return False, None, f'{type(error).__name__}: {error}'
 
 
-def raise_packed(packed: tuple[bool, int | None, str] | list | None) -> None:
-    """Raise what rank 0 has packed with :func:`pack_error`; do nothing for None."""
+def raise_packed(packed: tuple[bool, int | None, str] | list | None, rank: int = 0) -> None:
+    """Raise what a rank has packed with :func:`pack_error`; do nothing for None."""
     if packed is None:
         return
     is_os_error, number, text = packed
-    raise OSError(number or errno.EIO, text) if is_os_error else RuntimeError(f'On rank 0: {text}')
+    raise OSError(number or errno.EIO, text) if is_os_error else RuntimeError(f'On rank {rank}: {text}')
 
 
 def _name_call(store: dist.Store, function: str, rank: int) -> str:
@@ -174,20 +242,21 @@ def _give_signs(store: dist.Store, name: str, what: str, stop: threading.Event) 
             print_log(f'Still {what}, for {now - begin:.0f} s; the other ranks wait.', logger='current')
 
 
-def _wait_for_rank_0(store: dist.Store, name: str, what: str) -> Any:
-    pulse, seen_at = b'', time.monotonic()
-    while not store.check([f'{name}/done']):
+def _wait_for(store: dist.Store, name: str, rank: int, what: str) -> Any:
+    """What a rank has told at the end of its work."""
+    pulse, seen_at, key = b'', time.monotonic(), f'{name}/{rank}'
+    while not store.check([f'{key}/done']):
         now = time.monotonic()
-        if store.check([f'{name}/pulse']) and (new := store.get(f'{name}/pulse')) != pulse:
+        if store.check([f'{key}/pulse']) and (new := store.get(f'{key}/pulse')) != pulse:
             pulse, seen_at = new, now
         if now - seen_at > SILENCE:
             raise RuntimeError(
-                f'Rank 0 was {what} and has given no sign of life for {now - seen_at:.0f} s: it is gone, or its '
+                f'Rank {rank} was {what} and has given no sign of life for {now - seen_at:.0f} s: it is gone, or its '
                 'machine is not reached.'
             )
         time.sleep(_POLL)
-    done = json.loads(store.get(f'{name}/done'))
-    raise_packed(done.get('error'))
+    done = json.loads(store.get(f'{key}/done'))
+    raise_packed(done.get('error'), rank)
     return done.get('result')
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from paths import DATA
 
-from mmmaskclip.datasets.prompts import as_classes, load_prompts
+from mmmaskclip.datasets.prompts import ClassPrompts, as_classes, load_prompts
 from mmmaskclip.datasets.prompts import prompt_files as prompts
 
 FILES = sorted(file.stem for file in Path(prompts.__file__).parent.glob('*.json'))
@@ -102,3 +102,26 @@ def test_bad_file_is_named(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as error:
         load_prompts(path)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('named', 'message'),
+    [
+        (['bird', 'cat', 'dog'], "class 0 is 'bird' in the data set and 'cat' in the model: give both"),
+        (['cat', 'horse', 'dog'], "class 2 is 'dog' in the data set and 'bird' in the model"),  # the dog has moved
+        (['cat', 'dog'], r'the data set has 2 classes \(cat, dog, ...\), the model has 3 \(cat, dog, bird'),
+        (['cat', 'hound', 'bird'], None),  # a synonym
+        (['Cat', 'Dog', 'Birds'], None),  # other names for the same classes
+    ],
+)
+def test_classes_are_compared_by_name_with_those_of_a_data_set(named, message):
+    prompts = ClassPrompts(['cat', ['dog', 'hound'], 'bird'], ['a {}'])
+    if message is None:
+        prompts.check_order(named, 'the model')
+    else:
+        with pytest.raises(ValueError, match=message):
+            prompts.check_order(named, 'the model')
+
+
+def test_a_name_of_two_classes_is_no_mistake():
+    ClassPrompts(['crane', ['construction crane', 'crane']], ['a {}']).check_order(['crane', 'crane'], 'the model')

@@ -1,6 +1,7 @@
 """Open-vocabulary detection: the classifier, the data set, the metric, and their configs on real images."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import paths
@@ -15,6 +16,7 @@ import mmmaskclip  # noqa: F401  (provides mmdet's operators)
 from mmmaskclip.cli.test import main as evaluate
 from mmmaskclip.cli.train import main as train
 from mmmaskclip.datasets.evaluation.open_vocabulary_coco import OpenVocabularyCocoDataset
+from mmmaskclip.engine import ReliableRunner
 from mmmaskclip.evaluation.open_vocabulary_coco_metric import OpenVocabularyCocoMetric
 from mmmaskclip.models.backbones import CLIPVisionTransformer
 from mmmaskclip.models.open_vocabulary.class_embeddings import encode_classes
@@ -67,6 +69,27 @@ def test_scores_are_cosines_over_the_temperature():
     cosines = np.einsum('nd,kd->nk', embeds, classes)
     cosines /= np.linalg.norm(embeds, axis=1)[:, None] * np.linalg.norm(classes, axis=1)
     np.testing.assert_allclose(model(features).detach().numpy(), cosines / 0.05, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('hook', ['before_train', 'before_val', 'before_test'])
+def test_a_classifier_whose_names_stand_in_another_order_than_the_datas_is_refused(hook, monkeypatch):
+    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo={'classes': ['bird', 'cat', 'dog']}))
+    runner = ReliableRunner.__new__(ReliableRunner)
+    monkeypatch.setattr(ReliableRunner, 'val_dataloader', loader)
+    monkeypatch.setattr(ReliableRunner, 'test_dataloader', loader)
+    runner._train_loop, runner.model, runner._hooks = (
+        SimpleNamespace(dataloader=loader),
+        torch.nn.Sequential(classifier()),
+        [],
+    )
+    monkeypatch.setattr(ReliableRunner, 'train_dataloader', loader)
+    with pytest.raises(ValueError, match="class 0 is 'bird' in the data set and 'cat' in TextClassifier"):
+        runner.call_hook(hook)
+    loader.dataset.metainfo['classes'] = ['cat', 'dog']
+    with pytest.raises(
+        ValueError, match=r'the data set has 2 classes \(cat, dog, .*TextClassifier has 3 \(cat, dog, bird'
+    ):
+        runner.call_hook(hook)
 
 
 def test_novel_classes_are_not_in_the_softmax_of_the_training():

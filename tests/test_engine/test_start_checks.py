@@ -57,6 +57,16 @@ def test_a_long_run_that_nothing_validates_says_so(logged, monkeypatch):
     assert not [line for line in logged(**unwatched) if 'Nothing validates' in line]
     monkeypatch.setattr('mmmaskclip.engine.start_checks._LONG', 16)
     assert any('Nothing validates this run of 16 iterations' in line for line in logged(**unwatched))
+    # Nor does a validation of which nothing is there.
+    absent = dict(type='LabelledImages', source={}, folder='nowhere', classes=['a'], transforms=[], num_classes=1)
+    absent = dict(dataset=absent, batch_size=1, sampler=dict(type='DefaultSampler', shuffle=False))
+    lines = logged(
+        val_cfg=dict(type='EvaluationLoop', skip_missing=True),
+        val_dataloader=dict(zoo=absent),
+        val_evaluator=dict(zoo=dict(type='ZeroShotClassification', classes=['a'], templates=['a {}'])),
+    )
+    assert any('Not evaluated: zoo. There is no folder nowhere' in line for line in lines)
+    assert any('Nothing validates this run of 16 iterations' in line for line in lines)
 
 
 def test_a_fresh_run_in_a_used_folder_says_so(logged, tmp_path):

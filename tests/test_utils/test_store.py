@@ -115,5 +115,57 @@ def test_a_rank_0_that_gives_no_sign_of_life_is_not_waited_for(monkeypatch):
         stores._on_rank_0(lambda: None, 'fitting', store, 1)
 
 
+def test_all_work_as_long_as_they_need_and_wait_for_the_last_on_the_store(monkeypatch):
+    said, done = [], []
+    monkeypatch.setattr(stores, 'SILENCE', 0.1)
+    monkeypatch.setattr(stores, '_HEARTBEAT', 0.05)
+    monkeypatch.setattr(stores, 'print_log', lambda text, *args, **kwargs: said.append(text))
+    store = HashStore()
+
+    def call(rank):
+        with stores._together('counting', store, rank, 3):
+            time.sleep(0.4 * rank)
+            done.append(rank)
+        return sorted(done)
+
+    assert on_threads(3, call) == [[0, 1, 2]] * 3
+    assert any(text.startswith('Still counting, for') for text in said)
+
+
+def test_an_error_of_one_rank_is_raised_on_those_that_wait_for_it():
+    store = HashStore()
+
+    def call(rank):
+        with stores._together('counting', store, rank, 3):
+            if rank == 1:
+                raise OSError(5, 'broken disk')
+
+    first, second, third = on_threads(3, call)
+    assert [type(error) for error in (first, second, third)] == [OSError] * 3
+    assert 'broken disk' in str(first)
+    assert second.errno == third.errno == 5
+
+
+def test_a_rank_that_dies_at_its_work_is_named(monkeypatch):
+    monkeypatch.setattr(stores, 'SILENCE', 0.2)
+    store = HashStore()
+
+    def alone():
+        with stores._together('counting', store, 0, 2):
+            pass
+
+    with pytest.raises(RuntimeError, match=r'Rank 1 was counting and has given no sign of life for'):
+        alone()
+
+
+def test_values_of_all_ranks_come_in_their_order_or_the_absent_one_is_named():
+    store = HashStore()
+    gathered = on_threads(3, lambda rank: stores._gather_on_store([rank, 'x'], 'lists', store, rank, 3, 10.0))
+    assert gathered == [[[0, 'x'], [1, 'x'], [2, 'x']]] * 3
+    (error,) = on_threads(1, lambda rank: stores._gather_on_store(0, 'lists', HashStore(), rank, 2, 0.2))
+    assert isinstance(error, TimeoutError)
+    assert str(error).startswith('rank 1 (lists): nothing came within')
+
+
 def test_runs_of_ranks_are_shortened():
     assert describe_ranks([0, 1, 2, 5, 7, 8]) == '0-2, 5, 7-8'

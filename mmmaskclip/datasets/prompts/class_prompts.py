@@ -37,6 +37,34 @@ class ClassPrompts:
                 raise ValueError(f'{what}; name a prompt file or give a list for `{kind}`')
         check_templates(self.templates)
 
+    def check_order(self, names: Sequence[str], where: str) -> None:
+        """Compare the classes with those that a data set names: its labels are places in that list.
+
+        Data sets often have other names for the same classes, so that only a name at another place is an error.
+
+        Args:
+            names: Of the data set, in the order of its labels.
+            where: What these classes are of, for messages.
+
+        Raises:
+            ValueError: If there are more or fewer, or a name stands at another place.
+        """
+        own, named = [synonyms[0] for synonyms in self.classes], [str(name) for name in names]
+        if len(named) != len(own):
+            raise ValueError(
+                f'the data set has {len(named)} classes ({", ".join(named[:3])}, ...), {where} has {len(own)} '
+                f'({", ".join(own[:3])}, ...): give both the same class list'
+            )
+        # A name may be of two classes, such as the crane of ImageNet: it counts only where its own place is taken too.
+        differ = [index for index, name in enumerate(named) if name not in self.classes[index]]
+        elsewhere = {own[index] for index in differ}
+        for index in differ:
+            if named[index] in elsewhere:
+                raise ValueError(
+                    f'class {index} is {named[index]!r} in the data set and {own[index]!r} in {where}: give both their '
+                    'classes in the same order'
+                )
+
 
 def _read_classes(name: str) -> tuple[tuple[str, ...], ...]:
     if name.endswith('.txt'):

@@ -17,6 +17,7 @@ from mmmaskclip.datasets.training.captions import CaptionSource, listed
 from mmmaskclip.datasets.training.shard_urls import is_indexable, is_local
 from mmmaskclip.datasets.training.tar_files import Sample, read_span, walk_samples
 from mmmaskclip.utils.progress import track
+from mmmaskclip.utils.store import together
 
 # Of more shards so many, spread over the list, are looked at: a command costs about a second to start.
 MOST_CHECKED = 2000
@@ -48,7 +49,7 @@ def check_shards(shards: Sequence[str], image_keys: Sequence[str], captions: Cap
     if len(chosen) < len(shards):
         print_log(f'{len(chosen)} of {len(shards)} shards are looked at before the first step.', logger='current')
     mine = [shards[i] for i in chosen[get_rank() :: get_world_size()]]
-    with ThreadPoolExecutor(_THREADS) as threads:
+    with together('looking at shards'), ThreadPoolExecutor(_THREADS) as threads:
         results = threads.map(lambda url: _check(url, image_keys, captions), mine)
         checks = list(track(results, 'Looking at shards', len(mine)))
     gathered = all_gather_object([(url, check) for url, check in zip(mine, checks, strict=True) if check])

@@ -20,6 +20,7 @@ from mmmaskclip.datasets.sampling import BadSample, describe
 from mmmaskclip.datasets.text_files import read_json
 from mmmaskclip.datasets.training.shard_urls import shard_name
 from mmmaskclip.datasets.training.tar_files import walk_samples
+from mmmaskclip.utils.store import gather_on_store, together
 
 INDEX_NAME = '.mmmaskclip_index.json'
 _THREADS = 16
@@ -101,12 +102,13 @@ def count_samples(shards: Sequence[str], index_dir: str | None = None) -> ShardC
     if len(mine) > 100:
         print_log(f'Looking for the numbers of samples of {len(names)} shards.', logger='current')
     heard = time.monotonic()
-    for path, entry in _entries(mine, index):
-        entries[path] = entry
-        if time.monotonic() - heard > _HEARTBEAT:
-            heard = time.monotonic()
-            print_log(f'{len(entries)} of {len(mine)} shards of this rank are counted.', logger='current')
-    index.flush()
+    with together('counting shards'):
+        for path, entry in _entries(mine, index):
+            entries[path] = entry
+            if time.monotonic() - heard > _HEARTBEAT:
+                heard = time.monotonic()
+                print_log(f'{len(entries)} of {len(mine)} shards of this rank are counted.', logger='current')
+        index.flush()
     for part in all_gather_object(entries):
         entries.update(part)
     if get_rank() == 0:
@@ -126,7 +128,7 @@ def check_same_shards(shards: Sequence[str]) -> None:
         ValueError: They have not, on every rank; names hosts, numbers and examples.
     """
     digest = hashlib.sha1('\n'.join(shards).encode('utf-8', 'surrogatepass')).hexdigest()
-    found = all_gather_object((digest, len(shards), socket.gethostname()))
+    found = gather_on_store((digest, len(shards), socket.gethostname()), 'list of shards')
     if len({digest for digest, *_ in found}) == 1:
         return
     first: list[Any] = [list(shards) if get_rank() == 0 else None]

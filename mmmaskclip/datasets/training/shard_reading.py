@@ -12,7 +12,15 @@ from webdataset.tariterators import tar_file_expander
 
 from mmmaskclip.datasets.sampling import BadSample, describe
 from mmmaskclip.datasets.training.shard_urls import is_indexable, is_local, shard_name
-from mmmaskclip.datasets.training.tar_files import Sample, SampleGrouper, is_side_file, read_span, walk_samples
+from mmmaskclip.datasets.training.tar_files import (
+    JOINED,
+    NO_END,
+    Sample,
+    SampleGrouper,
+    is_side_file,
+    read_span,
+    walk_samples,
+)
 
 # Waits between the attempts to read a shard that is not a local file: 1 s, 2 s, 4 s ... Half a minute in all is longer
 # than a server's hiccup and short against what a cluster waits for. Samples that arrive start the count anew.
@@ -20,6 +28,7 @@ RETRIES = 5
 FIRST_WAIT = 1.0
 # So many shards in a row from which nothing arrives are an outage, not damage.
 MOST_LOST_SHARDS = 3
+_BLOCK = 512
 
 
 class ShardReader:
@@ -126,7 +135,8 @@ def stream_samples(url: str) -> Iterator[Sample[bytes]]:
     # Else a read raises as soon as the command has failed, and how much of its output is lost depends on timing.
     set_options(stream, ignore_errors=True)
     grouper: SampleGrouper[bytes] = SampleGrouper()
-    shard = [{'url': url, 'stream': stream}]
+    watched = _Watched(stream)
+    shard = [{'url': url, 'stream': watched}]
     try:
         for member in tar_file_expander(shard, select_files=lambda name: not is_side_file(name), eof_value=None):
             sample = grouper.add(member['fname'], member['data'])
@@ -134,8 +144,7 @@ def stream_samples(url: str) -> Iterator[Sample[bytes]]:
                 yield sample
         # A connection that breaks between two files looks like the end of the tar file; only the exit status of what
         # reads it tells, and the last sample may then lack files.
-        while stream.read(1 << 20):
-            pass
+        watched.read_rest()
         stream.close()
     except tarfile.TarError as problem:
         status = stream.proc.poll() if command else None
@@ -148,5 +157,39 @@ def stream_samples(url: str) -> Iterator[Sample[bytes]]:
             stream.proc.kill()
     if command and stream.status not in stream.ignore_status:
         raise OSError(f'exit status {stream.status} of the command')
+    watched.check_end()
     if grouper.held is not None:
         yield grouper.held
+
+
+class _Watched:
+    """A stream that remembers how it began and ended, because ``tarfile`` takes any end for that of the archive."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._head = self._tail = b''
+        self._joined = False
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        if len(self._head) < _BLOCK:
+            self._head += data[: _BLOCK - len(self._head)]
+        self._tail = data[-_BLOCK:] if len(data) >= _BLOCK else (self._tail + data)[-_BLOCK:]
+        return data
+
+    def read_rest(self) -> None:
+        """Read what follows the archive's end."""
+        while data := self.read(1 << 20):
+            self._joined |= any(data)
+
+    def check_end(self) -> None:
+        """Raise ``tarfile.ReadError`` where the archive does not end with zeros, or another one follows.
+
+        Compressed archives have checks of their own.
+        """
+        if self._head[257:262] != b'ustar':
+            return
+        if any(self._tail):
+            raise tarfile.ReadError(f'cut off between two files: {NO_END}')
+        if self._joined:
+            raise tarfile.ReadError(f'files follow the end of the archive: {JOINED}')

@@ -1,7 +1,8 @@
 """Walks a local, uncompressed tar file by its headers, so that what is not needed is never read.
 
-``tarfile`` takes a damaged header in the middle of a file for its end, without a word, so a shard could lose half of
-its samples unnoticed. It also needs three times as long, and millions of members are counted before training starts.
+``tarfile`` takes a damaged header in the middle of a file, or the end of a file that was cut off, for the end of the
+archive, without a word, so a shard could lose half of its samples unnoticed. It also needs three times as long, and
+millions of members are counted before training starts.
 """
 
 import re
@@ -15,6 +16,8 @@ from mmmaskclip.datasets.sampling import BadSample
 
 _BLOCK = 512
 _END = bytes(_BLOCK)
+NO_END = 'the blocks of zeros that end an archive are missing'
+JOINED = 'archives were joined; tar --concatenate, or make_shards.py, makes one of them'
 # Notes about a shard, __meta__.json or a folder __x__, as webdataset has them; and what macOS adds to a folder.
 _NOTE = re.compile(r'(?:.*/)?__[^/]*__(?:[./].*)?$')
 _MAC_FOLDER = '__MACOSX'
@@ -83,12 +86,14 @@ def walk_samples(file: BinaryIO) -> Iterator[Sample[Span]]:
             sample = grouper.add(name, (offset, size))
             if sample is not None:
                 yield sample
+        if grouper.held is not None:
+            yield grouper.held
+            grouper.held = None
+        _check_end(file)
     except BadSample as broken:
         # Whether the last sample before the damage is complete cannot be known; half of it may be missing.
         lost = f'; lost from sample {grouper.held.key} on' if grouper.held is not None else ''
         raise BadSample('broken_tar', broken.detail + lost) from broken
-    if grouper.held is not None:
-        yield grouper.held
 
 
 def read_span(file: BinaryIO, span: Span) -> bytes:
@@ -109,7 +114,7 @@ def _walk_members(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
         file.seek(position)
         header = file.read(_BLOCK)
         if header == _END:
-            return
+            return  # the file stands behind this block
         size = _check(header, position)
         kind = header[156:157]
         if 'size' in extended:
@@ -126,6 +131,16 @@ def _walk_members(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
             if kind in (b'0', b'\0', b'7'):
                 yield extended.get('path') or _name(header), start, size
             extended = {}
+    # Zeros end every archive: a copy that stopped between two files has none.
+    raise BadSample('broken_tar', f'cut off at byte {end_of_file}, between two files: {NO_END}')
+
+
+def _check_end(file: BinaryIO) -> None:
+    """Raises where files follow the end of the archive, which every program would pass over."""
+    start = file.tell()
+    while block := file.read(_BLOCK * 2048):
+        if any(block):
+            raise BadSample('broken_tar', f'files follow the end of the archive at byte {start}: {JOINED}')
 
 
 def _check(header: bytes, position: int) -> int:

@@ -1,9 +1,11 @@
 """Evaluates several tasks in one run, for validation during training and for ``tools/test.py``."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sized
 from typing import Any, cast
 
 import torch
+from mmengine.dist import all_gather_object
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -11,9 +13,11 @@ from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
 from mmmaskclip.contracts import Described, PreparedMetric, SelfPredictingMetric
+from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
 from mmmaskclip.evaluation.converted_images import ConvertedImages
 from mmmaskclip.registry import LOOPS
 from mmmaskclip.utils.progress import track
+from mmmaskclip.utils.store import together
 
 
 class _AllBatches:
@@ -54,12 +58,15 @@ class EvaluationLoop(BaseLoop):
         runner: The runner.
         dataloader: Dataloader or its config; or a dict of them by task.
         evaluator: Metric configs or an ``Evaluator``; or a dict of them by task.
+        skip_missing: Leave out, with a warning, the tasks whose data set raises ``MissingImages`` on any process.
+            Without any task left the loop does nothing. Defaults to False: an error.
 
     Raises:
+        MissingImages: If the images of a task are not there, and ``skip_missing`` is not set.
         ValueError: If dataloaders and evaluators do not name the same tasks.
     """
 
-    def __init__(self, runner: Any, dataloader: Any, evaluator: Any) -> None:
+    def __init__(self, runner: Any, dataloader: Any, evaluator: Any, skip_missing: bool = False) -> None:
         if isinstance(dataloader, DataLoader) or 'dataset' in dataloader:
             dataloader, evaluator = {'': dataloader}, {'': evaluator}
         if not isinstance(evaluator, Mapping) or dataloader.keys() != evaluator.keys():
@@ -67,8 +74,18 @@ class EvaluationLoop(BaseLoop):
             raise ValueError(
                 f'dataloaders are of the tasks {list(dataloader)}, evaluators of {tasks}: every task needs one of each'
             )
-        self.dataloaders = {task: self._build_dataloader(runner, cfg) for task, cfg in dataloader.items()}
-        self.evaluators = {task: self._build_evaluator(runner, task, cfg) for task, cfg in evaluator.items()}
+        self.dataloaders: dict[str, DataLoader] = {}
+        for task, cfg in dataloader.items():
+            try:
+                missing, self.dataloaders[task] = '', self._build_dataloader(runner, cfg)
+            except MissingImages as error:
+                if not skip_missing:
+                    raise
+                missing = str(error)
+            if skip_missing and (reason := next(filter(None, all_gather_object(missing)), '')):
+                self.dataloaders.pop(task, None)
+                print_log(f'Not evaluated: {task}. {reason}', logger='current', level=logging.WARNING)
+        self.evaluators = {task: self._build_evaluator(runner, task, evaluator[task]) for task in self.dataloaders}
         for task, loader in self.dataloaders.items():
             self.evaluators[task].dataset_meta = facts_of(loader.dataset)
         super().__init__(runner, _AllBatches(self.dataloaders))
@@ -101,6 +118,8 @@ class EvaluationLoop(BaseLoop):
             All metrics by name, on every process.
         """
         mode, model = self.mode, self.runner.model
+        if not self.dataloaders:
+            return {}
         was_training = model.training
         self.runner.call_hook(f'before_{mode}')
         # Before the first forward pass: hooks may swap in EMA weights here.
@@ -135,10 +154,12 @@ class EvaluationLoop(BaseLoop):
         )
         converted = ConvertedImages()
         # Batches are numbered over all tasks, so that progress and remaining time cover the whole evaluation.
-        for batch_idx, data_batch in enumerate(track(loader, f'Evaluating {task}'), done):
-            self.runner.call_hook(f'before_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch)
-            outputs = step(data_batch) if needs_predictions else []
-            evaluator.process(data_samples=outputs, data_batch=data_batch)
-            converted.add(data_batch)
-            self.runner.call_hook(f'after_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+        # A process with slower disks than the others is waited for on the store, where no timeout ends the run.
+        with together(f'evaluating {task}'.strip()):
+            for batch_idx, data_batch in enumerate(track(loader, f'Evaluating {task}'), done):
+                self.runner.call_hook(f'before_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch)
+                outputs = step(data_batch) if needs_predictions else []
+                evaluator.process(data_samples=outputs, data_batch=data_batch)
+                converted.add(data_batch)
+                self.runner.call_hook(f'after_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
         converted.report(task or 'Evaluation', len(cast(Sized, loader.dataset)))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import gc
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
-from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size, is_main_process
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
@@ -15,12 +17,15 @@ from mmmaskclip.contracts import ChecksBeforeTraining, OrdersEpochs
 from mmmaskclip.datasets.training.auto import default_sampler
 from mmmaskclip.registry import LOOPS
 
+# In the work dir, the iteration of the last validation that was finished.
+_VALIDATED = 'last_validation'
+
 
 @LOOPS.register_module()
 class PretrainLoop(EpochBasedTrainLoop):
     """Epoch-based training that checks the data before the first step and resumes inside an epoch.
 
-    It differs from its base in four ways:
+    It differs from its base in five ways:
 
     * Before each epoch it calls ``begin_epoch(epoch=, seed=, batch_size=, start_batch=)`` of dataset and sampler, if
       they have this method. ``seed`` is the run's seed, equal on all ranks.
@@ -28,6 +33,7 @@ class PretrainLoop(EpochBasedTrainLoop):
       ``start_batch`` batches of the epoch without decoding them.
     * ``dataset.preflight()``, if the dataset has it, runs once on every rank before the first step; the ranks share the
       shards. An error of one rank is raised on all.
+    * A run that is resumed where a validation was due, and not finished, begins with that validation.
     * :attr:`data_wait` holds the time that this process waited for the batch.
 
     The loop sets ``drop_last``, because contrastive losses gather equal batches from all ranks. It replaces mmengine's
@@ -68,6 +74,7 @@ class PretrainLoop(EpochBasedTrainLoop):
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         self.data_wait = 0.0
         self._val_interval_iters = val_interval_iters
+        self._validated_at: int | None = None
         self._check_dataloader()
 
     def run(self) -> nn.Module:
@@ -77,16 +84,38 @@ class PretrainLoop(EpochBasedTrainLoop):
                 f'train_cfg.val_interval_iters={self._val_interval_iters}, but the config has no val_dataloader, '
                 'val_evaluator and val_cfg: give them, or leave the interval out.'
             )
+        self._validated_at = self._read_validated() if self._iter else None
         if self._iter >= self._max_iters:
             self.runner.logger.warning(
                 f'Nothing is left to train: the run is at iteration {self._iter} of {self._max_iters}. To train longer '
                 'raise train_cfg.max_epochs and the schedules; to start a new run use another --work-dir.'
             )
-            # Otherwise the run was interrupted between its last iteration and the hooks after the epoch.
-            if self._epoch >= self._max_epochs:
+            # Otherwise the run was interrupted between its last iteration and the end of the last validation.
+            if self._epoch >= self._max_epochs and not self._lacks_validation():
                 return self.runner.model
         self._preflight()
-        return super().run()
+        self.runner.call_hook('before_train')
+        # What stands until the end of the run is not looked at again by every full collection of garbage, which would
+        # stop the step for as long, nor copied into workers by it.
+        gc.collect()
+        gc.freeze()
+        try:
+            self._train()
+        finally:
+            gc.unfreeze()
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def _train(self) -> None:
+        if self._lacks_validation():
+            self.runner.logger.info(f'The validation of iteration {self._iter} was not finished: it is repeated.')
+            self._validate()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._decide_current_val_interval()
+            # Not of the same model twice: by iterations too, or before a kill that came right after it.
+            if self._validates_epochs() and self._validated_at != self._iter:
+                self._validate()
 
     def run_epoch(self) -> None:
         """Train on the rest of the current epoch."""
@@ -99,7 +128,7 @@ class PretrainLoop(EpochBasedTrainLoop):
             self.run_iter(done, batch)
             done += 1
             if self._val_interval_iters and self._iter % self._val_interval_iters == 0:
-                self.runner.val_loop.run()
+                self._validate()
                 self.runner.model.train()
                 if self.stop_training:
                     return
@@ -110,6 +139,36 @@ class PretrainLoop(EpochBasedTrainLoop):
             )
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+    def _validates_epochs(self) -> bool:
+        """Whether a validation follows the epoch that has ended, as mmengine's loop decides it."""
+        due = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
+        return self.runner.val_loop is not None and self._epoch >= self.val_begin and due
+
+    def _validate(self) -> None:
+        self.runner.val_loop.run()
+        self._validated_at = self._iter
+        if is_main_process():
+            try:
+                Path(self.runner.work_dir, _VALIDATED).write_text(str(self._iter))
+            except OSError as error:  # a full disk; the validation would be repeated
+                self.runner.logger.error(f'{_VALIDATED} could not be written: {error}.')
+
+    def _lacks_validation(self) -> bool:
+        """Whether a resumed run stands where a validation was due and has not been finished: it was killed in it."""
+        if self.runner.val_loop is None or not self._iter:
+            return False
+        by_iterations = self._val_interval_iters and self._iter % self._val_interval_iters == 0
+        after_epoch = self._epoch and self._iter == self._epoch * len(self.dataloader) and self._validates_epochs()
+        return bool(by_iterations or after_epoch) and self._validated_at != self._iter
+
+    def _read_validated(self) -> int | None:
+        """Iteration of the last validation that the run has finished."""
+        path = Path(self.runner.work_dir, _VALIDATED)
+        text = path.read_text() if path.is_file() else ''
+        iteration = [int(text) if text.isdecimal() else None]
+        broadcast_object_list(iteration)  # of rank 0: the others may see another folder
+        return iteration[0]
 
     @property
     def _dataset_name(self) -> str:

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.registry import LOOPS
+from mmmaskclip.utils.store import together
 
 
 @LOOPS.register_module()
@@ -30,7 +31,7 @@ class ZeroShotSegmentationLoop(EvaluationLoop):
     Raises:
         FileNotFoundError: If the ``data_root`` of a data set does not exist.
         ValueError: If a data set has another number of images; in :meth:`run`, if segmentor and data set differ in the
-            number of classes.
+            number of classes, or in their order.
     """
 
     def __init__(
@@ -75,9 +76,11 @@ class ZeroShotSegmentationLoop(EvaluationLoop):
                 f'segmentor.classes are {segmentor.num_classes} (the background included), but the data set of task '
                 f'{task!r} has {len(names)}: {", ".join(names[:5])}, ...'
             )
+        segmentor.prompts.check_order(names, 'segmentor.classes')
         evaluator = self.evaluators[task]
-        for batch_idx, data_batch in enumerate(loader, done):
-            self.runner.call_hook(f'before_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch)
-            outputs = segmentor.test_step(data_batch)
-            evaluator.process(data_samples=outputs, data_batch=data_batch)
-            self.runner.call_hook(f'after_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+        with together(f'evaluating {task}'):
+            for batch_idx, data_batch in enumerate(loader, done):
+                self.runner.call_hook(f'before_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch)
+                outputs = segmentor.test_step(data_batch)
+                evaluator.process(data_samples=outputs, data_batch=data_batch)
+                self.runner.call_hook(f'after_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)

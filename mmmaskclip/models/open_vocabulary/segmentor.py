@@ -1,6 +1,7 @@
 """A pretrained model as one of mmseg's segmentors, so that mmseg's data sets, windows and metrics apply to it."""
 
 from collections.abc import Sequence
+from copy import copy
 
 from mmengine.config import ConfigDict
 from mmseg.models.segmentors import EncoderDecoder
@@ -66,6 +67,10 @@ class ZeroShotSegmentor(EncoderDecoder):
         self.backbone = pretrainer
         prompts = ClassPrompts(classes, templates)
         prompts.classes = _foreground(prompts.classes, background_threshold)
+        # What the mask values mean.
+        self.prompts = copy(prompts)
+        if background_threshold is not None:
+            self.prompts.classes = ((BACKGROUND,), *prompts.classes)
         self.decode_head = ZeroShotSegHead(
             encode_classes(pretrainer, prompts.classes, prompts.templates),
             background_threshold,

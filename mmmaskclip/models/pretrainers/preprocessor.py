@@ -50,9 +50,8 @@ class ImageTextPreprocessor(BaseDataPreprocessor):
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """The same batch on the device, images normalized, float32; in training also ``caption_ends`` on the host."""
-        batch = {
-            name: self.normalize(value) if _is_image(value) else value for name, value in self.cast_data(data).items()
-        }
+        moved = {name: value if _is_text(value) else self.cast_data(value) for name, value in data.items()}
+        batch = {name: self.normalize(value) if _is_image(value) else value for name, value in moved.items()}
         if training and 'tokens' in data and data['tokens'].is_cpu:
             batch['caption_ends'] = data['tokens'].argmax(dim=1).tolist()
         return batch
@@ -85,6 +84,11 @@ class ImageViewsPreprocessor(ImageTextPreprocessor):
         batch = super().forward({name: data[name] for name in self.views}, training)
         inputs = list(batch.values())
         return dict(inputs=inputs[0] if len(inputs) == 1 else inputs, data_samples=None)
+
+
+def _is_text(value: object) -> bool:
+    """Names of samples, which mmengine's method would look at one by one in every step."""
+    return isinstance(value, list) and bool(value) and isinstance(value[0], str)
 
 
 def _is_image(value: object) -> bool:

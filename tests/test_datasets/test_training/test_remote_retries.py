@@ -1,5 +1,7 @@
 """Remote shards that fail for a while: read again, from where the samples ended."""
 
+import gzip
+import io
 import itertools
 import signal
 from pathlib import Path
@@ -70,6 +72,39 @@ def test_an_end_between_two_files_is_noticed_by_the_exit_status(make_shards, tmp
     order, events = _read(f'pipe:head -c {first} {path}; exit 9')
     assert order == []
     assert events[-1]['cause'] == 'unreadable_shard'
+
+
+@pytest.mark.parametrize('way', ['local', 'pipe', 'connection'])
+def test_a_shard_that_ends_between_two_samples_is_counted(way, make_shards, tmp_path, waits, monkeypatch):
+    """Without an error of what reads it: nothing but the missing zeros at its end tells."""
+    data = Path(make_shards(3).replace('*', '00000')).read_bytes()
+    path = tmp_path / 'cut.tar'
+    path.write_bytes(data[: data.rindex(b'00002.jpg')])
+    url = {'local': str(path), 'pipe': f'pipe:cat {path}', 'connection': 'https://host/cut.tar'}[way]
+    if way == 'connection':
+        monkeypatch.setattr(shard_reading, 'gopen', lambda url: io.BytesIO(path.read_bytes()))
+        monkeypatch.setattr(shard_reading, 'set_options', lambda *args, **kwargs: None)
+    order, events = _read(url)
+    assert order == [0]
+    assert events[-1]['cause'] == 'broken_tar'
+    assert 'between two files: the blocks of zeros that end an archive are missing' in events[-1]['detail']
+    assert len(waits) == (0 if way == 'local' else RETRIES)
+
+
+@pytest.mark.parametrize('prefix', ['', 'pipe:cat '])
+def test_joined_archives_are_counted(prefix, make_shards, tmp_path, waits):
+    data = Path(make_shards(30).replace('*', '00000')).read_bytes()
+    path = tmp_path / 'joined.tar'
+    path.write_bytes(data + data)
+    order, events = _read(f'{prefix}{path}')
+    assert order[:29] == list(range(29))
+    assert 'archives were joined' in events[-1]['detail']
+
+
+def test_compressed_shards_have_an_end_of_their_own(make_shards, tmp_path, waits):
+    data = Path(make_shards(3).replace('*', '00000')).read_bytes()
+    (tmp_path / 'a.tar.gz').write_bytes(gzip.compress(data))
+    assert _read(f'{tmp_path}/a.tar.gz') == ([0, 1, 2], [])
 
 
 def test_local_files_are_not_read_again(make_shards, waits):

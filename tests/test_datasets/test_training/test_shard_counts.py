@@ -1,5 +1,6 @@
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,12 @@ def _count_on_one_rank(folder, shards):
     shard_counts.scan_shard = lambda path: scanned.append(path) or scan(path)
     counts = count_samples(shards).samples.tolist()
     rank = torch.distributed.get_rank()
+    # The others hear of it on the store, and do not wait for this rank in a collective.
+    entries, shard_counts._entries = shard_counts._entries, lambda *_: 1 / rank and ()
+    with pytest.raises((ZeroDivisionError, RuntimeError)) as failed:
+        count_samples(shards)
+    assert str(failed.value) == f'{"" if rank == 0 else "On rank 0: ZeroDivisionError: "}division by zero'
+    shard_counts._entries = entries
     check_same_shards(shards)
     try:
         check_same_shards(shards if rank == 0 else shards[1:])
@@ -164,6 +171,48 @@ def _count_on_one_rank(folder, shards):
     except ValueError as error:
         message += str(error)
     (folder / f'rank{rank}').write_text(json.dumps([counts, len(scanned), message]))
+
+
+def test_ranks_that_find_other_shards_are_named_with_examples_on_all_ranks(monkeypatch):
+    """Threads stand in for ranks."""
+    lists = [['a', 'b', 'c'], ['a', 'b', 'c'], ['b', 'c'], ['a', 'b', 'c', 'd'], ['c', 'b', 'a']]
+    here, barrier, sent, errors = threading.local(), threading.Barrier(len(lists), timeout=20), {}, {}
+
+    def all_gather(value):
+        sent[here.rank] = value
+        barrier.wait()
+        gathered = [sent[rank] for rank in range(len(lists))]
+        barrier.wait()
+        return gathered
+
+    def broadcast(values):
+        values[0] = all_gather(values[0])[0]
+
+    monkeypatch.setattr(shard_counts, 'get_rank', lambda: here.rank)
+    monkeypatch.setattr(shard_counts, 'all_gather_object', all_gather)
+    monkeypatch.setattr(shard_counts, 'broadcast_object_list', broadcast)
+    monkeypatch.setattr(shard_counts, 'gather_on_store', lambda value, title: all_gather(value))
+    monkeypatch.setattr(shard_counts.socket, 'gethostname', lambda: f'node{here.rank // 2}')
+
+    def run(rank):
+        here.rank = rank
+        with pytest.raises(ValueError, match='Ranks find other shards') as error:
+            check_same_shards(lists[rank])
+        errors[rank] = str(error.value)
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(len(lists))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert [errors.get(rank) for rank in range(len(lists))] == [errors[0]] * len(lists)
+    first, *lines, last = errors[0].splitlines()
+    assert first == 'Ranks find other shards than rank 0 on node0, which finds 3:'
+    assert lines == [
+        '  rank 2 on node1: 2 shards, without a', '  rank 3 on node1: 4 shards, with d',
+        '  rank 4 on node2: 3 shards, in another order',
+    ]  # fmt: skip
+    assert 'braces' in last
 
 
 def test_ranks_share_the_scan_and_must_find_the_same_shards(make_shards, tmp_path):

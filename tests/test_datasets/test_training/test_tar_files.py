@@ -85,8 +85,25 @@ def test_a_damaged_header_in_the_middle_is_noticed():
         list(walk_samples(io.BytesIO(bytes(data))))
 
 
-def test_empty_files():
-    assert _walk(b'') == []
+@pytest.mark.parametrize('members', [0, 1, 3])
+def test_a_file_that_is_cut_between_two_members_is_not_whole(members):
+    """Each member takes 1536 bytes. The last sample may lack files, and is not given."""
+    data = _tar([(f'{i}.jpg', bytes([i]) * 600) for i in range(4)])[: 1536 * members]
+    found = []
+    with pytest.raises(BadSample, match=f'cut off at byte {len(data)}, between two files: the blocks of zeros'):
+        found.extend(sample.key for sample in walk_samples(io.BytesIO(data)))
+    assert found == [str(i) for i in range(max(0, members - 1))]
+
+
+def test_files_behind_the_end_of_the_archive_are_noticed():
+    first, second = (_tar([(f'{i}.jpg', b'x')]) for i in range(2))
+    found = []
+    with pytest.raises(BadSample, match='files follow the end of the archive at byte 1536: archives were joined'):
+        found.extend(sample.key for sample in walk_samples(io.BytesIO(first + second)))
+    assert found == ['0']
+
+
+def test_an_archive_without_files():
     assert _walk(_tar([])) == []
 
 

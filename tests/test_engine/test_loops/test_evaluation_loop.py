@@ -1,20 +1,23 @@
 """The evaluation loop in mmengine's Runner, on one process and on two."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine.evaluator import BaseMetric
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from ranks import run_ranks
 from torch.nn import functional as F
 
+from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
 from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.evaluation import RetrievalRecall, ZeroShotClassification, ZeroShotSegmentation
 from mmmaskclip.startup.processes import leave_processes
 
@@ -177,6 +180,56 @@ def test_log_shows_task_progress_and_remaining_time(tmp_path):
     assert 'Evaluating classification (2 of 3): 11 samples, 6 batches' in log
     assert '[13/13]    eta: 0:00:00' in log
     assert 'classification/top1' in log
+
+
+def test_missing_sets_are_left_out_where_that_is_allowed(tmp_path):
+    absent = dict(
+        type='mmmaskclip.LabelledImages',
+        source={},
+        folder=str(tmp_path / 'no'),
+        classes=['a'],
+        transforms=[],
+        num_classes=1,
+    )
+    absent = {**loader(1), 'dataset': absent}
+    metric = dict(type='mmmaskclip.ZeroShotClassification', classes=['a'], templates=['a {}'])
+    register_all_modules()
+    for number, skip in enumerate((True, False)):
+        loop = dict(type=EvaluationLoop, skip_missing=skip)
+        tasks = dict(
+            dataloader=dict(zoo=absent, retrieval=loader(7, 'tokens')),
+            evaluator=dict(zoo=metric, retrieval=RetrievalRecall()),
+            cfg=loop,
+        )
+        runner = make_runner(tmp_path / str(number), tasks=tasks)
+        if skip:
+            assert {name.split('/')[0] for name in runner.val()} == {'retrieval'}
+            log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+            assert 'Not evaluated: zoo. There is no folder' in log
+        else:
+            with pytest.raises(MissingImages):
+                runner.val()
+    nothing = dict(
+        dataloader=dict(zoo=absent), evaluator=dict(zoo=metric), cfg=dict(type=EvaluationLoop, skip_missing=True)
+    )
+    recorder = Recorder()
+    assert make_runner(tmp_path / 'nothing', hooks=[recorder], tasks=nothing).val() == {}
+    assert recorder.calls == []
+
+
+def test_slower_processes_are_waited_for_on_the_store_before_results_are_collected(tmp_path, monkeypatch):
+    calls = []
+
+    @contextmanager
+    def together(what):
+        yield
+        calls.append(what)
+
+    evaluate = Evaluator.evaluate
+    monkeypatch.setattr('mmmaskclip.engine.loops.evaluation_loop.together', together)
+    monkeypatch.setattr(Evaluator, 'evaluate', lambda self, size: (calls.append(size), evaluate(self, size))[1])
+    make_runner(tmp_path).val()
+    assert calls == ['evaluating retrieval', 7, 'evaluating classification', 11, 'evaluating dense', 5]
 
 
 def test_training_mode_is_given_back(tmp_path):

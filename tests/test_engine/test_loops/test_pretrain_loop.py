@@ -1,10 +1,13 @@
 import copy
+import gc
 import json
 import logging
 import types
+from contextlib import nullcontext
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from options import MAP_STYLE, VALIDATION
 from ranks import fork_ranks
 
@@ -123,6 +126,79 @@ def test_validation_between_iterations_changes_nothing_else(tiny_runner, tmp_pat
     log = next((tmp_path / 'run').glob(f'{runner.timestamp}/vis_data/scalars.json')).read_text()
     steps = [row['step'] for row in map(json.loads, log.splitlines()) if 'tiny/count' in row]
     assert steps == [3, 6, 9, 12, 15]
+
+
+class CountFrozen(Hook):
+    """Notes how many objects the garbage collector passes over in each iteration."""
+
+    def __init__(self):
+        self.frozen = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.frozen.append(gc.get_freeze_count())
+
+
+@pytest.mark.parametrize('delivers', [16, 12])
+def test_garbage_collection_passes_over_what_stands_until_the_end_of_the_run(tiny_runner, delivers):
+    """Also when the run ends with an error."""
+    before = gc.get_freeze_count()
+    runner = tiny_runner(**{'train_dataloader.dataset.delivers': delivers})
+    runner.register_hook(counter := CountFrozen())
+    with nullcontext() if delivers == 16 else pytest.raises(RuntimeError, match='ended after 6'):
+        runner.train()
+    assert min(counter.frozen) > before + 10_000
+    assert gc.get_freeze_count() == 0
+
+
+class Killed(BaseException):
+    """What ends a process in the middle of a validation."""
+
+
+class KillIn(Hook):
+    """Notes the iterations of finished validations; ends the process in that of iteration ``kill``."""
+
+    def __init__(self, kill=None):
+        self.kill, self.validated = kill, []
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.kill:
+            raise Killed
+
+    def after_val(self, runner):
+        self.validated.append(runner.iter)
+
+
+@pytest.mark.parametrize('kill', [6, 8, 16])  # between two iterations, after an epoch, at the end of the run
+def test_a_validation_that_was_killed_is_repeated_once(tiny_runner, tmp_path, kill):
+    by_iterations = {'train_cfg.val_interval_iters': 6, 'train_cfg.val_begin': 99} if kill == 6 else {}
+    options = {
+        **by_iterations,
+        **VALIDATION,
+        'default_hooks.checkpoint.interval': 2,
+        'default_hooks.checkpoint.max_keep_ckpts': 20,
+    }
+    whole = tiny_runner(**options)
+    whole.register_hook(finished := KillIn())
+    expected = trained_state(whole)
+    for path in (tmp_path / 'run').glob('*.pth'):
+        path.unlink()
+
+    killed = tiny_runner(**options)
+    killed.register_hook(first := KillIn(kill))
+    with pytest.raises(Killed):
+        killed.train()
+    checkpoint = dict(load_from=str(tmp_path / f'run/iter_{kill}.pth'), resume=True)
+    resumed = tiny_runner(**options, **checkpoint)
+    resumed.register_hook(second := KillIn())
+    found = trained_state(resumed)
+    assert first.validated + second.validated == finished.validated
+    torch.testing.assert_close(found['parameters'], expected['parameters'], rtol=0, atol=0)
+    # It is finished now.
+    again = tiny_runner(**options, **checkpoint)
+    again.register_hook(third := KillIn())
+    (tmp_path / 'run/last_validation').write_text(str(kill))
+    again.train()
+    assert third.validated == second.validated[1:]
 
 
 def test_interval_without_anything_to_validate(tiny_runner):

@@ -1,6 +1,6 @@
 import torch
 
-from mmmaskclip.models.pretrainers import ImageViewsPreprocessor
+from mmmaskclip.models.pretrainers import ImageTextPreprocessor, ImageViewsPreprocessor
 
 
 def test_one_view_is_a_tensor_and_several_are_a_list():
@@ -11,3 +11,17 @@ def test_one_view_is_a_tensor_and_several_are_a_list():
     assert set(one) == {'inputs', 'data_samples'}
     two = ImageViewsPreprocessor([127.5] * 3, [127.5] * 3, views=('a', 'b'))(batch, training=True)['inputs']
     assert [view.unique().tolist() for view in two] == [[-1], [1]]
+
+
+def test_names_of_samples_are_not_looked_at_one_by_one(monkeypatch):
+    asked = []
+    cast_data = ImageTextPreprocessor.cast_data
+    monkeypatch.setattr(
+        ImageTextPreprocessor, 'cast_data', lambda self, data: asked.append(data) or cast_data(self, data)
+    )
+    crops = [torch.zeros(2, 3, 4, 4, dtype=torch.uint8)] * 2
+    batch = {'image': crops[0], 'crops': crops, 'label': torch.tensor([0, 1]), 'key': ['a', 'b'], 'skipped': []}
+    prepared = ImageTextPreprocessor([0.0] * 3, [1.0] * 3)(batch)
+    assert prepared['key'] == ['a', 'b']
+    assert not any(isinstance(value, str) for value in asked)
+    assert prepared.keys() == batch.keys()
