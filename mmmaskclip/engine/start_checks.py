@@ -13,8 +13,10 @@ from mmengine.dist import get_world_size
 from mmengine.model import is_model_wrapper
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
-from mmmaskclip.datasets.prompts import ClassPrompts
+from mmmaskclip.datasets.prompts import ClassPrompts, NamesClasses
+from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop, facts_of
 from mmmaskclip.engine.resume_check import measure
 from mmmaskclip.engine.run_state import config_fingerprints
 from mmmaskclip.models.pretrainers import ImageTextPretrainer
@@ -55,16 +57,17 @@ def check_class_names(runner: Runner, loader: Any) -> None:
 
     Args:
         runner: The runner.
-        loader: The loader of the loop that begins. Without a data set of its own, as where several tasks have one each,
-            nothing is compared: their metrics do.
+        loader: What the loop that begins goes through. Nothing is compared where several tasks have a loader each:
+            their metrics do.
 
     Raises:
         ValueError: If their numbers differ, or a name stands at another place.
     """
-    names: Sequence[str] = getattr(getattr(loader, 'dataset', None), 'metainfo', {}).get('classes') or ()
+    facts = facts_of(loader.dataset) if isinstance(loader, DataLoader) else None
+    names: Sequence[str] = (facts or {}).get('classes') or ()
     for part in runner.model.modules() if names else ():
-        if isinstance(prompts := getattr(part, 'prompts', None), ClassPrompts):
-            prompts.check_order(names, type(part).__name__)
+        if isinstance(part, NamesClasses) and isinstance(part.prompts, ClassPrompts):
+            part.prompts.check_order(names, type(part).__name__)
 
 
 def describe_others(folder: str | os.PathLike, iteration: int) -> str:
@@ -111,8 +114,9 @@ def _schedules_of_another_length(runner: Runner) -> list[str]:
 
 
 def _not_validated(runner: Runner) -> list[str]:
-    tasks = getattr(runner.val_loop, 'dataloaders', True)  # of a loop of mmengine's one
-    if (runner.val_loop is not None and tasks) or runner.max_iters < _LONG:
+    loop = runner.val_loop
+    nothing = loop is None or (isinstance(loop, EvaluationLoop) and not loop.dataloaders)
+    if not nothing or runner.max_iters < _LONG:
         return []
     return [
         f'Nothing validates this run of {runner.max_iters} iterations: a collapse would be seen only in the loss. Give '

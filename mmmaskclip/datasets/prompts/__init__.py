@@ -1,6 +1,6 @@
 """Class names and prompt templates of zero-shot protocols, as data files in one format."""
 
-from mmmaskclip.datasets.prompts.class_prompts import ClassPrompts
+from mmmaskclip.datasets.prompts.class_prompts import ClassPrompts, NamesClasses
 from mmmaskclip.datasets.prompts.prompt_files import (
     PromptSet,
     as_classes,
@@ -9,4 +9,12 @@ from mmmaskclip.datasets.prompts.prompt_files import (
     refuse_string,
 )
 
-__all__ = ['ClassPrompts', 'PromptSet', 'as_classes', 'check_templates', 'load_prompts', 'refuse_string']
+__all__ = [
+    'ClassPrompts',
+    'NamesClasses',
+    'PromptSet',
+    'as_classes',
+    'check_templates',
+    'load_prompts',
+    'refuse_string',
+]

@@ -1,6 +1,7 @@
 """Class names and templates from a config: a prompt file, a file of names, or lists."""
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from mmmaskclip.datasets.prompts.prompt_files import as_classes, check_templates, load_prompts
 from mmmaskclip.datasets.text_files import read_lines
@@ -64,6 +65,13 @@ class ClassPrompts:
                     f'class {index} is {named[index]!r} in the data set and {own[index]!r} in {where}: give both their '
                     'classes in the same order'
                 )
+
+
+@runtime_checkable
+class NamesClasses(Protocol):
+    """A part of a model that tells classes apart by their names."""
+
+    prompts: ClassPrompts
 
 
 def _read_classes(name: str) -> tuple[tuple[str, ...], ...]:
