@@ -73,7 +73,9 @@ def test_scores_are_cosines_over_the_temperature():
 
 @pytest.mark.parametrize('hook', ['before_train', 'before_val', 'before_test'])
 def test_a_classifier_whose_names_stand_in_another_order_than_the_datas_is_refused(hook, monkeypatch):
-    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo={'classes': ['bird', 'cat', 'dog']}))
+    data = torch.utils.data.TensorDataset(torch.zeros(1))
+    data.metainfo = {'classes': ['bird', 'cat', 'dog']}
+    loader = torch.utils.data.DataLoader(data)
     runner = ReliableRunner.__new__(ReliableRunner)
     monkeypatch.setattr(ReliableRunner, 'val_dataloader', loader)
     monkeypatch.setattr(ReliableRunner, 'test_dataloader', loader)
@@ -85,7 +87,7 @@ def test_a_classifier_whose_names_stand_in_another_order_than_the_datas_is_refus
     monkeypatch.setattr(ReliableRunner, 'train_dataloader', loader)
     with pytest.raises(ValueError, match="class 0 is 'bird' in the data set and 'cat' in TextClassifier"):
         runner.call_hook(hook)
-    loader.dataset.metainfo['classes'] = ['cat', 'dog']
+    data.metainfo['classes'] = ['cat', 'dog']
     with pytest.raises(
         ValueError, match=r'the data set has 2 classes \(cat, dog, .*TextClassifier has 3 \(cat, dog, bird'
     ):
