@@ -22,6 +22,12 @@ bounds = runpy.run_path('mmmaskclip/startup/dependencies.py')
 print(*bounds['RUNTIME'], *bounds['TESTS'])"
 }
 
+references() {
+    python3 -c "
+import runpy
+print(*runpy.run_path('mmmaskclip/startup/dependencies.py')['REFERENCES'])"
+}
+
 failed=0
 for row in ${*:-$(echo "$rows" | cut -d' ' -f1)}; do
     line=$(echo "$rows" | grep "^$row ") || { echo "error: there is no row '$row'. Rows: $(echo "$rows" | cut -d' ' -f1 | xargs)" >&2; exit 2; }
@@ -30,7 +36,8 @@ for row in ${*:-$(echo "$rows" | cut -d' ' -f1)}; do
     env=.cache/matrix/$row
     mkdir -p "$env"
     case $3 in
-        locked) how="-c requirements/constraints.txt" ;;
+        # transformers 4 wants an older huggingface-hub than the one held.
+        locked) grep -v '^huggingface-hub==' requirements/constraints.txt >"$env/constraints.txt"; how="-c $env/constraints.txt" ;;
         *) how="--resolution $3" ;;
     esac
     if [ ! -e "$env/.installed" ]; then
@@ -38,6 +45,7 @@ for row in ${*:-$(echo "$rows" | cut -d' ' -f1)}; do
         # Unquoted: lists of requirements, none of which has a space. The package itself by its path: its bounds are
         # what is tried here.
         uv pip install -q --python "$env/bin/python" $how 'setuptools>=77,<82' 'wheel>=0.40' $(dependencies) ${4:-}
+        uv pip install -q --python "$env/bin/python" --no-deps $(references)
         touch "$env/.installed"
     fi
     start=$(date +%s)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import print_log
+
 from mmmaskclip.checkpoints.downloads import local_path
 from mmmaskclip.checkpoints.files import sha256_of
 from mmmaskclip.checkpoints.safe_load import read_json
@@ -78,19 +80,18 @@ def find_weights(source: str | os.PathLike) -> Source:
 def _from_hugging_face(repository: str) -> str:
     try:
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     except ImportError as error:
         raise ImportError(f'hf://{repository} needs a package: pip install huggingface_hub') from error
     repository, _, revision = repository.partition('@')
-    absent: Exception | None = None
+    names = _names_in(repository, revision)
 
     def fetch(name: str) -> str | None:
-        nonlocal absent
+        if names is not None and name not in names:
+            return None
         try:
-            return hf_hub_download(repository, name, revision=revision or None)
-        # Also where there is no network and the cache has no such file.
-        except EntryNotFoundError as error:
-            absent = error
+            return hf_hub_download(repository, name, revision=revision or None, local_files_only=names is None)
+        except (EntryNotFoundError, LocalEntryNotFoundError):
             return None
 
     for name in _CONFIGS:
@@ -102,7 +103,26 @@ def _from_hugging_face(repository: str) -> str:
                     _check_blob(fetch(part))
             _check_blob(path)
             return path
-    raise FileNotFoundError(f'hf://{repository} has no {" or ".join(_WEIGHTS)} that can be reached ({absent})')
+    where = 'the hub cannot be reached, and its cache on this machine' if names is None else f'hf://{repository}'
+    raise FileNotFoundError(f'hf://{repository}: {where} has no {" or ".join(_WEIGHTS)}')
+
+
+def _names_in(repository: str, revision: str) -> set[str] | None:
+    """The files of a repository by one request; None where the hub cannot be reached.
+
+    Asked for file by file, huggingface_hub would try each of them for half a minute without a network.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        info = HfApi().model_info(repository, revision=revision or None, timeout=10)
+    except Exception as error:  # the errors of whichever client the version of huggingface_hub has
+        if isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code < 500:
+            raise FileNotFoundError(f'hf://{repository} cannot be read: {error}') from error
+        print_log(f'hf://{repository}: no connection ({error}); the cache on this machine is used.', 'current', 30)
+        return None
+    return {sibling.rfilename for sibling in info.siblings or ()}
 
 
 def _check_blob(path: str | None) -> None:

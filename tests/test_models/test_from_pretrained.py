@@ -163,9 +163,21 @@ def hub(tmp_path, monkeypatch):
 
     class EntryNotFoundError(Exception): ...
 
-    def hf_hub_download(repo_id, filename, revision=None):
+    class HfHubHTTPError(Exception):
+        response = types.SimpleNamespace(status_code=401)
+
+    class HfApi:
+        error = None
+
+        def model_info(self, repository_id, revision, timeout):
+            if self.error:
+                raise self.error
+            names = [path.name for path in repository.iterdir()]
+            return types.SimpleNamespace(siblings=[types.SimpleNamespace(rfilename=name) for name in names])
+
+    def hf_hub_download(repo_id, filename, revision=None, local_files_only=False):
         asked.append((repo_id, filename, revision))
-        if not (repository / filename).exists():
+        if local_files_only and not (cache / 'snapshot' / filename).exists():
             raise EntryNotFoundError(filename)
         blob = cache / (sha256_of(repository / filename) if filename.endswith('safetensors') else filename)
         if not blob.exists():
@@ -176,14 +188,17 @@ def hub(tmp_path, monkeypatch):
             link.symlink_to(blob)
         return str(link)
 
-    monkeypatch.setitem(sys.modules, 'huggingface_hub', types.SimpleNamespace(hf_hub_download=hf_hub_download))
-    errors = types.SimpleNamespace(EntryNotFoundError=EntryNotFoundError)
+    package = types.SimpleNamespace(hf_hub_download=hf_hub_download, HfApi=HfApi)
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', package)
+    errors = types.SimpleNamespace(
+        EntryNotFoundError=EntryNotFoundError, LocalEntryNotFoundError=FileNotFoundError, HfHubHTTPError=HfHubHTTPError
+    )
     monkeypatch.setitem(sys.modules, 'huggingface_hub.errors', errors)
-    return cache, asked
+    return types.SimpleNamespace(cache=cache, asked=asked, api=HfApi, http_error=HfHubHTTPError)
 
 
 def test_a_repository_of_hugging_face_is_fetched_and_checked(hub):
-    cache, asked = hub
+    cache, asked = hub.cache, hub.asked
     found = from_pretrained('hf://owner/name@v2')
     assert Path(found.path).name == 'open_clip_model.safetensors'
     assert found.config['data_preprocessor']['mean'] == [127.5] * 3
@@ -191,6 +206,20 @@ def test_a_repository_of_hugging_face_is_fetched_and_checked(hub):
     blob = next(file for file in cache.iterdir() if re.fullmatch('[0-9a-f]{64}', file.name))
     blob.write_bytes(blob.read_bytes()[:-4] + b'abcd')
     with pytest.raises(ValueError, match='is damaged: its SHA-256 is'):
+        from_pretrained('hf://owner/name')
+
+
+def test_without_a_network_the_cache_is_used_and_nothing_else_is_waited_for(hub, monkeypatch):
+    monkeypatch.setattr(hub.api, 'error', ConnectionError('no route to host'))
+    with pytest.raises(FileNotFoundError, match='the hub cannot be reached, and its cache on this machine has no'):
+        from_pretrained('hf://owner/name')
+    monkeypatch.setattr(hub.api, 'error', None)
+    online = from_pretrained('hf://owner/name')
+    monkeypatch.setattr(hub.api, 'error', ConnectionError('no route to host'))
+    offline = from_pretrained('hf://owner/name')
+    assert (offline.path, offline.config) == (online.path, online.config)
+    monkeypatch.setattr(hub.api, 'error', hub.http_error('401 Client Error: it is gated'))
+    with pytest.raises(FileNotFoundError, match=r'hf://owner/name cannot be read: 401 Client Error'):
         from_pretrained('hf://owner/name')
 
 

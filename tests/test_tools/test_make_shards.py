@@ -10,6 +10,7 @@ from PIL import Image
 
 from mmmaskclip.datasets import ImageTextShards
 from mmmaskclip.datasets.training import shard_writer
+from mmmaskclip.datasets.training.auto import find_data
 
 NUMBER = 9
 
@@ -122,3 +123,38 @@ def test_what_cannot_be_used_is_left_out_and_listed(make_shards, tmp_path):
     records = [json.loads(line) for line in (tmp_path / 'out/bad_samples.jsonl').read_text().splitlines()]
     assert [(record['key'], record['cause']) for record in records] == [('04.jpg', 'not_an_image')]
     assert sorted(_read(tmp_path / 'out')) == [0, 1, 2, 3, 7, 8]
+
+
+class Hub:
+    """A stand-in for huggingface_hub.HfFileSystem: ``datasets/me/pairs`` is a folder of this machine."""
+
+    root = None
+
+    def glob(self, pattern):
+        inside = pattern.removeprefix('datasets/me/pairs/')
+        return [f'datasets/me/pairs/{path.relative_to(self.root)}' for path in self.root.glob(inside)]
+
+    def open(self, path, mode):
+        return open(self.root / path.removeprefix('datasets/me/pairs/'), mode)
+
+
+def test_a_data_set_of_hugging_face_is_streamed_into_shards(make_shards, tmp_path, monkeypatch):
+    """Without a copy of it on this machine: row groups are read where they are."""
+    pytest.importorskip('huggingface_hub', reason='huggingface_hub is not installed')
+    (tmp_path / 'data').mkdir()
+    _parquet(tmp_path / 'data')
+    monkeypatch.setattr(Hub, 'root', tmp_path / 'data')
+    monkeypatch.setattr('huggingface_hub.HfFileSystem', Hub)
+    assert f'{NUMBER} samples in 3 shards' in make_shards('hf://datasets/me/pairs', tmp_path / 'out')
+    assert sorted(_read(tmp_path / 'out')) == list(range(NUMBER))
+    make_shards('hf://datasets/me/pairs/b.parquet', tmp_path / 'part')
+    assert sorted(_read(tmp_path / 'part')) == list(range(5, NUMBER))
+    for path, message in (
+        ('hf://me/pairs', 'is a model: data sets are hf://datasets/OWNER/NAME'),
+        (
+            'hf://datasets/me/pairs/none',
+            r"urls='https://huggingface\.co/datasets/me/pairs/none/resolve/main/NAME\.tar'",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            find_data(path)

@@ -15,7 +15,13 @@ from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.text_files import parse_json, read_json, read_lines
 from mmmaskclip.datasets.training.annotation_files import detect_format
 from mmmaskclip.datasets.training.captions import CaptionReader
-from mmmaskclip.datasets.training.folders_and_tables import IMAGE_ENDINGS, ArrowFolder, arrow, parquet_files
+from mmmaskclip.datasets.training.folders_and_tables import (
+    IMAGE_ENDINGS,
+    REMOTE,
+    ArrowFolder,
+    open_parquet,
+    parquet_files,
+)
 from mmmaskclip.datasets.training.image_text_pairs import ImageTextPairs
 from mmmaskclip.datasets.training.image_text_shards import ImageTextShards
 from mmmaskclip.datasets.training.shard_reading import open_shard
@@ -49,7 +55,8 @@ def find_data(
     """Tells what data lie at a path.
 
     Args:
-        path: A folder, a file, a pattern, or a list of shards.
+        path: A folder, a file, a pattern, a list of shards, or ``hf://datasets/OWNER/NAME``, a repository of Hugging
+            Face, with a folder or file in it if wanted.
         image_key: Column or field of the image. Default: one of :data:`IMAGE_COLUMNS`.
         caption_key: Column, field or key of the captions, or several. Default: one of :data:`CAPTION_COLUMNS`.
 
@@ -57,6 +64,8 @@ def find_data(
         FileNotFoundError: Nothing is there.
         ValueError: It is nothing that can be read; says what is there and what could be done.
     """
+    if isinstance(path, str) and path.startswith(REMOTE):
+        return _in_repository(path, image_key, caption_key)
     if not isinstance(path, str) or not is_local(path) or '.tar' in os.path.basename(path):
         return _shards(path, caption_key)
     path = os.path.expanduser(path)
@@ -65,7 +74,7 @@ def find_data(
     if not os.path.isfile(path):
         raise FileNotFoundError(f'there is neither a file nor a folder {path!r} (seen from {os.getcwd()})')
     if path.lower().endswith('.parquet'):
-        return _table('parquet', path, arrow().parquet.ParquetFile(path).schema_arrow.names, image_key, caption_key)
+        return _table('parquet', path, open_parquet(path).schema_arrow.names, image_key, caption_key)
     return _list(detect_format(path), path, image_key, caption_key)
 
 
@@ -114,8 +123,9 @@ def describe_data(path: Any, found: FoundData, dataset: Any) -> str:
     """Says what was found: the kind, how it is read, how much, sizes, captions per image and three examples."""
     options = ', '.join(f'{name}={value!r}' for name, value in found.options.items())
     if isinstance(dataset, ImageTextShards):
-        how_many = f'{len(dataset.shards)} shards'
         samples = _first_of_shards(dataset)
+        number = sum(len(captions) for _, _, captions in samples) / max(1, len(samples))
+        how_many = f'{len(dataset.shards)} shards; {number:.1f} captions per image in the first {len(samples)}'
     else:
         captions = dataset.num_captions
         how_many = f'{len(dataset)} images, {captions} captions ({captions / len(dataset):.1f} per image)'
@@ -203,7 +213,7 @@ def _in_folder(path: str, image_key: str | None, caption_key: str | Sequence[str
             return _list(name.rpartition('.')[2], os.path.join(path, name), image_key, caption_key)
     files = parquet_files(path)
     if files:
-        columns = arrow().parquet.ParquetFile(files[0]).schema_arrow.names
+        columns = open_parquet(files[0]).schema_arrow.names
         return _table('parquet', path, columns, image_key, caption_key)
     if any(name.lower().endswith(IMAGE_ENDINGS) for _, _, names in os.walk(path) for name in names):
         return FoundData('folder', {'ann_file': path, 'format': 'folder', 'data_root': path})
@@ -211,6 +221,19 @@ def _in_folder(path: str, image_key: str | None, caption_key: str | Sequence[str
         f'{path} has no tar files, images, parquet or arrow files, but {", ".join(names[:8]) or "nothing"}; give the '
         'list of the images itself, or another folder'
     )
+
+
+def _in_repository(path: str, image_key: str | None, caption_key: str | Sequence[str] | None) -> FoundData:
+    if not path.startswith(f'{REMOTE}datasets/'):
+        raise ValueError(f'{path} is a model: data sets are {REMOTE}datasets/OWNER/NAME')
+    files = parquet_files(path)
+    if not files:
+        address = f'https://huggingface.co/{path.removeprefix(REMOTE)}/resolve/main/NAME.tar'
+        raise ValueError(
+            f'{path} has no parquet file. Tar shards are streamed by their addresses: '
+            f"type='ImageTextShards', urls='{address}', num_samples=..."
+        )
+    return _table('parquet', path, open_parquet(files[0]).schema_arrow.names, image_key, caption_key)
 
 
 def _list(format: str, path: str, image_key: str | None, caption_key: str | Sequence[str] | None) -> FoundData:

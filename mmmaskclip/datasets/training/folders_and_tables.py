@@ -11,6 +11,7 @@ from mmmaskclip.datasets.training.captions import CaptionReader
 # Where it stands, for errors; the image's name; its captions as they are.
 Row = tuple[str, Any, list[Any]]
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')
+REMOTE = 'hf://'
 _TEXT_KEYS = ('json:captions', 'json:caption', 'json:text', 'txt')
 
 
@@ -58,8 +59,31 @@ def arrow() -> Any:
     return pyarrow
 
 
+def hugging_face() -> Any:
+    """Gives the file system of Hugging Face's repositories, of which files are read as far as they are needed.
+
+    Raises:
+        ImportError: huggingface_hub is not installed; says how to get it.
+    """
+    try:
+        from huggingface_hub import HfFileSystem
+    except ImportError as error:
+        raise ImportError(f'hf:// needs a package: pip install huggingface_hub ({error})') from error
+    return HfFileSystem()
+
+
+def open_parquet(file: str) -> Any:
+    """Opens a parquet file of this machine or, ``hf://datasets/OWNER/NAME/FILE``, of Hugging Face."""
+    source = hugging_face().open(file.removeprefix(REMOTE), 'rb') if file.startswith(REMOTE) else file
+    return arrow().parquet.ParquetFile(source)
+
+
 def parquet_files(path: str) -> list[str]:
-    """Lists the parquet files of a folder and its folders, or the one file."""
+    """Lists the parquet files of a folder or a repository and its folders, or the one file."""
+    if path.startswith(REMOTE):
+        inside = path.removeprefix(REMOTE)
+        pattern = inside if inside.endswith('.parquet') else f'{inside.rstrip("/")}/**/*.parquet'
+        return [REMOTE + file for file in sorted(hugging_face().glob(pattern))]
     if os.path.isfile(path):
         return [path]
     return sorted(str(file) for file in Path(path).rglob('*.parquet') if not file.name.startswith('.'))
@@ -68,7 +92,7 @@ def parquet_files(path: str) -> list[str]:
 def parquet_rows(path: str, image_key: str, keys: Sequence[str]) -> Iterator[Row]:
     """Gives the rows of parquet files that name image files."""
     for file in parquet_files(path):
-        table = arrow().parquet.ParquetFile(file)
+        table = open_parquet(file)
         check_columns(file, table.schema_arrow.names, image_key, keys)
         if not _is_text(table.schema_arrow.field(image_key).type):
             raise ValueError(

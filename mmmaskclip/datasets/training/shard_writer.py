@@ -17,7 +17,7 @@ import numpy as np
 from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.training.auto import FoundData
 from mmmaskclip.datasets.training.captions import CaptionReader
-from mmmaskclip.datasets.training.folders_and_tables import arrow, image_bytes, parquet_files, row_captions
+from mmmaskclip.datasets.training.folders_and_tables import image_bytes, open_parquet, parquet_files, row_captions
 from mmmaskclip.datasets.training.image_text_pairs import ImageTextPairs
 from mmmaskclip.datasets.training.image_text_shards import IMAGE_KEYS
 from mmmaskclip.datasets.training.shard_urls import expand_urls, is_indexable, shard_name
@@ -114,7 +114,7 @@ class Parquet:
         self._groups: list[tuple[str, int]] = []
         sizes = []
         for file in parquet_files(path):
-            metadata = arrow().parquet.ParquetFile(file).metadata
+            metadata = open_parquet(file).metadata
             for group in range(metadata.num_row_groups):
                 self._groups.append((file, group))
                 sizes.append(metadata.row_group(group).num_rows)
@@ -136,7 +136,7 @@ class Parquet:
         for group in np.unique(groups).tolist():
             file, number = self._groups[group]
             columns = [self._image_key, *self._keys]
-            tables[group] = arrow().parquet.ParquetFile(file).read_row_group(number, columns=columns, use_threads=False)
+            tables[group] = open_parquet(file).read_row_group(number, columns=columns, use_threads=False)
         for number, group in zip(numbers, groups.tolist(), strict=True):
             row = int(number) - (int(self._ends[group - 1]) if group else 0)
             values = tables[group].slice(row, 1).to_pylist()[0]

@@ -134,7 +134,11 @@ def test_every_kind_is_found_said_and_read(write, tmp_path, tools, monkeypatch):
     assert f'{root}' in text
     assert '3 images looked at: 10x8 to 12x8 pixels' in text
     assert 'a red cat | the cat' in text
-    how_many = '1 shards' if write is _shards else '3 images, 5 captions (1.7 per image)'
+    how_many = (
+        '1 shards; 1.7 captions per image in the first 3'
+        if write is _shards
+        else '3 images, 5 captions (1.7 per image)'
+    )
     assert how_many in text
     if isinstance(dataset, ImageTextPairs):
         assert [dataset.raw(i)[2] for i in range(3)] == CAPTIONS
