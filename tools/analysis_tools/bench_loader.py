@@ -159,7 +159,7 @@ def profile(dataset: ImageTextShards, batch_size: int, seconds: float) -> dict[s
         return call
 
     image_text_shards.decode_image = wrap('decode', image_text_shards.decode_image)
-    image_text_shards.tokenize = wrap('tokenize', image_text_shards.tokenize)
+    dataset._tokenize = wrap('tokenize', dataset._tokenize)
     dataset._views = wrap('transform', dataset._views)
     images, total = measure(dataset, batch_size, 0, seconds)
     spent['read, shuffle, collate'] = total - sum(spent.values())

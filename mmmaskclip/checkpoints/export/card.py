@@ -20,7 +20,8 @@ _USAGE = {
     'timm': "model = timm.create_model('local-dir:FOLDER', pretrained=True)",
     'onnx': "session = onnxruntime.InferenceSession('FOLDER/image.onnx')\n"
     "embeddings = session.run(None, {'images': pixels})[0]  # (B, 3, H, W) float32, normalized as preprocess.json says",
-    'torchscript': "embeddings = torch.jit.load('FOLDER/image.pt')(pixels)  # normalized as preprocess.json says",
+    'torchscript': 'embeddings = image(pixels)  # image is what torch.jit.load makes of FOLDER/image.pt; normalized as '
+    'preprocess.json says',
 }
 
 

@@ -10,9 +10,9 @@ from mmmaskclip.engine import LongCaptionsHook
 
 def epoch(batches, length=5, tower=True):
     said = []
-    runner = SimpleNamespace(
-        model=SimpleNamespace(text_encoder=tower, context_length=length), logger=SimpleNamespace(warning=said.append)
-    )
+    model = torch.nn.ModuleDict({'text_encoder': torch.nn.Identity()} if tower else {})
+    model.context_length = length
+    runner = SimpleNamespace(model=model, logger=SimpleNamespace(warning=said.append))
     hook = LongCaptionsHook()
     hook.before_train_epoch(runner)
     for index, tokens in enumerate(batches):
