@@ -13,7 +13,7 @@ def leave_out_multimodal() -> None:
     mmpretrain loads its multimodal models (BLIP, Flamingo, ...) where it finds both packages. They subclass what
     transformers 5 no longer has, so ``import mmpretrain.models`` ends with "TypeError: NoneType takes no arguments".
     mmpretrain has placeholders for an environment without the two, and here it takes them. transformers itself is
-    neither imported nor changed. With transformers 4, or none, nothing happens.
+    not changed. With transformers 4, or none, nothing happens.
     """
     try:
         version = metadata.version('transformers')
