@@ -5,15 +5,7 @@ python tools/test.py configs/zero_shot_seg/cityscapes19_tcl.py CKPT --model CONF
 Layout of mmseg: data/cityscapes/{leftImg8bit,gtFine}/val, with mmseg's tools/dataset_converters/cityscapes.py. Not run.
 """
 
-_base_ = './_base_/tcl.py'
+_base_ = ['./_base_/tcl.py', './_base_/sets/cityscapes.py']
 
-test_dataloader = dict(
-    segmentation=dict(
-        dataset=dict(
-            type='mmseg.CityscapesDataset',
-            data_root='data/cityscapes',
-            data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
-        )
-    )
-)
+test_dataloader = dict(segmentation=dict(dataset=_base_.images))
 test_cfg = dict(num_images=500)

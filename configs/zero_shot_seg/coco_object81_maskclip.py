@@ -7,16 +7,7 @@ data/coco_stuff164k/images/val2017 and annotations/val2017/*_instanceTrainIds.pn
 convert_dataset/convert_coco_object.py. Not run.
 """
 
-_base_ = './_base_/maskclip.py'
+_base_ = ['./_base_/maskclip.py', './_base_/sets/coco_object.py']
 
-test_dataloader = dict(
-    segmentation=dict(
-        dataset=dict(
-            type='COCOObjectDataset',
-            background=False,
-            data_root='data/coco_stuff164k',
-            data_prefix=dict(img_path='images/val2017', seg_map_path='annotations/val2017'),
-        )
-    )
-)
+test_dataloader = dict(segmentation=dict(dataset=dict(**_base_.images, background=False)))
 test_cfg = dict(num_images=5000)

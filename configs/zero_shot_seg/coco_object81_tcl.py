@@ -6,16 +6,8 @@ Layout of TCL: data/coco_stuff164k/images/val2017 and annotations/val2017/*_inst
 convert_dataset/convert_coco_object.py. Not run.
 """
 
-_base_ = './_base_/tcl.py'
+_base_ = ['./_base_/tcl.py', './_base_/sets/coco_object.py']
 
-test_dataloader = dict(
-    segmentation=dict(
-        dataset=dict(
-            type='COCOObjectDataset',
-            data_root='data/coco_stuff164k',
-            data_prefix=dict(img_path='images/val2017', seg_map_path='annotations/val2017'),
-        )
-    )
-)
+test_dataloader = dict(segmentation=dict(dataset=_base_.images))
 # TCL's threshold without PAMR, on the probabilities of the part of TCL that is not trained (ZeroShotSegHead).
 test_cfg = dict(num_images=5000, segmentor=dict(background_threshold=0.5))

@@ -7,11 +7,5 @@ Layout of mmseg: data/VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,ImageSets/
 
 _base_ = ['./_base_/tcl.py', './_base_/sets/voc2012.py']
 
-# Without 'background', whose pixels mmseg then ignores.
-classes = [
-    *('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable', 'dog'),
-    *('horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor'),
-]
-
-test_dataloader = dict(segmentation=dict(dataset=dict(**_base_.images, metainfo=dict(classes=classes))))
+test_dataloader = dict(segmentation=dict(dataset=dict(**_base_.images, metainfo=dict(classes=_base_.objects))))
 test_cfg = dict(num_images=1449)

@@ -1,7 +1,6 @@
 """A pretrained model as one of mmseg's segmentors, so that mmseg's data sets, windows and metrics apply to it."""
 
 from collections.abc import Sequence
-from copy import copy
 
 from mmengine.config import ConfigDict
 from mmseg.models.segmentors import EncoderDecoder
@@ -13,6 +12,7 @@ from mmmaskclip.models.open_vocabulary.class_embeddings import encode_classes
 from mmmaskclip.models.open_vocabulary.dense_similarity import upsample_patches
 from mmmaskclip.models.open_vocabulary.pamr import pamr
 from mmmaskclip.models.open_vocabulary.segmentation_head import ZeroShotSegHead
+from mmmaskclip.models.open_vocabulary.word_queries import WordQueries
 from mmmaskclip.models.pretrainers import ImageTextPretrainer
 from mmmaskclip.registry import MODELS
 
@@ -35,13 +35,19 @@ class ZeroShotSegmentor(EncoderDecoder):
         background_threshold: See :class:`ZeroShotSegHead`. Defaults to None.
         probability_scale: See :class:`ZeroShotSegHead`. Defaults to 10.
         probability_offset: See :class:`ZeroShotSegHead`. Defaults to 0.25.
+        queries: Options of :class:`~mmmaskclip.models.open_vocabulary.word_queries.WordQueries`, ``dict()`` for its
+            defaults: every synonym is compared by itself, in place of the mean of a class's synonyms. Its ``threshold``
+            takes the place of ``background_threshold``. Defaults to None.
+        window_softmax: Scale of a softmax over the classes in each window, before windows are averaged. 1 is dino.txt's
+            (Jose et al., CVPR 2025; notebook of DINOv3). Defaults to None: cosines are averaged.
         refinement: Options of :func:`~mmmaskclip.models.open_vocabulary.pamr.pamr`, which refines the maps of the whole
             image by its pixels; ``dict()`` for its defaults. Defaults to None: no refinement.
         test_cfg: ``dict(mode='whole')`` or ``dict(mode='slide', crop_size=(H, W), stride=(h, w))`` in pixels. Defaults
             to ``dict(mode='whole')``.
 
     Raises:
-        ValueError: If ``read_out`` is unknown, or ``'background'`` is among the classes where it cannot be.
+        ValueError: If ``read_out`` is unknown, ``'background'`` is among the classes where it cannot be, or options
+            exclude each other.
     """
 
     def __init__(
@@ -53,10 +59,17 @@ class ZeroShotSegmentor(EncoderDecoder):
         background_threshold: float | None = None,
         probability_scale: float = 10.0,
         probability_offset: float = 0.25,
+        queries: dict | None = None,
+        window_softmax: float | None = None,
         refinement: dict | None = None,
         test_cfg: dict | None = None,
     ) -> None:
         find_read_out(read_out)
+        if background_threshold is not None and (queries is not None or window_softmax is not None):
+            raise ValueError(
+                f'background_threshold={background_threshold} is for cosines of classes: leave it out with queries '
+                '(which have a threshold) and with window_softmax'
+            )
         mean, std = (getattr(pretrainer.data_preprocessor, name).flatten().tolist() for name in ('mean', 'std'))
         # Skips EncoderDecoder's own __init__, which builds its parts from configs: ours exist.
         super(EncoderDecoder, self).__init__(
@@ -66,19 +79,24 @@ class ZeroShotSegmentor(EncoderDecoder):
         self.refinement = refinement
         self.backbone = pretrainer
         prompts = ClassPrompts(classes, templates)
-        prompts.classes = _foreground(prompts.classes, background_threshold)
+        threshold = background_threshold if queries is None else queries.get('threshold')
+        foreground = _foreground(prompts.classes, threshold)
         # What the mask values mean.
-        self.prompts = copy(prompts)
-        if background_threshold is not None:
-            self.prompts.classes = ((BACKGROUND,), *prompts.classes)
+        prompts.classes = foreground if threshold is None else ((BACKGROUND,), *foreground)
+        self.prompts = prompts
+        self.window_softmax = window_softmax
+        self.queries = None if queries is None else WordQueries(foreground, **queries)
+        words = foreground if self.queries is None else [[word] for word in self.queries.words]
         self.decode_head = ZeroShotSegHead(
-            encode_classes(pretrainer, prompts.classes, prompts.templates),
+            encode_classes(pretrainer, words, prompts.templates),
             background_threshold,
             probability_scale,
             probability_offset,
         )
         self.align_corners = self.decode_head.align_corners
         self.num_classes = self.out_channels = self.decode_head.num_classes
+        if self.queries is not None:
+            self.num_classes = self.queries.num_classes
         self.test_cfg = ConfigDict(test_cfg or dict(mode='whole'))
         self.to(next(pretrainer.parameters()).device).eval()
 
@@ -93,12 +111,21 @@ class ZeroShotSegmentor(EncoderDecoder):
         """
         logits = self.decode_head(self.extract_feat(inputs))  # (B, K, h, w)
         size = inputs.shape[2:]
-        return upsample_patches(logits, size, self.backbone.image_encoder.unpadded_fraction(size))
+        logits = upsample_patches(logits, size, self.backbone.image_encoder.unpadded_fraction(size))
+        return logits if self.window_softmax is None else (self.window_softmax * logits).softmax(dim=1)
 
     def inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Logits (B, K, H, W) of whole images, refined where a refinement is configured."""
         logits = super().inference(inputs, batch_img_metas)
         return logits if self.refinement is None else pamr(inputs, logits, **self.refinement)
+
+    def postprocess_result(self, seg_logits: Tensor, data_samples: list | None = None) -> list:
+        """mmseg's, at the size of the image file; with ``queries`` their decision in place of the largest logit."""
+        samples = super().postprocess_result(seg_logits, data_samples)
+        if self.queries is not None:
+            for sample in samples:
+                sample.pred_sem_seg.data = self.queries.choose(sample.seg_logits.data)
+        return samples
 
 
 def _foreground(classes: tuple[tuple[str, ...], ...], threshold: float | None) -> tuple[tuple[str, ...], ...]:

@@ -17,6 +17,7 @@ from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.cli.test import main as run_test
 from mmmaskclip.engine import FullyShardedModel, ReliableRunner
 from mmmaskclip.engine.registration import register_all_modules
+from mmmaskclip.models.backbones.read_outs import READ_OUTS
 from mmmaskclip.registry import MODELS
 from mmmaskclip.startup import processes
 from mmmaskclip.startup.processes import setup_processes
@@ -92,7 +93,8 @@ def _embeddings(model: torch.nn.Module) -> list[torch.Tensor]:
     tokens = torch.tensor([[49406, 5, 49407], [49406, 7, 49407]])
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        embeddings = [model.eval().encode_text(tokens), model.encode_image(images), model.encode_dense(images)]
+        embeddings = [model.eval().encode_text(tokens), model.encode_image(images)]
+        embeddings += [model.encode_dense(images, read_out) for read_out in READ_OUTS]
         # As probes do.
         embedded, _ = model.image_encoder.embed(images)
         return [*embeddings, model.image_encoder.features(images).patches, model.image_encoder.encode(embedded).cls]

@@ -168,3 +168,45 @@ def test_background_has_no_text(model):
         make_segmentor(model, classes=['background', *CLASSES])
     with pytest.raises(ValueError, match="'background' is among the classes"):
         make_segmentor(model, classes=[*CLASSES, 'background'], background_threshold=0.5)
+
+
+def test_words_are_queries_and_the_best_speaks_for_its_class(model):
+    queries = dict(scale=30.0, threshold=0.3, background=['grass', 'wall'])
+    segmentor = make_segmentor(model, queries=queries)
+    assert segmentor.num_classes == 4
+    words = ['grass', 'wall', 'sky', 'tree', 'bush', 'road']
+    assert segmentor.queries.words == words
+    embeds = encode_classes(model, [[word] for word in words], ['a {}', '{} here'])
+    torch.testing.assert_close(segmentor.decode_head.class_embeds, embeds)
+    cosines = torch.randn(6, 5, 7, generator=torch.Generator().manual_seed(0)) / 30
+    scores = np.exp(30 * cosines.numpy())
+    scores /= scores.sum(0)
+    of_class = np.stack([scores[:2].max(0), scores[2], scores[3:5].max(0), scores[5]])
+    expected = np.where(of_class.max(0) < 0.3, 0, of_class.argmax(0))
+    found = segmentor.postprocess_result(cosines[None])[0].pred_sem_seg.data
+    assert (found.numpy() == expected).all()
+    assert (of_class.argmax(0) != expected).any()
+    without = make_segmentor(model, queries=dict())
+    assert (without.num_classes, without.out_channels) == (3, 4)
+
+
+def test_softmax_of_each_window_is_averaged(model):
+    options = dict(test_cfg=dict(mode='slide', crop_size=(16, 16), stride=(8, 8)))
+    plain, soft = make_segmentor(model, **options), make_segmentor(model, window_softmax=7.0, **options)
+    images = torch.randn(1, 3, 16, 24)
+    metas = [dict(img_shape=(16, 24), ori_shape=(16, 24))]
+    windows = [F.softmax(7 * plain.encode_decode(images[..., x : x + 16], metas), dim=1) for x in (0, 8)]
+    expected = torch.cat(
+        (windows[0][..., :8], (windows[0][..., 8:] + windows[1][..., :8]) / 2, windows[1][..., 8:]), -1
+    )
+    torch.testing.assert_close(soft.inference(images, metas), expected)
+
+
+@pytest.mark.parametrize('options', [dict(queries=dict()), dict(window_softmax=1.0)])
+def test_thresholds_exclude_each_other(model, options):
+    with pytest.raises(ValueError, match='background_threshold=0.5 is for cosines of classes'):
+        make_segmentor(model, background_threshold=0.5, **options)
+    with pytest.raises(ValueError, match=r'queries.background has 1 words, but there is no queries.threshold'):
+        make_segmentor(model, queries=dict(background=['wall']))
+    with pytest.raises(ValueError, match=r'queries.threshold=2: it is compared'):
+        make_segmentor(model, queries=dict(threshold=2))

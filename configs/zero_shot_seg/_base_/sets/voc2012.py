@@ -5,3 +5,8 @@ images = dict(
     ann_file='ImageSets/Segmentation/val.txt',
     data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
 )
+# Without 'background', whose pixels mmseg then ignores.
+objects = [
+    *('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable', 'dog'),
+    *('horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor'),
+]
