@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmmaskclip.datasets.prompts import ClassPrompts
 from mmmaskclip.evaluation.prompted_metric import DensePromptedMetric
 from mmmaskclip.evaluation.scores import label_ranks, top_k
+from mmmaskclip.models.backbones.read_outs import ReadOut
 from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity, upsample_patches
 from mmmaskclip.registry import METRICS
 
@@ -24,13 +26,30 @@ class RegionAccuracy(DensePromptedMetric):
     of region: ``boxes_top1``, ``boxes_top5`` and so on; ``top5`` with more than 5 classes. ``pointing``: for every
     image and class in it, whether the pixel where the class's similarity is largest lies in a region of the class.
 
-    Regions are those of the samples (``regions``, see :class:`~mmmaskclip.datasets.evaluation.CocoRegions`), or, of
-    samples with a ``mask``, the pixels of each class in an image, as the kind ``masks``.
+    Regions are those of the samples (``regions``, see :class:`~mmmaskclip.datasets.evaluation.CocoRegions` and
+    :class:`~mmmaskclip.datasets.evaluation.PanopticRegions`), or, of samples with a ``mask``, the pixels of each class
+    in an image, as the kind ``masks``.
 
-    It takes the arguments of :class:`DensePromptedMetric`; a mask value of ``ignore_index`` is no region.
+    It takes the arguments of :class:`DensePromptedMetric`, but ``classes`` may be None, the default: those of the data
+    set. A mask value of ``ignore_index`` is no region.
     """
 
     default_prefix = 'regions'
+
+    def __init__(
+        self,
+        classes: str | Sequence[str | Sequence[str]] | None = None,
+        templates: str | Sequence[str] | None = None,
+        read_out: ReadOut = 'patch',
+        ignore_index: int = 255,
+        collect_device: str = 'gpu',
+        prefix: str | None = None,
+    ) -> None:
+        # A stand-in for the names of the data set, which are known in `prepare`, so that templates are checked here.
+        super().__init__(
+            ['object'] if classes is None else classes, templates, read_out, ignore_index, collect_device, prefix
+        )
+        self._templates_for_data = templates if classes is None else None
 
     def prepare(self, model: nn.Module) -> None:
         """Encode the class prompts with the model that is evaluated.
@@ -39,9 +58,14 @@ class RegionAccuracy(DensePromptedMetric):
             model: See :class:`DensePromptedMetric`.
 
         Raises:
-            ValueError: If the data set names its classes, and they are not those of this metric, by name and order.
+            ValueError: If the data set names its classes, and they are not those of this metric, by name and order; or
+                it does not, and this metric has none either.
         """
         named = (self.dataset_meta or {}).get('classes')
+        if self._templates_for_data is not None:
+            if named is None:
+                raise ValueError('the data set does not name its classes: give RegionAccuracy.classes')
+            self.prompts = ClassPrompts(list(named), self._templates_for_data)
         own = [names[0] for names in self.prompts.classes]
         if named is not None and list(named) != own:
             raise ValueError(

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmmaskclip.config_check.check import check_config
-from mmmaskclip.datasets.evaluation import CocoRegions
+from mmmaskclip.datasets.evaluation import CocoRegions, PanopticRegions
+from mmmaskclip.datasets.evaluation.panoptic_regions import said
 from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.evaluation import RegionAccuracy
@@ -179,3 +180,67 @@ def test_coco_tiny(data_root, tiny_model_cfg, monkeypatch):
         f'regions/{name}' for name in ('pointing', 'boxes_top1', 'boxes_top5', 'things_top1', 'things_top5')
     }
     assert all(0 <= value <= 100 for value in found.values())
+
+
+@pytest.fixture
+def panoptic(tmp_path):
+    """One image of 20 x 40: a dog on the left, brick wall on the right, a crowd below, and a pixel of nothing."""
+    Image.fromarray(np.zeros((20, 40, 3), np.uint8)).save(tmp_path / 'a.jpg')
+    ids = np.zeros((20, 40), np.int64)
+    ids[:10, :20], ids[:10, 20:], ids[10:] = 7, 256 * 3 + 65536, 300
+    ids[0, 0] = 0
+    colours = np.stack((ids % 256, ids // 256 % 256, ids // 65536), axis=-1).astype(np.uint8)
+    Image.fromarray(colours).save(tmp_path / 'a.png')
+    segments = [
+        dict(id=7, category_id=18, bbox=[0, 0, 20, 10]),
+        dict(id=256 * 3 + 65536, category_id=171, bbox=[20, 0, 20, 10], iscrowd=0),
+        dict(id=300, category_id=18, bbox=[0, 10, 40, 10], iscrowd=1),
+        dict(id=9, category_id=18, bbox=[0, 0, 1, 1]),
+    ]
+    content = dict(
+        images=[dict(id=1, file_name='a.jpg', height=20, width=40)],
+        categories=[dict(id=171, name='wall-brick', isthing=0), dict(id=18, name='dog', isthing=1)],
+        annotations=[dict(image_id=1, file_name='a.png', segments_info=segments)],
+    )
+    (tmp_path / 'panoptic.json').write_text(json.dumps(content))
+    return tmp_path, content
+
+
+def test_segments_of_panoptic_masks(panoptic):
+    folder, content = panoptic
+    data = PanopticRegions(folder / 'panoptic.json', folder, folder, size=(32, 32), num_samples=1)
+    assert data.metainfo['classes'] == ('dog', 'brick wall')
+    sample = data[0]
+    assert sample['image'].shape == (3, 32, 32)
+    found = {(region['kind'], region['label']): region['mask'] for region in sample['regions']}
+    assert found.keys() == {('boxes', 0), ('things', 0), ('stuff', 1)}
+    assert [mask.sum() for mask in found.values()] == [200, 199, 200]
+    assert found['stuff', 1][:10, 20:].all()
+    content['annotations'][0]['segments_info'][0]['category_id'] = 5
+    (folder / 'other.json').write_text(json.dumps(content))
+    with pytest.raises(ValueError, match='a.png has a segment of the category 5, which is not listed'):
+        PanopticRegions(folder / 'other.json', folder, folder)[0]
+    with pytest.raises(ValueError, match='lists 1 images, the protocol 5000'):
+        PanopticRegions(folder / 'panoptic.json', folder, folder, num_samples=5000)
+    (folder / 'bad.json').write_text(json.dumps(dict(images=[])))
+    with pytest.raises(ValueError, match='is no json of panoptic segments'):
+        PanopticRegions(folder / 'bad.json', folder, folder)
+    (folder / 'a.png').unlink()
+    with pytest.raises(ValueError, match=r'a\.jpg cannot be evaluated'):
+        data[0]
+
+
+def test_names_of_stuff_are_said():
+    names = ['floor-other-merged', 'window-blind', 'door-stuff', 'water-other', 'playingfield', 'building, edifice']
+    assert [said(name) for name in names] == ['floor', 'blind window', 'door', 'water', 'playing field', 'building']
+
+
+def test_classes_of_the_data_set_are_taken(case):
+    classes, batch = case
+    metric = RegionAccuracy(templates=['a {}'])
+    with pytest.raises(ValueError, match='does not name its classes'):
+        metric.prepare(Given(classes))
+    metric.dataset_meta = dict(classes=CLASSES)
+    assert evaluate(metric, Given(classes), batch) == evaluate(RegionAccuracy(CLASSES, ['a {}']), Given(classes), batch)
+    with pytest.raises(ValueError, match='templates are missing'):
+        RegionAccuracy()

@@ -3,6 +3,7 @@
 from mmmaskclip.datasets.evaluation.coco_regions import CocoRegions
 from mmmaskclip.datasets.evaluation.evaluation_shards import EvaluationShards
 from mmmaskclip.datasets.evaluation.labelled_images import LabelledImages
+from mmmaskclip.datasets.evaluation.panoptic_regions import PanopticRegions
 from mmmaskclip.datasets.evaluation.segmentation_images import SegmentationImages
 
-__all__ = ['CocoRegions', 'EvaluationShards', 'LabelledImages', 'SegmentationImages']
+__all__ = ['CocoRegions', 'EvaluationShards', 'LabelledImages', 'PanopticRegions', 'SegmentationImages']

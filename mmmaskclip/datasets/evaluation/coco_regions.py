@@ -84,7 +84,7 @@ class CocoRegions(Dataset):
             region
             for one in self._annotations[info['id']]
             for region in (
-                dict(kind='boxes', label=one['label'], mask=_box_mask(one['bbox'], info)),
+                dict(kind='boxes', label=one['label'], mask=box_mask(one['bbox'], info)),
                 dict(kind='things', label=one['label'], mask=_instance_mask(one.get('segmentation'), info)),
             )
             if region['mask'] is not None and region['mask'].any()
@@ -94,7 +94,8 @@ class CocoRegions(Dataset):
         return {'image': pixels, 'regions': regions, 'key': info['file_name']}
 
 
-def _box_mask(box: Sequence[float], info: dict) -> np.ndarray:
+def box_mask(box: Sequence[float], info: dict) -> np.ndarray:
+    """The pixels of a box (x, y, width, height), bool (h, w) of the ``height`` and ``width`` in ``info``."""
     mask = np.zeros((info['height'], info['width']), dtype=bool)
     x, y, width, height = box
     # At least one pixel: some boxes are smaller than a pixel.
