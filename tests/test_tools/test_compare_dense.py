@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.config import Config
 from paths import CONFIGS, load_module
+from PIL import Image
 
 from mmmaskclip.analysis.evaluation_record import evaluation_record
 
@@ -47,6 +49,7 @@ def test_cells_that_are_done_are_not_run_again(tool, tmp_path, monkeypatch, caps
     table = (tmp_path / 'table.md').read_text()
     assert '| vitxs16_scenes_v1-none | naclip | camvid_maskclip | mIoU | 6.00 |  |  |' in table
     assert table.strip() in capsys.readouterr().out
+    assert json.loads((tmp_path / 'table.json').read_text())[0]['read-out'] == 'value'
     commands.clear()
     assert tool.main([*arguments, '--read-outs', 'value', 'csa', '--jobs', '2']) == 1
     assert {command[-1].rpartition('=')[2] for command in commands} == {'csa'}
@@ -55,13 +58,48 @@ def test_cells_that_are_done_are_not_run_again(tool, tmp_path, monkeypatch, caps
 
 
 def test_published_values_stand_beside_their_sets(tool):
-    cell = tool.Cell('m.py', 'a.pth', 'naclip', 'configs/zero_shot_seg/voc20_tcl.py')
-    table = tool.make_table({cell: {'segmentation/mIoU': 80.2, 'segmentation/aAcc': 90.0}})
-    assert '| m-a | naclip | voc20_tcl | segmentation/mIoU | 80.20 | 79.7 | +0.50 |' in table
+    cells = [
+        tool.Cell('m.py', 'a.pth', 'naclip', f'configs/zero_shot_seg/voc20_{name}.py') for name in ('sclip', 'tcl')
+    ]
+    rows = tool.make_rows({cell: {'segmentation/mIoU': 80.2, 'segmentation/aAcc': 90.0} for cell in cells})
+    assert (rows[0]['here'], rows[0]['published']) == (80.2, 79.7)
+    table = tool.make_table(rows)
+    assert '| m-a | naclip | voc20_sclip | segmentation/mIoU | 80.20 | 79.7 | +0.50 |' in table
     assert '| segmentation/aAcc | 90.00 |  |  |' in table
+    assert '| m-a | naclip | voc20_tcl | segmentation/mIoU | 80.20 |  |  |' in table  # of another protocol
     assert all(set(row) == set(tool.PUBLISHED['value']) for row in tool.PUBLISHED.values())
     names = {path.stem.rpartition('_')[0] for path in (CONFIGS / 'zero_shot_seg').glob('*.py')}
     assert set(tool.PUBLISHED['value']) <= names
+
+
+def test_a_sheet_shows_pictures_of_every_tower_and_read_out(tool, tmp_path, monkeypatch):
+    """A stand-in says one class per read-out; the sheet has a row for each picture and a column for each pair."""
+    drawn = {}
+
+    class Inferencer:
+        def __init__(self, model, checkpoint, numpy):
+            assert (checkpoint, numpy) == (None, True)
+
+        def segment(self, image, classes, templates, read_out):
+            assert [names[0] for names in classes] == ['cat', 'dog']
+            return np.full(image.size[::-1], ['patch', 'kk'].index(read_out))
+
+    monkeypatch.setattr('mmmaskclip.apis.ImageTextInferencer', Inferencer)
+    monkeypatch.setattr(tool, 'run', lambda cell, args: False)
+    monkeypatch.setattr(
+        'mmmaskclip.visualization.draw_segmentations',
+        lambda rows, titles, classes, path: drawn.update(rows=rows, titles=titles, classes=classes, path=path),
+    )
+    for name in 'ab':
+        Image.new('RGB', (6, 4)).save(tmp_path / f'{name}.png')
+    pictures = [str(tmp_path / f'{name}.png') for name in 'ab']
+    arguments = ['--model', MODEL, '--checkpoints', 'none', '--protocols', SCENES, '--out', str(tmp_path)]
+    tool.main([*arguments, '--read-outs', 'patch', 'kk', '--pictures', *pictures, '--classes', 'cat', 'dog'])
+    assert drawn['titles'] == ['vitxs16_scenes_v1-none patch', 'vitxs16_scenes_v1-none kk']
+    assert [row.labels[:, 0, 0].tolist() for row in drawn['rows']] == [[0, 1], [0, 1]]
+    assert drawn['path'] == tmp_path / 'pictures.png'
+    with pytest.raises(SystemExit):
+        tool.main([*arguments, '--pictures', *pictures])
 
 
 def test_what_differs_between_two_results_is_named(compare_results, tmp_path, capsys):

@@ -5,8 +5,9 @@ python tools/analysis_tools/compare_dense.py --model configs/pretrained/openai_v
 
 Every cell is a run of tools/test.py. Its result, with all settings, is OUT/TOWER--READ_OUT--PROTOCOL.json. Finished
 cells are not run again: the command can be interrupted, and extended later. After a change of a config choose another
-OUT. The table is OUT/table.md. Its published values are the mIoU of OpenAI's ViT-B/16 under SCLIP's protocol
-(OV-Stitcher, CVPR 2026 Findings, table 1); compare them only with runs under that protocol.
+OUT. The table is OUT/table.md, and OUT/table.json. Its published values are the mIoU of OpenAI's ViT-B/16
+(OV-Stitcher, CVPR 2026 Findings, table 1); they stand beside runs under SCLIP's protocol, which they were measured by.
+--pictures and --classes add OUT/pictures.png: one row per picture, one column per tower and read-out.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from mmmaskclip.models.backbones.read_outs import READ_OUTS
 from mmmaskclip.utils.progress import track
@@ -63,8 +67,9 @@ class Cell:
         return [f'test_evaluator.{task}.read_out={self.read_out}' for task in cfg.test_evaluator]
 
     def published(self) -> float | None:
-        """The published mIoU; None if there is none for this read-out and data set."""
-        return PUBLISHED.get(self.read_out, {}).get(Path(self.protocol).stem.rpartition('_')[0])
+        """The published mIoU; None if there is none for this read-out and data set, or the protocol is another."""
+        name, _, protocol = Path(self.protocol).stem.rpartition('_')
+        return PUBLISHED.get(self.read_out, {}).get(name) if protocol == 'sclip' else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,9 +90,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         succeeded = list(track(runs, 'Comparing', len(missing)))
     failed = [cell for cell, success in zip(missing, succeeded, strict=True) if not success]
     results = {cell: json.loads(cell.path(args.out).read_text()) for cell in cells if cell.path(args.out).is_file()}
-    table = make_table({cell: result['metrics'] for cell, result in results.items()})
+    rows = make_rows({cell: result['metrics'] for cell, result in results.items()})
+    table = make_table(rows)
     (args.out / 'table.md').write_text(table + '\n', encoding='utf-8')
+    (args.out / 'table.json').write_text(json.dumps(rows, indent=1) + '\n', encoding='utf-8')
     print(table)
+    if args.pictures:
+        draw(args, models)
     for cell in failed:
         print(f'failed, see {cell.path(args.out).with_suffix(".log")}', file=sys.stderr)
     return 1 if failed else 0
@@ -103,10 +112,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/compare_dense'), help='[work_dirs/compare_dense]')
     parser.add_argument('--jobs', type=int, default=1, help='parallel runs [1]')
     parser.add_argument('--options', nargs='*', default=[], help='--cfg-options of every run')
+    parser.add_argument('--pictures', nargs='+', default=[], help='pictures for the sheet of examples')
+    parser.add_argument('--classes', nargs='+', help='names of classes for it, or one prompt file')
     args = parser.parse_args(argv)
+    if bool(args.pictures) != bool(args.classes):
+        parser.error('--pictures and --classes belong together: give both, or neither')
     if len(args.model) not in (1, len(args.checkpoints)):
         parser.error(f'{len(args.model)} models for {len(args.checkpoints)} checkpoints: give one, or one for each')
-    for path in (*args.model, *args.protocols, *(path for path in args.checkpoints if path != 'none')):
+    for path in (*args.model, *args.protocols, *args.pictures, *(path for path in args.checkpoints if path != 'none')):
         if not Path(path).is_file():
             parser.error(f'there is no file {path}')
     return args
@@ -128,17 +141,58 @@ def run(cell: Cell, args: argparse.Namespace) -> bool:
     return success
 
 
-def make_table(metrics: dict[Cell, dict[str, float]]) -> str:
-    """A Markdown table: one row per result and metric, with the published value and the difference from it."""
+def make_rows(metrics: dict[Cell, dict[str, float]]) -> list[dict[str, Any]]:
+    """One row per result and metric, with the published value and the difference from it, or None."""
     rows = []
     for cell, values in metrics.items():
         for name, value in values.items():
             published = cell.published() if name.endswith('mIoU') else None
-            known = ('', '') if published is None else (f'{published:.1f}', f'{value - published:+.2f}')
-            rows.append((cell.tower, cell.read_out, Path(cell.protocol).stem, name, f'{value:.2f}', *known))
-    return format_table(
-        rows, ['tower', 'read-out', 'protocol', 'metric', 'here', 'published', 'difference'], markdown=True
-    )
+            rows.append(
+                {
+                    'tower': cell.tower,
+                    'read-out': cell.read_out,
+                    'protocol': Path(cell.protocol).stem,
+                    'metric': name,
+                    'here': value,
+                    'published': published,
+                    'difference': None if published is None else value - published,
+                }
+            )
+    return rows
+
+
+def make_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    formats = {'here': '.2f', 'published': '.1f', 'difference': '+.2f'}
+    cells = [
+        ['' if value is None else format(value, formats.get(key, '')) for key, value in row.items()] for row in rows
+    ]
+    keys = ['tower', 'read-out', 'protocol', 'metric', 'here', 'published', 'difference']
+    return format_table(cells, keys, markdown=True)
+
+
+def draw(args: argparse.Namespace, models: Sequence[str]) -> None:
+    """The sheet of example pictures."""
+    # Here, because a table alone needs neither a model nor matplotlib.
+    from mmmaskclip.apis import ImageTextInferencer
+    from mmmaskclip.cli.compared_models import open_images
+    from mmmaskclip.datasets.prompts import ClassPrompts
+    from mmmaskclip.visualization import SegmentationRow, draw_segmentations
+
+    prompts = ClassPrompts(args.classes[0] if len(args.classes) == 1 else args.classes, 'imagenet_7')
+    pictures, titles = open_images(args.pictures), []
+    columns: list[list[np.ndarray]] = [[] for _ in pictures]
+    for model, checkpoint in zip(models, args.checkpoints, strict=True):
+        clip = ImageTextInferencer(model, None if checkpoint == 'none' else checkpoint, numpy=True)
+        for read_out in args.read_outs:
+            titles.append(f'{Cell(model, checkpoint, read_out, "").tower} {read_out}')
+            for row, picture in zip(columns, pictures, strict=True):
+                row.append(clip.segment(picture, prompts.classes, prompts.templates, read_out=read_out))
+    rows = [
+        SegmentationRow(np.asarray(picture.convert('RGB')), np.stack(row))
+        for picture, row in zip(pictures, columns, strict=True)
+    ]
+    draw_segmentations(rows, titles, [names[0] for names in prompts.classes], args.out / 'pictures.png')
 
 
 if __name__ == '__main__':
