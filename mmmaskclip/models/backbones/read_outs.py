@@ -10,48 +10,33 @@ segmentor, inferencer, pictures) reaches it through the tower's ``dense``. To ad
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
+from torch import Tensor
 from torch.nn import functional as F
 
+from mmmaskclip.models.backbones.last_block import (
+    Grid,
+    Heads,
+    ReadableBlock,
+    StitchedBlock,
+    Weigh,
+    attend,
+    gathered,
+    joined,
+    scores,
+    squared_distances,
+)
+from mmmaskclip.models.backbones.outlier_patches import repair_outliers
 from mmmaskclip.models.backbones.register_neurons import Neurons, move_activations
 
-Grid = tuple[int, int]
 ReadOut = str | Mapping[str, Any]
 
 READ_OUTS: dict[str, Callable[..., Tensor]] = {}
-
-
-class ReadableBlock(Protocol):
-    """A transformer block whose parts a read-out can call; tokens are (B, T, C)."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """The whole block."""
-        ...
-
-    def heads(self, x: Tensor) -> Sequence[Tensor]:
-        """q, k and v (B, H, T, d) of the block's input, normed and rotated as its attention takes them."""
-        ...
-
-    def project(self, attended: Tensor) -> Tensor:
-        """What attention adds to the tokens, of the heads' joined outputs (B, T, H d)."""
-        ...
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """The block's second half, with its residual."""
-        ...
-
-    @property
-    def neurons_reader(self) -> nn.Linear:
-        """The layer that reads the neurons of the feed-forward network."""
-        ...
-
+_OF_BLOCKS_BEFORE = ('resclip', 'self_calibrated')
 
 Blocks = Sequence[ReadableBlock]
 
@@ -72,7 +57,9 @@ def find_read_out(read_out: ReadOut) -> Callable[[Blocks, Tensor, Grid], Tensor]
     Args:
         read_out: A name, or ``dict(name=NAME, **options)``. Every read-out has the option ``registers``, neurons by
             block, see :func:`~mmmaskclip.models.backbones.register_neurons.find_register_neurons`: one more token, of
-            zeros at first, takes over their activations.
+            zeros at first, takes over their activations. All but ``'resclip'`` and ``'self_calibrated'`` also have
+            ``windows``: the images of the batch are windows of one image, see
+            :class:`~mmmaskclip.models.backbones.last_block.StitchedBlock`.
 
     Returns:
         The function with its options set.
@@ -86,13 +73,23 @@ def find_read_out(read_out: ReadOut) -> Callable[[Blocks, Tensor, Grid], Tensor]
     if name not in READ_OUTS:
         raise ValueError(f'read_out={name!r}: choose one of {", ".join(READ_OUTS)}')
     function = READ_OUTS[name]
-    registers = options.pop('registers', None)
+    registers, windows = options.pop('registers', None), options.pop('windows', None)
+    if windows is not None and name in _OF_BLOCKS_BEFORE:
+        raise ValueError(f'read_out {name!r} takes its weights from blocks before the last, whose windows stay apart')
     # The first three are what every read-out gets.
     known = list(inspect.signature(function).parameters)[3:]
     if unknown := [key for key in options if key not in known]:
         raise ValueError(f'read_out {name!r} has no option {unknown[0]!r}: it has {", ".join(known) or "none"}')
     read = partial(function, **options)
+    if windows is not None:
+        read = partial(_with_windows, read, windows)
     return read if registers is None else partial(_with_register, read, registers)
+
+
+def _with_windows(read: Callable, windows: Sequence, blocks: Blocks, x: Tensor, grid: Grid) -> Tensor:
+    if len(windows) != len(x):
+        raise ValueError(f'{len(windows)} windows for {len(x)} images: give the place of each')
+    return read([*blocks[:-1], StitchedBlock(blocks[-1], windows, grid)], x, grid)
 
 
 def _with_register(read: Callable, neurons: Neurons, blocks: Blocks, x: Tensor, grid: Grid) -> Tensor:
@@ -145,11 +142,13 @@ def read_value_value(blocks: Blocks, x: Tensor, grid: Grid) -> Tensor:
 def read_correlative(blocks: Blocks, x: Tensor, grid: Grid) -> Tensor:
     """SCLIP's correlative self-attention (Wang et al., ECCV 2024): softmax(q q) + softmax(k k) in the last block, whose
     residual and feed-forward network stay."""
+
+    def weigh(tokens: Heads, seen: Heads, apart: Tensor) -> Tensor:
+        return scores(tokens[0], seen[0]).softmax(-1) + scores(tokens[1], seen[1]).softmax(-1)
+
     x = _run(blocks[:-1], x)
     with gathered(blocks[-1]) as last:
-        q, k, v = last.heads(x)
-        weights = _scores(q, q).softmax(-1) + _scores(k, k).softmax(-1)  # (B, H, E + N, E + N)
-        return _whole_block(last, x, weights.to(v.dtype) @ v, grid)
+        return _whole_block(last, x, attend(last, x, grid, weigh), grid)
 
 
 @register_read_out('naclip')
@@ -165,11 +164,11 @@ def read_neighbourhood(blocks: Blocks, x: Tensor, grid: Grid, std: float = 5.0) 
         grid: See the module.
         std: Standard deviation in patches. Defaults to 5, the paper's.
     """
-    x = _run(blocks[:-1], x)
-    with gathered(blocks[-1]) as last:
-        _, k, v = last.heads(x)
-        weights = (_scores(k, k) + _neighbourhood(grid, k.shape[2], std, k.device)).softmax(-1)
-        return _attention_alone(last, weights, v, grid)
+
+    def weigh(tokens: Heads, seen: Heads, apart: Tensor) -> Tensor:
+        return (scores(tokens[1], seen[1]) + (-apart / (2 * std**2)).exp()).softmax(-1)
+
+    return _attention_alone(blocks, x, grid, weigh)
 
 
 @register_read_out('resclip')
@@ -198,13 +197,15 @@ def read_residual(
     for block in blocks[first:end]:
         with gathered(block):
             q, k, _ = block.heads(x)
-        attention = attention + _scores(q, k).softmax(-1) / (end - first)
+        attention = attention + scores(q, k).softmax(-1) / (end - first)
         x = block(x)
     x = _run(blocks[end:-1], x)
     with gathered(blocks[-1]) as last:
         _, k, v = last.heads(x)
-        of_last = (_scores(k, k) + _neighbourhood(grid, k.shape[2], std, k.device)).softmax(-1)
-        return _attention_alone(last, (1 - weight) * of_last + weight * attention, v, grid)
+        apart = squared_distances(grid, k.shape[2], k.device)
+        of_last = (scores(k, k) + (-apart / (2 * std**2)).exp()).softmax(-1)
+        weights = (1 - weight) * of_last + weight * attention
+        return _patches(last.project(joined(weights.to(v.dtype) @ v)), grid)
 
 
 @register_read_out('self_calibrated')
@@ -239,69 +240,11 @@ def read_self_calibrated(
     similarity = (seen @ seen.transpose(1, 2)).clamp(min=0)  # (B, N, N)
     similarity = similarity / similarity.sum(-1, keepdim=True)
     x = _run(blocks[half:-1], x)
-    x = torch.cat((x[:, :-count], _repair(x[:, -count:], grid, outliers, neighbours)), dim=1)
+    x = torch.cat((x[:, :-count], repair_outliers(x[:, -count:], grid, outliers, neighbours)), dim=1)
     with gathered(blocks[-1]) as last:
         _, k, v = (part[:, :, -count:] for part in last.heads(x))
-        return _attention_alone(last, (_scores(k, k).softmax(-1) + similarity[:, None]) / 2, v, grid)
-
-
-def local_outlier_factors(points: Tensor, neighbours: int) -> Tensor:
-    """How much sparser a point lies than its neighbours (Breunig et al., "LOF", SIGMOD 2000, definitions 5 to 7).
-
-    Args:
-        points: (B, N, C).
-        neighbours: k, at most N - 1 are taken.
-
-    Returns:
-        (B, N), about 1 inside of a cluster, larger for outliers.
-    """
-    k = min(neighbours, points.shape[1] - 1)
-    distances = torch.cdist(points.float(), points.float())  # (B, N, N)
-    distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    near, index = distances.topk(k, dim=-1, largest=False)  # (B, N, k)
-    reach = near[..., -1]  # (B, N), the k-distance
-    reachability = torch.maximum(near, _at(reach, index))
-    density = 1 / reachability.mean(-1).clamp(min=1e-12)  # (B, N)
-    return _at(density, index).mean(-1) / density
-
-
-def _at(values: Tensor, index: Tensor) -> Tensor:
-    """Values (B, N) at indices (B, N, k): (B, N, k)."""
-    return values.unsqueeze(1).expand(-1, index.shape[1], -1).gather(2, index)
-
-
-def _repair(patches: Tensor, grid: Grid, share: float, neighbours: int) -> Tensor:
-    """Patches (B, N, C) of which the outliers are the mean of the sound patches around them."""
-    number = round(share * patches.shape[1])
-    if not number:
-        return patches
-    worst = local_outlier_factors(patches, neighbours).topk(number, dim=1).indices
-    bad = torch.zeros(patches.shape[:2], dtype=torch.bool, device=patches.device).scatter_(1, worst, True)
-    sound = (~bad).to(patches.dtype).unsqueeze(-1)  # (B, N, 1)
-    kernel = patches.new_ones(1, 1, 3, 3)
-
-    def around(values: Tensor) -> Tensor:
-        maps = values.transpose(1, 2).reshape(-1, 1, *grid)
-        return F.conv2d(maps, kernel, padding=1).reshape(len(values), -1, values.shape[1]).transpose(1, 2)
-
-    weight = around(sound)
-    mean = around(patches * sound) / weight.clamp(min=1)
-    # An outlier among outliers stays: nothing is known of its place.
-    return torch.where(bad.unsqueeze(-1) & (weight > 0), mean.to(patches.dtype), patches)
-
-
-@contextmanager
-def gathered(block: Any) -> Iterator[Any]:
-    """The block with all its parameters, of which FSDP keeps a part only outside of the block's forward pass."""
-    module = getattr(block, 'module', block)
-    sharded = isinstance(module, FSDPModule)
-    if sharded:
-        module.unshard()
-    try:
-        yield block
-    finally:
-        if sharded:
-            module.reshard()
+        weights = (scores(k, k).softmax(-1) + similarity[:, None]) / 2
+        return _patches(last.project(joined(weights.to(v.dtype) @ v)), grid)
 
 
 def _run(blocks: Blocks, x: Tensor) -> Tensor:
@@ -311,41 +254,20 @@ def _run(blocks: Blocks, x: Tensor) -> Tensor:
     return x
 
 
-def _scores(a: Tensor, b: Tensor) -> Tensor:
-    """Scaled products (B, H, T, T) in float32, where the softmax is taken."""
-    return (a @ b.transpose(-1, -2)).float() * a.shape[-1] ** -0.5
-
-
-def _neighbourhood(grid: Grid, tokens: int, std: float, device: torch.device) -> Tensor:
-    """NACLIP's Gaussian of the distance between patches, (T, T); 0 where a token is no patch."""
-    # Expanded and not repeated: exported graphs keep the grid free so.
-    rows = torch.arange(grid[0], device=device)[:, None].expand(*grid).reshape(-1)  # (N,)
-    columns = torch.arange(grid[1], device=device).expand(*grid).reshape(-1)  # (N,)
-    squared = (rows[:, None] - rows) ** 2 + (columns[:, None] - columns) ** 2
-    extra = tokens - grid[0] * grid[1]
-    return F.pad((-squared / (2 * std**2)).exp(), (extra, 0, extra, 0))
-
-
 def _self_self(blocks: Blocks, x: Tensor, grid: Grid, part: int) -> Tensor:
+    return _attention_alone(blocks, x, grid, lambda tokens, seen, apart: scores(tokens[part], seen[part]).softmax(-1))
+
+
+def _attention_alone(blocks: Blocks, x: Tensor, grid: Grid, weigh: Weigh) -> Tensor:
+    """The last block without residual and feed-forward network."""
     x = _run(blocks[:-1], x)
     with gathered(blocks[-1]) as last:
-        parts = last.heads(x)
-        return _attention_alone(last, _scores(parts[part], parts[part]).softmax(-1), parts[2], grid)
-
-
-def _attention_alone(last: ReadableBlock, weights: Tensor, v: Tensor, grid: Grid) -> Tensor:
-    """The last block without residual and feed-forward network: weights (B, H, T, T) of values (B, H, T, d)."""
-    return _patches(last.project(_joined(weights.to(v.dtype) @ v)), grid)
+        return _patches(last.project(joined(attend(last, x, grid, weigh))), grid)
 
 
 def _whole_block(last: ReadableBlock, x: Tensor, attended: Tensor, grid: Grid) -> Tensor:
     """The last block on x (B, T, C) with what its attention gives, (B, H, T, d)."""
-    return _patches(last.feed_forward(x + last.project(_joined(attended))), grid)
-
-
-def _joined(attended: Tensor) -> Tensor:
-    """Heads (B, H, T, d) side by side, (B, T, H d)."""
-    return attended.transpose(1, 2).flatten(2)
+    return _patches(last.feed_forward(x + last.project(joined(attended))), grid)
 
 
 def _patches(x: Tensor, grid: Grid) -> Tensor:

@@ -21,7 +21,7 @@ def move_activations(blocks: Sequence[Any], neurons: Neurons, position: int) -> 
     """While it is open, the neurons are active at one token alone, with the largest activation of any token.
 
     Args:
-        blocks: Blocks of the image tower, see :class:`~mmmaskclip.models.backbones.read_outs.ReadableBlock`.
+        blocks: Blocks of the image tower, see :class:`~mmmaskclip.models.backbones.last_block.ReadableBlock`.
         neurons: Indices of neurons of the feed-forward network by index of the block.
         position: Index of the token.
 

@@ -171,7 +171,7 @@ class TimmTower(BaseModule):
 
 
 class TimmBlock:
-    """A block of timm whose parts a read-out can call (:class:`~mmmaskclip.models.backbones.read_outs.ReadableBlock`).
+    """A block of timm whose parts a read-out can call (:class:`~mmmaskclip.models.backbones.last_block.ReadableBlock`).
 
     Args:
         module: The block.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from mmengine.config import ConfigDict
 from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
@@ -40,6 +41,8 @@ class ZeroShotSegmentor(EncoderDecoder):
             takes the place of ``background_threshold``. Defaults to None.
         window_softmax: Scale of a softmax over the classes in each window, before windows are averaged. 1 is dino.txt's
             (Jose et al., CVPR 2025; notebook of DINOv3). Defaults to None: cosines are averaged.
+        stitched: Whether the last block attends over all windows of an image, see
+            :class:`~mmmaskclip.models.backbones.last_block.StitchedBlock`. Defaults to False.
         refinement: Options of :func:`~mmmaskclip.models.open_vocabulary.pamr.pamr`, which refines the maps of the whole
             image by its pixels; ``dict()`` for its defaults. Defaults to None: no refinement.
         test_cfg: ``dict(mode='whole')`` or ``dict(mode='slide', crop_size=(H, W), stride=(h, w))`` in pixels. Defaults
@@ -61,10 +64,13 @@ class ZeroShotSegmentor(EncoderDecoder):
         probability_offset: float = 0.25,
         queries: dict | None = None,
         window_softmax: float | None = None,
+        stitched: bool = False,
         refinement: dict | None = None,
         test_cfg: dict | None = None,
     ) -> None:
-        find_read_out(read_out)
+        self.read_out: dict = {'name': read_out} if isinstance(read_out, str) else dict(read_out)
+        find_read_out(dict(self.read_out, windows=()) if stitched else read_out)
+        self.stitched = stitched
         if background_threshold is not None and (queries is not None or window_softmax is not None):
             raise ValueError(
                 f'background_threshold={background_threshold} is for cosines of classes: leave it out with queries '
@@ -75,7 +81,6 @@ class ZeroShotSegmentor(EncoderDecoder):
         super(EncoderDecoder, self).__init__(
             data_preprocessor=dict(type='mmseg.SegDataPreProcessor', mean=mean, std=std, bgr_to_rgb=True)
         )
-        self.read_out = read_out
         self.refinement = refinement
         self.backbone = pretrainer
         prompts = ClassPrompts(classes, templates)
@@ -109,8 +114,10 @@ class ZeroShotSegmentor(EncoderDecoder):
 
         mmseg's own method would stretch the padded patches over the image and shift everything in it.
         """
-        logits = self.decode_head(self.extract_feat(inputs))  # (B, K, h, w)
-        size = inputs.shape[2:]
+        return self._to_pixels(self.decode_head(self.extract_feat(inputs)), inputs.shape[2:])
+
+    def _to_pixels(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+        """Logits of patches (B, K, h, w) at the pixels of the images or windows, whose size is given."""
         logits = upsample_patches(logits, size, self.backbone.image_encoder.unpadded_fraction(size))
         return logits if self.window_softmax is None else (self.window_softmax * logits).softmax(dim=1)
 
@@ -119,6 +126,31 @@ class ZeroShotSegmentor(EncoderDecoder):
         logits = super().inference(inputs, batch_img_metas)
         return logits if self.refinement is None else pamr(inputs, logits, **self.refinement)
 
+    def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """mmseg's; ``stitched``, the windows of an image go through the tower together."""
+        if not self.stitched:
+            return super().slide_inference(inputs, batch_img_metas)
+        return torch.cat([self._stitched(image[None]) for image in inputs])
+
+    def _stitched(self, image: Tensor) -> Tensor:
+        """Logits (1, K, H, W) of one image (1, 3, H, W): the mean over the windows at the places that mmseg takes."""
+        size = image.shape[2:]
+        sides = zip(size, self.test_cfg.crop_size, self.test_cfg.stride, strict=True)
+        rows, columns = (_window_starts(*side) for side in sides)
+        height, width = (min(side, crop) for side, crop in zip(size, self.test_cfg.crop_size, strict=True))
+        starts = [(row, column) for row in rows for column in columns]
+        windows = torch.cat([image[..., y : y + height, x : x + width] for y, x in starts])  # (W, 3, h, w)
+        patch = self.backbone.image_encoder.patch_size
+        places = [(y / patch[0], x / patch[1]) for y, x in starts]
+        embeds = self.backbone.encode_dense(windows, dict(self.read_out, windows=places))  # (W, D, h, w)
+        logits = self._to_pixels(self.decode_head((embeds,)), windows.shape[2:])  # (W, K, H, W)
+        total = image.new_zeros(1, logits.shape[1], *size)
+        count = image.new_zeros(1, 1, *size)
+        for (y, x), one in zip(starts, logits, strict=True):
+            total[..., y : y + height, x : x + width] += one
+            count[..., y : y + height, x : x + width] += 1
+        return total / count
+
     def postprocess_result(self, seg_logits: Tensor, data_samples: list | None = None) -> list:
         """mmseg's, at the size of the image file; with ``queries`` their decision in place of the largest logit."""
         samples = super().postprocess_result(seg_logits, data_samples)
@@ -126,6 +158,12 @@ class ZeroShotSegmentor(EncoderDecoder):
             for sample in samples:
                 sample.pred_sem_seg.data = self.queries.choose(sample.seg_logits.data)
         return samples
+
+
+def _window_starts(side: int, crop: int, stride: int) -> list[int]:
+    """Where windows start along a side, as mmseg's ``slide_inference`` places them: the last ends with the image."""
+    count = max(side - crop + stride - 1, 0) // stride + 1
+    return [max(min(index * stride + crop, side) - crop, 0) for index in range(count)]
 
 
 def _foreground(classes: tuple[tuple[str, ...], ...], threshold: float | None) -> tuple[tuple[str, ...], ...]:

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from read_out_references import REFERENCES, Reference, blocks_input, outlier_factors
+from read_out_references import LAST, REFERENCES, Reference, blocks_input, outlier_factors, softmax
 from scipy.special import erf
 from torch import nn
 
-from mmmaskclip.models.backbones.read_outs import READ_OUTS, find_read_out, local_outlier_factors
+from mmmaskclip.models.backbones.outlier_patches import local_outlier_factors
+from mmmaskclip.models.backbones.read_outs import READ_OUTS, find_read_out
 from mmmaskclip.models.backbones.register_neurons import find_register_neurons
 from mmmaskclip.registry import MODELS
 
@@ -141,3 +142,55 @@ def test_outlier_factors_find_what_lies_apart():
 
 def test_unpadded_fraction():
     assert make_tower().unpadded_fraction((32, 29)) == (1.0, 29 / 32)
+
+
+def stitched(reference, inputs, places, grid, name):
+    """Every window's tokens see their own class token and registers, and the patches of all windows."""
+    extra, count = reference.extra, grid[0] * grid[1]
+    before = [reference.until(x, LAST) for x in inputs]
+    heads = [reference.qkv(x, LAST) for x in before]
+    cells = np.array(list(np.ndindex(*grid)))
+    everywhere = np.concatenate([place + cells for place in np.array(places)])
+    result = []
+    for x, own, place in zip(before, heads, np.array(places), strict=True):
+        seen = np.concatenate([own[:, :, :extra], *(other[:, :, extra:] for other in heads)], axis=2)
+
+        def scores(a, b, own=own, seen=seen):
+            return own[a] @ seen[b].swapaxes(1, 2) / np.sqrt(own.shape[-1])
+
+        if name == 'naclip':
+            bias = np.zeros(scores(1, 1).shape[1:])
+            apart = ((place + cells)[:, None] - everywhere[None]) ** 2
+            bias[extra:, extra:] = np.exp(-apart.sum(-1) / 50)
+            weights = softmax(scores(1, 1) + bias)
+        else:
+            weights = {
+                'patch': lambda: softmax(scores(0, 1)),
+                'vv': lambda: softmax(scores(2, 2)),
+                'csa': lambda: softmax(scores(0, 0)) + softmax(scores(1, 1)),
+            }[name]()
+        added = reference.project(weights @ seen[2], LAST)
+        if name in ('patch', 'csa'):
+            x = x + added
+            added = x + reference.feed_forward(x, LAST)
+        result.append(reference.finish(added))
+        assert result[-1].shape[0] == count
+    return np.stack(result)
+
+
+@pytest.mark.parametrize('tower', ['plain', 'registers'])
+@pytest.mark.parametrize('name', ['patch', 'vv', 'csa', 'naclip'])
+def test_windows_of_one_image_are_stitched(name, tower):
+    tower = make_tower(**TOWERS[tower])
+    images, places = torch.randn(3, 3, 24, 32), [(0.0, 0.0), (0.0, 2.0), (1.5, 3.25)]
+    with torch.no_grad():
+        found, grid = tower.dense(images, dict(name=name, windows=places))
+    expected = stitched(Reference(tower), blocks_input(tower, images), places, grid, name)
+    np.testing.assert_allclose(found.numpy(), expected, atol=2e-5, rtol=1e-4)
+    with torch.no_grad():  # one window is the whole image
+        one = tower.dense(images[:1], dict(name=name, windows=[(0, 0)]))[0]
+        torch.testing.assert_close(one, tower.dense(images[:1], name)[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match='2 windows for 3 images'):
+        tower.dense(images, dict(name=name, windows=places[:2]))
+    with pytest.raises(ValueError, match="'resclip' takes its weights from blocks before the last"):
+        find_read_out(dict(name='resclip', windows=places))

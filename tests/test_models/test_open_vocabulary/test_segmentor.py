@@ -210,3 +210,18 @@ def test_thresholds_exclude_each_other(model, options):
         make_segmentor(model, queries=dict(background=['wall']))
     with pytest.raises(ValueError, match=r'queries.threshold=2: it is compared'):
         make_segmentor(model, queries=dict(threshold=2))
+
+
+def test_windows_are_stitched(model):
+    """The windows are mmseg's, and `value`, whose tokens see themselves alone, is not changed by the others."""
+    options = dict(test_cfg=dict(mode='slide', crop_size=(16, 16), stride=(8, 8)))
+    images, metas = torch.randn(2, 3, 20, 37), [dict(img_shape=(20, 37), ori_shape=(20, 37))] * 2
+    for read_out, same in (('value', True), ('kk', False)):
+        plain = make_segmentor(model, read_out=read_out, **options).inference(images, metas)
+        found = make_segmentor(model, read_out=read_out, stitched=True, **options).inference(images, metas)
+        assert found.shape == plain.shape == (2, 3, 20, 37)
+        assert torch.allclose(found, plain, atol=1e-5) == same
+    # One window: there is nothing to stitch.
+    small, metas = images[..., :16, :16], [dict(img_shape=(16, 16), ori_shape=(16, 16))] * 2
+    pair = [make_segmentor(model, read_out='kk', stitched=stitched, **options) for stitched in (False, True)]
+    torch.testing.assert_close(pair[0].inference(small, metas), pair[1].inference(small, metas), rtol=0, atol=1e-5)

@@ -1,0 +1,50 @@
+"""Patches that lie apart from all others, in which a ViT keeps global information, and their repair."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def local_outlier_factors(points: Tensor, neighbours: int) -> Tensor:
+    """How much sparser a point lies than its neighbours (Breunig et al., "LOF", SIGMOD 2000, definitions 5 to 7).
+
+    Args:
+        points: (B, N, C).
+        neighbours: k, at most N - 1 are taken.
+
+    Returns:
+        (B, N), about 1 inside of a cluster, larger for outliers.
+    """
+    k = min(neighbours, points.shape[1] - 1)
+    distances = torch.cdist(points.float(), points.float())  # (B, N, N)
+    distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    near, index = distances.topk(k, dim=-1, largest=False)  # (B, N, k)
+    reach = near[..., -1]  # (B, N), the k-distance
+    reachability = torch.maximum(near, _at(reach, index))
+    density = 1 / reachability.mean(-1).clamp(min=1e-12)  # (B, N)
+    return _at(density, index).mean(-1) / density
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """Values (B, N) at indices (B, N, k): (B, N, k)."""
+    return values.unsqueeze(1).expand(-1, index.shape[1], -1).gather(2, index)
+
+
+def repair_outliers(patches: Tensor, grid: tuple[int, int], share: float, neighbours: int) -> Tensor:
+    """Patches (B, N, C) of which the outliers are the mean of the sound patches around them."""
+    number = round(share * patches.shape[1])
+    if not number:
+        return patches
+    worst = local_outlier_factors(patches, neighbours).topk(number, dim=1).indices
+    bad = torch.zeros(patches.shape[:2], dtype=torch.bool, device=patches.device).scatter_(1, worst, True)
+    sound = (~bad).to(patches.dtype).unsqueeze(-1)  # (B, N, 1)
+    kernel = patches.new_ones(1, 1, 3, 3)
+
+    def around(values: Tensor) -> Tensor:
+        maps = values.transpose(1, 2).reshape(-1, 1, *grid)
+        return F.conv2d(maps, kernel, padding=1).reshape(len(values), -1, values.shape[1]).transpose(1, 2)
+
+    weight = around(sound)
+    mean = around(patches * sound) / weight.clamp(min=1)
+    # An outlier among outliers stays: nothing is known of its place.
+    return torch.where(bad.unsqueeze(-1) & (weight > 0), mean.to(patches.dtype), patches)
