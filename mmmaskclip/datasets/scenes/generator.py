@@ -158,10 +158,10 @@ def object_mask(thing: SceneObject, size: int) -> np.ndarray:
     Returns:
         Bool array (size, size).
     """
-    return _cover(thing, size) >= 0.5
+    return object_cover(thing, size) >= 0.5
 
 
-def _cover(thing: SceneObject, size: int) -> np.ndarray:
+def object_cover(thing: SceneObject, size: int) -> np.ndarray:
     """Fraction of each pixel (size, size) that an object covers, float32."""
     fine = size * _SUPERSAMPLING
     canvas = Image.new('L', (fine, fine))
@@ -184,18 +184,19 @@ def draw_image(scene: Scene, size: int) -> Image.Image:
     Returns:
         RGB image (size, size).
     """
-    pixels = _draw_background(scene, size)
+    pixels = draw_background(scene, size)
     # Every object has its own shade: a colour is a range, not one value that a model could look up.
     random = Random(scene.texture_seed)
     for thing in scene.objects:
-        cover = _cover(thing, size)[..., None]
+        cover = object_cover(thing, size)[..., None]
         shade = np.array([channel + random.uniform(-22, 22) for channel in COLOURS[thing.colour]], dtype=np.float32)
         pixels = pixels * (1 - cover) + shade * cover
     noise = np.random.RandomState(scene.texture_seed).normal(0, 4, pixels.shape)
     return Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))
 
 
-def _draw_background(scene: Scene, size: int) -> np.ndarray:
+def draw_background(scene: Scene, size: int) -> np.ndarray:
+    """The background of a scene, float32 (size, size, 3), 0 to 255."""
     # numpy has frozen the stream of RandomState, so files stay the same across versions.
     random = np.random.RandomState(scene.texture_seed ^ 0x5CE7E5)
     # Backgrounds are nearly grey, so that an object's colour always stands out.

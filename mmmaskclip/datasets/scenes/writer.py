@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,7 @@ from mmmaskclip.datasets.scenes.generator import (
     outline,
     sample_scene,
 )
+from mmmaskclip.datasets.scenes.harder import HardScene, draw_hard_image, sample_hard_scene
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,13 @@ class SceneSplit:
         num_objects: Fewest and most objects per scene. With ``(1, 1)`` the object's class is the image's class. The
             classes then take turns, and every sample gets a ``cls`` file.
         held_out: Whether samples carry the files of evaluation: ``mask.png``, and ``cls`` if the image has a class.
+        harder: Whether the scenes are those of :mod:`~mmmaskclip.datasets.scenes.harder`. Defaults to False.
     """
 
     num_images: int
     num_objects: tuple[int, int] = (1, 3)
     held_out: bool = True
+    harder: bool = False
 
     @property
     def has_class(self) -> bool:
@@ -54,7 +58,7 @@ class SceneSample:
         key: Nine digits, as img2dataset names samples: number of the shard, then number of the sample in the shard.
         scene: Content of the image.
         image: The RGB image.
-        mask: uint8 (size, size), see ``draw_mask``.
+        mask: uint8 (size, size), see ``draw_mask``; None if the split is not held out.
         captions: Sentences about some of the objects.
         label: Class of the image; None if the image has several objects.
     """
@@ -62,7 +66,7 @@ class SceneSample:
     key: str
     scene: Scene
     image: Image.Image
-    mask: np.ndarray
+    mask: np.ndarray | None
     captions: list[str]
     label: int | None
 
@@ -105,12 +109,17 @@ def generate(
     for index in range(start, stop):
         label = index % len(CLASSES) if split.has_class else None
         sample_seed = f'{seed}/{name}/{index}'
-        scene = sample_scene(sample_seed, split.num_objects, label)
+        if split.harder:
+            scene: Scene = sample_hard_scene(sample_seed, split.num_objects, label)
+            image = draw_hard_image(cast(HardScene, scene), image_size)
+        else:
+            scene = sample_scene(sample_seed, split.num_objects, label)
+            image = draw_image(scene, image_size)
         yield SceneSample(
             key=f'{index // shard_size:05d}{index % shard_size:04d}',
             scene=scene,
-            image=draw_image(scene, image_size),
-            mask=draw_mask(scene.objects, image_size),
+            image=image,
+            mask=draw_mask(scene.objects, image_size) if split.held_out else None,
             captions=write_captions(scene, sample_seed),
             label=label,
         )
@@ -153,7 +162,7 @@ def _write_shard(
                 'txt': sample.captions[0].encode(),
                 'json': _description(sample),
             }
-            if split.held_out:
+            if sample.mask is not None:
                 files['mask.png'] = _encode(Image.fromarray(sample.mask), 'PNG')
                 if sample.label is not None:
                     files['cls'] = str(sample.label).encode()
@@ -232,7 +241,8 @@ def write_folder(root: str | Path, splits: Mapping[str, SceneSplit], image_size:
             folder.mkdir(parents=True, exist_ok=True)
         for sample in generate(name, split, 0, split.num_images, image_size, seed, 10_000):
             (root / 'images' / name / f'{sample.key}.jpg').write_bytes(_encode(sample.image, 'JPEG'))
-            classes_from_one = np.where(sample.mask == IGNORE_INDEX, 0, sample.mask + 1).astype(np.uint8)
+            mask = draw_mask(sample.scene.objects, image_size)
+            classes_from_one = np.where(mask == IGNORE_INDEX, 0, mask + 1).astype(np.uint8)
             (root / 'annotations' / name / f'{sample.key}.png').write_bytes(
                 _encode(Image.fromarray(classes_from_one), 'PNG')
             )
