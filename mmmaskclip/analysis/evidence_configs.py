@@ -204,7 +204,8 @@ def _objective(file: str, name: str) -> dict[str, Any]:
 
 def _decoder(tower: Tower) -> dict[str, Any]:
     return dict(
-        **_objective('distillation', 'masked_decoder'),
+        type='MaskedTokenDecoder',
+        depth=1,
         width=tower.image['embed_dims'],
         num_patches=(IMAGE_SIZE // 16) ** 2,
         num_heads=tower.image['num_heads'],
