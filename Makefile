@@ -33,7 +33,7 @@ lint: $(ENV)/.installed-tests
 
 # The pages of docs/ with an API reference, in .cache/site; a dead link or a warning is an error.
 docs: $(ENV)/.installed
-	$(ENV)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(ENV)/bin/mkdocs build --strict
 
 # Writes the versions anew: only for whoever updates them.
 lock:
