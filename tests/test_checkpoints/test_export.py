@@ -19,6 +19,7 @@ from mmmaskclip.checkpoints.export.graphs import export_graphs
 from mmmaskclip.checkpoints.export.parts import NotExpressible
 from mmmaskclip.checkpoints.files import sha256_of, write_checkpoint
 from mmmaskclip.checkpoints.safe_load import read_state_dict
+from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.models.from_pretrained import from_pretrained, preprocessing
 from mmmaskclip.models.open_vocabulary import encode_texts
 from mmmaskclip.registry import MODELS
@@ -116,6 +117,22 @@ def test_timm_reads_the_image_tower(tmp_path, build, pool, quick_gelu, image):
     maps = timm.create_model(f'local-dir:{tmp_path / "a"}', pretrained=True, features_only=True, out_indices=(0, 1))
     rows, columns = model.image_encoder.patch_resolution
     assert [tuple(one.shape) for one in maps(pixels[None])] == [(1, 32, rows, columns)] * 2
+
+
+def test_timm_reads_towers_that_were_trained_without_texts(tmp_path, build):
+    """Of ours, and of mmpretrain's SimCLR around our tower."""
+    model = build()
+    features = model.image_encoder.features(preprocessing(model)(photo())[None]).patches.mean(1)
+    pixels = preprocessing(model)(photo())[None]
+    alone = torch.nn.Module()
+    alone.backbone, alone.data_preprocessor = model.image_encoder, model.data_preprocessor
+    model.text_encoder = model.image_projection = None
+    for name, source in (('ours', model), ('around', alone)):
+        export_folder(source, 'timm', tmp_path / name)
+        theirs = timm.create_model(f'local-dir:{tmp_path / name}', pretrained=True).eval().requires_grad_(False)
+        torch.testing.assert_close(theirs(pixels), features, rtol=0, atol=1e-5)
+    with pytest.raises(NotExpressible, match='no text tower or no projections; --to timm writes its image tower'):
+        export_folder(model, 'open_clip', tmp_path / 'c')
 
 
 THEIRS = """
@@ -256,3 +273,15 @@ def test_tool_takes_the_model_from_the_checkpoint(tmp_path, capsys):
     with pytest.raises(SystemExit):
         export.main([str(tmp_path / 'epoch_1.pth'), '--to', 'transformers', '--out', str(tmp_path / 'b')])
     assert "train with image_projection.pool='cls'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('method', ['simclr', 'mae'])
+def test_tool_exports_image_only_baselines(tmp_path, method):
+    register_all_modules()
+    config = f'{paths.CONFIGS}/{method}/vitt16_flickr8k.py'
+    model = MODELS.build(Config.fromfile(config).model)
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
+    export = paths.load_module('tools/model_converters/export.py')
+    export.main([str(tmp_path / 'epoch_1.pth'), '--config', config, '--to', 'timm', '--out', str(tmp_path / 'a')])
+    theirs = timm.create_model(f'local-dir:{tmp_path / "a"}', pretrained=True).eval()
+    assert torch.equal(theirs.blocks[11].mlp.fc2.weight, model.backbone.layers[11].ffn.layers[1].weight)

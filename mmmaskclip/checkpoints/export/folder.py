@@ -29,7 +29,7 @@ def export_folder(
     """Write a model as another library's folder.
 
     Args:
-        model: A built ``ImageTextPretrainer`` with its weights.
+        model: A built ``ImageTextPretrainer`` with its weights; for timm also a model of the image tower alone.
         to: ``'open_clip'``, ``'transformers'`` or ``'timm'``.
         folder: Where; it must not exist, or be empty.
         card: For the model card: ``data``, ``recipe``, ``metrics`` (by name), ``license`` and ``source``. What is left
@@ -45,7 +45,7 @@ def export_folder(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f'{str(folder)!r} is not empty: name another folder, or remove it')
-    settings, state_dict = settings_of(model), merge_adapters(model.state_dict())
+    settings, state_dict = settings_of(model, image_alone=to == 'timm'), merge_adapters(model.state_dict())
     files: dict[str, Any] = {}
     if to == 'open_clip':
         files['open_clip_config.json'], weights = to_open_clip(settings, state_dict)

@@ -65,26 +65,30 @@ class Settings:
     resize_mode: str
 
 
-def settings_of(model: Any) -> Settings:
+def settings_of(model: Any, image_alone: bool = False) -> Settings:
     """The settings of a built ``ImageTextPretrainer``.
+
+    Args:
+        model: The model; with ``image_alone`` also one without a text tower, or one of mmpretrain's around a
+            ``backbone`` (SimCLR, MAE): the mean of its patches is pooled then.
+        image_alone: Whether the format holds the image tower only. Defaults to False.
 
     Raises:
         NotExpressible: If it has windows, lacks a class token or a text tower, or its towers differ in the activation.
     """
-    image, text, pixels = model.image_encoder, model.text_encoder, model.data_preprocessor
-    if text is None or model.image_projection is None:
-        raise NotExpressible(
-            'the model has no text tower or no projections; publish_model.py --image-tower writes its image tower'
-        )
-    if image.cls_token is None or image.window_size is not None:
+    image = getattr(model, 'image_encoder', None) or model.backbone
+    text, head = getattr(model, 'text_encoder', None), getattr(model, 'image_projection', None)
+    if not image_alone and (text is None or head is None):
+        raise NotExpressible('the model has no text tower or no projections; --to timm writes its image tower')
+    if image.cls_token is None or getattr(image, 'window_size', None) is not None:
         raise NotExpressible(
             'the image tower has windows or no class token, which no other library has: its features would be others. '
             'Train with window_size=None and with_cls_token=True'
         )
-    gelus = {_quick_gelu(tower.layers[0]) for tower in (image, text)}
-    if len(gelus) > 1:
+    gelus = {_quick_gelu(tower.layers[0]) for tower in (image, text) if tower is not None}
+    if len(gelus) > 1 and not image_alone:
         raise NotExpressible('the towers have different activations; set quick_gelu alike in both')
-    block, text_block = image.layers[0], text.layers[0]
+    block, pixels = image.layers[0], model.data_preprocessor
     return Settings(
         image_size=(image.img_size[0], image.img_size[1]),
         patch_size=image.patch_embed.projection.kernel_size[0],
@@ -94,19 +98,20 @@ def settings_of(model: Any) -> Settings:
         hidden=block.ffn.layers[1].in_features,
         pre_norm=not isinstance(image.pre_norm, nn.Identity),
         eps=block.ln1.eps,
-        quick_gelu=gelus.pop(),
-        registers=image.num_registers,
-        pool=model.image_projection.pool,
-        embed_dims=model.image_projection.projection.out_features,
-        text_width=text.width,
-        text_layers=len(text.layers),
-        text_heads=text_block.attn.num_heads,
-        context_length=text.context_length,
-        vocab_size=text.token_embedding.num_embeddings,
+        quick_gelu=_quick_gelu(block),
+        registers=getattr(image, 'num_registers', 0),
+        pool=head.pool if head is not None else 'mean',
+        embed_dims=head.projection.out_features if head is not None else image.embed_dims,
+        text_width=text.width if text is not None else 0,
+        text_layers=len(text.layers) if text is not None else 0,
+        text_heads=text.layers[0].attn.num_heads if text is not None else 0,
+        context_length=text.context_length if text is not None else 0,
+        vocab_size=text.token_embedding.num_embeddings if text is not None else 0,
         mean=tuple(value / 255 for value in pixels.mean.flatten().tolist()),
         std=tuple(value / 255 for value in pixels.std.flatten().tolist()),
-        interpolation=pixels.interpolation,
-        resize_mode=pixels.resize_mode,
+        # mmpretrain's preprocessor does not say how images were resized.
+        interpolation=getattr(pixels, 'interpolation', 'bicubic'),
+        resize_mode=getattr(pixels, 'resize_mode', 'shortest'),
     )
 
 

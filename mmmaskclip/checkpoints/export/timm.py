@@ -43,7 +43,7 @@ def to_timm(settings: Settings, state_dict: Mapping[str, Tensor]) -> tuple[dict[
             f'timm has no tower with eps={settings.eps} and {"QuickGELU" if settings.quick_gelu else "GELU"}: one of '
             "the two would change. Train with norm_cfg=dict(type='LN', eps=1e-5)"
         )
-    image = tower(state_dict, 'image_encoder.')
+    image = tower(state_dict, 'image_encoder.') or tower(state_dict, 'backbone.')
     weights = {new: value for name, value in image.items() if (new := renamed(name, _BLOCK, _OTHER, 'blocks.'))}
     positions = image['pos_embed']  # (1, 1 + N, C)
     if settings.registers:
