@@ -1,4 +1,4 @@
-# make quickstart   create the environment, generate data, pretrain, evaluate, draw: about four minutes on two cores
+# make quickstart   create the environment, generate data, pretrain, evaluate, draw: about five minutes of one core
 # make test         create the environment with the test tools and run every test
 # make env          create the environment only; TORCH_INDEX=https://download.pytorch.org/whl/cpu takes torch from there
 # make test-matrix  run every test with other versions and other Pythons: hours, not in CI (ROWS="oldest newest")

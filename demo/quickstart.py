@@ -2,10 +2,10 @@
 
     python demo/quickstart.py
 
-Generates captioned scenes as tar shards, pretrains a small MaskCLIP (arXiv v1 form) on them, evaluates zero-shot
-classification, retrieval in both directions and zero-shot segmentation on held-out scenes before and after, prints one
-table, and draws word-to-patch similarity maps. Everything is in work_dirs/quickstart/ afterwards. Ends with an
-error if the trained model misses its targets.
+Generates captioned scenes as tar shards, pretrains a small model on them, evaluates zero-shot classification, retrieval
+in both directions, zero-shot segmentation and pointing on held-out scenes before and after, prints one table, and draws
+word-to-patch similarity maps. Everything is in work_dirs/quickstart/ afterwards. Ends with an error if the trained
+model misses its targets.
 """
 
 import argparse
@@ -22,23 +22,33 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from mmengine.config import Config
 from PIL import Image
 
 from mmmaskclip.apis import ImageTextInferencer
 from mmmaskclip.cli import test, train
-from mmmaskclip.datasets.scenes.generator import CLASSES, draw_image, sample_scene
+from mmmaskclip.datasets.scenes.generator import CLASSES, draw_image, object_mask, sample_scene
 from mmmaskclip.datasets.scenes.writer import default_splits, write_shards
 from mmmaskclip.utils.tables import format_table
 from mmmaskclip.visualization import SimilarityRow, draw_similarity_maps
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / 'configs/maskclip/vitxs16_scenes_v1.py'
+CONFIG = ROOT / 'configs/maskclip/vitxs8_scenes_local.py'
 NUM_CAPTIONS = 5
 COLUMNS = {
     'classification/top1': 'zero-shot classification top-1',
     'retrieval/image_to_text_R@1': 'image to text R@1',
     'retrieval/text_to_image_R@1': 'text to image R@1',
     'segmentation/mIoU': 'zero-shot segmentation mIoU',
+    'regions/pointing': 'pointing accuracy',
+}
+# What a sound installation reaches with room to spare, in percent.
+TARGETS = {
+    'classification/top1': 50,
+    'retrieval/image_to_text_R@1': 18,
+    'retrieval/text_to_image_R@1': 11,
+    'segmentation/mIoU': 30,
+    'regions/pointing': 70,
 }
 PICTURE_WORDS = ('red circle', 'blue star', 'yellow square', 'green ring')
 
@@ -67,6 +77,7 @@ class ProgressOnly(io.TextIOBase):
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/quickstart'), help='folder for everything')
+    parser.add_argument('--seed', type=int, default=0, help='of the training, not of the scenes (default 0)')
     parser.add_argument(
         '--small', action='store_true', help='a quarter of a minute to try the flow; trains too little for the targets'
     )
@@ -74,32 +85,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def chance(num_images: int) -> dict[str, float]:
-    """What guessing gives, in percent: random order for retrieval, a random class for every image and pixel."""
+    """What guessing gives, in percent: random order for retrieval, a random class for every image and pixel, a random
+    pixel for every object."""
+    objects = [thing for index in range(50) for thing in sample_scene(f'chance/{index}', (2, 3)).objects]
     return {
         'classification/top1': 100 / len(CLASSES),
         'retrieval/image_to_text_R@1': 100 / num_images,
         'retrieval/text_to_image_R@1': 100 / num_images,
         # A class with a share 1/C of the pixels and a share 1/C of the guesses: intersection 1/C^2, union 2/C - 1/C^2.
         'segmentation/mIoU': 100 / (2 * len(CLASSES) - 1),
+        'regions/pointing': 100 * float(np.mean([object_mask(thing, 64).mean() for thing in objects])),
     }
 
 
-def missed_targets(rows: dict[str, dict[str, float]]) -> list[str]:
-    """Which of the targets the trained row misses, in words.
-
-    Args:
-        rows: Metrics in percent by name, of the rows ``chance``, ``untrained`` and ``trained``.
-
-    Returns:
-        One sentence for each target that is missed.
-    """
-    missed = []
-    for name, title in COLUMNS.items():
-        times, reference = (2, 'untrained') if name == 'segmentation/mIoU' else (10, 'chance')
-        wanted, found = times * rows[reference][name], rows['trained'][name]
-        if found < wanted:
-            missed.append(f'{title} is {found:.2f}, below {times} x {reference} = {wanted:.2f}')
-    return missed
+def missed_targets(trained: dict[str, float]) -> list[str]:
+    """Which of the targets the trained model misses: one sentence for each, of its metrics in percent by name."""
+    return [
+        f'{title} is {trained[name]:.2f}, below {TARGETS[name]}'
+        for name, title in COLUMNS.items()
+        if trained[name] < TARGETS[name]
+    ]
 
 
 def results_table(rows: dict[str, dict[str, float]]) -> str:
@@ -119,11 +124,12 @@ def draw_picture(checkpoint: Path, path: Path) -> None:
     """Draws similarity maps of a few words for scenes that hold some of them."""
     with contextlib.redirect_stdout(ProgressOnly(sys.stdout)):
         model = ImageTextInferencer(CONFIG, checkpoint)
-    images = find_scenes(PICTURE_WORDS)
-    rows = [
-        SimilarityRow('', np.asarray(image), model.similarity_maps(image, PICTURE_WORDS).cpu().numpy())
-        for image in images
-    ]
+    # The read-out that is evaluated.
+    read_out = Config.fromfile(CONFIG).val_evaluator.several[-1].read_out
+    rows = []
+    for image in find_scenes(PICTURE_WORDS):
+        maps = model.similarity_maps(image, PICTURE_WORDS, read_out=read_out)  # (T, H, W)
+        rows.append(SimilarityRow('', np.asarray(image), maps.cpu().numpy()))
     draw_similarity_maps(rows, PICTURE_WORDS, path)
 
 
@@ -149,17 +155,19 @@ def main(argv: list[str] | None = None) -> int:
     os.environ['MMMASKCLIP_SCENES'] = str(scenes.resolve())
     options = ['--work-dir', str(run), '--cfg-options']
     # Not at the end of training: the test that follows is the same.
-    options += ['train_cfg.val_begin=1000']
+    options += ['train_cfg.val_begin=1000', f'randomness.seed={args.seed}']
     if args.small:
         options += ['train_dataloader.batch_size=32', 'train_cfg.max_epochs=2']
         # Starting a worker takes longer than this run.
         options += ['train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
 
     say(f'1 of 5: generating {num_train} scenes to train on and 2 x {num_held_out} held-out ones')
-    write_shards(scenes / 'shards', default_splits(num_train, num_held_out), workers=min(4, os.cpu_count() or 1))
+    # A worker takes longer to start than a few scenes to draw.
+    workers = 1 if args.small else min(4, os.cpu_count() or 1)
+    write_shards(scenes / 'shards', default_splits(num_train, num_held_out), workers=workers)
     say('2 of 5: evaluating the untrained model')
     untrained = run_quietly(test.main, [str(CONFIG), 'none', *options])
-    say('3 of 5: pretraining MaskCLIP; "eta" is the remaining time of this step, which is most of the whole')
+    say('3 of 5: pretraining; "eta" is the remaining time of this step, which is most of the whole')
     run_quietly(train.main, [str(CONFIG), *options])
     say('4 of 5: evaluating the pretrained model')
     checkpoint = Path((run / 'last_checkpoint').read_text().strip())
@@ -172,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
     (args.out / 'results.json').write_text(json.dumps(rows, indent=2) + '\n')
     say('done')
     print(f'\nHeld-out scenes, percent:\n\n{results_table(rows)}\n\nPicture: {picture}\nCheckpoint: {checkpoint}')
-    missed = missed_targets(rows)
+    missed = missed_targets(trained)
     if missed and not args.small:
         print('\nTargets missed: ' + '; '.join(missed), file=sys.stderr)
         return 1

@@ -17,7 +17,7 @@ from mmmaskclip.apis.images import ImageLike, ResizedImages, to_pixels
 from mmmaskclip.apis.windows import average_windows, read_windows
 from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.datasets.prompts import refuse_string
-from mmmaskclip.models.backbones.read_outs import ReadOut
+from mmmaskclip.models.backbones.mixed_read_outs import ReadOuts
 from mmmaskclip.models.from_pretrained import from_pretrained
 from mmmaskclip.models.open_vocabulary import encode_classes, encode_texts
 from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity, upsample_patches
@@ -242,7 +242,7 @@ class ImageTextInferencer:
 
     @torch.no_grad()
     def dense_features(
-        self, image: ImageLike, size: int | None = None, mode: str = 'interpolate', read_out: ReadOut = 'patch'
+        self, image: ImageLike, size: int | None = None, mode: str = 'interpolate', read_out: ReadOuts = 'patch'
     ) -> Result:
         """One vector per patch, to be compared with the embeddings of texts or with each other.
 
@@ -269,7 +269,7 @@ class ImageTextInferencer:
         texts: Sequence[str],
         size: int | None = None,
         mode: str = 'interpolate',
-        read_out: ReadOut = 'patch',
+        read_out: ReadOuts = 'patch',
     ) -> Result:
         """Where in an image a word or caption is: cosine similarity of every patch with it.
 
@@ -302,7 +302,7 @@ class ImageTextInferencer:
         templates: Sequence[str] = ('a photo of a {}.',),
         size: int | None = None,
         mode: str = 'interpolate',
-        read_out: ReadOut = 'patch',
+        read_out: ReadOuts = 'patch',
     ) -> Result:
         """Zero-shot segmentation: every pixel is of the class that its patch is most similar to.
 
@@ -361,18 +361,18 @@ class ImageTextInferencer:
     def _result(self, tensor: Tensor) -> Result:
         return tensor.cpu().numpy() if self.numpy else tensor
 
-    def _maps(self, pixels: Tensor, embeds: Tensor, size: int | None, mode: str, read_out: ReadOut) -> Tensor:
+    def _maps(self, pixels: Tensor, embeds: Tensor, size: int | None, mode: str, read_out: ReadOuts) -> Tensor:
         """Similarities of an image's patches, or of its pixels as the model sees it, with texts (T, D): (T, h, w)."""
         image, window = self._resized(pixels, size, mode)
         if window == list(image.shape[2:]):
             return self._patch_similarities(image, embeds, read_out)[0]
         return average_windows(image, window, lambda some: self._patch_similarities(some, embeds, read_out))
 
-    def _patch_similarities(self, images: Tensor, embeds: Tensor, read_out: ReadOut) -> Tensor:
+    def _patch_similarities(self, images: Tensor, embeds: Tensor, read_out: ReadOuts) -> Tensor:
         """Cosine similarities of the patches of normalized images (B, 3, H, W) with texts (T, D): (B, T, h, w)."""
         return dense_similarity(self._encode_dense(images, read_out), embeds)
 
-    def _encode_dense(self, images: Tensor, read_out: ReadOut) -> Tensor:
+    def _encode_dense(self, images: Tensor, read_out: ReadOuts) -> Tensor:
         with self._autocast:
             return self.model.encode_dense(images, read_out)
 

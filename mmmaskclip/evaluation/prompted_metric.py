@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmmaskclip.datasets.prompts import ClassPrompts
 from mmmaskclip.evaluation.finite import check_finite
 from mmmaskclip.evaluation.frozen_features import normalized_images
-from mmmaskclip.models.backbones.read_outs import ReadOut, find_read_out
+from mmmaskclip.models.backbones.mixed_read_outs import ReadOuts, weighted_read_outs
 from mmmaskclip.models.open_vocabulary.class_embeddings import encode_classes
 
 
@@ -62,7 +62,8 @@ class DensePromptedMetric(PromptedMetric):
     Args:
         classes: See :class:`PromptedMetric`, as for all that is not named here.
         templates: As above.
-        read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
+        read_out: One or several, see :meth:`~mmmaskclip.models.pretrainers.ImageTextPretrainer.encode_dense`. Defaults
+            to ``'patch'``.
         ignore_index: Mask value that is no class. Defaults to 255.
         collect_device: As above.
         prefix: As above.
@@ -77,13 +78,13 @@ class DensePromptedMetric(PromptedMetric):
         self,
         classes: str | Sequence[str | Sequence[str]],
         templates: str | Sequence[str] | None = None,
-        read_out: ReadOut = 'patch',
+        read_out: ReadOuts = 'patch',
         ignore_index: int = 255,
         collect_device: str = 'gpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(classes, templates, collect_device, prefix)
-        find_read_out(read_out)
+        weighted_read_outs(read_out)
         self.read_out = read_out
         self.ignore_index = ignore_index
         self.model: Any = None

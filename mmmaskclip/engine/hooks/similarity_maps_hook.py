@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 
 from mmmaskclip.contracts import OpenVocabularyModel
 from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
-from mmmaskclip.models.backbones.read_outs import ReadOut
+from mmmaskclip.models.backbones.mixed_read_outs import ReadOuts
 from mmmaskclip.models.open_vocabulary import encode_texts
 from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity, upsample_patches
 from mmmaskclip.registry import HOOKS
@@ -35,7 +35,8 @@ class SimilarityMapsHook(Hook):
         words: A heat map is drawn for each.
         count: Number of pictures, spread evenly over the data set. Defaults to 4.
         task: The task of ``val_dataloader`` whose pictures are taken. Default: the first.
-        read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
+        read_out: One or several, see :meth:`~mmmaskclip.models.pretrainers.ImageTextPretrainer.encode_dense`. Defaults
+            to ``'patch'``.
 
     Raises:
         ValueError: If there is no word or no picture; before training, if the model has no texts or no dense
@@ -45,7 +46,7 @@ class SimilarityMapsHook(Hook):
     priority = 'LOW'
 
     def __init__(
-        self, words: Sequence[str], count: int = 4, task: str | None = None, read_out: ReadOut = 'patch'
+        self, words: Sequence[str], count: int = 4, task: str | None = None, read_out: ReadOuts = 'patch'
     ) -> None:
         if isinstance(words, str) or not words or not all(words) or count < 1:
             raise ValueError(

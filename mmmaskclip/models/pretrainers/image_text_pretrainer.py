@@ -1,7 +1,7 @@
 """The model that is pretrained: two towers, their projections, and the objectives that train them."""
 
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from mmmaskclip.contracts import DenseTower, FollowsRun
 from mmmaskclip.models.backbones import compile_blocks
 from mmmaskclip.models.backbones.lora import add_lora
-from mmmaskclip.models.backbones.read_outs import ReadOut
+from mmmaskclip.models.backbones.mixed_read_outs import ReadOuts, weighted_read_outs
 from mmmaskclip.models.backbones.whole_image_tower import check_tower
 from mmmaskclip.models.objectives import ImageTextContrast, Objective
 from mmmaskclip.models.objectives.teacher import MomentumCopy, follow
@@ -231,15 +231,17 @@ class ImageTextPretrainer(BaseModel):
             raise AttributeError('this model has no text tower: evaluate it by linear probe or fine-tuning')
         return self.text_encoder.context_length
 
-    def encode_dense(self, images: Tensor, read_out: ReadOut = 'patch') -> Tensor:
+    def encode_dense(self, images: Tensor, read_out: ReadOuts = 'patch') -> Tensor:
         """Patch embeddings that are comparable with text.
 
         Args:
             images: Normalized images (B, 3, H, W) of any size.
-            read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
+            read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`; or several, with weights,
+                see :func:`~mmmaskclip.models.backbones.mixed_read_outs.weighted_read_outs`. Defaults to ``'patch'``.
 
         Returns:
-            (B, D, h, w), L2-normalized, float32; h and w are rounded up to whole patches, padding included.
+            (B, D, h, w), float32; h and w are rounded up to whole patches, padding included. L2-normalized; of several
+            read-outs the mean of what each gives, which is shorter where they disagree.
 
         Raises:
             AttributeError: If the image tower gives features of whole images only.
@@ -250,9 +252,11 @@ class ImageTextPretrainer(BaseModel):
                 'cannot be compared with words: leave segmentation and regions out of the evaluators '
                 '(val_dataloader=None trains without validation), or take CLIPVisionTransformer'
             )
-        patches, grid = self.image_encoder.dense(images, read_out)  # (B, N, C)
-        embeds = F.normalize(self.image_projection.dense(patches).float(), dim=-1)  # (B, N, D)
-        return embeds.transpose(1, 2).unflatten(2, grid)
+        embeds: Tensor | float = 0.0
+        for weight, one in weighted_read_outs(read_out):
+            patches, grid = self.image_encoder.dense(images, one)  # (B, N, C)
+            embeds = embeds + weight * F.normalize(self.image_projection.dense(patches).float(), dim=-1)  # (B, N, D)
+        return cast(Tensor, embeds).transpose(1, 2).unflatten(2, grid)
 
     def logits(self, image_embed: Tensor, text_embed: Tensor) -> Tensor:
         """Similarities over the learned temperature, float32 (R, K).
