@@ -253,7 +253,7 @@ class ImageTextInferencer:
             read_out: See :meth:`similarity_maps`.
 
         Returns:
-            (D, h, w), L2-normalized; under ``'sliding'`` the mean of the normalized vectors of the windows.
+            (D, h, w), L2-normalized; under ``'sliding'``, or of several read-outs, the mean of normalized vectors.
 
         Raises:
             ValueError: See :meth:`similarity_maps`.
@@ -281,7 +281,8 @@ class ImageTextInferencer:
             mode: ``'interpolate'``: the image in one piece, the model's positions interpolated. ``'sliding'``: windows
                 of the size that it was trained at, half a window apart, their maps averaged (as MaskCLIP v1 segments).
                 Defaults to ``'interpolate'``.
-            read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
+            read_out: See :meth:`~mmmaskclip.models.pretrainers.ImageTextPretrainer.encode_dense`. Defaults to
+                ``'patch'``.
 
         Returns:
             (T, H, W), upsampled (bilinear) to the image's own size.

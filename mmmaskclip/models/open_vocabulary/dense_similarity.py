@@ -11,7 +11,7 @@ def dense_similarity(patch_embeds: Tensor, text_embeds: Tensor) -> Tensor:
     """Cosine similarity of every patch with every text.
 
     Args:
-        patch_embeds: (B, D, h, w), L2-normalized, of a model's ``encode_dense``.
+        patch_embeds: (B, D, h, w) of a model's ``encode_dense``.
         text_embeds: (T, D), L2-normalized.
 
     Returns:
