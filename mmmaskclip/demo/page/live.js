@@ -21,7 +21,6 @@ async function ask(path, content, raw = false) {
 async function attempt(work) {
   byId('busy').hidden = false;
   try {
-    say('');
     return await work();
   } catch (error) {
     say(error.message);
@@ -41,6 +40,8 @@ const request = () => ({ photo: page.photo && page.photo.key, words: page.words,
 
 function refresh() {
   clearTimeout(timer);
+  // Here and not when the answer comes: it would wipe away what was said about a later photo or word.
+  say('');
   // Words typed quickly, and a slider that moves, are one question.
   timer = setTimeout(() => attempt(async () => {
     drawChips();
@@ -79,6 +80,7 @@ function addWords(text) {
 }
 
 async function openPhoto(content) {
+  say('');
   const photo = await attempt(() => ask('/api/photo', content));
   if (!photo) return;
   page.photo = photo;
@@ -119,6 +121,7 @@ function takePhoto() {
 }
 
 async function download(kind) {
+  say('');
   const content = await attempt(() => ask('/api/download', { ...request(), kind }, true));
   if (!content) return;
   const link = make('a', { href: URL.createObjectURL(content), download: `maps.${kind}` });
@@ -127,6 +130,7 @@ async function download(kind) {
 }
 
 pickPatch = async (x, y) => {
+  say('');
   const answer = await attempt(() => ask('/api/patch', { ...request(), x, y }));
   if (!answer) return;
   page.picked = answer.models;
@@ -136,6 +140,7 @@ pickPatch = async (x, y) => {
 const searched = () => ({ folder: byId('folder').value, model: Number(byId('searcher').value) });
 
 async function indexFolder() {
+  say('');
   let state = await attempt(() => ask('/api/index', { ...searched(), start: true }));
   const [bar, text] = [byId('progress'), byId('indexed').querySelector('span')];
   const wanted = searched();
@@ -155,6 +160,7 @@ async function indexFolder() {
 }
 
 async function findPhotos() {
+  say('');
   const answer = await attempt(() => ask('/api/search', { ...searched(), query: byId('query').value }));
   if (!answer) return;
   byId('found').replaceChildren(...answer.found.map((photo) => {
