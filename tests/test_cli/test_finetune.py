@@ -65,6 +65,15 @@ def test_called_again_gives_the_result(done, place, monkeypatch):
         mmmaskclip.train(out=place / 'out', **{**arguments, 'epochs': 3})
 
 
+def test_a_signal_is_said_with_what_to_do(done, place, tmp_path, monkeypatch):
+    shutil.copytree(place / 'out', tmp_path / 'out')
+    (tmp_path / 'out/result.json').unlink()
+    monkeypatch.setattr('mmmaskclip.cli.finetune.run', lambda cfg, note: (None, 3))
+    arguments = dict(pairs=place / 'pairs', start_from=place / 'clip', epochs=2, zero_shot=None, device='cpu')
+    with pytest.raises(KeyboardInterrupt, match='everything is saved in .* The same call goes on from there'):
+        mmmaskclip.train(out=tmp_path / 'out', **arguments)
+
+
 def test_called_again_goes_on_exactly_and_adapters_are_all_that_changes(place, tmp_path):
     arguments = dict(pairs=place / 'pairs', start_from=place / 'clip', epochs=2, lora=2, zero_shot=None, device='cpu')
     whole = mmmaskclip.train(out=tmp_path / 'whole', **arguments)

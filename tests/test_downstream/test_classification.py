@@ -24,7 +24,9 @@ from mmmaskclip.models.backbones.vision_transformer import ARCHITECTURES
 from mmmaskclip.registry import METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from mmmaskclip.startup.processes import setup_processes
 
-LINEAR = ['linear_probe/vitb16_in1k.py', 'linear_probe/vitb16_in1k_cls.py', 'linear_probe/vitt16_cifar10.py']
+LINEAR = [
+    f'linear_probe/{name}.py' for name in ('vitb16_in1k', 'vitb16_in1k_cls', 'vitb32_openclip_cls', 'vitt16_cifar10')
+]
 FINETUNE = ['finetune/vitb16_in1k.py', 'finetune/vitt16_cifar10.py']
 PROBES = [f'probes/{name}.py' for name in ('cifar10_linear', 'cifar10_logistic', 'cifar10_few_shot')]
 PROBES += ['probes/pets_logistic.py', 'probes/imagenet_linear.py']
