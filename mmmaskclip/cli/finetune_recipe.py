@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from mmmaskclip.analysis.memory import GB, count_memory
-from mmmaskclip.cli.other_model import set_model
+from mmmaskclip.cli.other_model import captions_like, set_model
 from mmmaskclip.cli.shipped import register_shipped_configs, shipped
 from mmmaskclip.datasets.evaluation.zero_shot_sets import row_of
 from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks
@@ -114,6 +114,9 @@ def fit_memory(cfg: Config, memory: int) -> None:
     Raises:
         ValueError: If not even one pair fits.
     """
+    if cfg.model.image_encoder.type != 'CLIPVisionTransformer':
+        # Blocks of other libraries cannot be left out to count one.
+        return
     batch_size, needed = cfg.train_dataloader.batch_size, count_memory(cfg)
     fits = needed.largest_batch(memory)
     if fits < min(batch_size, _FEW_AT_ONCE):
@@ -177,9 +180,8 @@ def _set_crop(cfg: Config) -> None:
     settings = cfg.model.get('data_preprocessor') or {}
     for step in cfg.train_dataloader.dataset['views']['image']:
         step.update(size=size, interpolation=settings.get('interpolation', 'bilinear'))
-    context_length = (cfg.model.get('text_encoder') or {}).get('context_length')
-    if context_length is not None:
-        cfg.train_dataloader.dataset['context_length'] = context_length
+    text = cfg.model.get('text_encoder') or {}
+    cfg.train_dataloader.dataset.update(captions_like(text))
 
 
 def _set_machine(cfg: Config, on_gpu: bool) -> None:

@@ -49,6 +49,11 @@ def use_model(cfg: Config, path: str, checkpoint: str = 'none') -> str:
     return checkpoint
 
 
+def captions_like(text: dict) -> dict:
+    """What a data set of captions must say so that they fit the text tower of this config."""
+    return {key: text[key] for key in ('context_length', 'tokenizer') if text.get(key) is not None}
+
+
 def set_model(cfg: Config, model: ConfigDict) -> None:
     """Give a config another model, and the transforms and captions of its test tasks that model's sizes."""
     # Replaced and not merged: of a model that the tests' config has, nothing may remain.
@@ -59,7 +64,7 @@ def set_model(cfg: Config, model: ConfigDict) -> None:
         # Two numbers would squash the image; one keeps its shape.
         size = sides.pop() if len(sides) == 1 else list(size)
     text = model.get('text_encoder') or {}
-    captions = {key: text[key] for key in ('context_length', 'tokenizer') if text.get(key) is not None}
+    captions = captions_like(text)
     # A probe's metric has a training set of its own.
     for node in (cfg.test_dataloader, cfg.test_evaluator):
         for dataset in _datasets(node):

@@ -131,7 +131,7 @@ def test_batch_is_computed_in_parts_that_fit(monkeypatch):
     monkeypatch.setattr(finetune_recipe, 'count_memory', lambda cfg: needed)
 
     def fitted(memory):
-        towers = dict(image_encoder=dict(type='A'), text_encoder=dict(type='B'))
+        towers = dict(image_encoder=dict(type='CLIPVisionTransformer'), text_encoder=dict(type='B'))
         cfg = Config(dict(model=towers, train_dataloader=dict(batch_size=64)))
         finetune_recipe.fit_memory(cfg, memory * GB)
         return cfg.model.get('micro_batch_size'), cfg.get('activation_checkpointing')

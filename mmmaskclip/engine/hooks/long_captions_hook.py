@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmmaskclip.models.backbones import CLIPTextTransformer
 from mmmaskclip.registry import HOOKS
 
 
@@ -25,7 +26,10 @@ class LongCaptionsHook(Hook):
         """Begin to count."""
         model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
         # A tuning of the image tower alone reads no captions.
-        self._length = model.context_length if 'text_encoder' in dict(model.named_children()) else 0
+        text = dict(model.named_children()).get('text_encoder')
+        self._length = 0 if text is None else model.context_length
+        options = text.tokenizer if isinstance(text, CLIPTextTransformer) else None
+        self._padding = (options or {}).get('pad_id', 0)
         self._counts = torch.zeros(2, dtype=torch.int64)
 
     def after_train_iter(
@@ -36,7 +40,7 @@ class LongCaptionsHook(Hook):
             return
         assert data_batch is not None
         tokens = data_batch['tokens']  # (B, L)
-        full = int((tokens.argmax(dim=1) == self._length - 1).sum()) if tokens.shape[1] >= self._length else 0
+        full = int((tokens[:, -1] != self._padding).sum()) if tokens.shape[1] >= self._length else 0
         self._counts += torch.tensor([full, len(tokens)])
 
     def after_train_epoch(self, runner: Runner) -> None:

@@ -32,6 +32,11 @@ def test_says_nothing_where_all_are_shorter(batches):
     assert not epoch(batches)
 
 
+def test_padding_is_that_of_the_tokenizer():
+    tower = SimpleNamespace(tokenizer=dict(pad_id=1))
+    assert epoch([[[8, 2, 2, 2, 9], [8, 2, 9, 1, 1]]], tower=tower)[0].startswith('1 of 2')
+
+
 def test_says_nothing_of_images_alone():
     assert not epoch([None, None])
     assert not epoch([[[8, 1, 1, 1, 9]]], tower=None)
