@@ -14,6 +14,7 @@ import mmmaskclip
 from mmmaskclip.analysis.memory import GB, StepMemory
 from mmmaskclip.checkpoints.safe_load import read_state_dict
 from mmmaskclip.cli import finetune_recipe
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks_where_present
 from mmmaskclip.datasets.training.held_out import split_pairs
 
 
@@ -149,6 +150,13 @@ def test_zero_shot_set_is_one_that_is_there(tmp_path):
     assert finetune_recipe.choose_zero_shot(str(tmp_path)) is None
     (tmp_path / finetune_recipe.row_of('pets').folder).mkdir(parents=True)
     assert finetune_recipe.choose_zero_shot(str(tmp_path)) == 'pets'
+
+
+def test_a_set_is_validated_where_it_is(tmp_path):
+    assert tasks_where_present('cifar10', str(tmp_path)) == ({}, {})
+    (tmp_path / finetune_recipe.row_of('cifar10').folder).mkdir(parents=True)
+    loaders, evaluators = tasks_where_present('cifar10', str(tmp_path))
+    assert list(loaders) == list(evaluators) == ['cifar10']
 
 
 def test_shards_hold_out_whole_shards(place, tmp_path):
