@@ -15,6 +15,7 @@ from mmmaskclip.registry import MODELS
 #: Where an attribute may be looked for: objects of other packages for which no contract exists, and why.
 LOOKED_FOR = {
     'mmmaskclip/analysis/first_step.py': (1, 'only some image towers of other packages are made for one size'),
+    'mmmaskclip/checkpoints/export/parts.py': (4, 'image towers of mmpretrain lack windows, registers and a resize'),
     'mmmaskclip/checkpoints/files.py': (1, 'torch hangs versions of modules on a state dict, an OrderedDict'),
     'mmmaskclip/checkpoints/weights.py': (2, "mmpretrain's way to resize positions; a tower of any package"),
     'mmmaskclip/datasets/evaluation/labelled_images.py': (3, "torchvision's datasets name labels in many ways"),
@@ -30,7 +31,7 @@ LOOKED_FOR = {
     'mmmaskclip/engine/resume_check.py': (1, 'batch samplers of mmdet share no class with those of torch'),
     'mmmaskclip/engine/step/optim_wrapper.py': (1, "torch's flag of optimizers that skip a step on the device"),
     'mmmaskclip/models/backbones/lora.py': (1, 'only towers of mmpretrain have stages to freeze'),
-    'mmmaskclip/models/backbones/read_outs.py': (1, 'a block of timm comes in ours, and FSDP shards the inner one'),
+    'mmmaskclip/models/backbones/last_block.py': (2, 'a block of timm comes in ours, and FSDP shards the inner one'),
     'mmmaskclip/models/backbones/timm_tower.py': (11, "timm's ViTs differ in the parts that they have"),
     'mmmaskclip/models/backbones/transformer_block.py': (1, 'the adapters of lora.py, which imports that file'),
     'mmmaskclip/models/backbones/whole_image_tower.py': (1, 'names what a tower lacks of the contract'),

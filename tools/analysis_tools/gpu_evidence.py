@@ -31,6 +31,7 @@ import torch
 from mmmaskclip.analysis.evidence_configs import TOWERS, write_configs
 from mmmaskclip.analysis.evidence_report import report
 from mmmaskclip.datasets.scenes.writer import SceneSplit, write_shards
+from mmmaskclip.startup.machine import usable_cores
 
 _COMPARE = Path(__file__).with_name('compare_methods.py')
 _NUM_SCENES = 50_000
@@ -170,7 +171,7 @@ def write_results(args: argparse.Namespace, configs: dict[str, list[Path]], begi
 def main(argv: Sequence[str] | None = None) -> int:
     """Run everything; returns 1 if a run is missing."""
     args, begin = parse_args(argv), time.monotonic()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    cores = usable_cores()
     data = prepare_data(args, cores)
     print(f'data are ready after {time.monotonic() - begin:.0f} s', flush=True)
     jobs = args.jobs or max(1, cores // 2)

@@ -76,8 +76,9 @@ def settings_of(model: Any, image_alone: bool = False) -> Settings:
     Raises:
         NotExpressible: If it has windows, lacks a class token or a text tower, or its towers differ in the activation.
     """
-    image = getattr(model, 'image_encoder', None) or model.backbone
-    text, head = getattr(model, 'text_encoder', None), getattr(model, 'image_projection', None)
+    parts: dict[str, Any] = dict(model.named_children())
+    image = parts['image_encoder'] if 'image_encoder' in parts else model.backbone
+    text, head = parts.get('text_encoder'), parts.get('image_projection')
     if not image_alone and (text is None or head is None):
         raise NotExpressible('the model has no text tower or no projections; --to timm writes its image tower')
     if image.cls_token is None or getattr(image, 'window_size', None) is not None:
