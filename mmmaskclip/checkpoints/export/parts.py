@@ -77,7 +77,7 @@ def settings_of(model: Any, image_alone: bool = False) -> Settings:
         NotExpressible: If it has windows, lacks a class token or a text tower, or its towers differ in the activation.
     """
     parts: dict[str, Any] = dict(model.named_children())
-    image = parts['image_encoder'] if 'image_encoder' in parts else model.backbone
+    image = parts.get('image_encoder') or parts['backbone']
     text, head = parts.get('text_encoder'), parts.get('image_projection')
     if not image_alone and (text is None or head is None):
         raise NotExpressible('the model has no text tower or no projections; --to timm writes its image tower')
