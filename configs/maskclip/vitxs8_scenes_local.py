@@ -5,8 +5,8 @@ python tools/dataset_converters/make_scenes.py data/scenes
 python tools/train.py configs/maskclip/vitxs8_scenes_local.py
 
 A convolutional stem, attention between neighbours, and a contrast of patches pooled by the caption (after PACL).
-Measured on 2026-11-26, 4.9 CPU minutes with data and evaluation, seeds 0 and 1, held-out scenes: classification top-1
-58.0 %, image to text R@1 30.1 %, text to image R@1 14.9 %, segmentation mIoU 38.9 %, pointing 78.2 %. More in
+Measured on 2026-11-26, 4.9 CPU minutes with data and evaluation, seeds 0 to 2, held-out scenes: classification top-1
+57.8 %, image to text R@1 29.1 %, text to image R@1 14.7 %, segmentation mIoU 37.8 %, pointing 72.0 %. More in
 docs/results.md.
 """
 
