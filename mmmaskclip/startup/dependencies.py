@@ -58,7 +58,7 @@ RUNTIME = (
     Dependency('packaging', '>=21', 'this check'),
 )
 
-DETECTION = (Dependency('onedl-mmdetection', '>=3.4,<4', 'the first release of the maintained fork', ('mmdet',)),)
+DETECTION = (Dependency('onedl-mmdetection', '>=3.5,<4', '3.4 imports imgaug, which NumPy 2 does not run', ('mmdet',)),)
 
 EXPORT = (
     Dependency('onnx', '>=1.17', 'torch 2.6 writes by it; older ones have not been tried'),
