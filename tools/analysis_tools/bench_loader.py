@@ -3,18 +3,25 @@
 Example:
     python tools/analysis_tools/bench_loader.py 'data/flickr8k/train-*.tar' --size 224 --workers 0 2
     python tools/analysis_tools/bench_loader.py 'data/flickr8k/train-*.tar' --gains --shrink-to 224
+    python tools/analysis_tools/bench_loader.py 'data/flickr8k/train-*.tar' --workers 2 --against-python ENV/bin/python
 
 With --gains each optimization of the loader is switched off in turn. The variants take turns in one process; the table
 gives the median CPU time per image and the ratio to the unchanged loader. CPU times stay meaningful on a busy machine.
+
+With --against-python OpenCLIP's loader reads the same shards in turns with ours, end to end, in an environment with
+open_clip_torch and webdataset 0.2.86, the version that OpenCLIP pins.
 """
 
 import argparse
+import json
 import random
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seconds', type=float, default=10, help='time for each number of workers (default: 10)')
     parser.add_argument('--gains', action='store_true', help='CPU time with each optimization switched off in turn')
     parser.add_argument('--shrink-to', type=int, help='with --gains: also try shrink_to, see docs/data.md')
+    parser.add_argument('--against-python', metavar='PYTHON', help='an interpreter with OpenCLIP, to compare with')
     parser.add_argument('--num-samples', type=int, help='required if the shards are not local tar files')
     return parser.parse_args()
 
@@ -50,6 +58,11 @@ def main() -> None:
     if args.gains:
         for line in gains(dataset, args.batch_size, args.seconds, args.shrink_to):
             print(line)
+        return
+    if args.against_python is not None:
+        for workers in args.workers:
+            for line in against_open_clip(dataset, args, workers):
+                print(line)
         return
     for workers in args.workers:
         images, seconds = measure(dataset, args.batch_size, workers, args.seconds)
@@ -79,6 +92,27 @@ def measure(dataset: ImageTextShards, batch_size: int, workers: int, seconds: fl
     while time.perf_counter() - begin < seconds:
         images += len(next(batches)['key'])
     return images, time.perf_counter() - begin
+
+
+def against_open_clip(
+    dataset: ImageTextShards, args: argparse.Namespace, workers: int, turns: int = 3
+) -> Iterator[str]:
+    """Time our loader and OpenCLIP's in turns; lines with the medians and their ratio."""
+    settings = dict(size=args.size, workers=workers, seconds=args.seconds)
+    options = ['--batch-size', str(args.batch_size)]
+    options += [word for name, value in settings.items() for word in (f'--{name}', str(value))]
+    tool = Path(__file__).with_name('open_clip_loader.py')
+    ours, theirs = [], []
+    for _ in range(turns):
+        images, seconds = measure(dataset, args.batch_size, workers, args.seconds)
+        ours.append(images / seconds)
+        command = [args.against_python, str(tool), *args.urls, *options]
+        result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        theirs.append(result['images'] / result['seconds'])
+    medians = statistics.median(ours), statistics.median(theirs)
+    yield f'{workers} workers: ours {medians[0]:.0f} images/s ({min(ours):.0f} to {max(ours):.0f})'
+    yield f'  OpenCLIP, webdataset {result["webdataset"]}: {medians[1]:.0f} ({min(theirs):.0f} to {max(theirs):.0f})'
+    yield f'  ratio {medians[0] / medians[1]:.2f}'
 
 
 def gains(dataset: ImageTextShards, batch_size: int, seconds: float, shrink_to: int | None) -> Iterator[str]:

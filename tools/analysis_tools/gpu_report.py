@@ -1,0 +1,192 @@
+"""Measure and check on one GPU, in at most six minutes, all that docs/performance.md marks "not run".
+
+python tools/analysis_tools/gpu_report.py work_dirs/gpu_report
+
+Writes at most six files into the folder: report.md (for people; paste its tables into docs/performance.md), steps.json,
+checks.json, resume.json, kernels.txt and failures.txt. A part that fails is named there, and the others run. On a
+machine without a GPU, `--small` runs the same parts on tiny models.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmmaskclip.analysis.contenders import (
+    DTYPES,
+    Conditions,
+    build_contenders,
+    compare,
+    matrix_ceiling,
+    table_of_parts,
+    table_of_steps,
+)
+from mmmaskclip.analysis.exactness import run_checks, table_of_checks
+from mmmaskclip.analysis.step_parts import lines_that_wait, profile_step
+from mmmaskclip.checkpoints.safe_load import read_checkpoint
+from mmmaskclip.engine.registration import register_all_modules
+
+ROOT = Path(__file__).parents[2]
+OPEN_CLIP = 'open_clip:ViT-B-16'
+CONFIGS = [
+    'configs/clip/vitb16_laion20m.py',
+    'configs/maskclip/vitb16_laion20m_v1.py',
+    'configs/maskclip/vitb16_yfcc15m_cvpr.py',
+    'configs/maskclip_fast/vitb16_laion20m.py',
+]
+SMALL = ['configs/clip/vitxs16_scenes.py', 'configs/maskclip/vitxs16_scenes_v1.py']
+TRAINED = 'configs/maskclip/vitxs16_scenes_v1.py'
+
+
+class Report:
+    """The text of the report, and its files in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lines: list[str] = []
+        self.failures: list[str] = []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, title: str, *lines: str) -> None:
+        """Add a section, and write what there is so far."""
+        self.lines += [f'## {title}', '', *lines, '']
+        (self.folder / 'report.md').write_text('\n'.join(self.lines))
+
+    def dump(self, name: str, value: Any) -> None:
+        """Write a JSON file."""
+        (self.folder / name).write_text(json.dumps(value, indent=1))
+
+    def attempt(self, part: Callable[..., None], *args: Any) -> None:
+        """Run a part; the traceback of one that fails goes to failures.txt."""
+        begin = time.monotonic()
+        try:
+            part(self, *args)
+        except Exception:  # the other parts are worth their time on a GPU
+            self.failures += [f'{part.__name__}', traceback.format_exc()]
+            (self.folder / 'failures.txt').write_text('\n'.join(self.failures))
+            self.add(f'{part.__name__} failed', 'See failures.txt.')
+        print(f'{part.__name__}: {time.monotonic() - begin:.0f} s', flush=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def steps(report: Report, device: str, small: bool, batch_size: int | None) -> None:
+    """Time training steps of all methods, eager and compiled, against OpenCLIP; then their parts and kernels."""
+    precision = 'bf16' if device == 'cuda' else 'fp32'
+    conditions = Conditions(device, precision, batch_size or (8 if small else 512))
+    ceiling = matrix_ceiling(device, DTYPES[precision])
+    # Two groups, because the compiled and the plain models would not fit on one card together.
+    eager = SMALL if small else [OPEN_CLIP, *CONFIGS]
+    groups = [eager] if small else [eager, [f'{OPEN_CLIP}+compiled', *(f'{name}+compiled' for name in CONFIGS)]]
+    rows: list[dict[str, Any]] = []
+    parts: dict[str, dict[str, float]] = {}
+    kernels: list[str] = []
+    for names in groups:
+        contenders = build_contenders([_absolute(name) for name in names], conditions)
+        rows += compare(contenders, 3 if small else 10, 1 if small else 3, ceiling)
+        for contender, name in zip(contenders, names, strict=True):
+            kinds, longest = profile_step(contender.run, device)
+            waits = lines_that_wait(contender.run) if device == 'cuda' else []
+            kernels += ['', name, *(f'{ms:9.2f} ms  {kind[:90]}' for kind, ms in [*kinds.items(), *longest])]
+            kernels += [f'the host waits at {place}' for place in waits]
+            parts[name] = contender.parts(2)
+        del contenders, contender
+        if device == 'cuda':
+            torch.cuda.empty_cache()
+    for row in rows:
+        row['contender'] = row['contender'].removeprefix(f'{ROOT}/')
+        row['ratio'] = row['seconds'] / rows[0]['seconds']
+    report.add('Steps', f'Matrix products: {ceiling / 1e12:.1f} TFLOP/s.', '', table_of_steps(rows))
+    report.add('Milliseconds by part', table_of_parts(parts))
+    report.dump('steps.json', dict(ceiling=ceiling, batch_size=conditions.batch_size, rows=rows, parts=parts))
+    (report.folder / 'kernels.txt').write_text('\n'.join(kernels))
+
+
+def _absolute(name: str) -> str:
+    return name if name.startswith('open_clip:') else f'{ROOT}/{name}'
+
+
+def checks(report: Report, device: str, small: bool) -> None:
+    """Compare fast forms with plain ones on this device."""
+    results = run_checks(device, dict(backend='eager') if small else None)
+    report.add('Exactness', table_of_checks(results))
+    report.dump('checks.json', [vars(check) | dict(passed=check.passed) for check in results])
+
+
+def resume(report: Report, small: bool) -> None:
+    """Train 40 steps, and again with a SIGKILL after the checkpoint of step 20; compare the last checkpoints."""
+    scenes, steps_per_epoch, size = report.folder / 'scenes', 20, 8 if small else 64
+    make = [sys.executable, str(ROOT / 'tools/dataset_converters/make_scenes.py'), str(scenes)]
+    numbers = ['--num-train', str(steps_per_epoch * size), '--num-held-out', '8', '--shard-size', str(5 * size)]
+    subprocess.run([*make, *numbers], check=True, capture_output=True)
+    whole, killed = report.folder / 'whole', report.folder / 'killed'
+    _train(scenes, whole, size).wait()
+    _kill_after(_train(scenes, killed, size), killed / 'iter_20.pth')
+    _train(scenes, killed, size, '--resume', 'auto').wait()
+    states = [read_checkpoint(str(folder / 'iter_40.pth'))['state_dict'] for folder in (whole, killed)]
+    difference = max(float((states[1][name].float() - value.float()).abs().max()) for name, value in states[0].items())
+    report.add('Killed at step 20 of 40 and resumed', f'Largest difference of a parameter: {difference:.1e}.')
+    report.dump('resume.json', dict(steps=40, killed_after=20, largest_difference=difference))
+    for folder in (scenes, whole, killed):
+        subprocess.run(['rm', '-r', str(folder)], check=True)
+
+
+def _train(scenes: Path, folder: Path, batch_size: int, *arguments: str) -> subprocess.Popen:
+    options = [
+        *('train_cfg.max_epochs=2', 'train_cfg.val_interval=100', f'train_dataloader.batch_size={batch_size}'),
+        *('default_hooks.checkpoint.by_epoch=False', 'default_hooks.checkpoint.interval=20'),
+        'randomness.deterministic=True',
+    ]
+    command = [sys.executable, str(ROOT / 'tools/train.py'), str(ROOT / TRAINED), '--work-dir', str(folder)]
+    environment = os.environ | dict(MMMASKCLIP_SCENES=str(scenes), CUBLAS_WORKSPACE_CONFIG=':4096:8')
+    log = folder.with_suffix('.log').open('a')
+    return subprocess.Popen([*command, *arguments, '--cfg-options', *options], env=environment, stdout=log, stderr=log)
+
+
+def _kill_after(process: subprocess.Popen, checkpoint: Path) -> None:
+    while not checkpoint.exists():
+        if process.poll() is not None:
+            raise RuntimeError(f'the training ended with code {process.returncode} before it wrote {checkpoint}')
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('folder', type=Path, help='for the report')
+    parser.add_argument('--batch-size', type=int, help='images per step [512]')
+    parser.add_argument('--small', action='store_true', help='tiny models, for machines without a GPU')
+    parser.add_argument('--only', nargs='+', choices=('steps', 'checks', 'resume'), help='[all three]')
+    args = parser.parse_args(argv)
+    if not torch.cuda.is_available() and not args.small:
+        parser.error('there is no GPU here; --small runs the same on tiny models')
+    register_all_modules()
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    report = Report(args.folder)
+    machine = torch.cuda.get_device_name() if device == 'cuda' else f'CPU, {torch.get_num_threads()} threads'
+    versions = f'torch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}'
+    report.add(f'{machine}, {time.strftime("%Y-%m-%d")}', f'{versions}.')
+    only = args.only or ('checks', 'steps', 'resume')
+    if 'checks' in only:
+        report.attempt(checks, device, args.small)
+    if 'steps' in only:
+        report.attempt(steps, device, args.small, args.batch_size)
+    if 'resume' in only:
+        report.attempt(resume, args.small)
+    print('\n'.join(report.lines))
+    if report.failures:
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    main()
