@@ -138,9 +138,8 @@ class OurContender(Contender):
         return self.optim_wrapper.optimizer
 
     def compile(self) -> None:
-        from mmmaskclip.models.backbones import compile_blocks
-
-        compile_blocks(self.model, True)
+        if isinstance(self.model, ImageTextPretrainer):
+            self.model.compile_regions(True)
 
     def run(self, clock: PartClock | None = None) -> None:
         clock = clock or _no_clock

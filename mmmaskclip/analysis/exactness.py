@@ -12,10 +12,11 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 from torch import Tensor, nn
 
 from mmmaskclip.contracts import Similarities
-from mmmaskclip.models.backbones import CLIPTextTransformer, TransformerBlock, compile_blocks
+from mmmaskclip.models.backbones import CLIPTextTransformer, TransformerBlock
 from mmmaskclip.models.losses import CodewordLoss
 from mmmaskclip.models.objectives.at_once import loss_at_once
 from mmmaskclip.models.objectives.teacher import move
+from mmmaskclip.models.regional_compile import compile_regions
 from mmmaskclip.utils.tables import format_table
 
 Tensors = Sequence[Tensor | None]
@@ -97,7 +98,7 @@ def _block(device: str) -> tuple[float, float]:
 def _compiled(device: str, compiler: dict[str, Any] | None) -> tuple[float, float]:
     plain = TransformerBlock(64, 4, 128).to(device)
     compiled = copy.deepcopy(plain)
-    compile_blocks(compiled, compiler or True)
+    compile_regions(compiled, compiler or True)
     x = torch.randn(8, 50, 64, device=device)
     return _error(_results(compiled, x), _results(plain, x)), 1e-4
 

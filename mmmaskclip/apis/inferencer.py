@@ -67,7 +67,8 @@ class ImageTextInferencer:
             model = from_pretrained(config).model
         else:
             config = config if isinstance(config, Config) else Config.fromfile(str(config))
-            model = MODELS.build(config.model)
+            # A compilation takes longer than the images of most users.
+            model = MODELS.build({key: value for key, value in config.model.items() if key != 'compiled'})
             model.init_weights()
         if checkpoint is not None:
             load_weights(model, checkpoint)

@@ -58,6 +58,7 @@ def from_pretrained(source: str | os.PathLike, quick_gelu: bool | None = None) -
             tower and how it differs. See :func:`~mmmaskclip.checkpoints.towers.tower_config`.
     """
     config, state_dict, path = pretrained_config(source, quick_gelu)
+    config.pop('compiled', None)
     model = MODELS.build(config)
     load_all(model, state_dict, path)
     return PretrainedCLIP(model.eval(), preprocessing(model), tokenizer_of(model.text_encoder), config, path)

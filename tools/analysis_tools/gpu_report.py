@@ -10,6 +10,7 @@ machine without a GPU, `--small` runs the same parts on tiny models.
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,7 +138,7 @@ def resume(report: Report, small: bool) -> None:
     report.add('Killed at step 20 of 40 and resumed', f'Largest difference of a parameter: {difference:.1e}.')
     report.dump('resume.json', dict(steps=40, killed_after=20, largest_difference=difference))
     for folder in (scenes, whole, killed):
-        subprocess.run(['rm', '-r', str(folder)], check=True)
+        shutil.rmtree(folder)
 
 
 def _train(scenes: Path, folder: Path, batch_size: int, *arguments: str) -> subprocess.Popen:
@@ -148,14 +149,16 @@ def _train(scenes: Path, folder: Path, batch_size: int, *arguments: str) -> subp
     ]
     command = [sys.executable, str(ROOT / 'tools/train.py'), str(ROOT / TRAINED), '--work-dir', str(folder)]
     environment = os.environ | dict(MMMASKCLIP_SCENES=str(scenes), CUBLAS_WORKSPACE_CONFIG=':4096:8')
-    log = folder.with_suffix('.log').open('a')
+    folder.mkdir(exist_ok=True)
+    log = (folder / 'output.txt').open('a')
     return subprocess.Popen([*command, *arguments, '--cfg-options', *options], env=environment, stdout=log, stderr=log)
 
 
 def _kill_after(process: subprocess.Popen, checkpoint: Path) -> None:
     while not checkpoint.exists():
         if process.poll() is not None:
-            raise RuntimeError(f'the training ended with code {process.returncode} before it wrote {checkpoint}')
+            output = (checkpoint.parent / 'output.txt').read_text()[-3000:]
+            raise RuntimeError(f'the training ended with {process.returncode} before it wrote {checkpoint}: {output}')
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         card['metrics'] = json.loads(args.metrics.read_text())['metrics']
     if args.config:
         config = Config.fromfile(args.config)
+        config.model.pop('compiled', None)
         model = MODELS.build(config.model).eval()
         load_weights(model, args.checkpoint)
         card['recipe'] = card['recipe'] or f'config {args.config}'

@@ -1,6 +1,8 @@
 # CLIP with ViT-B/16 at 224 px and CLIP's text tower, pooled as MaskCLIP does (its section 4.1; SLIP's embed_dims).
 model = dict(
     type='ImageTextPretrainer',
+    # On a GPU with a compiler. False where a compilation, up to a minute at the start, is too long.
+    compiled='auto',
     data_preprocessor=dict(
         type='ImageTextPreprocessor',
         # ImageNet's, as in SLIP.

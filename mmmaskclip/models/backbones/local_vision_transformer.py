@@ -164,6 +164,4 @@ class LocalVisionTransformer(CLIPVisionTransformer):
         x = self.first_input(gather_tokens(patches, visible))  # (B, E + K, C)
         for layer in self.layers:
             x = layer(x, allowed)
-        if self.final_norm:
-            x = self.ln1(x)
-        return ImageFeatures(cls=x[:, 0], patches=x[:, 1 + self.num_registers :])
+        return ImageFeatures(*self.read_tokens(x))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmmaskclip.datasets.transforms.tokenize import Tokenizer, make_tokenizer
 from mmmaskclip.models.backbones.transformer_block import CausalBlock, TransformerBlock
+from mmmaskclip.models.regional_compile import region
 from mmmaskclip.registry import MODELS
 
 _ACTIVATIONS = {
@@ -160,8 +161,13 @@ class CLIPTextTransformer(BaseModule):
         for layer in self.layers:
             words = layer(words)
         if positions is not None:
-            words = words[torch.arange(words.shape[0], device=words.device), positions]  # (T, C)
+            return self.read_words(words.flatten(0, 1), _flat(positions, words.shape[1]))  # (T, C)
         return self.final_norm(words)
+
+    @region(any_size=True)
+    def read_words(self, words: Tensor, rows: Tensor) -> Tensor:
+        """Some rows (T,) of words (P, C) after the final norm, (T, C)."""
+        return self.final_norm(words[rows])
 
     def encode_packed(self, words: Tensor, ends: list[int]) -> Tensor:
         """:meth:`encode` at the end of each caption, without computing what comes after it.
@@ -182,7 +188,7 @@ class CLIPTextTransformer(BaseModule):
         x = words.flatten(0, 1)[places]  # (P, C)
         for layer in self.layers:
             x = layer(x, places, captions, length)
-        return self.final_norm(x[(after - 1).to(words.device, non_blocking=True)])
+        return self.read_words(x, (after - 1).to(words.device, non_blocking=True))
 
     def forward(self, word_ids: Tensor, ends: list[int] | None = None) -> Tensor:
         """Feature of the word that ``pool`` names, for CLIP the end of the caption, after the final norm.
@@ -214,3 +220,8 @@ class CLIPTextTransformer(BaseModule):
                 f'{self.context_length}: tokenize with its own tokenizer, which pads to that length'
             )
         return torch.full_like(word_ids[:, 0], self.context_length - 1)
+
+
+def _flat(positions: Tensor, length: int) -> Tensor:
+    """Rows, among all words of captions of one length, of one position per caption, (T,)."""
+    return torch.arange(len(positions), device=positions.device) * length + positions

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
-from typing import Any
-
 import torch
 from mmcv.cnn.bricks import DropPath
 from mmcv.cnn.bricks.transformer import FFN
-from mmengine.logging import print_log
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from mmmaskclip.models.regional_compile import region
 
 
 def gather_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
@@ -31,6 +28,7 @@ class TransformerBlock(TransformerEncoderLayer):
     #: Tokens attend to themselves and earlier ones only.
     causal = False
 
+    @region
     def forward(self, x: Tensor, queries: Tensor | None = None) -> Tensor:
         """The block on tokens (B, N, C).
 
@@ -41,6 +39,10 @@ class TransformerBlock(TransformerEncoderLayer):
         Returns:
             (B, N, C), or (B, M, C) in the order of ``queries``.
         """
+        return self.whole(x, queries)
+
+    def whole(self, x: Tensor, queries: Tensor | None = None) -> Tensor:
+        """:meth:`forward`, for a region of a subclass."""
         normed = self.ln1(x)
         if queries is None:
             q, k, v = self.split_heads(self.attn.qkv(normed))  # (B, H, N, D)
@@ -96,6 +98,7 @@ class CausalBlock(TransformerBlock):
 
     causal = True
 
+    @region(any_size=True)
     def forward(self, x: Tensor, places: Tensor | None = None, captions: int = 0, length: int = 0) -> Tensor:
         """The block on padded words (T, L, C), or on the P words of all captions without padding (P, C).
 
@@ -109,7 +112,7 @@ class CausalBlock(TransformerBlock):
             length: Words L of the longest caption.
         """
         if places is None:
-            return super().forward(x)
+            return self.whole(x)
         qkv = self.attn.qkv(self.ln1(x))  # (P, 3 C)
         padded = qkv.new_zeros(captions * length, qkv.shape[-1]).index_copy(0, places, qkv)
         q, k, v = self.split_heads(padded.unflatten(0, (captions, length)))  # (T, H, L, D)
@@ -119,55 +122,37 @@ class CausalBlock(TransformerBlock):
         return self.feed_forward(x + self.project(attended))
 
 
-def take_over(layers: nn.ModuleList) -> None:
-    """Let blocks that mmpretrain's tower has built run our forward pass; changed in place.
+class SharedDropPath(nn.Module):
+    """mmcv's DropPath, with its rate in a tensor, so that ``torch.compile`` shares one graph among all rates.
 
-    Their drop-path rates become Python floats: mmpretrain's are NumPy's, on which ``torch.compile`` breaks its graph.
+    Attributes:
+        keep: Share of samples whose path is kept, 0-dim, on the host.
     """
+
+    keep: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop the paths (B, ...) of some samples in training; the bits are mmcv's."""
+        if not self.training:
+            return x
+        kept = self.keep + torch.rand((len(x), *[1] * (x.ndim - 1)), dtype=x.dtype, device=x.device)
+        return x.div(self.keep) * kept.floor()
+
+
+def take_over(layers: nn.ModuleList) -> None:
+    """Let blocks that mmpretrain's tower has built run our forward pass; changed in place."""
     for layer in layers:
         layer.__class__ = TransformerBlock
-        for module in layer.modules():
-            if isinstance(module, DropPath):
-                module.drop_prob = float(module.drop_prob)
+        share_drop_paths(layer)
 
 
-def compile_blocks(model: nn.Module, how: bool | str | dict[str, Any]) -> bool:
-    """Compile every transformer block inside a model, each as one graph that blocks of the same kind share.
-
-    The image blocks are compiled for the sizes they meet; the text blocks for any caption length, so that a new longest
-    caption does not compile again. Parameters and results stay, the results to rounding.
-
-    Args:
-        model: Changed in place.
-        how: False: no. True: yes. ``'auto'``: on a GPU with a working compiler only. A dict: yes, with these arguments
-            of ``torch.compile``.
-
-    Returns:
-        Whether the blocks will be compiled.
-
-    Raises:
-        ValueError: If ``how`` asks for it and there is no compiler.
-    """
-    if not how or (how == 'auto' and not torch.cuda.is_available()):
-        return False
-    options = dict(how) if isinstance(how, dict) else {}
-    missing = _missing_compiler() if 'backend' not in options else None
-    if missing:
-        message = f'compiled={how!r}, but torch.compile needs {missing}: install it, or set model.compiled=False'
-        if how != 'auto':
-            raise ValueError(message)
-        print_log(f'{message}. Blocks run uncompiled.', logger='current', level=30)
-        return False
-    # Towers, teacher and decoder, with and without gradient, full and masked, are variants of one code object.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-    for module in model.modules():
-        if isinstance(module, TransformerBlock):
-            module.compile(**{'fullgraph': True, 'dynamic': module.causal, **options})
-    return True
-
-
-def _missing_compiler() -> str | None:
-    """What ``torch.compile`` lacks here: Triton on a GPU, and a C++ compiler everywhere."""
-    if torch.cuda.is_available() and importlib.util.find_spec('triton') is None:
-        return 'the package triton'
-    return None if any(map(shutil.which, ('g++', 'c++', 'clang++'))) else 'a C++ compiler (g++)'
+def share_drop_paths(block: nn.Module) -> None:
+    """Make every DropPath of a block one whose rate does not matter for ``torch.compile``; changed in place."""
+    for module in block.modules():
+        if isinstance(module, DropPath):
+            # mmpretrain's rates are NumPy's, on which a graph breaks.
+            rate = float(module.drop_prob)
+            del module.drop_prob
+            module.__class__ = SharedDropPath if rate else nn.Identity
+            if rate:
+                module.keep = torch.tensor(1 - rate)

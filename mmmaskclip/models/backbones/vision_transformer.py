@@ -9,12 +9,14 @@ from mmengine.model import PretrainedInit
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmmaskclip.checkpoints.image_tower import fit_positions, load_image_tower, square_grid
 from mmmaskclip.contracts import ImageFeatures
 from mmmaskclip.models.backbones.read_outs import ReadOut, find_read_out
 from mmmaskclip.models.backbones.transformer_block import gather_tokens, take_over
 from mmmaskclip.models.backbones.windows import make_windowed
+from mmmaskclip.models.regional_compile import region
 from mmmaskclip.registry import MODELS
 
 ARCHITECTURES = {
@@ -168,6 +170,35 @@ class CLIPVisionTransformer(VisionTransformer):
         patches, grid = self.patch_embed(images)
         return patches + self.positions(grid), tuple(grid)
 
+    def embed_pixels(self, pixels: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, tuple[int, int]] | None:
+        """:meth:`embed` as one product of matrices, from images that are not normalized; equal to rounding.
+
+        Args:
+            pixels: uint8 (B, 3, H, W).
+            mean: Of the colours, (3, 1, 1).
+            std: Likewise.
+
+        Returns:
+            What :meth:`embed` returns; None if the patches are none of a plain embedding, or do not fill the images.
+        """
+        projection, size = getattr(self.patch_embed, 'projection', None), pixels.shape[-2:]
+        if not isinstance(projection, nn.Conv2d) or self.patch_embed.norm is not None:
+            return None
+        patch = projection.kernel_size
+        if projection.stride != patch or any(projection.padding) or size[0] % patch[0] or size[1] % patch[1]:
+            return None
+        grid = size[0] // patch[0], size[1] // patch[1]
+        return self._project_pixels(pixels, mean, std, self.positions(grid)), grid
+
+    @region
+    def _project_pixels(self, pixels: Tensor, mean: Tensor, std: Tensor, positions: Tensor) -> Tensor:
+        projection = self.patch_embed.projection
+        height, width = projection.kernel_size
+        patches = pixels.unflatten(3, (-1, width)).unflatten(2, (-1, height))  # (B, 3, rows, h, columns, w)
+        normalized = (patches.permute(0, 2, 4, 1, 3, 5).float() - mean) / std  # (B, rows, columns, 3, h, w)
+        tokens = F.linear(normalized.flatten(3).flatten(1, 2), projection.weight.flatten(1), projection.bias)
+        return tokens + positions  # (B, N, C)
+
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Position embeddings of the patches of a grid (rows, columns), interpolated if need be: (1, N, C)."""
         return resize_pos_embed(self.pos_embed, self.patch_resolution, grid, self.interpolate_mode, 1)[:, 1:]
@@ -188,9 +219,17 @@ class CLIPVisionTransformer(VisionTransformer):
         x = self.first_input(patches)  # (B, 1 + registers + K, C)
         for layer in self.layers:
             x = layer(x)
+        return ImageFeatures(*self.read_tokens(x))
+
+    @region
+    def read_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The last block's tokens (B, 1 + registers + N, C), normed: class token (B, C) and patches (B, N, C)."""
         if self.final_norm:
             x = self.ln1(x)
-        return ImageFeatures(cls=x[:, 0], patches=x[:, 1 + self.num_registers :])
+        cls, patches = x[:, 0], x[:, 1 + self.num_registers :]
+        # Compiled, the norm writes into two tensors for nothing; views would be cut out, and put together in the
+        # backward pass, outside of the graph.
+        return (cls.clone(), patches.clone()) if torch.compiler.is_compiling() else (cls, patches)
 
     def first_input(self, patches: Tensor) -> Tensor:
         """The blocks' input: class token, registers (which have no position) and patches."""

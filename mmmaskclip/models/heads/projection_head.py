@@ -4,6 +4,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmaskclip.contracts import ImageFeatures, check_pool
+from mmmaskclip.models.regional_compile import region
 from mmmaskclip.registry import MODELS
 
 
@@ -65,7 +66,11 @@ class ImageProjectionHead(TextProjectionHead):
 
     def forward(self, features: ImageFeatures) -> Tensor:
         """Global embedding (B, D) of image features."""
-        return self.projection(features.pool(self.pool))
+        return self._pool_and_project(features.cls, features.patches)
+
+    @region
+    def _pool_and_project(self, cls: Tensor, patches: Tensor) -> Tensor:
+        return self.projection(ImageFeatures(cls, patches).pool(self.pool))
 
     def dense(self, patches: Tensor) -> Tensor:
         """Project patches (B, N, C) to (B, N, D). With mean pooling, the mean of these is the global embedding."""

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mmmaskclip.contracts import ImageFeatures, ImageTower, Mask, MaskGenerator, TextTower, Views
 from mmmaskclip.models.objectives.noise import sample_noise
@@ -27,6 +26,8 @@ class Towers(Protocol):
     teacher_projection: MomentumCopy
 
     def encode_text(self, word_ids: Tensor, ends: list[int] | None = None) -> Tensor: ...
+
+    def unit(self, projected: Tensor) -> Tensor: ...
 
 
 class BatchViews(Views):
@@ -60,6 +61,12 @@ class BatchViews(Views):
         return self._batch[name]
 
     def images(self, view: str = 'image') -> Tensor:
+        if self._raw(view).dtype != torch.uint8:
+            return self._raw(view)
+        return self._once('images', view, lambda: self._model.data_preprocessor.normalize(self._raw(view)))
+
+    def _raw(self, view: str) -> Tensor:
+        """The images as the preprocessor gives them: normalized, or uint8 if it leaves that to the patch embedding."""
         images = self._get(view)
         # (B, n, 3, H, W), n crops of each image, becomes (B * n, 3, H, W).
         return images.flatten(0, 1) if images.ndim == 5 else images
@@ -68,7 +75,14 @@ class BatchViews(Views):
         return self._model.data_preprocessor.denormalize(self.images(view)) / 255
 
     def _embedded(self, view: str) -> tuple[Tensor, tuple[int, int]]:
-        return self._once('embedded', view, lambda: self.image_tower.embed(self.images(view)))
+        return self._once('embedded', view, lambda: self._embed(self.image_tower, view))
+
+    def _embed(self, tower: Any, view: str) -> tuple[Tensor, tuple[int, int]]:
+        images, normalization = self._raw(view), self._model.data_preprocessor
+        embedded = None
+        if images.dtype == torch.uint8 and hasattr(tower, 'embed_pixels'):
+            embedded = tower.embed_pixels(images, normalization.mean, normalization.std)
+        return tower.embed(self.images(view)) if embedded is None else embedded
 
     def patches(self, view: str = 'image') -> Tensor:
         return self._embedded(view)[0]
@@ -114,7 +128,7 @@ class BatchViews(Views):
         return self._once('projected_patches', view, lambda: project(self.image_features(view).patches))
 
     def image_embedding(self, view: str = 'image') -> Tensor:
-        return self._once('image_embedding', view, lambda: F.normalize(self.projected_image(view).float(), dim=-1))
+        return self._once('image_embedding', view, lambda: self._model.unit(self.projected_image(view)))
 
     def word_ids(self) -> Tensor:
         return self._get('tokens')
@@ -130,8 +144,13 @@ class BatchViews(Views):
         return self._once('text_embedding', 'tokens', lambda: self._model.encode_text(self.word_ids(), self._ends()))
 
     def teacher_features(self, view: str = 'image') -> ImageFeatures:
+        def encode() -> ImageFeatures:
+            if self._has_patches:
+                return self.teacher_tower.encode(self._embed(self.teacher_tower, view)[0])
+            return self.teacher_tower.features(self.images(view))
+
         with torch.no_grad():
-            return self._once('teacher_features', view, lambda: self.teacher_tower.features(self.images(view)))
+            return self._once('teacher_features', view, encode)
 
     def teacher_projected_image(self, view: str = 'image') -> Tensor:
         project = self._model.teacher_projection

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmmaskclip.contracts import DenseTower, FollowsRun
-from mmmaskclip.models.backbones import compile_blocks
 from mmmaskclip.models.backbones.lora import add_lora
 from mmmaskclip.models.backbones.mixed_read_outs import ReadOuts, weighted_read_outs
 from mmmaskclip.models.backbones.whole_image_tower import check_tower
@@ -16,6 +15,8 @@ from mmmaskclip.models.objectives import ImageTextContrast, Objective
 from mmmaskclip.models.objectives.teacher import MomentumCopy, follow
 from mmmaskclip.models.objectives.views import BatchViews
 from mmmaskclip.models.pretrainers.micro_batches import check_micro_batches, losses_in_micro_batches
+from mmmaskclip.models.pretrainers.preprocessor import ImageTextPreprocessor
+from mmmaskclip.models.regional_compile import compile_regions, region
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.ramp import Ramp
 
@@ -43,9 +44,9 @@ class ImageTextPretrainer(BaseModel):
             text_encoder=dict(rank=8, layers=['qkv']))``, one of them or both, with the arguments of
             :func:`~mmmaskclip.models.backbones.lora.add_lora`. An EMA teacher averages the adapters' factors. Defaults
             to None.
-        compiled: Whether ``torch.compile`` compiles the transformer blocks: True, False, ``'auto'`` (on a GPU only) or
-            a dict of its arguments, see :func:`~mmmaskclip.models.backbones.transformer_block.compile_blocks`. Defaults
-            to False.
+        compiled: Whether ``torch.compile`` compiles the transformer blocks, the patch embedding and the towers'
+            read-outs: True, False, ``'auto'`` (on a GPU only) or a dict of its arguments, see
+            :func:`~mmmaskclip.models.regional_compile.compile_regions`. Defaults to False.
 
     Raises:
         ValueError: If the image tower lacks a method that an objective calls, or an objective, or a batch norm, cannot
@@ -89,7 +90,13 @@ class ImageTextPretrainer(BaseModel):
         self.micro_batch_size = micro_batch_size
         if micro_batch_size is not None:
             check_micro_batches(self, self.objectives, micro_batch_size)
-        compile_blocks(self, compiled)
+        self.compile_regions(compiled)
+
+    def compile_regions(self, how: bool | str | dict) -> None:
+        """Let ``torch.compile`` compile what is worth it, see the argument ``compiled``."""
+        compiles = compile_regions(self, how)
+        if isinstance(self.data_preprocessor, ImageTextPreprocessor):
+            self.data_preprocessor.keeps_pixels = compiles
 
     @cached_property
     def _followers(self) -> tuple[FollowsRun, ...]:
@@ -194,7 +201,7 @@ class ImageTextPretrainer(BaseModel):
         """
         if self.image_projection is None:
             raise AttributeError('this model has no image projection: use image_encoder.features(images)')
-        return F.normalize(self.image_projection(self.image_encoder.features(images)).float(), dim=-1)
+        return self.unit(self.image_projection(self.image_encoder.features(images)))
 
     def encode_text(self, word_ids: Tensor, ends: list[int] | None = None) -> Tensor:
         """L2-normalized float32 embeddings (T, D) of captions (T, L).
@@ -208,7 +215,12 @@ class ImageTextPretrainer(BaseModel):
         """
         if self.text_encoder is None:
             raise AttributeError('this model has no text tower: evaluate it by linear probe or fine-tuning')
-        return F.normalize(self.text_projection(self.text_encoder(word_ids, ends)).float(), dim=-1)
+        return self.unit(self.text_projection(self.text_encoder(word_ids, ends)))
+
+    @region(any_size=True)
+    def unit(self, projected: Tensor) -> Tensor:
+        """Projected features (..., D), L2-normalized in float32."""
+        return F.normalize(projected.float(), dim=-1)
 
     def tokenize(self, texts: list[str]) -> list[Tensor]:
         """Token ids (L,) of each text, by the tokenizer of the text tower.
@@ -255,7 +267,7 @@ class ImageTextPretrainer(BaseModel):
         embeds: Tensor | float = 0.0
         for weight, one in weighted_read_outs(read_out):
             patches, grid = self.image_encoder.dense(images, one)  # (B, N, C)
-            embeds = embeds + weight * F.normalize(self.image_projection.dense(patches).float(), dim=-1)  # (B, N, D)
+            embeds = embeds + weight * self.unit(self.image_projection.dense(patches))  # (B, N, D)
         return cast(Tensor, embeds).transpose(1, 2).unflatten(2, grid)
 
     def logits(self, image_embed: Tensor, text_embed: Tensor) -> Tensor:

@@ -27,6 +27,10 @@ class ImageTextPreprocessor(BaseDataPreprocessor):
             ``'squash'``, see :func:`~mmmaskclip.datasets.transforms.resize.resize_for_model`. Defaults to
             ``'shortest'``.
 
+    Attributes:
+        keeps_pixels (bool): In training leave the images as they are; the compiled model normalizes them within its
+            patch embedding.
+
     Raises:
         ValueError: If ``interpolation`` or ``resize_mode`` is none of these.
     """
@@ -39,6 +43,7 @@ class ImageTextPreprocessor(BaseDataPreprocessor):
         resize_mode: ResizeMode = 'shortest',
     ):
         super().__init__(non_blocking=True)
+        self.keeps_pixels = False
         if interpolation not in ('bilinear', 'bicubic'):
             raise ValueError(f"interpolation={interpolation!r}: choose 'bilinear' or 'bicubic'")
         if resize_mode not in get_args(ResizeMode):
@@ -50,8 +55,9 @@ class ImageTextPreprocessor(BaseDataPreprocessor):
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """The same batch on the device, images normalized, float32; in training also ``caption_ends`` on the host."""
-        moved = {name: value if _is_text(value) else self.cast_data(value) for name, value in data.items()}
-        batch = {name: self.normalize(value) if _is_image(value) else value for name, value in moved.items()}
+        batch = {name: value if _is_text(value) else self.cast_data(value) for name, value in data.items()}
+        if not (training and self.keeps_pixels):
+            batch = {name: self.normalize(value) if _is_image(value) else value for name, value in batch.items()}
         if training and 'tokens' in data and data['tokens'].is_cpu:
             batch['caption_ends'] = data['tokens'].argmax(dim=1).tolist()
         return batch
