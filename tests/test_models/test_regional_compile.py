@@ -138,7 +138,7 @@ def _captions_of(batch, lengths):
 
 @pytest.mark.parametrize(('name', 'packed'), [('regression', False), ('codewords', True), ('local to global', True)])
 def test_an_epoch_of_changing_caption_lengths_compiles_once_and_equals_the_plain_model(tmp_path, name, packed):
-    tiny_models.write_tokenizer(tmp_path)
+    tiny_models.write_weights(tmp_path)
     objectives = tiny_models.objectives(tmp_path)[name]
     counter = CompileCounter()
     plain, compiled = _pair(objectives, text=dict(packed=packed), compiled=dict(backend=counter))

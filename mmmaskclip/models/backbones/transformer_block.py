@@ -151,8 +151,7 @@ def share_drop_paths(block: nn.Module) -> None:
     for module in block.modules():
         if isinstance(module, DropPath):
             # mmpretrain's rates are NumPy's, on which a graph breaks.
-            rate = float(module.drop_prob)
-            del module.drop_prob
+            rate = module.drop_prob = float(module.drop_prob)
             module.__class__ = SharedDropPath if rate else nn.Identity
             if rate:
                 module.keep = torch.tensor(1 - rate)
