@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmmaskclip.analysis.random_batch import random_batch
 from mmmaskclip.analysis.step_parts import PartClock
-from mmmaskclip.contracts import FollowsRun
+from mmmaskclip.contracts import FollowsRun, ImageTower
 from mmmaskclip.models.pretrainers import ImageTextPretrainer
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.tables import format_table
@@ -165,10 +165,10 @@ class OurContender(Contender):
         if model.text_encoder is not None:
             clock.watch(model, 'encode_text', 'text tower')
         towers = {'image tower': model.image_encoder}
-        if hasattr(model, 'teacher'):
+        if any(objective.needs_teacher for objective in model.objectives.values()):
             towers['teacher'] = model.teacher.module
         for name, tower in towers.items():
-            if hasattr(tower, 'embed'):
+            if isinstance(tower, ImageTower):
                 clock.watch(tower, 'embed', f'{name}, patch embedding')
                 clock.watch(tower, 'encode', _name_of_pass(name))
 

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import shutil
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 _MOST_SIZES = 8
 # Towers, teacher and decoder, with and without gradient, full and masked, are variants of one code object.
 _MOST_VARIANTS = 128
+# The marked methods: what each was before, and whether it takes any size.
+_REGIONS: dict[Any, tuple[Callable, bool]] = {}
 
 
 def region(method: Callable | None = None, *, any_size: bool = False) -> Any:
@@ -38,7 +41,7 @@ def region(method: Callable | None = None, *, any_size: bool = False) -> Any:
         compiled = self.__dict__.get('_compiled_regions')
         return method(self, *args) if compiled is None else compiled[method](self, *args)
 
-    call.any_size = any_size  # type: ignore[attr-defined]
+    _REGIONS[call] = method, any_size
     return call
 
 
@@ -106,8 +109,8 @@ def compile_regions(model: nn.Module, how: bool | str | dict[str, Any]) -> bool:
 
 def _regions_of(kind: type) -> dict[Callable, bool]:
     """The marked methods of a class by what they were before, and whether each takes any size."""
-    values = (value for parent in kind.__mro__ for value in vars(parent).values())
-    return {value.__wrapped__: value.any_size for value in values if hasattr(value, 'any_size')}
+    functions = (value for parent in kind.__mro__ for value in vars(parent).values() if isinstance(value, FunctionType))
+    return dict(_REGIONS[function] for function in functions if function in _REGIONS)
 
 
 def _missing_compiler() -> str | None:

@@ -1,17 +1,22 @@
 """The text tower: CLIP's causal transformer, computed only as far as the longest caption of the batch."""
 
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmmaskclip.datasets.transforms.tokenize import Tokenizer, make_tokenizer
-from mmmaskclip.models.backbones.transformer_block import CausalBlock, TransformerBlock
+from mmmaskclip.models.backbones.transformer_block import CausalBlock, TransformerBlock, has_varlen
 from mmmaskclip.models.regional_compile import region
 from mmmaskclip.registry import MODELS
 
+# Kernels of attention that take any length at once.
+_FLEXIBLE = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 _ACTIVATIONS = {
     'gelu': dict(type='GELU'),
     'quick_gelu': dict(type='mmpretrain.QuickGELU'),
@@ -158,8 +163,10 @@ class CLIPTextTransformer(BaseModule):
         Returns:
             Features after the final norm, (T, L, C), or (T, C).
         """
-        for layer in self.layers:
-            words = layer(words)
+        # cuDNN, which torch prefers on newer GPUs, would build plans for every new length of the longest caption.
+        with sdpa_kernel(_FLEXIBLE) if words.is_cuda else nullcontext():
+            for layer in self.layers:
+                words = layer(words)
         if positions is not None:
             return self.read_words(words.flatten(0, 1), _flat(positions, words.shape[1]))  # (T, C)
         return self.final_norm(words)
@@ -180,15 +187,21 @@ class CLIPTextTransformer(BaseModule):
             Features after the final norm, (T, C).
         """
         captions, length = words.shape[:2]
-        lengths = torch.tensor(ends) + 1
+        total = sum(ends) + captions
+        # All else is computed on the device; it is told the number of words, for which the host would wait.
+        lengths = torch.tensor(ends).to(words.device, non_blocking=True) + 1
         after = lengths.cumsum(0)  # where each caption stops in the packed words
-        caption = torch.arange(captions).repeat_interleave(lengths)
-        places = caption * length + torch.arange(len(caption)) - (after - lengths)[caption]
-        places = places.to(words.device, non_blocking=True)
+        caption = torch.arange(captions, device=words.device).repeat_interleave(lengths, output_size=total)
+        places = caption * length + torch.arange(total, device=words.device) - (after - lengths)[caption]
         x = words.flatten(0, 1)[places]  # (P, C)
+        if has_varlen(words):
+            offsets = F.pad(after, (1, 0)).int()
+            arguments: tuple[Any, ...] = (None, offsets, captions, self.context_length)
+        else:
+            arguments = (places, None, captions, length)
         for layer in self.layers:
-            x = layer(x, places, captions, length)
-        return self.read_words(x, (after - 1).to(words.device, non_blocking=True))
+            x = layer(x, *arguments)
+        return self.read_words(x, after - 1)
 
     def forward(self, word_ids: Tensor, ends: list[int] | None = None) -> Tensor:
         """Feature of the word that ``pool`` names, for CLIP the end of the caption, after the final norm.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 import torch
 from mmcv.cnn.bricks import DropPath
 from mmcv.cnn.bricks.transformer import FFN
@@ -10,6 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmmaskclip.models.regional_compile import region
+
+
+def _find_varlen() -> Any:
+    """torch's attention without padding, or None before torch 2.11, which says by a window that it is causal."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn if 'window_size' in inspect.signature(varlen_attn).parameters else None
+
+
+varlen_attn = _find_varlen()
 
 
 def gather_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
@@ -99,27 +114,52 @@ class CausalBlock(TransformerBlock):
     causal = True
 
     @region(any_size=True)
-    def forward(self, x: Tensor, places: Tensor | None = None, captions: int = 0, length: int = 0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        places: Tensor | None = None,
+        offsets: Tensor | None = None,
+        captions: int = 0,
+        length: int = 0,
+    ) -> Tensor:
         """The block on padded words (T, L, C), or on the P words of all captions without padding (P, C).
 
-        Packed, every linear map and norm runs on P rows; attention alone, a fortieth of the operations of CLIP's tower,
-        runs on padded captions.
+        Packed, every linear map and norm runs on P rows. So does attention where :func:`has_varlen` says so; elsewhere
+        it alone, a fortieth of the operations of CLIP's tower, runs on padded captions.
 
         Args:
             x: Words.
-            places: Row of each packed word among the T * L padded ones, (P,). Without it the words are padded.
+            places: Row of each packed word among the T * L padded ones, (P,), for padded attention.
+            offsets: Where each caption begins among the packed words, and their number, int32 (T + 1,), for attention
+                without padding. With neither, the words are padded.
             captions: Number of captions T.
-            length: Words L of the longest caption.
+            length: Words L of the longest caption, or more with ``offsets``.
         """
-        if places is None:
+        if places is None and offsets is None:
             return self.whole(x)
         qkv = self.attn.qkv(self.ln1(x))  # (P, 3 C)
-        padded = qkv.new_zeros(captions * length, qkv.shape[-1]).index_copy(0, places, qkv)
-        q, k, v = self.split_heads(padded.unflatten(0, (captions, length)))  # (T, H, L, D)
         dropout = self.attn.attn_drop if self.training else 0.0
-        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-        attended = attended.transpose(1, 2).flatten(2).flatten(0, 1)[places]  # (P, C)
+        if offsets is not None:
+            q, k, v = (part.unflatten(-1, (self.attn.num_heads, -1)) for part in qkv.split(self.embed_dims, dim=-1))
+            # (P, H, D) each; a window of (-1, 0) is causal.
+            attended = varlen_attn(q, k, v, offsets, offsets, length, length, window_size=(-1, 0)).flatten(1)
+        else:
+            padded = qkv.new_zeros(captions * length, qkv.shape[-1]).index_copy(0, places, qkv)
+            q, k, v = self.split_heads(padded.unflatten(0, (captions, length)))  # (T, H, L, D)
+            attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+            attended = attended.transpose(1, 2).flatten(2).flatten(0, 1)[places]  # (P, C)
         return self.feed_forward(x + self.project(attended))
+
+
+def has_varlen(words: Tensor) -> bool:
+    """Whether torch has attention without padding for words on this device, in the precision of the autocast.
+
+    It is torch's FlashAttention: for bfloat16 and float16, on NVIDIA GPUs since Ampere.
+    """
+    if varlen_attn is None or not words.is_cuda or torch.cuda.get_device_capability(words.device) < (8, 0):
+        return False
+    dtype = torch.get_autocast_dtype('cuda') if torch.is_autocast_enabled('cuda') else words.dtype
+    return dtype in (torch.bfloat16, torch.float16)
 
 
 class SharedDropPath(nn.Module):

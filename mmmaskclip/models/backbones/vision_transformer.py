@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmcv.cnn.bricks.transformer import PatchEmbed
 from mmengine.model import PretrainedInit
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
@@ -181,9 +182,9 @@ class CLIPVisionTransformer(VisionTransformer):
         Returns:
             What :meth:`embed` returns; None if the patches are none of a plain embedding, or do not fill the images.
         """
-        projection, size = getattr(self.patch_embed, 'projection', None), pixels.shape[-2:]
-        if not isinstance(projection, nn.Conv2d) or self.patch_embed.norm is not None:
+        if not isinstance(self.patch_embed, PatchEmbed) or self.patch_embed.norm is not None:
             return None
+        projection, size = self.patch_embed.projection, pixels.shape[-2:]
         patch = projection.kernel_size
         if projection.stride != patch or any(projection.padding) or size[0] % patch[0] or size[1] % patch[1]:
             return None

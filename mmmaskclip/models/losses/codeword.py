@@ -1,64 +1,53 @@
 """Cross-entropy between soft codeword assignments."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmmaskclip.contracts import FollowsRun, Similarities
+from mmmaskclip.models.losses.row_chunks import float32_products
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.ramp import Ramp
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """Cross-entropy of two distributions over codewords, and its gradients, for a chunk of rows at a time.
+    """Cross-entropy of two distributions over codewords, and its gradients, for some images at a time.
 
     With logits z = x W' / t, p = softmax(z) and the teacher's q, the gradient of the loss of a row is (p - q) / t
     with respect to the similarities: all that the backward pass needs is known in the forward pass. It keeps the
-    gradients of x and W, not the logits.
+    gradients of x and W, not the logits. The loss is linear in q, so that against several rows of the teacher it is
+    the loss against their mean.
     """
 
     @staticmethod
     def forward(ctx, student, codewords, teacher, teacher_codewords, center, student_t, teacher_t, chunk):
-        """Mean loss, scalar, and mean assignment (K,) of features (R, D) and (R, D) with codewords (K, D) each."""
+        """Mean loss, scalar, and mean assignment (K,) of features (B, n, D) and (B, m, D), codewords (K, D) each.
+
+        Each of the student's n rows of an image is compared with each of the teacher's m; ``chunk`` counts images.
+        """
         loss, mean_assignment = student.new_zeros(()), torch.zeros_like(center)
         grad_student, grad_codewords = torch.empty_like(student), torch.zeros_like(codewords)
+        count = student[..., 0].numel()
         for start in range(0, len(student), chunk):
             part = slice(start, start + chunk)
-            log_p = (F.linear(student[part], codewords) / student_t).log_softmax(dim=-1)  # (chunk, K)
-            q = ((F.linear(teacher[part], teacher_codewords) - center) / teacher_t).softmax(dim=-1)  # (chunk, K)
+            log_p = (F.linear(student[part], codewords) / student_t).log_softmax(dim=-1)  # (chunk, n, K)
+            q = ((F.linear(teacher[part], teacher_codewords) - center) / teacher_t).softmax(dim=-1)  # (chunk, m, K)
+            q = q.mean(dim=1, keepdim=True)  # (chunk, 1, K)
             loss -= (q * log_p).sum()
-            mean_assignment += q.sum(dim=0)  # (K,)
-            grad = log_p.exp_().sub_(q).div_(len(student) * student_t)
-            torch.mm(grad, codewords, out=grad_student[part])
-            grad_codewords.addmm_(grad.t(), student[part])
+            mean_assignment += q.sum(dim=(0, 1))  # (K,)
+            grad = log_p.exp_().sub_(q).div_(count * student_t).flatten(0, 1)  # (chunk * n, K)
+            grad_student[part] = (grad @ codewords).view_as(student[part])
+            grad_codewords.addmm_(grad.t(), student[part].flatten(0, 1))
         ctx.save_for_backward(grad_student, grad_codewords)
         mean_assignment /= len(student)
         ctx.mark_non_differentiable(mean_assignment)
-        return loss / len(student), mean_assignment
+        return loss / count, mean_assignment
 
     @staticmethod
     def backward(ctx, grad_loss, _):
         grad_student, grad_codewords = ctx.saved_tensors
         return grad_loss * grad_student, grad_loss * grad_codewords, *[None] * 6
-
-
-@contextmanager
-def _precision(device: torch.device, tf32: bool) -> Iterator[None]:
-    """Float32 products, in TF32 on a GPU if asked for, whatever the autocast."""
-    products = torch.backends.cuda.matmul
-    before = products.fp32_precision if tf32 else None
-    try:
-        if tf32:
-            products.fp32_precision = 'tf32'
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        if tf32:
-            products.fp32_precision = before
 
 
 @MODELS.register_module()
@@ -117,28 +106,36 @@ class CodewordLoss(nn.Module, FollowsRun):
 
     def forward(self, prediction: Similarities, target: Similarities) -> Tensor:
         """Scalar loss of the student's similarities (..., K) against the teacher's (..., K), the mean over the rows."""
-        num_rows, num_codewords = prediction.features[..., 0].numel(), len(prediction.codewords)
-        if num_rows * num_codewords > self.max_logits:
-            return self._in_chunks(prediction, target, max(1, self.max_logits // num_codewords))
+        if self._is_large(prediction):
+            # Every row counts as an image of its own.
+            student, teacher = (part.features.flatten(0, -2).unsqueeze(1) for part in (prediction, target))
+            return self._in_chunks(student, teacher, prediction.codewords, target.codewords)
         assignment = self._assign(target.whole())
         logits = prediction.whole() / self.student_temperature
         return F.cross_entropy(logits.flatten(0, -2), assignment.flatten(0, -2))
 
-    def _in_chunks(self, prediction: Similarities, target: Similarities, chunk: int) -> Tensor:
-        student, teacher = prediction.features.flatten(0, -2), target.features.detach().flatten(0, -2)  # (R, D)
+    def _is_large(self, prediction: Similarities) -> bool:
+        return prediction.features[..., 0].numel() * len(prediction.codewords) > self.max_logits
+
+    def _in_chunks(self, student: Tensor, teacher: Tensor, codewords: Tensor, teacher_codewords: Tensor) -> Tensor:
+        """The loss of the student's features (B, n, D) against the teacher's (B, m, D), some images at a time."""
+        teacher = teacher.detach()
+        chunk = max(1, self.max_logits // (student.shape[1] * len(codewords)))
         temperatures = self.student_temperature, self.teacher_temperature(self.progress)
-        with _precision(student.device, self.tf32):
+        with float32_products(student.device, self.tf32):
             if self.training:
                 # The sum of similarities is the similarity of the sum.
-                self.pending[:-1] += F.linear(teacher.sum(dim=0), target.codewords)
-                self.pending[-1] += len(teacher)
+                self.pending[:-1] += F.linear(teacher.sum(dim=(0, 1)), teacher_codewords)
+                self.pending[-1] += teacher[..., 0].numel()
             loss, self._mean_assignment = ChunkedCrossEntropy.apply(
-                student, prediction.codewords, teacher, target.codewords, self.center, *temperatures, chunk
+                student, codewords, teacher, teacher_codewords, self.center, *temperatures, chunk
             )
         return loss
 
     def all_pairs(self, prediction: Similarities, target: Similarities) -> Tensor:
         """Scalar loss of n student views (B, n, K) against each of m teacher views (B, m, K) of the same images."""
+        if self._is_large(prediction):
+            return self._in_chunks(prediction.features, target.features, prediction.codewords, target.codewords)
         assignment = self._assign(target.whole())
         log_probability = (prediction.whole() / self.student_temperature).log_softmax(dim=-1)
         # A product of matrices, because the (B, n, m, K) terms of 8 x 2 views and 65,536 codewords are gigabytes.

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmmaskclip.contracts import ContrastiveLoss, Pairs
+from mmmaskclip.models.losses.row_chunks import rows_in_chunks, some_pairs
 from mmmaskclip.registry import MODELS
 
 
@@ -49,23 +50,41 @@ class InfoNCELoss(nn.Module, ContrastiveLoss):
     Args:
         reduction: ``'sum'`` gives L_I + L_T, as MaskCLIP writes it (Eq. 7), which fixes its ratio to the distillation
             loss; ``'mean'`` gives (L_I + L_T) / 2, as CLIP and SLIP do. Defaults to ``'mean'``.
+        max_logits: Where a process has more logits than this, it computes loss and gradients for some rows at a time,
+            and holds no more of them. The result is equal to rounding. Defaults to 2**26, 256 MiB.
+        tf32: Multiply in TF32 in chunks on a GPU; a similarity is then off by up to 1e-3. Defaults to False.
 
     Raises:
         ValueError: If ``reduction`` is neither.
     """
 
-    def __init__(self, reduction: str = 'mean'):
+    def __init__(self, reduction: str = 'mean', max_logits: int = 2**26, tf32: bool = False):
         super().__init__()
         if reduction not in ('sum', 'mean'):
             raise ValueError(f"reduction={reduction!r}: choose 'sum' (L_I + L_T) or 'mean' (their average)")
         self.factor = 1.0 if reduction == 'sum' else 0.5
+        self.max_logits = max_logits
+        self.tf32 = tf32
 
     def forward(self, pairs: Pairs, logit_scale: Tensor) -> Tensor:
         """Scalar loss, L_I (image to text) plus L_T (text to image), each the mean over this process's rows."""
+        if len(pairs.first) * len(pairs.all_first) > self.max_logits:
+            return self.factor * (
+                self._in_chunks(pairs, pairs.first, pairs.all_second, logit_scale)
+                + self._in_chunks(pairs, pairs.second, pairs.all_first, logit_scale)
+            )
         targets = positive_targets(pairs)
         to_text = F.cross_entropy(similarity_logits(pairs.first, pairs.all_second, logit_scale), targets)
         to_image = F.cross_entropy(similarity_logits(pairs.second, pairs.all_first, logit_scale), targets)
         return self.factor * (to_text + to_image)
+
+    def _in_chunks(self, pairs: Pairs, rows: Tensor, columns: Tensor, logit_scale: Tensor) -> Tensor:
+        """One direction, with the targets of some rows (B', G) at a time, too."""
+
+        def loss_of_rows(logits: Tensor, part: slice) -> Tensor:
+            return F.cross_entropy(logits, positive_targets(some_pairs(pairs, part)), reduction='sum')
+
+        return rows_in_chunks(rows, columns, logit_scale, loss_of_rows, self.max_logits, self.tf32)
 
 
 @MODELS.register_module()

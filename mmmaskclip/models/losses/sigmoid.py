@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from mmmaskclip.contracts import ContrastiveLoss, Pairs
 from mmmaskclip.models.losses.contrastive import belonging, similarity_logits
+from mmmaskclip.models.losses.row_chunks import rows_in_chunks, some_pairs
 from mmmaskclip.registry import MODELS
 
 
@@ -21,13 +22,17 @@ class SigmoidLoss(nn.Module, ContrastiveLoss):
 
     Args:
         init_bias: Initial value of the learned bias. Defaults to -10.
+        max_logits: See :class:`~mmmaskclip.models.losses.contrastive.InfoNCELoss`. Defaults to 2**26.
+        tf32: Likewise. Defaults to False.
     """
 
     #: Captions are columns only: without gradient through the gather they would never learn.
     needs_gather_grad = True
 
-    def __init__(self, init_bias: float = -10.0):
+    def __init__(self, init_bias: float = -10.0, max_logits: int = 2**26, tf32: bool = False):
         super().__init__()
+        self.max_logits = max_logits
+        self.tf32 = tf32
         self.bias = nn.Parameter(torch.tensor(init_bias))
 
     def forward(self, pairs: Pairs, logit_scale: Tensor) -> Tensor:
@@ -35,5 +40,19 @@ class SigmoidLoss(nn.Module, ContrastiveLoss):
 
         z is 1 for an image with its own caption, or one whose row agrees with it in a label, -1 for every other pair.
         """
-        logits = similarity_logits(pairs.first, pairs.all_second, logit_scale) + self.bias.float()  # (B, G)
-        return -F.logsigmoid(torch.where(belonging(pairs), logits, -logits)).sum() / len(logits)
+        if len(pairs.first) * len(pairs.all_second) > self.max_logits:
+            return rows_in_chunks(
+                pairs.first,
+                pairs.all_second,
+                logit_scale,
+                lambda logits, part: self._sum(logits, some_pairs(pairs, part)),
+                self.max_logits,
+                self.tf32,
+                [self.bias],
+            )
+        logits = similarity_logits(pairs.first, pairs.all_second, logit_scale)  # (B, G)
+        return self._sum(logits, pairs) / len(logits)
+
+    def _sum(self, logits: Tensor, pairs: Pairs) -> Tensor:
+        logits = logits + self.bias.float()
+        return -F.logsigmoid(torch.where(belonging(pairs), logits, -logits)).sum()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmmaskclip.contracts import ImageFeatures, ImageTower, Mask, MaskGenerator, TextTower, Views
+from mmmaskclip.models.backbones import CLIPVisionTransformer
 from mmmaskclip.models.objectives.noise import sample_noise
 from mmmaskclip.models.objectives.teacher import MomentumCopy
 
@@ -80,7 +81,7 @@ class BatchViews(Views):
     def _embed(self, tower: Any, view: str) -> tuple[Tensor, tuple[int, int]]:
         images, normalization = self._raw(view), self._model.data_preprocessor
         embedded = None
-        if images.dtype == torch.uint8 and hasattr(tower, 'embed_pixels'):
+        if images.dtype == torch.uint8 and isinstance(tower, CLIPVisionTransformer):
             embedded = tower.embed_pixels(images, normalization.mean, normalization.std)
         return tower.embed(self.images(view)) if embedded is None else embedded
 

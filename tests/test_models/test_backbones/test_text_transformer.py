@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmmaskclip.models.backbones import CLIPTextTransformer
+from mmmaskclip.models.backbones import CLIPTextTransformer, text_transformer, transformer_block
 
 
 @pytest.fixture
@@ -82,3 +82,45 @@ def test_packed_captions_do_not_see_each_other_and_padding_is_not_computed():
     torch.testing.assert_close(after[[0, 2, 3]], before[[0, 2, 3]], rtol=0, atol=0)
     assert not torch.allclose(after[1], before[1])
     assert rows == [2 + 9 + 5 + 3] * 2
+
+
+def _varlen(q, k, v, begins, _, longest, __, window_size):
+    """What torch's kernel computes on a GPU: (P, H, D) each, caption by caption."""
+    assert window_size == (-1, 0)
+    assert begins.dtype == torch.int32
+    ends = begins[1:].tolist()
+    assert longest >= max(end - begin for begin, end in zip(begins.tolist(), ends, strict=False))
+    rows = []
+    for begin, end in zip(begins.tolist(), ends, strict=False):
+        parts = [part[begin:end].transpose(0, 1) for part in (q, k, v)]  # (H, L, D)
+        rows.append(torch.nn.functional.scaled_dot_product_attention(*parts, is_causal=True).transpose(0, 1))
+    return torch.cat(rows)
+
+
+def test_attention_without_padding_equals_the_padded_tower(monkeypatch):
+    padded, packed, word_ids = _pair()
+    monkeypatch.setattr(text_transformer, 'has_varlen', lambda words: True)
+    monkeypatch.setattr(transformer_block, 'varlen_attn', _varlen)
+    results = []
+    for tower in (padded.double(), packed.double()):  # where rounding does not hide a fault
+        features = tower(word_ids, [1, 8, 4, 2])
+        (features * torch.arange(16)).sum().backward()
+        results.append([features, *(p.grad for p in tower.parameters())])
+    torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ('capability', 'dtype', 'expected'),
+    [((9, 0), torch.bfloat16, True), ((7, 5), torch.float16, False), ((8, 0), torch.float32, False)],
+)
+def test_varlen_is_chosen_by_device_and_precision(monkeypatch, capability, dtype, expected):
+    class Words:
+        is_cuda, device = True, 'cuda:0'
+
+    Words.dtype = dtype
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    monkeypatch.setattr(transformer_block, 'varlen_attn', _varlen)
+    assert transformer_block.has_varlen(Words) is expected
+    assert not transformer_block.has_varlen(torch.zeros(2, dtype=torch.bfloat16))
+    monkeypatch.setattr(transformer_block, 'varlen_attn', None)
+    assert not transformer_block.has_varlen(Words)

@@ -157,3 +157,20 @@ def test_log_perplexity_tells_collapse_from_even_use():
     same = torch.eye(8)[:1].expand(8, -1)
     loss(_similarities(same), _similarities(same))
     assert loss.logged()['codeword_log_perplexity'].item() == pytest.approx(0, abs=1e-4)
+
+
+def test_views_in_chunks_of_images_equal_all_at_once():
+    """Images of three student and two teacher views, an uneven last chunk; loss, gradients, centre and perplexity."""
+    results = []
+    for max_logits in (2 * 3 * 20 + 7, 2**26):
+        torch.manual_seed(0)
+        student, teacher = (F.normalize(torch.randn(5, views, 8), dim=-1) for views in (3, 2))
+        codewords, fixed = (F.normalize(torch.randn(20, 8), dim=-1) for _ in range(2))
+        student.requires_grad_()
+        codewords.requires_grad_()
+        loss = CodewordLoss(20, max_logits=max_logits)
+        torch.nn.init.normal_(loss.center, std=0.1)
+        value = loss.all_pairs(Similarities(student, codewords), Similarities(teacher, fixed))
+        (2 * value).backward()
+        results.append([value.detach(), student.grad, codewords.grad, loss.pending, *loss.logged().values()])
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
