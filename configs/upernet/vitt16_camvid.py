@@ -13,7 +13,11 @@ on the test images, from random init 19.9. More in docs/results.md.
 
 _base_ = './_base_/recipe.py'
 custom_imports = dict(
-    imports=['mmmaskclip.datasets.evaluation.segmentation_sets', 'mmmaskclip.evaluation.checked_iou_metric']
+    imports=[
+        'mmmaskclip.models.heads.float32_segmentation',
+        'mmmaskclip.datasets.evaluation.segmentation_sets',
+        'mmmaskclip.evaluation.checked_iou_metric',
+    ]
 )
 
 # What the 11 classes leave out; padding must count as it.

@@ -11,7 +11,7 @@ model = dict(
     ),
     neck=dict(type='mmpretrain.GlobalAveragePooling'),
     head=dict(
-        type='mmpretrain.LinearClsHead',
+        type='mmmaskclip.Float32LinearClsHead',
         loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
         # MAE's: a head that begins near zero leaves the tower as it was in the first steps.
         init_cfg=dict(type='TruncNormal', layer='Linear', std=2e-5),

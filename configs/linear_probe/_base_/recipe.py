@@ -12,7 +12,7 @@ model = dict(
         init_cfg=dict(type='Pretrained', prefix='image_encoder.'),
     ),
     head=dict(
-        type='mmpretrain.LinearClsHead',
+        type='mmmaskclip.Float32LinearClsHead',
         loss=dict(type='mmpretrain.CrossEntropyLoss'),
         init_cfg=dict(type='TruncNormal', layer='Linear', std=0.01),
     ),

@@ -2,7 +2,9 @@
 # config of the same first author's BootMAE, and marked so.
 _base_ = '../../_base_/downstream_runtime.py'
 default_scope = 'mmseg'
-custom_imports = dict(imports=['mmmaskclip.evaluation.checked_iou_metric'])
+custom_imports = dict(
+    imports=['mmmaskclip.models.heads.float32_segmentation', 'mmmaskclip.evaluation.checked_iou_metric']
+)
 
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 # BootMAE.
@@ -37,7 +39,7 @@ model = dict(
     ),
     neck=dict(type='mmseg.Feature2Pyramid', embed_dim=768, rescales=[4, 2, 1, 0.5], norm_cfg=norm_cfg),
     decode_head=dict(
-        type='mmseg.UPerHead',
+        type='mmmaskclip.Float32UPerHead',
         in_channels=[768, 768, 768, 768],
         in_index=[0, 1, 2, 3],
         pool_scales=(1, 2, 3, 6),
@@ -46,7 +48,7 @@ model = dict(
         **head,
     ),
     auxiliary_head=dict(
-        type='mmseg.FCNHead',
+        type='mmmaskclip.Float32FCNHead',
         in_channels=768,
         in_index=2,
         channels=256,
