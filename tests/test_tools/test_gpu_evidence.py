@@ -17,7 +17,8 @@ def tool(monkeypatch):
     module = load_module('tools/analysis_tools/gpu_evidence.py')
     monkeypatch.setattr(module, '_EVERY_SECONDS', 0.01)
     monkeypatch.setattr(module, '_GRACE_SECONDS', 0.5)
-    monkeypatch.setattr(module, '_NUM_SCENES', 40)
+    monkeypatch.setattr(module, '_NUM_SCENES', 20)
+    monkeypatch.setattr(module, '_NUM_HELD_OUT', 20)
     # One core: no pool of processes is started.
     monkeypatch.setattr(module.os, 'sched_getaffinity', lambda _: {0})
     yield module

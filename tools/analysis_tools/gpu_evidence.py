@@ -34,7 +34,7 @@ from mmmaskclip.datasets.scenes.writer import SceneSplit, write_shards
 from mmmaskclip.startup.machine import usable_cores
 
 _COMPARE = Path(__file__).with_name('compare_methods.py')
-_NUM_SCENES = 50_000
+_NUM_SCENES, _NUM_HELD_OUT = 50_000, 2000
 _EVERY_SECONDS, _GRACE_SECONDS = 10, 15
 _DONE = 'finished'
 
@@ -70,8 +70,7 @@ def prepare_data(args: argparse.Namespace, cores: int) -> dict[str, str]:
     """Write the scenes and unpack CIFAR-10, unless an earlier call did; returns the folders by name."""
     folder = args.work / f'scenes-{args.share:g}'
     if not (folder / _DONE).is_file():
-        count = max(40, round(_NUM_SCENES * args.share))
-        held_out = max(80, round(2000 * args.share))
+        count, held_out = (max(20, round(number * args.share)) for number in (_NUM_SCENES, _NUM_HELD_OUT))
         splits = {
             'train': SceneSplit(count, (3, 8), held_out=False, harder=True),
             'val': SceneSplit(held_out // 2, (3, 8), harder=True),
