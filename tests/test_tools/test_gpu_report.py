@@ -52,6 +52,47 @@ def test_a_part_that_fails_does_not_end_the_others(tool, tmp_path):
     assert len(list(tmp_path.iterdir())) <= 6
 
 
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+def test_the_launcher_starts_one_process_and_its_end_is_reported(tool, tmp_path, launched_by, device):
+    report = tool.Report(tmp_path / 'report')
+    launched_by('echo "Epoch [1/1][20/20]"; echo')
+    tool.launcher(report, device, small=True)
+    assert report.lines[:3] == ['## tools/dist_train.sh CONFIG 1', '', 'Exit code 0. Last line: `Epoch [1/1][20/20]`']
+    command = (tmp_path / 'called').read_text()
+    assert f'--nproc-per-node=1 --master-addr=127.0.0.1 --master-port=41234 {tool.ROOT}/tools/train.py' in command
+    assert f'{tool.ROOT}/{tool.TRAINED} --work-dir {tmp_path}/report/launched' in command
+    assert ('--device cpu' in command) == (device == 'cpu')
+    assert [path.name for path in (tmp_path / 'report').iterdir()] == ['report.md']
+
+
+def test_a_launcher_that_fails_or_hangs_is_a_failure_with_what_it_printed(tool, tmp_path, launched_by, monkeypatch):
+    report = tool.Report(tmp_path / 'report')
+    launched_by('echo "libnccl.so not found" >&2; exit 3')
+    report.attempt(tool.launcher, 'cuda', True)
+    assert 'Exit code 3. Last line: `libnccl.so not found`' in (tmp_path / 'report/report.md').read_text()
+    failures = (tmp_path / 'report/failures.txt').read_text()
+    assert 'tools/dist_train.sh ended with 3: libnccl.so not found' in failures
+    launched_by('echo "waits for rank 1"; exec sleep 60')
+    monkeypatch.setattr(tool, 'LAUNCH_LIMIT', 1)
+    with pytest.raises(RuntimeError, match='did not end within 1 s: waits for rank 1'):
+        tool.launcher(report, 'cuda', small=True)
+
+
+@pytest.fixture
+def launched_by(tool, tmp_path, monkeypatch):
+    """Returns a function that puts a shell text in the place of torchrun on a machine with one GPU."""
+    python = tmp_path / 'python'
+    monkeypatch.setenv('PYTHON', str(python))
+    monkeypatch.setattr(tool, '_make_scenes', lambda folder, number: folder.mkdir(exist_ok=True))
+
+    def launch(text):
+        facts = 'case $2 in *launch_facts*) echo 1 4 41234; exit;; esac'
+        python.write_text(f'#!/bin/sh\n{facts}\necho "$@" > {tmp_path}/called\n{text}\n')
+        python.chmod(0o755)
+
+    return launch
+
+
 def test_kernels_by_kind():
     assert kind_of_kernel('sm90_xmma_gemm_bf16bf16') == 'matrix products'
     assert kind_of_kernel('triton_poi_fused_add_native_layer_norm') == 'fused by the compiler'

@@ -46,6 +46,9 @@ CONFIGS = [
 ]
 SMALL = ['configs/clip/vitxs16_scenes.py', 'configs/maskclip/vitxs16_scenes_v1.py']
 TRAINED = 'configs/maskclip/vitxs16_scenes_v1.py'
+# Seconds for 20 steps of a tiny model, start included.
+LAUNCH_LIMIT = 180
+PARTS = ('checks', 'steps', 'launcher', 'resume')
 
 
 class Report:
@@ -125,10 +128,8 @@ def checks(report: Report, device: str, small: bool) -> None:
 
 def resume(report: Report, small: bool) -> None:
     """Train 40 steps, and again with a SIGKILL after the checkpoint of step 20; compare the last checkpoints."""
-    scenes, steps_per_epoch, size = report.folder / 'scenes', 20, 8 if small else 64
-    make = [sys.executable, str(ROOT / 'tools/dataset_converters/make_scenes.py'), str(scenes)]
-    numbers = ['--num-train', str(steps_per_epoch * size), '--num-held-out', '8', '--shard-size', str(5 * size)]
-    subprocess.run([*make, *numbers], check=True, capture_output=True)
+    scenes, size = report.folder / 'scenes', 8 if small else 64
+    _make_scenes(scenes, 20 * size)
     whole, killed = report.folder / 'whole', report.folder / 'killed'
     _train(scenes, whole, size).wait()
     _kill_after(_train(scenes, killed, size), killed / 'iter_20.pth')
@@ -139,6 +140,41 @@ def resume(report: Report, small: bool) -> None:
     report.dump('resume.json', dict(steps=40, killed_after=20, largest_difference=difference))
     for folder in (scenes, whole, killed):
         shutil.rmtree(folder)
+
+
+def launcher(report: Report, device: str, small: bool) -> None:
+    """Train 20 steps of a tiny model with `tools/dist_train.sh CONFIG 1`; say how it ended and its last line."""
+    folder, size = report.folder / 'launched', 8 if small else 64
+    scenes, output = folder / 'scenes', folder / 'output.txt'
+    folder.mkdir(exist_ok=True)
+    _make_scenes(scenes, 20 * size)
+    on_cpu = ['--device', 'cpu'] if device == 'cpu' else []
+    options = ['train_cfg.max_epochs=1', 'train_cfg.val_interval=100', f'train_dataloader.batch_size={size}']
+    command = [str(ROOT / 'tools/dist_train.sh'), str(ROOT / TRAINED), '1', '--work-dir', str(folder), *on_cpu]
+    environment = dict(PYTHON=sys.executable) | os.environ | dict(MMMASKCLIP_SCENES=str(scenes))
+    with output.open('w') as log:
+        process = subprocess.Popen([*command, '--cfg-options', *options], env=environment, stdout=log, stderr=log)
+        try:
+            code = process.wait(LAUNCH_LIMIT)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # the script passes SIGTERM on; a SIGKILL would leave the training behind
+            process.wait()
+            raise RuntimeError(f'the training did not end within {LAUNCH_LIMIT} s: {_end_of(output)}') from None
+    lines = [line for line in output.read_text().splitlines() if line.strip()] or ['(it printed nothing)']
+    report.add('tools/dist_train.sh CONFIG 1', f'Exit code {code}. Last line: `{lines[-1]}`')
+    if code:
+        raise RuntimeError(f'tools/dist_train.sh ended with {code}: {_end_of(output)}')
+    shutil.rmtree(folder)
+
+
+def _make_scenes(folder: Path, number: int) -> None:
+    make = [sys.executable, str(ROOT / 'tools/dataset_converters/make_scenes.py'), str(folder)]
+    numbers = ['--num-train', str(number), '--num-held-out', '8', '--shard-size', str(number // 4)]
+    subprocess.run([*make, *numbers], check=True, capture_output=True)
+
+
+def _end_of(output: Path) -> str:
+    return output.read_text()[-3000:]
 
 
 def _train(scenes: Path, folder: Path, batch_size: int, *arguments: str) -> subprocess.Popen:
@@ -157,8 +193,8 @@ def _train(scenes: Path, folder: Path, batch_size: int, *arguments: str) -> subp
 def _kill_after(process: subprocess.Popen, checkpoint: Path) -> None:
     while not checkpoint.exists():
         if process.poll() is not None:
-            output = (checkpoint.parent / 'output.txt').read_text()[-3000:]
-            raise RuntimeError(f'the training ended with {process.returncode} before it wrote {checkpoint}: {output}')
+            end = _end_of(checkpoint.parent / 'output.txt')
+            raise RuntimeError(f'the training ended with {process.returncode} before it wrote {checkpoint}: {end}')
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -169,7 +205,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('folder', type=Path, help='for the report')
     parser.add_argument('--batch-size', type=int, help='images per step [512]')
     parser.add_argument('--small', action='store_true', help='tiny models, for machines without a GPU')
-    parser.add_argument('--only', nargs='+', choices=('steps', 'checks', 'resume'), help='[all three]')
+    parser.add_argument('--only', nargs='+', choices=PARTS, help='[all]')
     args = parser.parse_args(argv)
     if not torch.cuda.is_available() and not args.small:
         parser.error('there is no GPU here; --small runs the same on tiny models')
@@ -179,11 +215,13 @@ def main(argv: list[str] | None = None) -> None:
     machine = torch.cuda.get_device_name() if device == 'cuda' else f'CPU, {torch.get_num_threads()} threads'
     versions = f'torch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}'
     report.add(f'{machine}, {time.strftime("%Y-%m-%d")}', f'{versions}.')
-    only = args.only or ('checks', 'steps', 'resume')
+    only = args.only or PARTS
     if 'checks' in only:
         report.attempt(checks, device, args.small)
     if 'steps' in only:
         report.attempt(steps, device, args.small, args.batch_size)
+    if 'launcher' in only:
+        report.attempt(launcher, device, args.small)
     if 'resume' in only:
         report.attempt(resume, args.small)
     print('\n'.join(report.lines))
