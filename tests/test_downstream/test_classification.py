@@ -272,3 +272,32 @@ def train_as_one_of_two(folder: Path) -> None:
     runner = ReliableRunner.from_cfg(cfg)
     runner.train()
     torch.save(runner.model.module.state_dict(), folder / f'{os.environ["RANK"]}.pth')
+
+
+@pytest.mark.parametrize('name', [LINEAR[-1], FINETUNE[-1]])
+def test_predictions_and_accuracy_agree_with_and_without_amp(name, tmp_path):
+    cfg = shrink(name, tmp_path)
+    DefaultScope.get_instance(f'amp-{name}', scope_name='mmpretrain')
+    torch.manual_seed(0)
+    model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    model.init_weights()
+    torch.nn.init.normal_(model.head.fc.weight)
+    model.eval()
+    images = torch.randn(32, 3, *model.backbone.img_size)
+    scores, accuracies = [], []
+    for low in (False, True):
+        with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=low):
+            samples = model.predict(images)
+            scores.append(torch.stack([sample.pred_score for sample in samples]))
+            # What full precision predicts is the truth for both.
+            for sample, label in zip(samples, scores[0].argmax(1), strict=True):
+                sample.set_gt_label(int(label))
+            metric = METRICS.build(cfg.val_evaluator)
+            metric.process({}, [sample.to_dict() for sample in samples])
+            accuracies.append(metric.evaluate(len(images))['accuracy/top1'])
+    full, low = scores
+    assert {full.dtype, low.dtype} == {torch.float32}
+    assert (low != low.bfloat16()).float().mean() > 0.5  # between the values that bfloat16 has
+    assert 0 < (low - full).abs().max() < 0.1
+    assert accuracies[0] == 100
+    assert accuracies[1] > 85

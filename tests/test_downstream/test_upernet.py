@@ -12,7 +12,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
-from mmseg.registry import MODELS, PARAM_SCHEDULERS
+from mmseg.registry import METRICS, MODELS, PARAM_SCHEDULERS
 from mmseg.structures import SegDataSample
 from paths import ROOT
 from PIL import Image
@@ -250,3 +250,36 @@ def test_timms_weights_come_from_a_local_file(tmp_path):
         tower.timm_model.model.blocks[11].attn.qkv.weight, weights['blocks.11.attn.qkv.weight'], atol=0, rtol=0
     )
     assert tower.timm_model.model.pos_embed.shape == (1, 4 * 4 + 1, 192)
+
+
+def test_predictions_and_metric_agree_with_and_without_amp():
+    cfg = Config.fromfile(CAMVID)
+    cfg.model.test_cfg = dict(mode='whole')
+    cfg.merge_from_dict(dict(model=dict(backbone=dict(_delete_=True, **COMPARED['openclip']))))
+    cfg.model.decode_head.channels = cfg.model.auxiliary_head.channels = 16
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    torch.manual_seed(0)
+    model.init_weights()
+    model.eval()
+    images = torch.randn(2, 3, 64, 64)
+    shape = dict(
+        img_shape=(64, 64), ori_shape=(64, 64), pad_shape=(64, 64), padding_size=[0] * 4, reduce_zero_label=False
+    )
+    found, tables = [], []
+    for low in (False, True):
+        with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=low):
+            found.append(model.predict(images, [SegDataSample(metainfo=shape) for _ in images]))
+            # What full precision predicts is the truth for both.
+            for sample, full in zip(found[-1], found[0], strict=True):
+                sample.gt_sem_seg = PixelData(data=full.pred_sem_seg.data.clone())
+            metric = METRICS.build(cfg.val_evaluator)
+            metric.dataset_meta = dict(classes=[str(number) for number in range(model.num_classes)])
+            metric.process({}, [sample.to_dict() for sample in found[-1]])
+            tables.append(metric.evaluate(len(images)))
+    full, low = (torch.stack([sample.seg_logits.data for sample in samples]) for samples in found)
+    assert {full.dtype, low.dtype} == {torch.float32}
+    assert (low != low.bfloat16()).float().mean() > 0.5  # between the values that bfloat16 has
+    spread = (full - full.mean((2, 3), keepdim=True)).norm()
+    assert 0 < (low - full).norm() < 0.1 * spread
+    assert (tables[0]['aAcc'], tables[0]['mIoU']) == (100, 100)
+    assert 90 < tables[1]['aAcc'] < 100
