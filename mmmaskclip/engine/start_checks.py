@@ -70,16 +70,17 @@ def check_class_names(runner: Runner, loader: Any) -> None:
             part.prompts.check_order(names, type(part).__name__)
 
 
-def describe_others(folder: str | os.PathLike, iteration: int) -> str:
+def describe_others(folder: str | os.PathLike, iteration: int, epoch: int = 0) -> str:
     """A warning about checkpoints in the folder of a run that the run does not come from; empty if there are none.
 
     Args:
         folder: Where the run saves.
         iteration: Iteration at which the run starts: 0 for a fresh run, which comes from none of them.
+        epoch: Number of epochs that have ended by then.
     """
     matches = [match for path in Path(folder).glob('*.pth') if (match := _NUMBERED.fullmatch(path.name))]
     numbers = {match[0]: int(match[2]) for match in sorted(matches, key=lambda match: int(match[2]), reverse=True)}
-    others = [name for name, number in numbers.items() if not iteration or (name[0] == 'i' and number > iteration)]
+    others = [name for name, number in numbers.items() if not iteration or number > (iteration, epoch)[name[0] == 'e']]
     if not others:
         return ''
     names = ', '.join(others[:3]) + (', ...' if len(others) > 3 else '')

@@ -80,6 +80,22 @@ def test_a_fresh_run_in_a_used_folder_says_so(logged, tmp_path):
     assert 'holds 2 checkpoints of another run (iter_16.pth, iter_15.pth), but this run resumed at iteration 10' in line
 
 
+def test_files_of_an_abandoned_line_are_named_where_they_count_epochs_too(logged, tmp_path):
+    options = {'default_hooks.checkpoint': dict(by_epoch=True, interval=1)}
+    logged(**options)
+    (line,) = (
+        line
+        for line in logged(**options, load_from=f'{tmp_path}/run/epoch_1.pth', resume=True)
+        if 'of another run (' in line
+    )
+    assert 'holds 1 checkpoints of another run (epoch_2.pth), but this run resumed at iteration 8' in line
+    assert not [
+        line
+        for line in logged(**options, load_from=f'{tmp_path}/run/epoch_2.pth', resume=True)
+        if 'of another run (' in line
+    ]
+
+
 @pytest.mark.parametrize('by_epoch', [False, True])
 def test_a_resumed_run_with_nothing_left_to_do_says_so(logged, tmp_path, by_epoch):
     options = {'train_cfg.max_epochs': 1, 'default_hooks.checkpoint': dict(by_epoch=by_epoch, interval=1)}

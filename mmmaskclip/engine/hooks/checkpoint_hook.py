@@ -118,7 +118,7 @@ class ReliableCheckpointHook(CheckpointHook):
         self._writer.start_clock()
         if is_main_process():
             remove_remains(self.out_dir)
-            if text := describe_others(self.out_dir, runner.iter):
+            if text := describe_others(self.out_dir, runner.iter, runner.epoch):
                 runner.logger.warning(text)
 
     def after_train_iter(
