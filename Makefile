@@ -18,9 +18,10 @@ quickstart: $(ENV)/.installed
 
 # Without an index, so that nothing a test calls can install anything; with compiled files, or each of the tests' many
 # processes would compile all libraries anew: 14 s, not 6. Two processes, each file in one of them: half the time, 3 GB
-# each (ARGS="-n 0" runs all in one, where a debugger works).
+# each (ARGS="-n 0" runs all in one, where a debugger works). One thread each, in what they start too: four on two cores
+# wait for each other.
 test: $(ENV)/.installed-tests
-	PIP_NO_INDEX=1 PYTHONDONTWRITEBYTECODE= $(ENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	PIP_NO_INDEX=1 PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(ENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-matrix:
 	tools/test_matrix.sh $(ROWS)
