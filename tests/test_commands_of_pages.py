@@ -26,6 +26,7 @@ import mmmaskclip.cli.train
 from mmmaskclip.engine.registration import register_all_modules
 
 ELSEWHERE = {
+    'demo/quickstart.py': 'test_demo/test_quickstart.py::test_small_run_gives_table_and_picture',
     'make quickstart': 'test_demo/test_quickstart.py::test_small_run_gives_table_and_picture',
     'tools/analysis_tools/compare_methods.py': (
         'test_tools/test_compare_methods.py::test_shipped_configs_as_the_readme_says'

@@ -86,10 +86,12 @@ def walk_samples(file: BinaryIO) -> Iterator[Sample[Span]]:
             sample = grouper.add(name, (offset, size))
             if sample is not None:
                 yield sample
+        # Now, because whoever gets the last sample reads its files before it goes on.
+        end = file.tell()
         if grouper.held is not None:
             yield grouper.held
             grouper.held = None
-        _check_end(file)
+        _check_end(file, end)
     except BadSample as broken:
         # Whether the last sample before the damage is complete cannot be known; half of it may be missing.
         lost = f'; lost from sample {grouper.held.key} on' if grouper.held is not None else ''
@@ -135,9 +137,9 @@ def _walk_members(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
     raise BadSample('broken_tar', f'cut off at byte {end_of_file}, between two files: {NO_END}')
 
 
-def _check_end(file: BinaryIO) -> None:
+def _check_end(file: BinaryIO, start: int) -> None:
     """Raises where files follow the end of the archive, which every program would pass over."""
-    start = file.tell()
+    file.seek(start)
     while block := file.read(_BLOCK * 2048):
         if any(block):
             raise BadSample('broken_tar', f'files follow the end of the archive at byte {start}: {JOINED}')

@@ -120,3 +120,11 @@ def test_sizes_that_are_none_end_the_walk(field):
     data[148:156] = b'%06o\0 ' % sum(data[:512])
     with pytest.raises(BadSample, match='broken_tar'):
         _walk(bytes(data))
+
+
+@pytest.mark.parametrize('read', [['jpg'], ['txt', 'jpg'], ['json'], []])
+def test_what_is_read_of_the_last_sample_does_not_hide_the_end(read):
+    data = _tar([(f'{number}.{kind}', kind.encode()) for number in range(2) for kind in ('jpg', 'txt', 'json')])
+    file = io.BytesIO(data)
+    contents = [[read_span(file, sample.files[kind]) for kind in read] for sample in walk_samples(file)]
+    assert contents == 2 * [[kind.encode() for kind in read]]
