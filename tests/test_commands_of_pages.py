@@ -32,6 +32,8 @@ ELSEWHERE = {
         'test_tools/test_compare_methods.py::test_shipped_configs_as_the_readme_says'
     ),
     'tools/analysis_tools/gpu_evidence.py': 'test_tools/test_gpu_evidence.py::test_four_files_at_most_come_out',
+    # In OpenCLIP's own environment.
+    '--against-python': 'test_tools/test_bench_loader.py::test_the_last_line_of_the_other_environment_is_read',
     # Of ViT-B/16; those of ViT-Ti/16 are run here.
     'bench_step.py configs/clip/vitb16_laion20m.py': 'test_tools/test_bench_step.py::test_our_config_against_open_clip',
     'merge_lora.py work_dirs': ('test_models/test_backbones/test_lora.py::test_tool_writes_a_model_without_adapters'),

@@ -1,5 +1,5 @@
 import pytest
-from paths import load_module
+from paths import ROOT, load_module
 
 from mmmaskclip.analysis.scaling import CARDS, H100, contrast_bytes, gpu_hours, seconds_on
 
@@ -25,3 +25,8 @@ def test_tables(capsys):
     output = capsys.readouterr().out
     assert '| 64 |' in output
     assert '| MaskCLIP v1, eager |' in output
+
+
+def test_the_table_of_the_page_is_what_the_model_gives():
+    table = load_module('tools/analysis_tools/scaling.py').hours_table()
+    assert table in (ROOT / 'docs/performance.md').read_text(encoding='utf-8')

@@ -26,6 +26,9 @@ from mmmaskclip.registry import MODELS
 
 CAPTIONS = ['a red bus', 'Two dogs, running on grass! ' * 3, '']
 TEMPLATE = 'a photo of a {}.'
+STEM = dict(channels=(8, 8, 16), kernels=(2, 2, 4))
+LOCAL = dict(type='LocalVisionTransformer')
+ALL = ('open_clip', 'transformers', 'timm')
 CLIP = dict(pre_norm=True, norm_cfg=dict(type='LN', eps=1e-5))
 
 
@@ -187,12 +190,47 @@ def test_from_pretrained_reads_the_folder_of_transformers(tmp_path, build):
         ('open_clip', dict(num_registers=2), r'without the 2 of this tower .* --to timm'),
         ('timm', dict(quick_gelu=True), r'no tower with eps=1e-06 and QuickGELU'),
         ('open_clip', dict(window_size=2, global_blocks=(1,)), r'windows or no class token'),
+        *((to, dict(LOCAL, neighbourhood=3), r'neighbourhood=3.*train with neighbourhood=None') for to in ALL),
+        *((to, dict(LOCAL, stem=STEM), r'convolutional stem \(train with stem=None\).*--to onnx') for to in ALL),
+        *((to, dict(final_norm=False), r'no norm after its blocks .*final_norm=True') for to in ALL),
+        ('timm', dict(layer_scale_init_value=1e-5), r'has layers\.0\..*gamma.* \(train without\)'),
     ],
 )
 def test_what_a_library_cannot_express_is_named_with_the_remedy(tmp_path, build, to, changes, message):
     with pytest.raises(NotExpressible, match=message):
         export_folder(build(**changes), to, tmp_path / 'a')
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(text_encoder=dict(causal=False)), r"causal=False, pool='max' \(train with causal=True"),
+        (dict(text_encoder=dict(pool=2)), r'pool=2 '),
+        (dict(text_encoder=dict(hidden=80)), r'another hidden width or eps'),
+        (dict(text_encoder=dict(activation='gelu_tanh')), r"text tower has GELU\(approximate='tanh'\)"),
+        (dict(text_encoder=dict(tokenizer=dict(path='x'))), r"the tokenizer of an export is CLIP's"),
+        (dict(text_projection=dict(bias=True)), r'TextProjectionHead .*bias=False'),
+        (dict(image_encoder=dict(_delete_=True, type='WholeImageTower')), r'is a WholeImageTower'),
+    ],
+)
+def test_no_part_of_a_model_is_dropped_silently(tmp_path, tiny_model_cfg, change, message):
+    cfg = Config(dict(model=tiny_model_cfg()))
+    if 'image_encoder' in change:
+        change['image_encoder']['backbone'] = dict(type='torchvision.models.resnet18', num_classes=32)
+    cfg.merge_from_dict(dict(model=change))
+    with pytest.raises(NotExpressible, match=message):
+        export_folder(MODELS.build(cfg.model), 'open_clip', tmp_path / 'a')
+
+
+def test_a_trace_keeps_a_stem_and_refuses_a_neighbourhood(tmp_path, build):
+    model = build(**LOCAL, stem=STEM)
+    export_graphs(model, 'torchscript', tmp_path)
+    images = preprocessing(model)(photo())[None]
+    found = torch.jit.load(tmp_path / 'image.pt')(images)
+    torch.testing.assert_close(found, model.encode_image(images), rtol=0, atol=1e-5)
+    with pytest.raises(NotExpressible, match='neighbourhood=3'):
+        export_graphs(build(**LOCAL, neighbourhood=3), 'torchscript', tmp_path)
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path, build):

@@ -8,8 +8,9 @@ Example:
 With --gains each optimization of the loader is switched off in turn. The variants take turns in one process; the table
 gives the median CPU time per image and the ratio to the unchanged loader. CPU times stay meaningful on a busy machine.
 
-With --against-python OpenCLIP's loader reads the same shards in turns with ours, end to end, in an environment with
-open_clip_torch and webdataset 0.2.86, the version that OpenCLIP pins.
+With --against-python OpenCLIP's loader reads the same shards in turns with ours, end to end, both with its bicubic
+crops, in an environment with pip install 'open_clip_torch[training]' webdataset==0.2.86, the version that OpenCLIP
+pins. Without workers the CPU time is compared too.
 """
 
 import argparse
@@ -52,6 +53,8 @@ def main() -> None:
     args = parse_args()
     torch.set_num_threads(1)
     crop = {'type': 'torchvision/RandomResizedCrop', 'size': args.size, 'scale': (0.5, 1)}
+    if args.against_python is not None:
+        crop['interpolation'] = 'bicubic'  # OpenCLIP's, which costs more
     dataset = ImageTextShards(args.urls, {'image': [crop]}, args.caption_key, num_samples=args.num_samples)
     dataset.preflight()
     print(f'{len(dataset)} samples in {len(dataset.shards)} shards')
@@ -65,18 +68,18 @@ def main() -> None:
                 print(line)
         return
     for workers in args.workers:
-        images, seconds = measure(dataset, args.batch_size, workers, args.seconds)
+        images, seconds, _ = measure(dataset, args.batch_size, workers, args.seconds)
         per_core = f', {images / seconds / max(workers, 1):.0f} per process'
         print(f'{workers} workers: {images / seconds:.0f} images/s{per_core if workers else ""}')
     for name, milliseconds in profile(dataset, args.batch_size, args.seconds).items():
         print(f'  {name:<28}{milliseconds:6.3f} ms per image')
 
 
-def measure(dataset: ImageTextShards, batch_size: int, workers: int, seconds: float) -> tuple[int, float]:
+def measure(dataset: ImageTextShards, batch_size: int, workers: int, seconds: float) -> tuple[int, float, float]:
     """Read for some time. The clock starts after the first batch, when workers have started and buffers are full.
 
     Returns:
-        Images and seconds.
+        Images, seconds, and seconds of this process on a CPU.
     """
     loader = DataLoader(
         dataset,
@@ -88,10 +91,10 @@ def measure(dataset: ImageTextShards, batch_size: int, workers: int, seconds: fl
     )
     batches = endless(dataset, loader, batch_size)
     next(batches)
-    images, begin = 0, time.perf_counter()
+    images, begin, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - begin < seconds:
         images += len(next(batches)['key'])
-    return images, time.perf_counter() - begin
+    return images, time.perf_counter() - begin, time.process_time() - cpu
 
 
 def against_open_clip(
@@ -102,17 +105,38 @@ def against_open_clip(
     options = ['--batch-size', str(args.batch_size)]
     options += [word for name, value in settings.items() for word in (f'--{name}', str(value))]
     tool = Path(__file__).with_name('open_clip_loader.py')
-    ours, theirs = [], []
+    ours, theirs = [], []  # images/s, and milliseconds of CPU time per image
     for _ in range(turns):
-        images, seconds = measure(dataset, args.batch_size, workers, args.seconds)
-        ours.append(images / seconds)
-        command = [args.against_python, str(tool), *args.urls, *options]
-        result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-        theirs.append(result['images'] / result['seconds'])
-    medians = statistics.median(ours), statistics.median(theirs)
-    yield f'{workers} workers: ours {medians[0]:.0f} images/s ({min(ours):.0f} to {max(ours):.0f})'
-    yield f'  OpenCLIP, webdataset {result["webdataset"]}: {medians[1]:.0f} ({min(theirs):.0f} to {max(theirs):.0f})'
-    yield f'  ratio {medians[0] / medians[1]:.2f}'
+        images, seconds, cpu = measure(dataset, args.batch_size, workers, args.seconds)
+        ours.append((images / seconds, 1000 * cpu / images))
+        result = read_with_open_clip([args.against_python, str(tool), *args.urls, *options])
+        theirs.append((result['images'] / result['seconds'], 1000 * result['cpu'] / result['images']))
+    for name, turns_of_one in (('ours', ours), (f'OpenCLIP, webdataset {result["webdataset"]}', theirs)):
+        rates = [rate for rate, _ in turns_of_one]
+        span = f'({min(rates):.0f} to {max(rates):.0f})'
+        yield f'{workers} workers, {name}: {statistics.median(rates):.0f} images/s {span}'
+    (rate, cpu), (their_rate, their_cpu) = (
+        map(statistics.median, zip(*turns_of_one, strict=True)) for turns_of_one in (ours, theirs)
+    )
+    yield f'  ratio {rate / their_rate:.2f}'
+    if not workers:
+        yield f'  CPU time {cpu:.3f} against {their_cpu:.3f} ms per image, ratio {their_cpu / cpu:.2f}'
+
+
+def read_with_open_clip(command: list[str]) -> dict[str, Any]:
+    """What open_clip_loader.py prints.
+
+    Raises:
+        RuntimeError: If it fails; with its last line, and what the environment needs.
+    """
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
+        last = (process.stderr.strip().splitlines() or ['no message'])[-1]
+        raise RuntimeError(
+            f"OpenCLIP's loader failed in {command[0]} with exit status {process.returncode}: {last}. Its environment "
+            "needs pip install 'open_clip_torch[training]' webdataset==0.2.86"
+        )
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def gains(dataset: ImageTextShards, batch_size: int, seconds: float, shrink_to: int | None) -> Iterator[str]:
@@ -195,7 +219,7 @@ def profile(dataset: ImageTextShards, batch_size: int, seconds: float) -> dict[s
     image_text_shards.decode_image = wrap('decode', image_text_shards.decode_image)
     dataset._tokenize = wrap('tokenize', dataset._tokenize)
     dataset._views = wrap('transform', dataset._views)
-    images, total = measure(dataset, batch_size, 0, seconds)
+    images, total, _ = measure(dataset, batch_size, 0, seconds)
     spent['read, shuffle, collate'] = total - sum(spent.values())
     return {name: 1000 * value / images for name, value in spent.items()}
 

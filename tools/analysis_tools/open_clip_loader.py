@@ -2,8 +2,8 @@
 
 PYTHON tools/analysis_tools/open_clip_loader.py 'data/flickr8k/train-*.tar' --size 224 --workers 2 --seconds 10
 
-Needs open_clip_torch and webdataset 0.2.86, the version that OpenCLIP pins, and nothing of this package. The pipeline
-is OpenCLIP's ``get_wds_dataset`` with its augmentation and tokenizer. Prints one line of JSON.
+Needs ``pip install 'open_clip_torch[training]' webdataset==0.2.86``, the version that OpenCLIP pins, and nothing of
+this package. The pipeline is OpenCLIP's ``get_wds_dataset`` with its augmentation and tokenizer. Prints a line of JSON.
 """
 
 import argparse
@@ -47,11 +47,11 @@ def main() -> None:
     data = get_wds_dataset(settings, augment, is_train=True, tokenizer=open_clip.get_tokenizer('ViT-B-16'))
     batches = iter(data.dataloader)
     next(batches)
-    images, begin = 0, time.perf_counter()
+    images, begin, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - begin < options.seconds:
         images += len(next(batches)[0])
-    seconds = time.perf_counter() - begin
-    print(json.dumps(dict(images=images, seconds=seconds, webdataset=webdataset.__version__)))
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    print(json.dumps(dict(images=images, seconds=seconds, cpu=cpu, webdataset=webdataset.__version__)))
 
 
 if __name__ == '__main__':

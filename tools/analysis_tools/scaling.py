@@ -63,6 +63,19 @@ def gather_milliseconds(ranks: int, own: int) -> float:
         dist.destroy_process_group()
 
 
+def hours_table(efficiency: float = 0.95) -> str:
+    """GPU hours of the papers' run by method and card, in Markdown.
+
+    Args:
+        efficiency: Share of its rate alone that each of many GPUs keeps. Defaults to 0.95, an assumption.
+    """
+    rows = []
+    for name, rate in MEASURED.items():
+        rates = [rate / seconds_on(card, 1.0) for card in CARDS]
+        rows.append((name, *(f'{gpu_hours(each, 20e6, 25, efficiency):,.0f}' for each in rates)))
+    return format_table(rows, ['20M pairs, 25 epochs, GPU hours', *(card.name for card in CARDS)], markdown=True)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--own', type=int, default=128, help='pairs of each rank [128]')
@@ -79,11 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     print(format_table(rows, ['global batch', 'MiB of logits held', 's per step'], markdown=True), end='\n\n')
     rows = [(ranks, f'{gather_milliseconds(ranks, 4):.2f}') for ranks in args.ranks]
     print(format_table(rows, ['ranks', 'ms of host for a gather of 4 rows each'], markdown=True), end='\n\n')
-    rows = []
-    for name, rate in MEASURED.items():
-        rates = [rate / seconds_on(card, 1.0) for card in CARDS]
-        rows.append((name, *(f'{gpu_hours(each, 20e6, 25, args.efficiency):,.0f}' for each in rates)))
-    print(format_table(rows, ['20M pairs, 25 epochs, GPU hours', *(card.name for card in CARDS)], markdown=True))
+    print(hours_table(args.efficiency))
     print(f'Measured on an {H100.name} alone; other cards by matrix rate and bandwidth; efficiency {args.efficiency}')
 
 

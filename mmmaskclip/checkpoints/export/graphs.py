@@ -76,12 +76,12 @@ def export_graphs(
 
     Raises:
         ImportError: If a package that ONNX needs is missing.
-        NotExpressible: If the model has no text tower, or windows.
+        NotExpressible: If the model has no text tower, windows, or attention between neighbours.
         ValueError: If smaller graphs are asked of TorchScript.
     """
     if precisions and to != 'onnx':
         raise ValueError(f"precisions={list(precisions)} are written by ONNX Runtime: choose to='onnx'")
-    settings = settings_of(model)
+    settings = settings_of(model, as_graph=True)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = model.eval().cpu().requires_grad_(False)

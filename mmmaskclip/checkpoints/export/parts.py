@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmmaskclip.checkpoints.export.refusals import lost_anywhere, lost_in_settings
+
 
 class NotExpressible(ValueError):
     """A model that another library cannot build; the message says what would be lost, and what to do."""
@@ -65,34 +67,40 @@ class Settings:
     resize_mode: str
 
 
-def settings_of(model: Any, image_alone: bool = False) -> Settings:
+def settings_of(model: Any, image_alone: bool = False, as_graph: bool = False) -> Settings:
     """The settings of a built ``ImageTextPretrainer``.
 
     Args:
         model: The model; with ``image_alone`` also one without a text tower, or one of mmpretrain's around a
             ``backbone`` (SimCLR, MAE): the mean of its patches is pooled then.
         image_alone: Whether the format holds the image tower only. Defaults to False.
+        as_graph: Whether the format holds what the model computes, and not its settings. Defaults to False.
 
     Raises:
-        NotExpressible: If it has windows, lacks a class token or a text tower, or its towers differ in the activation.
+        NotExpressible: If it lacks a text tower, its towers differ in the activation, or it has what
+            :mod:`~mmmaskclip.checkpoints.export.refusals` names.
     """
     parts: dict[str, Any] = dict(model.named_children())
     image = parts.get('image_encoder') or parts['backbone']
     text, head = parts.get('text_encoder'), parts.get('image_projection')
     if not image_alone and (text is None or head is None):
         raise NotExpressible('the model has no text tower or no projections; --to timm writes its image tower')
-    if image.cls_token is None or getattr(image, 'window_size', None) is not None:
-        raise NotExpressible(
-            'the image tower has windows or no class token, which no other library has: its features would be others. '
-            'Train with window_size=None and with_cls_token=True'
-        )
+    if lost := list(lost_anywhere(image, text)):
+        raise NotExpressible(f'the features of an export would be others: {"; ".join(lost)}')
+    if not as_graph:
+        words, heads = (None, ()) if image_alone else (text, (head, parts['text_projection']))
+        if lost := list(lost_in_settings(image, words, heads)):
+            raise NotExpressible(
+                f'no settings of another library say what this model computes: {"; ".join(lost)}. --to onnx and '
+                '--to torchscript keep everything'
+            )
     gelus = {_quick_gelu(tower.layers[0]) for tower in (image, text) if tower is not None}
     if len(gelus) > 1 and not image_alone:
         raise NotExpressible('the towers have different activations; set quick_gelu alike in both')
     block, pixels = image.layers[0], model.data_preprocessor
     return Settings(
         image_size=(image.img_size[0], image.img_size[1]),
-        patch_size=image.patch_embed.projection.kernel_size[0],
+        patch_size=_patch_size(image.patch_embed),
         width=image.embed_dims,
         layers=len(image.layers),
         heads=block.attn.num_heads,
@@ -102,7 +110,7 @@ def settings_of(model: Any, image_alone: bool = False) -> Settings:
         quick_gelu=_quick_gelu(block),
         registers=getattr(image, 'num_registers', 0),
         pool=head.pool if head is not None else 'mean',
-        embed_dims=head.projection.out_features if head is not None else image.embed_dims,
+        embed_dims=getattr(getattr(head, 'projection', None), 'out_features', image.embed_dims),
         text_width=text.width if text is not None else 0,
         text_layers=len(text.layers) if text is not None else 0,
         text_heads=text.layers[0].attn.num_heads if text is not None else 0,
@@ -114,6 +122,11 @@ def settings_of(model: Any, image_alone: bool = False) -> Settings:
         interpolation=getattr(pixels, 'interpolation', 'bicubic'),
         resize_mode=getattr(pixels, 'resize_mode', 'shortest'),
     )
+
+
+def _patch_size(embedding: Any) -> int:
+    stem = type(embedding).__name__ == 'ConvStem'
+    return embedding.stride if stem else embedding.projection.kernel_size[0]
 
 
 def _quick_gelu(block: Any) -> bool:

@@ -237,4 +237,5 @@ class CLIPTextTransformer(BaseModule):
 
 def _flat(positions: Tensor, length: int) -> Tensor:
     """Rows, among all words of captions of one length, of one position per caption, (T,)."""
-    return torch.arange(len(positions), device=positions.device) * length + positions
+    # Not len(), which a trace would keep as the number of captions it was made with.
+    return torch.arange(positions.shape[0], device=positions.device) * length + positions
