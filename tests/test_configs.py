@@ -96,6 +96,13 @@ def _all_views(cfg):
     return [dict(source.views) for source in sources]
 
 
+@pytest.mark.parametrize('path', sorted((CONFIGS / 'unicl').glob('*.py')), ids=_name)
+def test_unicl_draws_from_clips_80_templates(path):
+    sources = [source.dataset for source in Config.fromfile(path).train_dataloader.dataset.sources.values()]
+    templates = [source.templates for source in sources if source.type.endswith('ClassCaptionShards')]
+    assert set(templates) == {'imagenet_80'}
+
+
 def test_every_training_skips_steps_that_are_not_finite():
     paths = [*RUNS, *(path for folder in DOWNSTREAM for path in (CONFIGS / folder).glob('*.py'))]
     for path in paths:

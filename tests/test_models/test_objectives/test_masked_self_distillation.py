@@ -46,6 +46,19 @@ def test_cvpr_is_codeword_cross_entropy_with_the_heads_copy(build, distillation_
     torch.testing.assert_close(model(mode='loss', **batch)['distillation_loss'], 0.05 * expected)
 
 
+def test_spread_of_prediction_and_target_is_logged(build, distillation_cfg, random_batch):
+    model = build(distillation_cfg('v1', loss_on='all'))
+    batch = model.data_preprocessor(random_batch(3))
+    mask = _masks(model, batch)
+    model(mode='loss', **batch)
+    logged = model.objectives['distillation'].logged()
+    student = model.image_encoder.encode(model.image_encoder.embed(batch['image'])[0], mask.visible)
+    predicted = model.objectives['distillation'].decoder(student, mask.visible).detach().numpy()
+    target = model.teacher.module.features(batch['image']).patches.detach().numpy()
+    for name, features in (('prediction_std', predicted), ('target_std', target)):
+        assert float(logged[name]) == pytest.approx(features.reshape(-1, features.shape[-1]).std(0).mean(), rel=1e-4)
+
+
 def test_loss_on_all_patches(build, distillation_cfg, random_batch):
     model = build(distillation_cfg('v1', loss_on='all'))
     batch = model.data_preprocessor(random_batch(3))
