@@ -61,6 +61,7 @@ def test_the_launcher_starts_one_process_and_its_end_is_reported(tool, tmp_path,
     command = (tmp_path / 'called').read_text()
     assert f'--nproc-per-node=1 --master-addr=127.0.0.1 --master-port=41234 {tool.ROOT}/tools/train.py' in command
     assert f'{tool.ROOT}/{tool.TRAINED} --work-dir {tmp_path}/report/launched' in command
+    assert 'train_cfg.max_epochs=2' in command  # one alone would end within the warm-up, which is an error
     assert ('--device cpu' in command) == (device == 'cpu')
     assert [path.name for path in (tmp_path / 'report').iterdir()] == ['report.md']
 

@@ -46,6 +46,8 @@ CONFIGS = [
 ]
 SMALL = ['configs/clip/vitxs16_scenes.py', 'configs/maskclip/vitxs16_scenes_v1.py']
 TRAINED = 'configs/maskclip/vitxs16_scenes_v1.py'
+# Its warm-up takes the first one.
+TWO_EPOCHS = ('train_cfg.max_epochs=2', 'train_cfg.val_interval=100')
 # Seconds for 20 steps of a tiny model, start included.
 LAUNCH_LIMIT = 180
 PARTS = ('checks', 'steps', 'launcher', 'resume')
@@ -147,9 +149,9 @@ def launcher(report: Report, device: str, small: bool) -> None:
     folder, size = report.folder / 'launched', 8 if small else 64
     scenes, output = folder / 'scenes', folder / 'output.txt'
     folder.mkdir(exist_ok=True)
-    _make_scenes(scenes, 20 * size)
+    _make_scenes(scenes, 10 * size)
     on_cpu = ['--device', 'cpu'] if device == 'cpu' else []
-    options = ['train_cfg.max_epochs=1', 'train_cfg.val_interval=100', f'train_dataloader.batch_size={size}']
+    options = [*TWO_EPOCHS, f'train_dataloader.batch_size={size}']
     command = [str(ROOT / 'tools/dist_train.sh'), str(ROOT / TRAINED), '1', '--work-dir', str(folder), *on_cpu]
     environment = dict(PYTHON=sys.executable) | os.environ | dict(MMMASKCLIP_SCENES=str(scenes))
     with output.open('w') as log:
@@ -160,7 +162,9 @@ def launcher(report: Report, device: str, small: bool) -> None:
             process.terminate()  # the script passes SIGTERM on; a SIGKILL would leave the training behind
             process.wait()
             raise RuntimeError(f'the training did not end within {LAUNCH_LIMIT} s: {_end_of(output)}') from None
-    lines = [line for line in output.read_text().splitlines() if line.strip()] or ['(it printed nothing)']
+    lines = [line for line in output.read_text().splitlines() if any(map(str.isalnum, line))] or [
+        '(it printed nothing)'
+    ]
     report.add('tools/dist_train.sh CONFIG 1', f'Exit code {code}. Last line: `{lines[-1]}`')
     if code:
         raise RuntimeError(f'tools/dist_train.sh ended with {code}: {_end_of(output)}')
@@ -179,7 +183,7 @@ def _end_of(output: Path) -> str:
 
 def _train(scenes: Path, folder: Path, batch_size: int, *arguments: str) -> subprocess.Popen:
     options = [
-        *('train_cfg.max_epochs=2', 'train_cfg.val_interval=100', f'train_dataloader.batch_size={batch_size}'),
+        *(*TWO_EPOCHS, f'train_dataloader.batch_size={batch_size}'),
         *('default_hooks.checkpoint.by_epoch=False', 'default_hooks.checkpoint.interval=20'),
         'randomness.deterministic=True',
     ]
