@@ -15,7 +15,11 @@ from mmmaskclip.registry import MODELS
 #: Where an attribute may be looked for: objects of other packages for which no contract exists, and why.
 LOOKED_FOR = {
     'mmmaskclip/analysis/first_step.py': (1, 'only some image towers of other packages are made for one size'),
-    'mmmaskclip/checkpoints/export/parts.py': (4, 'image towers of mmpretrain lack windows, registers and a resize'),
+    'mmmaskclip/checkpoints/export/parts.py': (5, 'image towers of mmpretrain lack registers and a resize'),
+    'mmmaskclip/checkpoints/export/refusals.py': (
+        9,
+        'towers of other packages lack the parts that are refused by name',
+    ),
     'mmmaskclip/checkpoints/files.py': (1, 'torch hangs versions of modules on a state dict, an OrderedDict'),
     'mmmaskclip/checkpoints/weights.py': (2, "mmpretrain's way to resize positions; a tower of any package"),
     'mmmaskclip/datasets/evaluation/labelled_images.py': (3, "torchvision's datasets name labels in many ways"),
