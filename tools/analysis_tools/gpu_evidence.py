@@ -1,7 +1,7 @@
 """Evidence on one GPU in minutes: six methods on Flickr8k and 50,000 harder scenes, and which papers' claims hold.
 
-python tools/analysis_tools/gpu_evidence.py --out evidence --work /tmp/evidence --flickr8k data/flickr8k
-python tools/analysis_tools/gpu_evidence.py --out evidence --work /tmp/evidence --share 0.01 --tower tiny --seeds 0
+python tools/analysis_tools/gpu_evidence.py --out evidence --work work_dirs/evidence --flickr8k data/flickr8k
+python tools/analysis_tools/gpu_evidence.py --out evidence --work work_dirs/evidence --share 0.01 --tower tiny --seeds 0
 
 CLIP, CLIP + MAE, MaskCLIP v1, MaskCLIP CVPR, maskclip_fast and SILC with ViT-S/16 at 128 px, three seeds each, trained
 and tested by compare_methods.py, several at once on the GPU. Measured: retrieval, zero-shot classification,

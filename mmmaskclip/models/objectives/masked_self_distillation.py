@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmmaskclip.contracts import ImageFeatures, Views
+from mmmaskclip.contracts import ImageFeatures, ImageTower, Views
 from mmmaskclip.models.backbones import gather_tokens
 from mmmaskclip.models.objectives.at_once import loss_at_once
 from mmmaskclip.models.objectives.base import Objective, check_patches
@@ -145,18 +145,24 @@ class MaskedSelfDistillation(Objective):
             # Not under no_grad: the contrastive loss needs the graph of the pass that is shared.
             features = views.teacher_features() if self.needs_teacher else views.image_features()
             return features.patches.detach()
-        with torch.no_grad():
-            return self._target_of_its_own(views)
-
-    def _target_of_its_own(self, views: Views) -> Tensor:
-        """The target from a pass that no other objective can use, (B, N, C)."""
-        images = views.images()
-        if self.teacher_image_size is not None:
-            size = (self.teacher_image_size, self.teacher_image_size)
-            images = F.interpolate(images, size, mode='bilinear', antialias=True)
         tower = views.teacher_tower if self.frozen is None else self.frozen.encoder
-        patches, grid = tower.embed(images)
-        return resize_grid(tower.encode(patches).patches, grid, views.grid())
+        return patches_of_a_pass(views, tower, self.teacher_image_size)
+
+
+@torch.no_grad()
+def patches_of_a_pass(views: Views, tower: ImageTower, image_size: int | None) -> Tensor:
+    """A tower's features, on the student's grid, from a pass that no other objective can use, (B, N, C).
+
+    Args:
+        views: The views of the batch.
+        tower: The image tower.
+        image_size: Side in pixels to which the images are resized, bilinearly. None: as they are.
+    """
+    images = views.images()
+    if image_size is not None:
+        images = F.interpolate(images, (image_size, image_size), mode='bilinear', antialias=True)
+    patches, grid = tower.embed(images)
+    return _resize_grid(tower.encode(patches).patches, grid, views.grid())
 
 
 def _spread(features: Tensor) -> Tensor:
@@ -164,7 +170,7 @@ def _spread(features: Tensor) -> Tensor:
     return features.float().std(dim=(0, 1), correction=0).mean()
 
 
-def resize_grid(patches: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
+def _resize_grid(patches: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
     """Resize patch features (B, N, C) from one grid (rows, columns) to another, bilinearly and in float32."""
     if grid == new_grid:
         return patches

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from mmmaskclip.contracts import Views
 from mmmaskclip.models.objectives.base import Objective
-from mmmaskclip.models.objectives.masked_self_distillation import resize_grid
+from mmmaskclip.models.objectives.masked_self_distillation import patches_of_a_pass
 from mmmaskclip.models.objectives.targets import FrozenEncoder
 from mmmaskclip.registry import MODELS
 
@@ -42,18 +42,12 @@ class PatchCorrelation(Objective):
         student = correlations(views.image_features().patches)  # (B, N, N)
         return {'loss': F.mse_loss(student, correlations(self._teacher(views)))}
 
-    @torch.no_grad()
     def _teacher(self, views: Views) -> Tensor:
-        """The teacher's patches on the student's grid, (B, N, C')."""
+        """The teacher's patches on the student's grid, (B, N, C'), without gradient."""
         if self.frozen is None and self.teacher_image_size is None:
             return views.teacher_features().patches
-        images = views.images()
-        if self.teacher_image_size is not None:
-            size = (self.teacher_image_size, self.teacher_image_size)
-            images = F.interpolate(images, size, mode='bicubic', antialias=True)
         tower = views.teacher_tower if self.frozen is None else self.frozen.encoder
-        patches, grid = tower.embed(images)
-        return resize_grid(tower.encode(patches).patches, grid, views.grid())
+        return patches_of_a_pass(views, tower, self.teacher_image_size)
 
 
 def correlations(patches: Tensor) -> Tensor:
