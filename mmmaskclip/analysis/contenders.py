@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import statistics
 import time
 from dataclasses import dataclass
@@ -115,17 +116,20 @@ class Contender:
 
 
 class OurContender(Contender):
-    """A pretraining config."""
+    """A pretraining config, with changes: ``CONFIG@KEY=VALUE,KEY=VALUE`` has the keys of ``--cfg-options``."""
 
-    def __init__(self, path: str, conditions: Conditions) -> None:
-        super().__init__(path, conditions)
+    def __init__(self, name: str, conditions: Conditions) -> None:
+        super().__init__(name, conditions)
+        path, _, changes = name.partition('@')
         cfg = Config.fromfile(path)
+        cfg.merge_from_dict(dict(map(_read_change, changes.split(','))) if changes else {})
         cfg.optim_wrapper.update(type='mmmaskclip.PretrainOptimWrapper', precision=conditions.precision)
         # Operations are counted uncompiled; `compile` follows.
         cfg.model.pop('compiled', None)
         self.model = MODELS.build(cfg.model)
-        self.model.init_weights()
+        # On a GPU random weights are drawn in a moment, on the host in seconds.
         self.model.to(self.device).train()
+        self.model.init_weights()
         self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
         batch = random_batch(cfg, conditions.batch_size or cfg.train_dataloader.batch_size, conditions.longest_caption)
         batch['tokens'] = shorten(batch['tokens'], conditions.shortest_caption)
@@ -171,6 +175,14 @@ class OurContender(Contender):
             if isinstance(tower, ImageTower):
                 clock.watch(tower, 'embed', f'{name}, patch embedding')
                 clock.watch(tower, 'encode', _name_of_pass(name))
+
+
+def _read_change(text: str) -> tuple[str, Any]:
+    key, _, value = text.partition('=')
+    try:
+        return key, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return key, value
 
 
 def _name_of_pass(tower: str) -> Any:
@@ -243,8 +255,8 @@ def build_contenders(names: list[str], conditions: Conditions) -> list[Contender
     """The contenders in order.
 
     Args:
-        names: Configs, or ``open_clip:NAME``; with ``+compiled`` behind they are compiled. OpenCLIP's models get the
-            batch size of the first config.
+        names: Configs, each with ``@KEY=VALUE,KEY=VALUE`` behind if it is to be changed, or ``open_clip:NAME``; with
+            ``+compiled`` at the end they are compiled. OpenCLIP's models get the batch size of the first config.
         conditions: What they have in common.
     """
     ours = {

@@ -31,7 +31,7 @@ def test_checks_pass_here_and_one_that_fails_is_seen(tool, tmp_path, monkeypatch
 def test_steps_of_tiny_models_with_parts_and_kernels(tool, tmp_path):
     tool.steps(tool.Report(tmp_path), 'cpu', small=True, batch_size=2)
     steps = json.loads((tmp_path / 'steps.json').read_text())
-    assert [row['contender'] for row in steps['rows']] == tool.SMALL
+    assert [row['contender'] for row in steps['groups']['small']] == tool.SMALL
     parts = steps['parts'][tool.SMALL[1]]
     assert {'teacher, whole images', 'image tower, visible patches', 'objective distillation'} <= set(parts)
     assert all(value >= 0 for value in parts.values())

@@ -2,8 +2,8 @@
 
 python tools/analysis_tools/bench_step.py open_clip:ViT-B-16+compiled configs/clip/vitb16_laion20m.py+compiled --parts
 
-A contender is a pretraining config, or ``open_clip:NAME`` for OpenCLIP with OpenCLIP's loss and AdamW; ``+compiled``
-turns torch.compile on. All contenders get the same caption lengths, and batches already on the device. The contenders
+A contender is a pretraining config, or ``open_clip:NAME`` for OpenCLIP with OpenCLIP's loss and AdamW; ``+compiled`` at
+the end turns torch.compile on, and ``CONFIG@KEY=VALUE,KEY=VALUE`` changes a config as ``--cfg-options`` does. All contenders get the same caption lengths, and batches already on the device. The contenders
 take turns, so that a change of the machine's load affects all of them. The table gives medians and ratios to the first
 contender. The share compares the rate with that of a large matrix product, measured in the same run.
 """
@@ -28,7 +28,7 @@ from mmmaskclip.engine.registration import register_all_modules
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('contenders', nargs='+', help='configs or open_clip:NAME, each optionally with +compiled')
+    parser.add_argument('contenders', nargs='+', help='CONFIG[@KEY=VALUE,...] or open_clip:NAME, +compiled')
     parser.add_argument('--batch-size', type=int, help="images per step [the config's]")
     parser.add_argument('--caption-length', type=int, default=26, help='tokens of the longest caption [26]')
     parser.add_argument('--shortest-caption', type=int, default=8, help='tokens of the shortest caption [8]')

@@ -25,6 +25,7 @@ import torch
 from mmmaskclip.analysis.contenders import (
     DTYPES,
     Conditions,
+    Contender,
     build_contenders,
     compare,
     matrix_ceiling,
@@ -38,12 +39,24 @@ from mmmaskclip.engine.registration import register_all_modules
 
 ROOT = Path(__file__).parents[2]
 OPEN_CLIP = 'open_clip:ViT-B-16'
-CONFIGS = [
-    'configs/clip/vitb16_laion20m.py',
-    'configs/maskclip/vitb16_laion20m_v1.py',
-    'configs/maskclip/vitb16_yfcc15m_cvpr.py',
-    'configs/maskclip_fast/vitb16_laion20m.py',
-]
+CLIP = 'configs/clip/vitb16_laion20m.py'
+V1 = 'configs/maskclip/vitb16_laion20m_v1.py'
+CVPR = 'configs/maskclip/vitb16_yfcc15m_cvpr.py'
+FAST = 'configs/maskclip_fast/vitb16_laion20m.py'
+_PACKED = 'model.text_encoder.packed=True'
+_AT_ONCE = 'model.objectives.distillation.images_at_once=256'
+_TF32 = 'model.objectives.distillation.loss.tf32=True'
+# Not one group, because all of these models would not fit on one card together.
+GROUPS = {
+    'Eager': [OPEN_CLIP, CLIP, V1],
+    'Compiled': [f'{name}+compiled' for name in (OPEN_CLIP, CLIP, V1, CVPR, FAST)],
+    'Compiled, with options': [
+        f'{CLIP}@{_PACKED}+compiled',
+        f'{V1}@{_PACKED},{_AT_ONCE}+compiled',
+        f'{CVPR}@{_PACKED},{_AT_ONCE},{_TF32}+compiled',
+        f'{FAST}@{_PACKED},{_AT_ONCE},{_TF32}+compiled',
+    ],
+}
 SMALL = ['configs/clip/vitxs16_scenes.py', 'configs/maskclip/vitxs16_scenes_v1.py']
 TRAINED = 'configs/maskclip/vitxs16_scenes_v1.py'
 # Its warm-up takes the first one.
@@ -71,15 +84,19 @@ class Report:
         """Write a JSON file."""
         (self.folder / name).write_text(json.dumps(value, indent=1))
 
+    def fail(self, name: str) -> None:
+        """Keep the traceback of what fails now."""
+        self.failures += [name, traceback.format_exc()]
+        (self.folder / 'failures.txt').write_text('\n'.join(self.failures))
+        self.add(f'{name} failed', 'See failures.txt.')
+
     def attempt(self, part: Callable[..., None], *args: Any) -> None:
         """Run a part; the traceback of one that fails goes to failures.txt."""
         begin = time.monotonic()
         try:
             part(self, *args)
         except Exception:  # the other parts are worth their time on a GPU
-            self.failures += [f'{part.__name__}', traceback.format_exc()]
-            (self.folder / 'failures.txt').write_text('\n'.join(self.failures))
-            self.add(f'{part.__name__} failed', 'See failures.txt.')
+            self.fail(part.__name__)
         print(f'{part.__name__}: {time.monotonic() - begin:.0f} s', flush=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -90,31 +107,49 @@ def steps(report: Report, device: str, small: bool, batch_size: int | None) -> N
     precision = 'bf16' if device == 'cuda' else 'fp32'
     conditions = Conditions(device, precision, batch_size or (8 if small else 512))
     ceiling = matrix_ceiling(device, DTYPES[precision])
-    # Two groups, because the compiled and the plain models would not fit on one card together.
-    eager = SMALL if small else [OPEN_CLIP, *CONFIGS]
-    groups = [eager] if small else [eager, [f'{OPEN_CLIP}+compiled', *(f'{name}+compiled' for name in CONFIGS)]]
-    rows: list[dict[str, Any]] = []
+    tables: list[str] = []
+    groups: dict[str, list[dict[str, Any]]] = {}
     parts: dict[str, dict[str, float]] = {}
     kernels: list[str] = []
-    for names in groups:
-        contenders = build_contenders([_absolute(name) for name in names], conditions)
-        rows += compare(contenders, 3 if small else 10, 1 if small else 3, ceiling)
-        for contender, name in zip(contenders, names, strict=True):
-            kinds, longest = profile_step(contender.run, device)
+    for title, names in (dict(small=SMALL) if small else GROUPS).items():
+        contenders = _those_that_run(report, names, conditions)
+        rows = groups[title] = compare(contenders, 3 if small else 8, 1, ceiling)
+        for contender in contenders:
+            kinds, longest = profile_step(contender.run, device, 40)
             waits = lines_that_wait(contender.run) if device == 'cuda' else []
-            kernels += ['', name, *(f'{ms:9.2f} ms  {kind[:90]}' for kind, ms in [*kinds.items(), *longest])]
+            name = _short(contender.name)
+            kernels += ['', name, *(f'{ms:9.2f} ms  {kind[:110]}' for kind, ms in [*kinds.items(), *longest])]
             kernels += [f'the host waits at {place}' for place in waits]
             parts[name] = contender.parts(2)
-        del contenders, contender
+        del contenders
         if device == 'cuda':
             torch.cuda.empty_cache()
-    for row in rows:
-        row['contender'] = row['contender'].removeprefix(f'{ROOT}/')
-        row['ratio'] = row['seconds'] / rows[0]['seconds']
-    report.add('Steps', f'Matrix products: {ceiling / 1e12:.1f} TFLOP/s.', '', table_of_steps(rows))
+        for row in rows:
+            row['contender'] = _short(row['contender'])
+        tables += [f'{title}:', '', table_of_steps(rows), '']
+        report.dump('steps.json', dict(ceiling=ceiling, batch_size=conditions.batch_size, groups=groups, parts=parts))
+        (report.folder / 'kernels.txt').write_text('\n'.join(kernels))
+    report.add('Steps', f'Matrix products: {ceiling / 1e12:.1f} TFLOP/s. Batch {conditions.batch_size}.', '', *tables)
     report.add('Milliseconds by part', table_of_parts(parts))
-    report.dump('steps.json', dict(ceiling=ceiling, batch_size=conditions.batch_size, rows=rows, parts=parts))
-    (report.folder / 'kernels.txt').write_text('\n'.join(kernels))
+
+
+def _those_that_run(report: Report, names: list[str], conditions: Conditions) -> list[Contender]:
+    """Build contenders and let each take its first step; those that fail, for want of memory say, are noted."""
+    contenders = []
+    for name in names:
+        begin = time.monotonic()
+        try:
+            (contender,) = build_contenders([_absolute(name)], conditions)
+            contender.run()
+            contenders.append(contender)
+        except Exception:  # the others are worth their time on a GPU
+            report.fail(name)
+        print(f'{name}: built and run once in {time.monotonic() - begin:.0f} s', flush=True)
+    return contenders
+
+
+def _short(name: str) -> str:
+    return name.removeprefix(f'{ROOT}/')
 
 
 def _absolute(name: str) -> str:
