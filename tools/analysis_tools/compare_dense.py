@@ -8,6 +8,13 @@ cells are not run again: the command can be interrupted, and extended later. Aft
 OUT. The table is OUT/table.md, and OUT/table.json. Its published values are the mIoU of OpenAI's ViT-B/16
 (OV-Stitcher, CVPR 2026 Findings, table 1); they stand beside runs under SCLIP's protocol, which they were measured by.
 --pictures and --classes add OUT/pictures.png: one row per picture, one column per tower and read-out.
+
+python tools/analysis_tools/compare_dense.py --published configs/zero_shot_seg/sclip_eight.json \
+    --model configs/pretrained/openai_vitb16.py --checkpoints ViT-B-16.pt --read-outs value naclip
+
+--published takes the protocols of a table of published rows, and says of every row that was run whether it is
+reproduced: its mean over the protocols is at most half a point from the published one. A row of which a data set is
+missing, or that was run with other settings than the protocol's, cannot be judged. OUT/published.md and .json.
 """
 
 from __future__ import annotations
@@ -24,20 +31,14 @@ from typing import Any
 
 import numpy as np
 
+from mmmaskclip.analysis.published_rows import PublishedTable, judge_row, protocol_name, read_table
+from mmmaskclip.cli.options import read_value
+from mmmaskclip.config_check import ConfigMistake
 from mmmaskclip.models.backbones.read_outs import READ_OUTS
 from mmmaskclip.utils.progress import track
 from mmmaskclip.utils.tables import format_table
 
-# mIoU on VOC21, Context60, COCO-Object, VOC20, Cityscapes, Context59, ADE20K, COCO-Stuff.
-_SETS = ('voc21', 'context60', 'coco_object81', 'voc20', 'cityscapes19', 'context59', 'ade20k', 'coco_stuff171')
-_ROWS = {
-    'patch': (18.6, 7.8, 6.5, 49.1, 6.7, 11.2, 3.2, 5.7),
-    'value': (43.4, 23.2, 20.6, 74.9, 24.9, 26.4, 11.9, 16.7),
-    'qq': (51.8, 32.6, 33.0, 80.9, 30.0, 35.9, 16.7, 23.9),
-    'csa': (59.1, 30.4, 30.5, 80.4, 32.2, 34.2, 16.1, 22.4),
-    'naclip': (58.9, 32.2, 33.2, 79.7, 35.5, 35.2, 17.4, 23.3),
-}
-PUBLISHED = {name: dict(zip(_SETS, row, strict=True)) for name, row in _ROWS.items()}
+PUBLISHED = read_table(Path(__file__).parents[2] / 'configs/zero_shot_seg/sclip_eight.json')
 
 
 @dataclass(frozen=True)
@@ -68,23 +69,23 @@ class Cell:
 
     def published(self) -> float | None:
         """The published mIoU; None if there is none for this read-out and data set, or the protocol is another."""
-        name, _, protocol = Path(self.protocol).stem.rpartition('_')
-        return PUBLISHED.get(self.read_out, {}).get(name) if protocol == 'sclip' else None
+        return PUBLISHED.rows.get(self.read_out, {}).get(protocol_name(self.protocol))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the missing cells and write the table; returns 1 if a cell failed."""
     args = parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    models = args.model * (len(args.checkpoints) if len(args.model) == 1 else 1)
+    models = every_model(args)
     cells = [
         Cell(model, checkpoint, read_out, protocol)
         for model, checkpoint in zip(models, args.checkpoints, strict=True)
         for read_out in args.read_outs
         for protocol in args.protocols
     ]
-    missing = [cell for cell in cells if not cell.path(args.out).is_file()]
-    print(f'{len(cells)} cells, {len(cells) - len(missing)} of them finished')
+    lost = missing_data(args)
+    missing = [cell for cell in cells if not cell.path(args.out).is_file() and protocol_name(cell.protocol) not in lost]
+    print(f'{len(cells)} cells, {sum(cell.path(args.out).is_file() for cell in cells)} of them finished')
     with ThreadPoolExecutor(args.jobs) as pool:
         runs = pool.map(lambda cell: run(cell, args), missing)
         succeeded = list(track(runs, 'Comparing', len(missing)))
@@ -99,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         draw(args, models)
     for cell in failed:
         print(f'failed, see {cell.path(args.out).with_suffix(".log")}', file=sys.stderr)
-    return 1 if failed else 0
+    reproduced = judge(args, results, lost) if args.published else True
+    return 1 if failed or not reproduced else 0
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -108,13 +110,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--model', nargs='+', required=True, help='configs of the models: one, or one per checkpoint')
     parser.add_argument('--checkpoints', nargs='+', required=True, help='paths of weights, or "none"')
     parser.add_argument('--read-outs', nargs='+', choices=READ_OUTS, default=['patch', 'value', 'naclip'])
-    parser.add_argument('--protocols', nargs='+', required=True, help='configs with segmentation or region tasks')
+    protocols = parser.add_mutually_exclusive_group(required=True)
+    protocols.add_argument('--protocols', nargs='+', help='configs with segmentation or region tasks')
+    protocols.add_argument('--published', metavar='FILE.json', help='table of published rows, and its protocols')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/compare_dense'), help='[work_dirs/compare_dense]')
     parser.add_argument('--jobs', type=int, default=1, help='parallel runs [1]')
     parser.add_argument('--options', nargs='*', default=[], help='--cfg-options of every run')
     parser.add_argument('--pictures', nargs='+', default=[], help='pictures for the sheet of examples')
     parser.add_argument('--classes', nargs='+', help='names of classes for it, or one prompt file')
     args = parser.parse_args(argv)
+    if args.published:
+        read_published(args, parser)
     if bool(args.pictures) != bool(args.classes):
         parser.error('--pictures and --classes belong together: give both, or neither')
     if len(args.model) not in (1, len(args.checkpoints)):
@@ -123,6 +129,78 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         if not Path(path).is_file():
             parser.error(f'there is no file {path}')
     return args
+
+
+def read_published(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Read the table in the place of its path, and take its protocols."""
+    try:
+        args.published = read_table(args.published)
+    except ValueError as error:
+        parser.error(str(error))
+    if others := [read_out for read_out in args.read_outs if read_out not in args.published.rows]:
+        parser.error(f'the table has no row for {others[0]}: it has {", ".join(args.published.rows)}')
+    args.protocols = args.published.protocols
+
+
+def missing_data(args: argparse.Namespace) -> dict[str, str]:
+    """What is missing of the data of protocols with published rows, by name of the protocol."""
+    if not args.published:
+        return {}
+    from mmengine.config import Config
+
+    from mmmaskclip.config_check.paths import check_paths
+
+    options = dict(option.split('=', 1) for option in args.options)
+    lost = {}
+    for protocol in args.protocols:
+        cfg = Config.fromfile(protocol)
+        cfg.merge_from_dict({key: read_value(value) for key, value in options.items()})
+        try:
+            check_paths(cfg, 'test')
+        except ConfigMistake as mistake:
+            # The first line says that a run was refused.
+            lost[protocol_name(protocol)] = str(mistake).split('\n', 1)[-1].strip()
+    return lost
+
+
+def judge(args: argparse.Namespace, results: dict[Cell, Any], missing: dict[str, str]) -> bool:
+    """Say of every tower and read-out whether the published row is reproduced; returns whether all are."""
+    table: PublishedTable = args.published
+    by_row: dict[tuple[str, str], dict[str, Any]] = {
+        (Cell(model, checkpoint, '', '').tower, read_out): {}
+        for model, checkpoint in zip(every_model(args), args.checkpoints, strict=True)
+        for read_out in args.read_outs
+    }
+    for cell, result in results.items():
+        by_row[cell.tower, cell.read_out][protocol_name(cell.protocol)] = result
+    judged = [
+        {'tower': tower} | judge_row(table, read_out, found, missing) for (tower, read_out), found in by_row.items()
+    ]
+    names = [protocol_name(path) for path in table.protocols]
+    cells = [
+        [
+            *(row['tower'], row['read-out']),
+            *(f'{number(row["here"][name])} ({table.rows[row["read-out"]][name]:.1f})' for name in names),
+            *(number(row['average']), f'{row["published"]:.2f}', row['verdict']),
+        ]
+        for row in judged
+    ]
+    text = format_table(cells, ['tower', 'read-out', *names, 'mean', 'published', 'verdict'], markdown=True)
+    (args.out / 'published.md').write_text(f'{text}\n\nIn brackets: {table.source}.\n', encoding='utf-8')
+    (args.out / 'published.json').write_text(json.dumps(judged, indent=1) + '\n', encoding='utf-8')
+    for row in judged:
+        print(f'{row["tower"]} {row["read-out"]}: {row["verdict"]}')
+    return all(row['verdict'].startswith('reproduced') for row in judged)
+
+
+def number(value: float | None) -> str:
+    """Two decimals, or a dash."""
+    return '-' if value is None else f'{value:.2f}'
+
+
+def every_model(args: argparse.Namespace) -> list[str]:
+    """The config of every checkpoint."""
+    return args.model * (len(args.checkpoints) if len(args.model) == 1 else 1)
 
 
 def run(cell: Cell, args: argparse.Namespace) -> bool:
