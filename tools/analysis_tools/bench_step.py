@@ -3,9 +3,10 @@
 python tools/analysis_tools/bench_step.py open_clip:ViT-B-16+compiled configs/clip/vitb16_laion20m.py+compiled --parts
 
 A contender is a pretraining config, or ``open_clip:NAME`` for OpenCLIP with OpenCLIP's loss and AdamW; ``+compiled`` at
-the end turns torch.compile on, and ``CONFIG@KEY=VALUE,KEY=VALUE`` changes a config as ``--cfg-options`` does. All contenders get the same caption lengths, and batches already on the device. The contenders
-take turns, so that a change of the machine's load affects all of them. The table gives medians and ratios to the first
-contender. The share compares the rate with that of a large matrix product, measured in the same run.
+the end turns torch.compile on, and ``CONFIG@KEY=VALUE,KEY=VALUE`` changes a config as ``--cfg-options`` does. All
+contenders get the same caption lengths, and batches already on the device. The contenders take turns, so that a change
+of the machine's load affects all of them. The table gives medians and ratios to the first contender. The share compares
+the rate with that of a large matrix product, measured in the same run.
 """
 
 import argparse
