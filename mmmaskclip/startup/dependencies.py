@@ -70,7 +70,10 @@ TOWERS = (
     Dependency('tokenizers', '>=0.19', 'reads the tokenizer.json of SigLIP; older ones have not been tried'),
 )
 
-TABLES = (Dependency('pyarrow', '>=14', 'parquet and Hugging Face data sets; older ones have not been tried'),)
+TABLES = (
+    Dependency('pyarrow', '>=14', 'parquet and Hugging Face data sets; older ones have not been tried'),
+    Dependency('datasets', '>=3.1', 'streams know the number of their files since; older ones have not been tried'),
+)
 
 TESTS = (
     *DETECTION,

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import zipfile
 
 import pytest
 from paths import load_module
@@ -103,7 +104,7 @@ def test_an_interrupted_run_goes_on_and_writes_the_same(make_shards, tmp_path, m
         make_shards(tmp_path / 'data', tmp_path / 'out')
     monkeypatch.undo()
     before = os.stat(tmp_path / 'out/00000.tar').st_mtime_ns
-    assert '1 shards are there already' in make_shards(tmp_path / 'data', tmp_path / 'out')
+    assert '1 parts are there already' in make_shards(tmp_path / 'data', tmp_path / 'out')
     assert os.stat(tmp_path / 'out/00000.tar').st_mtime_ns == before
     for number in range(3):
         name = f'{number:05d}.tar'
@@ -158,3 +159,76 @@ def test_a_data_set_of_hugging_face_is_streamed_into_shards(make_shards, tmp_pat
     ):
         with pytest.raises(ValueError, match=message):
             find_data(path)
+
+
+@pytest.fixture
+def datasets(monkeypatch):
+    library = pytest.importorskip('datasets', reason='datasets is not installed')
+    # Else it asks the hub about folders of this machine, and waits for answers.
+    monkeypatch.setattr(library.config, 'HF_HUB_OFFLINE', True)
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+
+
+@pytest.fixture
+def repository(tmp_path, datasets):
+    """A folder laid out like a data set of Hugging Face: two configs of two splits, two files each."""
+    pa = pytest.importorskip('pyarrow', reason='pyarrow is not installed')
+    import pyarrow.parquet
+
+    root, readme = tmp_path / 'hub', '---\nconfigs:\n'
+    for config, offset in (('en', 0), ('de', 6)):
+        (root / config).mkdir(parents=True)
+        readme += f'- config_name: {config}\n  data_files:\n'
+        for split, numbers in (('train', range(4)), ('test', range(4, 6))):
+            readme += f'  - split: {split}\n    path: {config}/{split}-*\n'
+            for half in (0, 1):
+                chosen = [offset + number for number in numbers if number % 2 == half]
+                images = [{'bytes': _image(number), 'path': None} for number in chosen]
+                table = pa.table({'image': images, 'text': [f'{config} {number}' for number in chosen]})
+                pyarrow.parquet.write_table(table, root / config / f'{split}-{half:05d}-of-00002.parquet')
+    (root / 'README.md').write_text(f'{readme}---\n')
+    return root
+
+
+def test_configs_and_splits_that_datasets_streams_become_shards(make_shards, tmp_path, repository):
+    said = make_shards(repository, tmp_path / 'out', '--config', 'en', 'de', '--split', 'train', '--shard-size', '1')
+    assert 'stream, 4 files of a stream, in 4 parts' in said
+    assert '8 samples in 8 shards' in said
+    samples = _read(tmp_path / 'out')
+    assert sorted(samples) == [0, 1, 2, 3, 6, 7, 8, 9]
+    assert len({sample['key'] for sample in samples.values()}) == 8
+    assert {'00000.tar', '00000-001.tar'} < {*json.loads((tmp_path / 'out/counts.json').read_text())}
+    # After an interruption the same bytes.
+    args = '--config', 'en', 'de', '--split', 'train', '--shard-size', '1'
+    (tmp_path / 'out/.00002.json').unlink()
+    before = {file.name: file.read_bytes() for file in (tmp_path / 'out').glob('*.tar')}
+    assert '3 parts are there already' in make_shards(repository, tmp_path / 'out', *args)
+    assert {file.name: file.read_bytes() for file in (tmp_path / 'out').glob('*.tar')} == before
+    for args, message in (
+        (('--split', 'train'), 'has several configs: give --config with one or more of en, de'),
+        (('--config', 'fr'), 'has no config fr: give --config with one or more of en, de'),
+        (('--config', 'en', '--split', 'dev'), 'has no split dev: give --split with one or more of train, test'),
+        (('--config', 'en'), 'has several splits: give --split with one or more of train, test'),
+        ((), 'holds several splits .* give a pattern of the files of one'),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            make_shards(repository, tmp_path / 'no', *args)
+    make_shards(repository / 'de/test-*.parquet', tmp_path / 'part')
+    assert sorted(_read(tmp_path / 'part')) == [10, 11]
+
+
+def test_a_stream_of_image_files_is_read_where_they_lie(tmp_path, make_shards, datasets):
+    (tmp_path / 'data').mkdir()
+    with zipfile.ZipFile(tmp_path / 'data/train.zip', 'w') as file:
+        for number in range(3):
+            file.writestr(f'{number}.png', _image(number))
+        lines = [json.dumps({'file_name': f'{number}.png', 'text': f'a cat {number}'}) for number in range(3)]
+        file.writestr('metadata.jsonl', '\n'.join(lines))
+    assert '3 samples in 1 shards' in make_shards(tmp_path / 'data', tmp_path / 'out', '--split', 'train')
+    assert sorted(_read(tmp_path / 'out')) == [0, 1, 2]
+
+
+def test_a_stream_that_names_its_images_is_refused(tmp_path, make_shards, datasets):
+    (tmp_path / 'train.csv').write_text('url,image,text\nx,https://a/b.jpg,a cat\n')
+    with pytest.raises(SystemExit, match=r"names its images, as 'https://a/b\.jpg', .* download them first"):
+        make_shards(tmp_path, tmp_path / 'out', '--split', 'train')

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -31,8 +32,21 @@ from mmmaskclip.registry import DATASETS
 
 # Names of columns and fields as data sets have them, the likeliest first.
 IMAGE_COLUMNS = ('filepath', 'file_name', 'filename', 'image', 'image_path', 'img_path', 'img', 'path', 'file', 'jpg')
-CAPTION_COLUMNS = ('captions', 'caption', 'text', 'texts', 'title', 'sentences', 'sentence', 'description', 'TEXT')
+CAPTION_COLUMNS = (
+    'captions',
+    'caption',
+    'text',
+    'texts',
+    'title',
+    'sentences',
+    'sentence',
+    'description',
+    'TEXT',
+    'txt',
+)
 _LOOKED_AT = 16
+_SPLITS = {'train': 'train', 'training': 'train', 'test': 'test', 'testing': 'test', 'eval': 'test'}
+_SPLITS |= dict.fromkeys(('val', 'valid', 'validation', 'dev'), 'validation')
 
 
 @dataclass
@@ -71,10 +85,10 @@ def find_data(
     path = os.path.expanduser(path)
     if os.path.isdir(path):
         return _in_folder(path, image_key, caption_key)
+    if path.lower().endswith('.parquet') and (files := parquet_files(path)):
+        return _parquet(path, files, image_key, caption_key)
     if not os.path.isfile(path):
         raise FileNotFoundError(f'there is neither a file nor a folder {path!r} (seen from {os.getcwd()})')
-    if path.lower().endswith('.parquet'):
-        return _table('parquet', path, open_parquet(path).schema_arrow.names, image_key, caption_key)
     return _list(detect_format(path), path, image_key, caption_key)
 
 
@@ -213,8 +227,7 @@ def _in_folder(path: str, image_key: str | None, caption_key: str | Sequence[str
             return _list(name.rpartition('.')[2], os.path.join(path, name), image_key, caption_key)
     files = parquet_files(path)
     if files:
-        columns = open_parquet(files[0]).schema_arrow.names
-        return _table('parquet', path, columns, image_key, caption_key)
+        return _parquet(path, files, image_key, caption_key)
     if any(name.lower().endswith(IMAGE_ENDINGS) for _, _, names in os.walk(path) for name in names):
         return FoundData('folder', {'ann_file': path, 'format': 'folder', 'data_root': path})
     raise ValueError(
@@ -230,8 +243,25 @@ def _in_repository(path: str, image_key: str | None, caption_key: str | Sequence
     if not files:
         address = f'https://huggingface.co/{path.removeprefix(REMOTE)}/resolve/main/NAME.tar'
         raise ValueError(
-            f'{path} has no parquet file. Tar shards are streamed by their addresses: '
-            f"type='ImageTextShards', urls='{address}', num_samples=..."
+            f'{path} has no parquet file. Other formats become shards by make_shards.py with --split; tar shards are '
+            f"streamed by their addresses: type='ImageTextShards', urls='{address}', num_samples=..."
+        )
+    return _parquet(path, files, image_key, caption_key)
+
+
+def _parquet(
+    path: str, files: Sequence[str], image_key: str | None, caption_key: str | Sequence[str] | None
+) -> FoundData:
+    splits: dict[str, str] = {}
+    for file in files:
+        # As Hugging Face names them: train-00000-of-00002.parquet, data/train/a.parquet.
+        words = re.split(r'[^A-Za-z]+', file.removeprefix(path.split('*')[0]).lower())
+        for split in {_SPLITS[word] for word in words if word in _SPLITS}:
+            splits.setdefault(split, file)
+    if len(splits) > 1:
+        raise ValueError(
+            f'{path} holds several splits ({", ".join(splits.values())}), which would be mixed: give a pattern of the '
+            "files of one, as in 'FOLDER/train-*.parquet'"
         )
     return _table('parquet', path, open_parquet(files[0]).schema_arrow.names, image_key, caption_key)
 
@@ -262,6 +292,20 @@ def _list(format: str, path: str, image_key: str | None, caption_key: str | Sequ
 def _table(
     kind: str, path: str, columns: Sequence[str], image_key: str | None, caption_key: str | Sequence[str] | None
 ) -> FoundData:
+    image_key, caption_key = choose_columns(path, columns, image_key, caption_key)
+    options = {'ann_file': path, 'format': kind, 'image_key': image_key, 'caption_key': caption_key}
+    root = path if os.path.isdir(path) else os.path.dirname(path)
+    return FoundData(kind, {**options, 'data_root': root})
+
+
+def choose_columns(
+    path: str, columns: Sequence[str], image_key: str | None, caption_key: str | Sequence[str] | None
+) -> tuple[Any, Any]:
+    """Gives the columns of image and caption: those that are given, or those that look like them.
+
+    Raises:
+        ValueError: None does; names the columns.
+    """
     chosen = []
     for given, known, what in ((image_key, IMAGE_COLUMNS, 'image'), (caption_key, CAPTION_COLUMNS, 'caption')):
         name = given or next((name for name in known if name in columns), None)
@@ -273,9 +317,7 @@ def _table(
                 f'{path}: none of the columns {list(columns)} looks like the {what}; set {what}_key.{more}'
             )
         chosen.append(name)
-    options = {'ann_file': path, 'format': kind, 'image_key': chosen[0], 'caption_key': chosen[1]}
-    root = path if os.path.isdir(path) else os.path.dirname(path)
-    return FoundData(kind, {**options, 'data_root': root})
+    return chosen[0], chosen[1]
 
 
 def _root(path: str, names: Iterable[Any]) -> str:

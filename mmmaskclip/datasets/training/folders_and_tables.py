@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,15 @@ def open_parquet(file: str) -> Any:
 
 
 def parquet_files(path: str) -> list[str]:
-    """Lists the parquet files of a folder or a repository and its folders, or the one file."""
+    """Lists the parquet files of a folder or a repository and its folders, those of a pattern, or the one file."""
     if path.startswith(REMOTE):
         inside = path.removeprefix(REMOTE)
         pattern = inside if inside.endswith('.parquet') else f'{inside.rstrip("/")}/**/*.parquet'
         return [REMOTE + file for file in sorted(hugging_face().glob(pattern))]
     if os.path.isfile(path):
         return [path]
-    return sorted(str(file) for file in Path(path).rglob('*.parquet') if not file.name.startswith('.'))
+    pattern = path if path.endswith('.parquet') and not os.path.isdir(path) else os.path.join(path, '**', '*.parquet')
+    return sorted(glob(pattern, recursive=True))
 
 
 def parquet_rows(path: str, image_key: str, keys: Sequence[str]) -> Iterator[Row]:
