@@ -25,6 +25,7 @@ from mmmaskclip.datasets.training.folders_and_tables import (
 )
 from mmmaskclip.datasets.training.image_text_pairs import ImageTextPairs
 from mmmaskclip.datasets.training.image_text_shards import ImageTextShards
+from mmmaskclip.datasets.training.shard_counts import estimate_samples
 from mmmaskclip.datasets.training.shard_reading import open_shard
 from mmmaskclip.datasets.training.shard_urls import expand_urls, is_local
 from mmmaskclip.datasets.transforms.decode import MOST_PIXELS, decode_image
@@ -139,7 +140,7 @@ def describe_data(path: Any, found: FoundData, dataset: Any) -> str:
     if isinstance(dataset, ImageTextShards):
         samples = _first_of_shards(dataset)
         number = sum(len(captions) for _, _, captions in samples) / max(1, len(samples))
-        how_many = f'{len(dataset.shards)} shards; {number:.1f} captions per image in the first {len(samples)}'
+        how_many = f'{_size_of(dataset)}; {number:.1f} captions per image in the first {len(samples)}'
     else:
         captions = dataset.num_captions
         how_many = f'{len(dataset)} images, {captions} captions ({captions / len(dataset):.1f} per image)'
@@ -154,6 +155,14 @@ def describe_data(path: Any, found: FoundData, dataset: Any) -> str:
         lines.append(f'  {len(samples) - len(sizes)} of {len(samples)} images looked at cannot be used')
     lines += [f'  {name}: {" | ".join(captions[:5])[:200]}' for name, _, captions in samples[:3]]
     return '\n'.join(lines)
+
+
+def _size_of(dataset: ImageTextShards) -> str:
+    if dataset.total_samples:
+        number, exact = dataset.total_samples, dataset.counts is not None
+    else:
+        number, exact = estimate_samples(dataset.shards, dataset.index_dir)
+    return f'{len(dataset.shards)} shards of {"" if exact else "about "}{number} images'
 
 
 def _first_of_shards(dataset: ImageTextShards) -> list[tuple[str, Any, list[str]]]:

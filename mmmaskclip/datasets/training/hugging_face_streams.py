@@ -43,7 +43,7 @@ def find_stream(
     for config in _chosen(path, 'config', configs, present):
         there = library.get_dataset_split_names(name, config, revision=revision)
         parts += [(config, split) for split in _chosen(f'{path}, {config}', 'split', splits, there)]
-    row = next(iter(open_stream(path, *parts[0])), {})
+    row: dict[str, Any] = next(iter(open_stream(path, *parts[0])), {})
     image_key, caption_key = choose_columns(path, list(row), image_key, caption_key)
     if isinstance(row.get(image_key), str):
         raise ValueError(

@@ -14,8 +14,8 @@ from mmmaskclip.datasets.columns import StringColumn
 from mmmaskclip.datasets.sampling import BadSample, EpochState, content_hash, stable_hash
 from mmmaskclip.datasets.training.captions import CaptionReader, CaptionSource, choose_caption, listed
 from mmmaskclip.datasets.training.preflight import check_shards
+from mmmaskclip.datasets.training.seen_counts import SeenCounts
 from mmmaskclip.datasets.training.shard_counts import (
-    SeenCounts,
     ShardCounts,
     check_same_shards,
     count_samples,
@@ -104,7 +104,7 @@ class ImageTextShards(IterableDataset):
         self._max_pixels = max_pixels
         self._shrink_to = shrink_to
         self._tokenize = make_tokenizer(tokenizer, context_length)
-        self._index_dir = index_dir
+        self.index_dir = index_dir
         self._identify_images = identify_images
         self._counts = read_counts(num_samples, self.shards) if isinstance(num_samples, str) else None
         self._state = EpochState()
@@ -124,7 +124,7 @@ class ImageTextShards(IterableDataset):
         self._state.set(rank=rank, world_size=world_size)
         check_same_shards(self.shards)
         if self._num_samples is None:
-            self._counts = count_samples(self.shards, self._index_dir)
+            self._counts = count_samples(self.shards, self.index_dir)
         if self._counts is not None and self.total_samples == 0:
             found = next((detail for _, detail, _ in self._counts.damage.values()), 'no sample in it')
             raise ValueError(f'no sample in any of {len(self.shards)} shards; {self.shards[0]}: {found}')
@@ -202,7 +202,7 @@ class ImageTextShards(IterableDataset):
 
     def seen_counts(self) -> SeenCounts:
         """Counts of shards that some stream has read to their end."""
-        return SeenCounts(self.shards, self._index_dir)
+        return SeenCounts(self.shards, self.index_dir)
 
     def warn_about_streams(self, num_streams: int) -> None:
         """Say once per run what few shards cost."""

@@ -190,7 +190,8 @@ class Streams:
 
 
 def _shuffled(rows: Iterable[T], seed: int, size: int = 1000) -> Iterator[T]:
-    draw, buffer = random.Random(seed), []
+    draw = random.Random(seed)
+    buffer: list[T] = []
     for row in rows:
         if len(buffer) < size:
             buffer.append(row)

@@ -18,6 +18,7 @@ from mmengine.logging import print_log
 
 from mmmaskclip.datasets.sampling import BadSample, describe
 from mmmaskclip.datasets.text_files import read_json
+from mmmaskclip.datasets.training.seen_counts import named_lines, user_folder
 from mmmaskclip.datasets.training.shard_urls import shard_name
 from mmmaskclip.datasets.training.tar_files import walk_samples
 from mmmaskclip.utils.store import gather_on_store, together
@@ -30,6 +31,7 @@ _FLUSH = 5.0
 _HEARTBEAT = 30.0
 # Where img2dataset's notes are right about that many shards of a rank, they are believed about the others.
 _PROVED_NOTES = 3
+_ESTIMATED_FROM = 64
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,37 @@ def count_samples(shards: Sequence[str], index_dir: str | None = None) -> ShardC
     found = [entries[path] for path in shards]
     damage = {i: (entry[3], entry[4], entry[5]) for i, entry in enumerate(found) if len(entry) > 3}
     return ShardCounts(np.array([entry[2] for entry in found], dtype=np.int64), damage)
+
+
+def estimate_samples(shards: Sequence[str], index_dir: str | None = None) -> tuple[int, bool]:
+    """Tells roughly how many samples there are, from the sizes of some shards and what is known of them.
+
+    Known are shards of the index and those beside which img2dataset has left its statistics; of none, the first is
+    counted.
+
+    Args:
+        shards: Local, uncompressed tar files.
+        index_dir: See :func:`count_samples`.
+
+    Returns:
+        The number, and whether it is exact.
+    """
+    index, size, known_size, known = _Index(index_dir), 0, 0, 0
+    chosen = [shards[i] for i in np.unique(np.linspace(0, len(shards) - 1, _ESTIMATED_FROM).astype(int))]
+    counted = 0
+    for path in chosen:
+        status = _status(path)
+        entry = index.lookup(path, *status) if isinstance(status, tuple) else status
+        if entry is None and not known and _noted(path) is None:
+            entry = scan_shard(path)
+        counted += entry is not None
+        samples = _noted(path) if entry is None else entry[2]
+        size += max(0, status[0])
+        if samples:
+            known, known_size = known + samples, known_size + status[0]
+    if counted == len(shards):
+        return known, True
+    return round(known * size / max(1, known_size) * len(shards) / len(chosen)), False
 
 
 def check_same_shards(shards: Sequence[str]) -> None:
@@ -271,7 +304,7 @@ class _Index:
             except (OSError, ValueError):
                 pass
             for part in self._parts(target):
-                found.update(_lines(part))
+                found.update(named_lines(part))
         return found
 
     @staticmethod
@@ -290,7 +323,7 @@ class _Index:
         name = f'{hashlib.sha1(folder.encode()).hexdigest()[:16]}.json'
         if self._index_dir is not None:
             return [Path(self._index_dir) / name]
-        return [Path(folder) / INDEX_NAME, _user_folder(None) / name]
+        return [Path(folder) / INDEX_NAME, user_folder(None) / name]
 
 
 def read_counts(path: str, shards: Sequence[str]) -> ShardCounts:
@@ -316,59 +349,3 @@ def read_counts(path: str, shards: Sequence[str]) -> ShardCounts:
             f'{", ".join(wrong[:5])}; a file is {{"00000.tar": 9876, ...}}, a folder holds 00000_stats.json, ...'
         )
     return ShardCounts(np.array([counts[name] for name in names], dtype=np.int64))
-
-
-class SeenCounts:
-    """Counts of remote shards, written when a stream has read one to its end.
-
-    They spare a resumed run the reading of shards that it has used up. Streams of all processes append to one file.
-
-    Args:
-        shards: The shards; another list is another file.
-        index_dir: Folder of the file. Default: in the user's cache folder.
-    """
-
-    def __init__(self, shards: Sequence[str], index_dir: str | None) -> None:
-        digest = hashlib.sha1('\n'.join(shards).encode('utf-8', 'surrogatepass')).hexdigest()[:16]
-        self._path = _user_folder(index_dir) / f'seen-{digest}.jsonl'
-        self._counts: dict[int, int] = {}
-        for name, count in _lines(self._path).items():
-            if isinstance(count, int) and str(name).isdigit():
-                self._counts[int(name)] = count
-
-    def get(self, shard: int) -> int | None:
-        """Samples of a shard, by its position; None where nobody has read it to its end."""
-        return self._counts.get(shard)
-
-    def add(self, shard: int, samples: int) -> None:
-        """Remembers the count of a shard; where nothing can be written, only for this process."""
-        if self._counts.get(shard) == samples:
-            return
-        self._counts[shard] = samples
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # One short write at the end of a file: processes do not mix their lines.
-            with open(self._path, 'ab', buffering=0) as file:
-                file.write(f'["{shard}",{samples}]\n'.encode())
-        except OSError:
-            pass
-
-
-def _user_folder(index_dir: str | None) -> Path:
-    if index_dir is not None:
-        return Path(index_dir)
-    return Path(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')) / 'mmmaskclip' / 'index'
-
-
-def _lines(part: Path) -> dict[str, list[Any]]:
-    found = {}
-    try:
-        for line in part.read_text(encoding='utf-8').splitlines():
-            try:
-                name, entry = json.loads(line)
-                found[name] = entry
-            except (ValueError, TypeError):  # the last line of a process that was killed
-                continue
-    except OSError:
-        pass
-    return found

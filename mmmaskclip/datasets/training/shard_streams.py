@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mmmaskclip.datasets.sampling import BadSample, describe, stable_hash
-from mmmaskclip.datasets.training.shard_counts import SeenCounts
+from mmmaskclip.datasets.training.seen_counts import SeenCounts
 from mmmaskclip.datasets.training.shard_reading import ShardReader
 from mmmaskclip.datasets.training.shard_urls import is_indexable, shard_name
 from mmmaskclip.datasets.training.tar_files import read_span, walk_samples

@@ -135,7 +135,7 @@ def test_every_kind_is_found_said_and_read(write, tmp_path, tools, monkeypatch):
     assert '3 images looked at: 10x8 to 12x8 pixels' in text
     assert 'a red cat | the cat' in text
     how_many = (
-        '1 shards; 1.7 captions per image in the first 3'
+        '1 shards of 3 images; 1.7 captions per image in the first 3'
         if write is _shards
         else '3 images, 5 captions (1.7 per image)'
     )

@@ -14,7 +14,7 @@ from ranks import run_ranks
 from mmmaskclip.datasets import ImageTextShards
 from mmmaskclip.datasets.sampling import lost_samples
 from mmmaskclip.datasets.training import image_text_shards, shard_reading
-from mmmaskclip.datasets.training.shard_counts import SeenCounts
+from mmmaskclip.datasets.training.seen_counts import SeenCounts
 from mmmaskclip.datasets.training.shard_streams import (
     CountedRange,
     SequentialSource,

@@ -10,11 +10,12 @@ from ranks import run_ranks
 from mmmaskclip.datasets.training import shard_counts
 from mmmaskclip.datasets.training.captions import CaptionReader
 from mmmaskclip.datasets.training.preflight import check_shards
+from mmmaskclip.datasets.training.seen_counts import SeenCounts
 from mmmaskclip.datasets.training.shard_counts import (
     INDEX_NAME,
-    SeenCounts,
     check_same_shards,
     count_samples,
+    estimate_samples,
     read_counts,
 )
 from mmmaskclip.datasets.training.shard_urls import expand_urls
@@ -51,6 +52,28 @@ def test_a_damaged_index_is_replaced(make_shards, content):
     Path(os.path.dirname(shards[0]), INDEX_NAME).write_text(content)
     assert _count(shards) == [3]
     assert _index(shards)['00000.tar'][2] == 3
+
+
+def test_a_first_answer_comes_from_one_shard_its_notes_or_the_index(make_shards, monkeypatch):
+    shards = expand_urls(make_shards(6, *[3] * 79, 9))
+    scan, scanned = shard_counts.scan_shard, []
+    monkeypatch.setattr(shard_counts, 'scan_shard', lambda path: scanned.append(path) or scan(path))
+    number, exact = estimate_samples(shards)
+    # Of as many bytes a sample in each shard; tar files of so few samples are mostly padding.
+    assert (scanned, exact) == ([shards[0]], False)
+    assert 250 < number < 1000
+    for shard in shards:
+        Path(shard).with_name(f'{Path(shard).stem}_stats.json').write_text('{"successes": 3}')
+    assert estimate_samples(shards) == (pytest.approx(3 * 81, abs=1), False)
+    assert len(scanned) == 1
+    # As many as are looked at: what the index has is exact, of the first it is counted.
+    assert estimate_samples(shards[1:2]) == (3, False)
+    Path(shards[1]).with_name('00001_stats.json').unlink()
+    assert estimate_samples(shards[1:2]) == (3, True)
+    _count(shards[:9])
+    scanned.clear()
+    assert estimate_samples(shards[:9]) == (6 + 8 * 3, True)
+    assert scanned == []
 
 
 def test_an_interrupted_count_goes_on_where_it_was(make_shards, monkeypatch):
