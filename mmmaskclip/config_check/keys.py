@@ -1,112 +1,135 @@
-"""The one table of what a config may hold: kind of value, registry of its parts, keys that are read."""
+"""The one table of what stands where in a config.
+
+A dict of a config becomes the arguments of a call: of the part that its ``type`` names, or of a function that the table
+names. The signature of what is called therefore says which keys may stand there, and of which type their values are.
+The table adds what no signature says.
+"""
 
 from __future__ import annotations
 
-import inspect
 import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from inspect import Signature
 from typing import Any
 
-from braceexpand import braceexpand
 from mmengine import registry as root
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 from mmengine.runner.priority import Priority
+from mmengine.utils import import_modules_from_strings
 from torch.utils.data import DataLoader
+
+from mmmaskclip.config_check.parts import signature_of
 
 
 @dataclass(frozen=True)
-class Key:
-    """What stands at one place of a config."""
+class Place:
+    """What stands at one place of a config.
 
-    kinds: tuple[type, ...] = ()  # types of the value; None always fits
-    registry: Registry | None = None  # of the part at this place, or of the parts in this list; None: any
-    is_part: bool = False  # a dict at this place needs a ``type``
-    known: tuple[str, ...] = ()  # the only keys of a dict; empty: any
-    strict: bool = True  # an unknown key is refused; or only one that resembles a known key
-    # 'parts': the value and all below it. 'names': of a part, or of text, only the name, because mmcv's factories add
-    # arguments. 'values': its ``type`` names no part. 'nothing': below it stand names of the user's own.
-    checked: str = 'parts'
-    fits: Callable[[Any], bool] = lambda value: True  # what a value of these kinds must fulfil, too
-    expected: str = ''  # what a value must be, in words; empty: the words for its kinds
+    Attributes:
+        registry: Of the part at this place. None: the part's name is looked up in all registries.
+        form: ``'part'``: a dict with ``type`` must stand here. ``'name'``: the name of a part may stand here alone.
+        takes: Signature of what takes the keys of a dict that is no part. None: any key is right.
+        tolerance: Refuse only those unknown keys that resemble a known one at least so much, from 0 to 1. With 0 every
+            unknown key is refused.
+        by_name: Here may also stand several such dicts by name, such as the loaders of several tasks.
+        checked: False: names of the user's own stand below this place, or arguments that mmcv's factories change.
+    """
+
+    registry: Registry | None = None
+    form: str = 'any'
+    takes: Signature | None = None
+    tolerance: float = 0.0
+    by_name: bool = False
+    checked: bool = True
 
 
-_D, _DL, _CLIP = (dict,), (dict, list), ('type', 'max_norm', 'norm_type', 'error_if_nonfinite', 'foreach', 'clip_value')
-_PARAMWISE = (
-    'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult',
-    'dcn_offset_lr_mult', 'bypass_duplicate',
+_HOOKS = ('checkpoint', 'logger', 'param_scheduler', 'preemption', 'runtime_info', 'sampler_seed', 'timer')
+_FACTORS = (
+    'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult',
 )  # fmt: skip
-_POSITIVE = Key((int,), fits=lambda value: value >= 1, expected='a whole number of at least 1')
-_LEVEL = Key(
-    (str, int),
-    fits=lambda value: isinstance(value, int) or isinstance(logging.getLevelName(value), int),
-    expected='DEBUG, INFO, WARNING or ERROR',
+_CLIP = signature_of(
+    None, type=str, max_norm=float, norm_type=float, error_if_nonfinite=bool, foreach=bool, clip_value=float
 )
-_PRIORITY = Key(
-    (int, str),
-    fits=lambda value: value in range(101) or str(value).upper() in Priority.__members__,
-    expected='0 to 100 or a name like HIGH',
+# Besides the arguments of its constructor, of which cfg is the whole config, a Runner reads these from the config.
+_CONFIG = signature_of(
+    Runner,
+    activation_checkpointing=Any,
+    compile=dict | bool,
+    custom_imports=dict,
+    efficient_conv_bn_eval=Any,
+    find_unused_parameters=bool,
+    model_wrapper_cfg=dict,
+    sync_bn=str,
 )
+assert _CONFIG is not None
+RUNNER_KEYS = tuple(key for key in _CONFIG.parameters if key != 'cfg')
 
-#: By place. ``*`` is any one key, ``#`` an index, ``**`` any number of keys, ``{a,b}`` both. The first to fit counts.
-KEYS = {
-    # What a Runner reads.
-    'model': Key(_D, root.MODELS, is_part=True),
-    'data_preprocessor': Key(_D, root.MODELS),
-    '{train,val,test}_dataloader': Key(_D),
-    '{train,val,test}_cfg': Key(_D, root.LOOPS),
-    '{val,test}_evaluator': Key(_DL, root.METRICS),
-    'optim_wrapper': Key(_D, root.OPTIM_WRAPPERS),
-    'param_scheduler': Key(_DL, root.PARAM_SCHEDULERS, is_part=True),
-    'default_hooks': Key(_D),
-    'custom_hooks': Key((list,)),
-    'log_processor': Key(_D, root.LOG_PROCESSORS),
-    'visualizer': Key(_D, root.VISUALIZERS),
-    'model_wrapper_cfg': Key(_D, root.MODEL_WRAPPERS),
-    'randomness': Key(_D, known=tuple(inspect.signature(Runner.set_randomness).parameters)[1:]),
-    'env_cfg': Key(_D, known=('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')),
-    'auto_scale_lr': Key(_D, known=('enable', 'base_batch_size')),
-    'custom_imports': Key(_D, known=('imports', 'allow_failed_imports')),
-    'compile': Key((dict, bool)),
-    'log_level': _LEVEL,
-    '{default_scope,experiment_name,launcher,load_from,sync_bn,work_dir}': Key((str,)),
-    '{resume,find_unused_parameters}': Key((bool,)),
-    '{activation_checkpointing,efficient_conv_bn_eval}': Key(),
-    # What stands below.
-    '{train,val,test}_cfg.{max_epochs,max_iters}': _POSITIVE,
-    'param_scheduler.{#,*.#}': Key(registry=root.PARAM_SCHEDULERS, is_part=True),
-    'default_hooks.*': Key(_D, root.HOOKS, is_part=True),
-    'custom_hooks.#': Key(registry=root.HOOKS, is_part=True),
-    '{custom_hooks.#,default_hooks.*}.priority': _PRIORITY,
-    'randomness.seed': Key((int,)),
-    'optim_wrapper.constructor': Key((str,), root.OPTIM_WRAPPER_CONSTRUCTORS, checked='names'),
-    'optim_wrapper.clip_grad': Key(_D, known=_CLIP, checked='values'),  # its type is a kind of norm
-    'optim_wrapper.clip_grad.{max_norm,clip_value}': Key((int, float)),
-    'optim_wrapper.paramwise_cfg': Key(_D, known=_PARAMWISE, strict=False),  # constructors may read keys of their own
-    '**.{custom_keys,data_prefix,metainfo}': Key(_D, checked='nothing'),
-    '**.{batch_size,prefetch_factor}': _POSITIVE,
-    '**.num_workers': Key((int,), fits=lambda value: value >= 0, expected='a whole number of at least 0'),
-    '**.{persistent_workers,pin_memory,drop_last}': Key((bool,)),
-    '**.dataset': Key(_D, root.DATASETS, is_part=True),
-    '**.{sampler,batch_sampler}': Key(_D, root.DATA_SAMPLERS, is_part=True),
-    '**.collate_fn': Key(registry=root.FUNCTIONS),
-    '**.{pipeline.#,transforms.#,views.*.#}': Key(registry=root.TRANSFORMS, is_part=True),
-    '**.vis_backends.#': Key(registry=root.VISBACKENDS, is_part=True),
-    '**.optimizer': Key(_D, root.OPTIMIZERS, is_part=True),
-    '**.init_cfg': Key(registry=root.WEIGHT_INITIALIZERS),
-    '**.{norm,act,conv,upsample}_cfg': Key(checked='names'),
-    '**.{nms,roi_layer}': Key(checked='values'),  # functions and classes of mmcv.ops, which no registry has
-    '**.{backbone,decode_head}': Key(registry=root.MODELS, is_part=True),
-    'model.{image,text}_{encoder,projection}': Key(registry=root.MODELS, is_part=True),
-    'model.objectives.{*,*.loss,*.mask,*.decoder}': Key(registry=root.MODELS, is_part=True),
+#: By place, a regular expression over the keys that lead to it, joined by dots. The first row that fits counts.
+PLACES = {
+    '': Place(
+        takes=_CONFIG.replace(parameters=[_CONFIG.parameters[key] for key in RUNNER_KEYS]), tolerance=0.9
+    ),  # further variables are the user's own
+    'model': Place(root.MODELS, 'part'),
+    'data_preprocessor': Place(root.MODELS),
+    r'(train|val|test)_cfg': Place(root.LOOPS),
+    r'(val|test)_evaluator': Place(root.METRICS, 'part', by_name=True),
+    r'(val|test)_evaluator(\.\w+){1,2}': Place(root.METRICS),
+    'optim_wrapper': Place(root.OPTIM_WRAPPERS),
+    r'optim_wrapper\.constructor': Place(root.OPTIM_WRAPPER_CONSTRUCTORS, 'name'),
+    r'optim_wrapper\.clip_grad': Place(takes=_CLIP),
+    r'optim_wrapper\.paramwise_cfg': Place(
+        takes=signature_of(None, custom_keys=dict, bypass_duplicate=bool, **dict.fromkeys(_FACTORS, float)),
+        tolerance=0.75,  # constructors have keys of their own
+    ),
+    r'param_scheduler((\.\w+)?\.\d+)?': Place(root.PARAM_SCHEDULERS, 'part', by_name=True),
+    'default_hooks': Place(takes=signature_of(None, **dict.fromkeys(_HOOKS, dict)), tolerance=0.9),
+    r'default_hooks\.\w+|custom_hooks\.\d+': Place(root.HOOKS, 'part'),
+    'log_processor': Place(root.LOG_PROCESSORS),
+    'visualizer': Place(root.VISUALIZERS),
+    'model_wrapper_cfg': Place(root.MODEL_WRAPPERS),
+    'randomness': Place(takes=signature_of(Runner.set_randomness)),
+    'env_cfg': Place(takes=signature_of(None, cudnn_benchmark=bool, mp_cfg=dict, dist_cfg=dict, resource_limit=int)),
+    'auto_scale_lr': Place(takes=signature_of(None, enable=bool, base_batch_size=int)),
+    'custom_imports': Place(takes=signature_of(import_modules_from_strings)),
+    r'.+\.(custom_keys|data_prefix|metainfo)': Place(checked=False),
+    r'.+\.(norm|act|conv|upsample)_cfg|.+\.(nms|roi_layer)': Place(checked=False),
+    r'.+\.dataset': Place(root.DATASETS, 'part'),
+    r'.+\.(batch_)?sampler': Place(root.DATA_SAMPLERS, 'part'),
+    r'.+\.collate_fn': Place(root.FUNCTIONS, 'name'),
+    r'(train|val|test)_dataloader(\.\w+)?': Place(
+        takes=signature_of(DataLoader, num_batch_per_epoch=int), by_name=True
+    ),
+    r'.+\.(pipeline|transforms|views\.\w+)\.\d+': Place(root.TRANSFORMS, 'part'),
+    r'.+\.vis_backends\.\d+': Place(root.VISBACKENDS, 'part'),
+    r'.+\.optimizer': Place(root.OPTIMIZERS, 'part'),
+    r'.+\.init_cfg(\.\d+)?': Place(root.WEIGHT_INITIALIZERS),
+    r'.+\.(backbone|decode_head)|model\.(image|text)_(encoder|projection)': Place(root.MODELS, 'part'),
+    r'model\.objectives\.\w+(\.(loss|mask|decoder))?': Place(root.MODELS, 'part'),
 }
-_PLACES = {place: key for pattern, key in KEYS.items() for place in braceexpand(pattern)}
-RUNNER_KEYS = tuple(place for place in _PLACES if '.' not in place)
-LOADER_KEYS = (*inspect.signature(DataLoader).parameters, 'num_batch_per_epoch')
-DEFAULT_HOOKS = ('checkpoint', 'logger', 'param_scheduler', 'preemption', 'runtime_info', 'sampler_seed', 'timer')
+
+
+#: By place: what a value must be, in words and as a check. Whether None may stand there, the signature says.
+VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    r'.+\.(max_epochs|max_iters|batch_size|prefetch_factor)': (
+        'a whole number of at least 1',
+        lambda value: type(value) is int and value >= 1,
+    ),
+    r'.+\.num_workers': ('a whole number of at least 0', lambda value: type(value) is int and value >= 0),
+    r'randomness\.seed': ('a whole number', lambda value: type(value) is int),
+    r'(default|custom)_hooks\.\w+\.priority': (
+        '0 to 100 or a name like HIGH',
+        lambda value: value in range(101) or str(value).upper() in Priority.__members__,
+    ),
+    'log_level': (
+        'DEBUG, INFO, WARNING or ERROR',
+        lambda value: isinstance(value, int) or isinstance(logging.getLevelName(value), int),
+    ),
+}
+
 #: Keys of OpenMMLab's configs before 2022, which no Runner reads, and where their settings stand now.
 OLD_KEYS = {
     'checkpoint_config': 'default_hooks.checkpoint',
@@ -118,13 +141,31 @@ OLD_KEYS = {
     'resume_from': 'resume and load_from',
     'runner': 'train_cfg',
 }
-_SEGMENTS = {'**': r'.+', '*': r'[^.]+', '#': r'\d+'}
+
+#: By registry: keys that mmengine takes away before it builds a part, and arguments that it adds. To parts of other
+#: registries, the part around them may add any argument.
+TAKEN = {
+    root.HOOKS: {'priority'},
+    root.LOOPS: {'by_epoch'},
+    root.OPTIM_WRAPPERS: {'constructor', 'paramwise_cfg', 'optimizer'},
+    root.PARAM_SCHEDULERS: {'convert_to_iter_based'},
+}
+ADDED: dict[Registry | None, set[str]] = {
+    root.HOOKS: set(),
+    root.LOOPS: {'runner', 'dataloader', 'evaluator'},
+    root.OPTIMIZERS: {'params'},
+    root.PARAM_SCHEDULERS: {'optimizer', 'param_name'},
+    root.TRANSFORMS: set(),
+}
 
 
 @cache
-def key_at(path: str) -> Key:
-    """Find what the table says of a place; an empty key where it says nothing."""
-    for place, key in _PLACES.items():
-        if re.fullmatch(r'\.'.join(_SEGMENTS.get(part, re.escape(part)) for part in place.split('.')), path):
-            return key
-    return Key()
+def place(path: str) -> Place:
+    """What the table says of a place; where it says nothing, any value and any part may stand."""
+    return next((row for pattern, row in PLACES.items() if re.fullmatch(pattern, path)), Place())
+
+
+@cache
+def value_at(path: str) -> tuple[str, Callable[[Any], bool]] | None:
+    """What a value at a place must be, in words and as a check; None where its type alone counts."""
+    return next((row for pattern, row in VALUES.items() if re.fullmatch(pattern, path)), None)

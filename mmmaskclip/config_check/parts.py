@@ -1,4 +1,4 @@
-"""What a ``type`` of a config names, and what that class or function takes: its arguments, base classes' included."""
+"""What a ``type`` of a config names, and the signature of that class or function, base classes' arguments included."""
 
 from __future__ import annotations
 
@@ -11,58 +11,40 @@ import textwrap
 import types
 import typing
 from collections import abc
-from dataclasses import dataclass
 from functools import cache, partial
+from inspect import Parameter, Signature
+from pathlib import PurePath
 from typing import Any
 
 import torchvision
 from mmengine.registry import Registry
+
+_EMPTY, _BY_NAME = Parameter.empty, Parameter.KEYWORD_ONLY
 
 
 class _Named:
     """Stands for ``dict[str, SOMETHING]``: several things by name, which a list cannot be."""
 
 
-# What a config may hold for a class. True for a whole number too: OpenMMLab annotates some switches so.
-_ANY_PART = (dict, list, tuple)
-_HOLDS: dict[type, tuple[type, ...]] = {
+# What a config may hold for an annotated class. An integer annotation takes True, too: OpenMMLab annotates switches so.
+_PART = (dict, list, tuple)
+_HELD: dict[type, tuple[type, ...]] = {
     **{cls: (cls,) for cls in (bool, int, str, type(None))},
     **dict.fromkeys((list, tuple, set, abc.Sequence, abc.Iterable, abc.Collection), (list, tuple)),
+    **dict.fromkeys((dict, abc.Mapping), _PART),  # a detector's neck is annotated as a dict and may be a list of them
     float: (int, float),
-    dict: _ANY_PART,  # several parts where one is annotated are common
-    abc.Mapping: _ANY_PART,
     _Named: (dict,),
 }
-_BUILT_FROM = (*_ANY_PART, str)  # any other class: from a dict, or, like a Path or an enum, from text
-_PLAIN = (bool, int, float, str, dict, list, tuple, type(None))
-
-
-@dataclass
-class Arguments:
-    """All arguments of a part.
-
-    Attributes:
-        annotations: By name; ``inspect.Parameter.empty`` without one.
-        defaults: By name; ``inspect.Parameter.empty`` without one.
-        complete: False where further keys may be read, by a ``**kwargs`` that is not just passed to a base class.
-    """
-
-    annotations: dict[str, Any]
-    defaults: dict[str, Any]
-    complete: bool
 
 
 @cache
 def find_part(name: str, registry: Registry | None, scope: str) -> tuple[Any, Registry | None]:
-    """Find what a name stands for, first in the section's registry.
+    """Find the class or function of a ``type`` and mmengine's registry above the one that has it; else None twice.
 
     Args:
         name: The ``type``, with or without its scope.
-        registry: That of the section; None where it is not known.
+        registry: Registry of the section, searched first; None where it is not known.
         scope: The config's scope.
-
-    Returns:
-        The class or function, and mmengine's registry above the one that has it; None twice where nothing has it.
     """
     if name.startswith('torchvision/') and name[12:] in torchvision.datasets.__all__:
         return vars(torchvision.datasets)[name[12:]], None
@@ -74,7 +56,7 @@ def find_part(name: str, registry: Registry | None, scope: str) -> tuple[Any, Re
 
 
 def part_names(name: str, registry: Registry | None, scope: str) -> set[str]:
-    """Give all names that may have been meant, of the section's registry or, where it is not known, of all."""
+    """All names that may have been meant: of the section's registry, or of all registries where it is not known."""
     names: set[str] = set()
     for base in _registries(name, None, scope) if registry is None else [registry]:
         names.update(base.module_dict)
@@ -87,73 +69,88 @@ def part_names(name: str, registry: Registry | None, scope: str) -> set[str]:
 
 @cache
 def _registries(name: str, first: Registry | None, scope: str) -> list[Registry]:
-    """Give mmengine's registries, and those that the packages of the scope and of the name have for themselves."""
-    found = [] if first is None else [first]
+    """The registries of mmengine, and those that the packages of the scope and of the name have besides."""
+    registries = [] if first is None else [first]
     for package in ('mmengine', scope, name.rpartition('.')[0] or scope):
         with contextlib.suppress(ImportError):
             values = vars(importlib.import_module(f'{package}.registry')).values()
-            found += [value for value in values if isinstance(value, Registry) and value.parent is None]
-    return found
+            registries += [value for value in values if isinstance(value, Registry) and value.parent is None]
+    return registries
 
 
 @cache
-def arguments_of(part: Any) -> Arguments | None:
-    """Find the arguments of a class or function, or of the class in a ``partial(factory, cls)``; None if unknown."""
+def signature_of(part: Any, **more: Any) -> Signature | None:
+    """The arguments that may be passed by name, those that ``**kwargs`` passes on to a base class included.
+
+    Args:
+        part: A class or function, or a ``partial(factory, cls)``, which stands for the class. None: only ``more``.
+        **more: Types of further arguments, by name, with None as default.
+
+    Returns:
+        The signature, with types in place of annotations in quotes. It ends with ``**kwargs`` if other keys may be read
+        as well. None if Python does not know the signature.
+    """
     while isinstance(part, partial):
         part = next((value for value in part.args if inspect.isclass(value)), part.func)
-    functions = [part]
+    functions = [] if part is None else [part]
     if inspect.isclass(part):
         functions = [vars(cls)['__init__'] for cls in part.__mro__ if '__init__' in vars(cls) and cls is not object]
-        functions = functions or [part]
-    takes = Arguments({}, {}, complete=True)
+    named = {name: Parameter(name, _BY_NAME, default=None, annotation=kind) for name, kind in more.items()}
+    rest, complete = None, True
     for function in functions:
         try:
             parameters = inspect.signature(function).parameters.values()
+            # Arguments of bases that may not get them are still the best guess of what was meant.
+            hints = typing.get_type_hints(function) if complete else {}
         except (TypeError, ValueError):
             return None
-        # Of bases that may not get the argument, names and defaults are still the best guess of what was meant.
-        hints = _hints(function) if takes.complete else {}
-        for parameter in parameters:
-            if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and parameter.name != 'self':
-                takes.annotations.setdefault(parameter.name, hints.get(parameter.name, parameter.empty))
-                takes.defaults.setdefault(parameter.name, parameter.default)
-        rest = [parameter.name for parameter in parameters if parameter.kind is parameter.VAR_KEYWORD]
-        if not rest:
-            return takes
-        takes.complete = takes.complete and _only_passed_on(function, *rest)
-    takes.complete = False
-    return takes
+        except NameError:  # a type that is imported for type checkers only
+            hints = {}
+        for one in parameters:
+            if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL) and one.name != 'self':
+                kind = hints.get(one.name, _EMPTY)
+                named.setdefault(one.name, one.replace(kind=_BY_NAME, annotation=kind))
+        rest = next((one for one in parameters if one.kind is one.VAR_KEYWORD), None)
+        if rest is None:
+            break
+        complete = complete and _only_passed_on(function, rest.name)
+    open_end = [] if complete and rest is None else [Parameter('_', Parameter.VAR_KEYWORD)]
+    return Signature([*named.values(), *open_end])
 
 
-def wrong_type(value: Any, annotation: Any, default: Any) -> str | None:
+def wrong_type(value: Any, argument: Parameter, part: bool = True) -> str | None:
     """Say what an argument takes, if a value of a config is certainly not that; None if it may be.
 
-    Dicts stand for the objects that are built from them, lists for tuples, integers for floats; without an annotation
-    only text in place of a number is refused.
+    A dict stands for the object that is built from it, a list for a tuple, an integer for a float. If the argument has
+    no annotation, only text in place of a number is refused.
+
+    Args:
+        value: The value.
+        argument: The argument, with its default.
+        part: The argument is a part's: a list of dicts may stand for a dict.
     """
+    default = argument.default
     if value is default or (value is None and default is None):
         return None
-    if annotation is inspect.Parameter.empty:
+    if argument.annotation is _EMPTY:
         wrong = isinstance(value, str) and isinstance(default, (int, float, complex))
-        return f'a {type(default).__name__}' if wrong else None
-    members = _members(annotation)
-    # An object made in the config may be of any class.
-    if members is None or not isinstance(value, _PLAIN):
+        return type(default).__name__ if wrong else None
+    members = _members(argument.annotation)
+    if members is None:
         return None
-    # Beside numbers, as in lr: float | Tensor, text stands for nothing but the name of an enum.
-    named = any(member is str or issubclass(member, enum.Enum) for member in members)
-    text_for_number = isinstance(value, str) and {int, float} & {*members} and not named
-    if not text_for_number and any(_fits(value, member) for member in members):
+    held = [_HELD.get(member, (member, *_PART, str)) for member in members]
+    if not part and isinstance(value, (list, tuple)):
+        held = [kinds for kinds in held if dict not in kinds]
+    if isinstance(value, bool):
+        held = [kinds for kinds in held if float not in kinds]
+    # Text stands for a class, unless a number or a dict may stand beside it, as in lr: float | Tensor.
+    named = any(issubclass(member, (str, enum.Enum, PurePath)) for member in members)
+    if isinstance(value, str) and {int, float, dict} & {*members} and not named:
+        held = []
+    if any(isinstance(value, kinds) for kinds in held):
         return None
     names = {type(None): 'None', _Named: 'dict'}
     return ' or '.join(names.get(member, member.__name__) for member in members)
-
-
-def _hints(function: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function)
-    except Exception:  # names that exist for type checkers only
-        return {}
 
 
 def _only_passed_on(function: Any, rest: str) -> bool:
@@ -163,18 +160,13 @@ def _only_passed_on(function: Any, rest: str) -> bool:
     except (OSError, TypeError, SyntaxError):
         return False
     uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == rest]
-    passed = [
-        keyword.value
-        for node in nodes
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == '__init__'
-        for keyword in node.keywords
-        if keyword.arg is None
-    ]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and getattr(node.func, 'attr', '') == '__init__']
+    passed = [keyword.value for call in calls for keyword in call.keywords if keyword.arg is None]
     return len(passed) == 1 and uses == passed
 
 
 def _members(annotation: Any) -> list[type] | None:
-    """The classes of a (union) annotation, or None where it says something that this cannot judge."""
+    """The classes of an annotation, those of a union one by one; None where it says something else."""
     origin, within = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (types.UnionType, typing.Union):
         parts = [_members(part) for part in within]
@@ -184,10 +176,4 @@ def _members(annotation: Any) -> list[type] | None:
     if origin is dict and within[:1] == (str,) and within[1] is not Any:
         return [_Named]
     cls = origin or annotation
-    return [cls] if inspect.isclass(cls) and cls is not object else None
-
-
-def _fits(value: Any, cls: type) -> bool:
-    if cls is float and isinstance(value, bool):
-        return False
-    return isinstance(value, _HOLDS.get(cls, (cls, *_BUILT_FROM)))
+    return [cls] if inspect.isclass(cls) and cls not in (object, Any) else None

@@ -16,6 +16,7 @@ from mmmaskclip.contracts import Described, PreparedMetric, SelfPredictingMetric
 from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
 from mmmaskclip.evaluation.converted_images import ConvertedImages
 from mmmaskclip.registry import LOOPS
+from mmmaskclip.utils.nearest import did_you_mean
 from mmmaskclip.utils.progress import track
 from mmmaskclip.utils.store import together
 
@@ -38,6 +39,26 @@ class _AllBatches:
 def facts_of(dataset: Any) -> Mapping[str, Any] | None:
     """The facts that a dataset states about itself, such as the names of its classes; None where it states none."""
     return dataset.metainfo if isinstance(dataset, Described) else None
+
+
+def compare_tasks(dataloaders: Mapping[str, Any], evaluators: Any, prefix: str = '') -> Iterator[str]:
+    """Say which tasks have no dataloader or no evaluator; nothing if every task has both.
+
+    Args:
+        dataloaders: Dataloaders or their configs, by task.
+        evaluators: Evaluators or their configs, by task; anything else is an error.
+        prefix: Put before ``dataloader`` and ``evaluator`` in the sentences, e.g. ``'val_'``. Nothing by default.
+    """
+    if not isinstance(evaluators, Mapping):
+        tasks = ', '.join(map(str, dataloaders))
+        yield (
+            f'{prefix}evaluator: expected a dict with one for each of the tasks {tasks}, '
+            f'found a {type(evaluators).__name__}.'
+        )
+        return
+    for name in sorted({*dataloaders} ^ {*evaluators}):
+        missing, others = ('evaluator', evaluators) if name in dataloaders else ('dataloader', dataloaders)
+        yield f'{prefix}{missing}: there is none for the task {name!r}.{did_you_mean(name, others, cutoff=0.5)}'
 
 
 @LOOPS.register_module()
@@ -69,11 +90,8 @@ class EvaluationLoop(BaseLoop):
     def __init__(self, runner: Any, dataloader: Any, evaluator: Any, skip_missing: bool = False) -> None:
         if isinstance(dataloader, DataLoader) or 'dataset' in dataloader:
             dataloader, evaluator = {'': dataloader}, {'': evaluator}
-        if not isinstance(evaluator, Mapping) or dataloader.keys() != evaluator.keys():
-            tasks = list(evaluator) if isinstance(evaluator, Mapping) else type(evaluator).__name__
-            raise ValueError(
-                f'dataloaders are of the tasks {list(dataloader)}, evaluators of {tasks}: every task needs one of each'
-            )
+        if problems := list(compare_tasks(dataloader, evaluator)):
+            raise ValueError(' '.join(problems))
         self.dataloaders: dict[str, DataLoader] = {}
         for task, cfg in dataloader.items():
             try:
