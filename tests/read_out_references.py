@@ -24,7 +24,7 @@ class Reference:
     def linear(self, x, name):
         return x @ self.weights[f'{name}.weight'].T + self.weights[f'{name}.bias']
 
-    def qkv(self, x, layer):
+    def qkv(self, x, layer, patches_only=False):
         """Queries, keys, values of a block: (3, heads, tokens, channels)."""
         parts = self.linear(self.norm(x, f'layers.{layer}.ln1'), f'layers.{layer}.attn.qkv')
         return parts.reshape(len(x), 3, self.heads, -1).transpose(1, 2, 0, 3)
@@ -79,18 +79,19 @@ class TimmReference(Reference):
         self.rotation = None if rotation is None else rotation.double().numpy()
         self.after = 'Post' in type(self.tower.blocks[0]).__name__
 
-    def rotate(self, x):
+    def rotate(self, x, extra):
         """Neighbouring channels are the two sides of a plane, which position turns (RoFormer, equation 34)."""
         if self.rotation is None:
             return x
         sines, cosines = np.split(self.rotation, 2, axis=-1)
         turned = x.copy()
-        part = x[:, self.extra :]
+        part = x[:, extra:]
         across = np.stack((-part[..., 1::2], part[..., ::2]), axis=-1).reshape(part.shape)
-        turned[:, self.extra :] = part * cosines + across * sines
+        turned[:, extra:] = part * cosines + across * sines
         return turned
 
-    def qkv(self, x, layer):
+    def qkv(self, x, layer, patches_only=False):
+        extra = 0 if patches_only else self.extra
         name = f'blocks.{layer}.attn'
         normed = x if self.after else self.norm(x, f'blocks.{layer}.norm1')
         if f'{name}.q_proj.weight' in self.weights:
@@ -104,7 +105,7 @@ class TimmReference(Reference):
                 biases = [self.weights.get(f'{name}.{part}_bias', 0.0) for part in 'qkv']
         parts = [part + bias for part, bias in zip(parts, biases, strict=True)]
         q, k, v = (part.reshape(len(x), self.heads, -1).transpose(1, 0, 2) for part in parts)
-        return np.stack((self.rotate(q), self.rotate(k), v))
+        return np.stack((self.rotate(q, extra), self.rotate(k, extra), v))
 
     def project(self, attended, layer):
         joined = attended.transpose(1, 0, 2).reshape(attended.shape[1], -1)
@@ -205,13 +206,16 @@ def outlier_factors(points, k):
     return np.array([np.mean([density[j] for j in near]) / density[i] for i, near in enumerate(order)])
 
 
-def self_calibrated(ref, x, grid):
-    middle = ref.until(x, 2)
-    patches = middle[ref.extra :] / np.linalg.norm(middle[ref.extra :], axis=-1, keepdims=True)
-    similarity = np.maximum(patches @ patches.T, 0)
-    similarity /= similarity.sum(-1, keepdims=True)
-    x = ref.block(middle, 2)
-    patches = x[ref.extra :].copy()
+def similar(patches):
+    """SC-CLIP, section IV-A: cosines, those below 0.4 set to zero."""
+    unit = patches / np.linalg.norm(patches, axis=-1, keepdims=True)
+    cosines = unit @ unit.T
+    return np.where(cosines < 0.4, 0, cosines)
+
+
+def repaired(patches, grid):
+    """SC-CLIP, equation 3: an outlier becomes the mean of the sound patches in the 3 x 3 around it."""
+    result = patches.copy()
     bad = set(np.argsort(-outlier_factors(patches, 20))[: round(0.05 * len(patches))])
     for i in bad:
         row, column = divmod(i, grid[1])
@@ -220,10 +224,24 @@ def self_calibrated(ref, x, grid):
             for r in range(max(0, row - 1), min(grid[0], row + 2))
             for c in range(max(0, column - 1), min(grid[1], column + 2))
         ]
-        patches[i] = np.mean([x[ref.extra + j] for j in around if j not in bad], axis=0)
-    _, k, v = ref.qkv(np.concatenate((x[: ref.extra], patches)), LAST)[:, :, ref.extra :]
-    weights = (softmax(k @ k.swapaxes(1, 2) / np.sqrt(k.shape[-1])) + similarity) / 2
-    return ref.norm(ref.project(weights @ v, LAST), ref.final)
+        result[i] = np.mean([patches[j] for j in around if j not in bad], axis=0)
+    return result
+
+
+def self_calibrated(ref, x, grid):
+    """SC-CLIP: of four blocks the third is 9 of 12, the first 4 of 12, and 4 to 10 are the first three."""
+    behind = [x]
+    for layer in range(3):
+        behind.append(ref.block(behind[-1], layer))
+    behind = [tokens[ref.extra :] for tokens in behind]
+    middle, early = similar(behind[3]), similar(behind[1])
+    adjusted = middle / middle.sum(-1, keepdims=True) @ repaired(behind[3], grid)  # equation 4
+    read = 0
+    for tokens in (adjusted, behind[1] + behind[2] + behind[3]):
+        _, k, v = ref.qkv(tokens, LAST, patches_only=True)
+        weights = softmax(k @ k.swapaxes(1, 2) / np.sqrt(k.shape[-1])) + softmax(middle)  # equation 5
+        read = read + ref.project(weights @ v, LAST)
+    return ref.norm(early / early.sum(-1, keepdims=True) @ read, ref.final)
 
 
 REFERENCES = {

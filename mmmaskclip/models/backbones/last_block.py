@@ -93,9 +93,9 @@ def attend(last: Any, x: Tensor, grid: Grid, weigh: Weigh) -> Tensor:
 class StitchedBlock:
     """A last block in which the patches of a window see those of all windows of the image.
 
-    After OV-Stitcher (Moon et al., CVPR 2026 Findings), in whose words features are stitched in the final block: here
-    by attention over all windows' patches, so that windows need not lie on one grid of patches. Patches in two windows
-    are seen twice. A window's class token and registers are seen by it alone.
+    After OV-Stitcher (Moon et al., CVPR 2026 Findings), in whose words features are stitched in the final block; its
+    equations were not at hand. Here it is attention over all windows' patches, so that windows need not lie on one grid
+    of patches. Patches in two windows are seen twice. A window's class token and registers are seen by it alone.
 
     Args:
         block: The block.

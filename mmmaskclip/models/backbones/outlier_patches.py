@@ -1,4 +1,4 @@
-"""Patches that lie apart from all others, in which a ViT keeps global information, and their repair."""
+"""Patches that lie apart from all others, in which a ViT keeps global information; their repair; similar patches."""
 
 import torch
 from torch import Tensor
@@ -48,3 +48,18 @@ def repair_outliers(patches: Tensor, grid: tuple[int, int], share: float, neighb
     mean = around(patches * sound) / weight.clamp(min=1)
     # An outlier among outliers stays: nothing is known of its place.
     return torch.where(bad.unsqueeze(-1) & (weight > 0), mean.to(patches.dtype), patches)
+
+
+def similarity_of_patches(patches: Tensor, threshold: float) -> Tensor:
+    """Cosines among patches (B, N, C), float32 (B, N, N); zero where they are below ``threshold``."""
+    # Half precision would move pairs across the threshold.
+    with torch.autocast(patches.device.type, enabled=False):
+        seen = F.normalize(patches.float(), dim=-1)
+        cosines = seen @ seen.transpose(1, 2)
+    return cosines.masked_fill(cosines < threshold, 0)
+
+
+def mean_of_similar(similarity: Tensor, patches: Tensor) -> Tensor:
+    """Mean of all patches (B, N, C) for each, weighted by its row of the similarities (B, N, N)."""
+    weights = similarity / similarity.sum(-1, keepdim=True)
+    return weights.to(patches.dtype) @ patches

@@ -6,6 +6,8 @@ import torch
 from read_out_references import LAST, REFERENCES, Reference, blocks_input, outlier_factors, softmax
 from scipy.special import erf
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmmaskclip.models.backbones.outlier_patches import local_outlier_factors
 from mmmaskclip.models.backbones.read_outs import READ_OUTS, find_read_out
@@ -62,14 +64,43 @@ def test_patch_is_the_towers_output():
 
 
 @pytest.mark.parametrize('name', REFERENCES)
-def test_works_in_bfloat16(name):
-    tower = make_tower()
-    images = torch.randn(1, 3, 24, 56)
-    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
-        low = tower.dense(images, name)[0].float()
-    with torch.no_grad():
-        full = tower.dense(images, name)[0]
-    assert torch.nn.functional.cosine_similarity(low, full, dim=-1).min() > 0.99
+@torch.no_grad()
+def test_any_grid_batch_and_precision(name):
+    """One patch, one row, odd sides and sides that are filled up; alone as in a batch, in half precision as in full."""
+    tower = make_tower(num_registers=1)
+    for height, width in ((8, 8), (8, 40), (24, 56), (56, 23), (41, 33)):
+        images = torch.randn(2, 3, height, width)
+        both, grid = tower.dense(images, name)
+        assert grid == (-(-height // 8), -(-width // 8))
+        assert both.shape == (2, grid[0] * grid[1], 32)
+        torch.testing.assert_close(tower.dense(images[1:], name)[0], both[1:], rtol=1e-4, atol=1e-5)
+        for precision in (torch.bfloat16, torch.float16):
+            with torch.autocast('cpu', precision):
+                half = tower.dense(images, name)[0].float()
+            assert half.isfinite().all()
+            assert nn.functional.cosine_similarity(half, both, dim=-1).min() > 0.99
+
+
+@torch.no_grad()
+def test_none_costs_twice_the_plain_pass():
+    """Counted on ViT-B/16 at 224 px without computing anything; what docs/dense.md says in GFLOP."""
+
+    def cost(read_out, windows=1):
+        with FlopCounterMode(display=False) as counter:
+            tower.dense(torch.empty(windows, 3, 224, 224), read_out)
+        return counter.get_total_flops() / 1e9
+
+    places = [(row, column) for row in (0, 7, 14) for column in (0, 7, 14)]
+    with FakeTensorMode():
+        tower = MODELS.build(dict(type='CLIPVisionTransformer', arch='ViT-B/16')).eval()
+        costs = {name: cost(name) for name in REFERENCES}
+        stitched = cost(dict(name='kk', windows=places), 9)
+    assert max(costs.values()) < 1.1 * costs['patch']
+    assert {name: round(value, 1) for name, value in costs.items()} == {
+        'patch': 33.7, 'value': 33.7, 'qq': 32.0, 'kk': 32.0, 'vv': 32.0, 'csa': 33.9, 'naclip': 32.0, 'resclip': 34.2,
+        'self_calibrated': 33.2,
+    }  # fmt: skip
+    assert stitched < 1.1 * 9 * costs['kk']
 
 
 def test_unknown_read_outs_and_options_are_named():
