@@ -21,7 +21,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -42,6 +41,7 @@ from mmmaskclip.analysis.comparison import (
     summarize,
     summary_table,
 )
+from mmmaskclip.analysis.forked_runs import ForkedRun
 from mmmaskclip.checkpoints.files import newest_verified
 from mmmaskclip.cli.config import load_config
 from mmmaskclip.startup.machine import usable_cores
@@ -72,28 +72,26 @@ class Processes:
     """Starts processes, and ends the running ones when the tool is stopped."""
 
     threads: int
-    _running: set[subprocess.Popen] = field(default_factory=set)
+    _running: set[ForkedRun] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     stopped: bool = False
 
-    def start(self, module: str, *arguments: str | Path, log: Path) -> subprocess.Popen:
+    def start(self, module: str, *arguments: str | Path, log: Path) -> ForkedRun:
         """Start ``python -m module``; its output is appended to ``log``."""
-        env = {'OMP_NUM_THREADS': str(self.threads), **os.environ}
-        command = [sys.executable, '-m', module, *map(str, arguments)]
         # The process and its workers inherit the lock: the folder stays locked while one of them lives, even if this
         # tool is killed.
         lock = lock_folder(log.parent)
-        with self._lock, log.open('a') as stream:
+        with self._lock:
             if self.stopped:
                 raise RunFailed('stopped')
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=env, pass_fds=(lock,)
-            )
+            # The first start makes the process that all others are forks of.
+            os.environ.setdefault('OMP_NUM_THREADS', str(self.threads))
+            process = ForkedRun(module, [str(argument) for argument in arguments], log, lock)
             os.close(lock)
             self._running.add(process)
         return process
 
-    def finish(self, process: subprocess.Popen, log: Path) -> None:
+    def finish(self, process: ForkedRun, log: Path) -> None:
         """Wait for a process.
 
         Raises:

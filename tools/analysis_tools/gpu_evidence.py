@@ -34,7 +34,7 @@ from mmmaskclip.datasets.scenes.writer import SceneSplit, write_shards
 from mmmaskclip.startup.machine import usable_cores
 
 _COMPARE = Path(__file__).with_name('compare_methods.py')
-_NUM_SCENES, _NUM_HELD_OUT = 50_000, 2000
+_NUM_SCENES, _NUM_HELD_OUT = 50_000, 1000
 _EVERY_SECONDS, _GRACE_SECONDS = 10, 15
 _DONE = 'finished'
 
@@ -48,10 +48,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--cifar10', type=Path, help='folder of train.tar and test.tar [leave it out]')
     parser.add_argument('--minutes', type=float, default=8, help='wall time of everything [8]')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='[0 1 2]')
-    parser.add_argument('--epochs', nargs=2, type=int, default=[2, 20], metavar=('SCENES', 'FLICKR8K'), help='[2 20]')
+    parser.add_argument('--epochs', nargs=2, type=int, default=[2, 6], metavar=('SCENES', 'FLICKR8K'), help='[2 6]')
     parser.add_argument('--share', type=float, default=1.0, help='share of the scenes, to try it [1]')
     parser.add_argument('--tower', choices=TOWERS, default='vits16', help='[vits16]')
-    parser.add_argument('--batch-size', type=int, default=256, help='[256]')
+    parser.add_argument('--batch-size', type=int, default=128, help='[128]')
     parser.add_argument('--jobs', type=int, help='runs at once, over both data sets [half of the cores]')
     args = parser.parse_args(argv)
     if not 0 < args.share <= 1:
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = prepare_data(args, cores)
     print(f'data are ready after {time.monotonic() - begin:.0f} s', flush=True)
     jobs = args.jobs or max(1, cores // 2)
-    precision, workers = ('bf16', 1) if torch.cuda.is_available() else ('fp32', 0)
+    precision, workers = ('bf16', 2) if torch.cuda.is_available() else ('fp32', 0)
     configs = write_configs(args.work / 'configs', data, args.tower, args.batch_size, precision, workers)
     processes = start_comparisons(args, configs, max(1, jobs // len(configs)))
     try:
