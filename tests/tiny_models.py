@@ -50,7 +50,7 @@ def move_teachers(built: torch.nn.Module) -> torch.nn.Module:
     return built
 
 
-def distillation(form: str = 'v1', **kwargs) -> dict:
+def distillation(form: str = 'v1', shared_keys: bool = False, **kwargs) -> dict:
     """Config of MaskedSelfDistillation for it: ``'v1'`` with regression or ``'cvpr'`` with codewords."""
     parts = dict(loss=dict(type='FeatureRegressionLoss'))
     if form == 'cvpr':
@@ -58,7 +58,7 @@ def distillation(form: str = 'v1', **kwargs) -> dict:
             head=dict(type='PrototypeHead', in_channels=WIDTH, hidden_channels=WIDTH, **_PROTOTYPES),
             loss=dict(type='CodewordLoss', num_prototypes=CODEWORDS),
         )
-    decoder = dict(type='MaskedTokenDecoder', width=WIDTH, num_patches=PATCHES, num_heads=2)
+    decoder = dict(type='MaskedTokenDecoder', width=WIDTH, num_patches=PATCHES, num_heads=2, shared_keys=shared_keys)
     return dict(type='MaskedSelfDistillation', decoder=decoder, **parts, **kwargs)
 
 
@@ -100,7 +100,10 @@ def objectives(folder: Path) -> dict[str, dict]:
             contrast=contrast, local=dict(type='TextPooledContrast', sharpness=2.0, duplicates=('image',))
         ),
         'regression': dict(contrast=contrast, distillation=distillation('v1')),
-        'shared target': dict(contrast=contrast, distillation=distillation('v1', target='shared', loss_on='all')),
+        'shared target': dict(
+            contrast=contrast,
+            distillation=distillation('v1', shared_keys=True, target='shared', loss_on='all', loss_share=0.5),
+        ),
         'codewords': dict(
             contrast=contrast,
             distillation=distillation('cvpr'),

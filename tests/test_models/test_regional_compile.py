@@ -136,7 +136,10 @@ def _captions_of(batch, lengths):
     return batch | dict(tokens=tokens)
 
 
-@pytest.mark.parametrize(('name', 'packed'), [('regression', False), ('codewords', True), ('local to global', True)])
+@pytest.mark.parametrize(
+    ('name', 'packed'),
+    [('regression', False), ('shared target', True), ('codewords', True), ('local to global', True)],
+)
 def test_an_epoch_of_changing_caption_lengths_compiles_once_and_equals_the_plain_model(tmp_path, name, packed):
     tiny_models.write_weights(tmp_path)
     objectives = tiny_models.objectives(tmp_path)[name]

@@ -11,7 +11,13 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmmaskclip.datasets.transforms.tokenize import Tokenizer, make_tokenizer
-from mmmaskclip.models.backbones.transformer_block import CausalBlock, TransformerBlock, has_varlen
+from mmmaskclip.models.backbones.transformer_block import (
+    CausalBlock,
+    TransformerBlock,
+    as_residual,
+    check_residual_dtype,
+    has_varlen,
+)
 from mmmaskclip.models.regional_compile import region
 from mmmaskclip.registry import MODELS
 
@@ -55,6 +61,8 @@ class CLIPTextTransformer(BaseModule):
             ``'last'``, the last of ``context_length`` (SigLIP). Defaults to ``'max'``.
         tokenizer: Options of :func:`~mmmaskclip.datasets.transforms.tokenize.make_tokenizer` for another tokenizer than
             CLIP's. Defaults to None.
+        residual_dtype: ``'bf16'`` keeps the residual stream in bfloat16 under an autocast to it, as OpenCLIP does.
+            Defaults to None: float32.
         packed: Compute captions end to end, without padding. Features are equal to rounding; the fewer words the mean
             caption has beside the longest of its batch, the more is saved. Defaults to False.
     """
@@ -69,6 +77,7 @@ class CLIPTextTransformer(BaseModule):
         quick_gelu: bool = False,
         frozen: bool = False,
         packed: bool = False,
+        residual_dtype: str | None = None,
         stretch_positions: bool = False,
         activation: str | None = None,
         hidden: int | None = None,
@@ -90,6 +99,7 @@ class CLIPTextTransformer(BaseModule):
         self.width = width
         self.context_length = context_length
         self.packed = packed
+        self.residual_dtype = check_residual_dtype(residual_dtype)
         self.stretch_positions = stretch_positions
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.pos_embed = nn.Parameter(torch.zeros(context_length, width))
@@ -163,6 +173,7 @@ class CLIPTextTransformer(BaseModule):
         Returns:
             Features after the final norm, (T, L, C), or (T, C).
         """
+        words = as_residual(words, self.residual_dtype)
         # cuDNN, which torch prefers on newer GPUs, would build plans for every new length of the longest caption.
         with sdpa_kernel(_FLEXIBLE) if words.is_cuda else nullcontext():
             for layer in self.layers:
@@ -193,7 +204,7 @@ class CLIPTextTransformer(BaseModule):
         after = lengths.cumsum(0)  # where each caption stops in the packed words
         caption = torch.arange(captions, device=words.device).repeat_interleave(lengths, output_size=total)
         places = caption * length + torch.arange(total, device=words.device) - (after - lengths)[caption]
-        x = words.flatten(0, 1)[places]  # (P, C)
+        x = as_residual(words.flatten(0, 1)[places], self.residual_dtype)  # (P, C)
         if has_varlen(words):
             offsets = F.pad(after, (1, 0)).int()
             arguments: tuple[Any, ...] = (None, offsets, captions, self.context_length)

@@ -108,6 +108,34 @@ class TransformerBlock(TransformerEncoderLayer):
         return x + ffn.dropout_layer(ffn.gamma2(ffn.layers(normed)))
 
 
+class MaskedBlock(TransformerBlock):
+    """A block of a decoder, in whose input all hidden patches of one place are equal, whatever the image."""
+
+    @region
+    def forward(
+        self, x: Tensor, queries: Tensor | None = None, hidden: Tensor | None = None, seen: Tensor | None = None
+    ) -> Tensor:
+        """The block on class token and patches (B, 1 + N, C); equal to rounding with ``hidden`` and without.
+
+        Args:
+            x: All tokens; they are keys and values.
+            queries: Indices (B, M) of the tokens to compute. All by default.
+            hidden: What x holds at hidden patches, (1, N, C): their q, k and v are computed once, not in every image.
+            seen: Indices (B, 1 + K) of the other tokens in x. With ``hidden`` only.
+        """
+        if hidden is None or seen is None:
+            return self.whole(x, queries)
+        apart = self.attn.qkv(self.ln1(gather_tokens(x, seen)))  # (B, 1 + K, 3 C)
+        # The class token is never hidden: its row is overwritten.
+        shared = F.pad(self.attn.qkv(self.ln1(hidden)), (0, 0, 1, 0)).expand(len(x), -1, -1)  # (B, 1 + N, 3 C)
+        q, k, v = shared.scatter(1, seen.unsqueeze(-1).expand_as(apart), apart).split(self.embed_dims, dim=-1)
+        if queries is not None:
+            q, x = gather_tokens(q, queries), gather_tokens(x, queries)  # (B, M, C)
+        dropout = self.attn.attn_drop if self.training else 0.0
+        attended = F.scaled_dot_product_attention(*map(self._heads, (q, k, v)), dropout_p=dropout)  # (B, H, M, D)
+        return self.feed_forward(x + self.project(attended.transpose(1, 2).flatten(2)))
+
+
 class CausalBlock(TransformerBlock):
     """A block of the text tower, on padded captions, or on captions packed end to end."""
 
@@ -177,6 +205,29 @@ class SharedDropPath(nn.Module):
             return x
         kept = self.keep + torch.rand((len(x), *[1] * (x.ndim - 1)), dtype=x.dtype, device=x.device)
         return x.div(self.keep) * kept.floor()
+
+
+def check_residual_dtype(name: str | None) -> str | None:
+    """The option ``residual_dtype`` of a tower, if it is None or ``'bf16'``.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if name not in (None, 'bf16'):
+        raise ValueError(f"residual_dtype={name!r}: choose None or 'bf16'")
+    return name
+
+
+def as_residual(tokens: Tensor, name: str | None) -> Tensor:
+    """Tokens as the input of the blocks, whose residual stream keeps their precision.
+
+    Under an autocast to bfloat16 the linear layers give bfloat16, but positions and embeddings are float32, and so is
+    every sum with them. ``'bf16'`` rounds the sums, as OpenCLIP does. Nothing changes without such an autocast.
+    """
+    kind = tokens.device.type
+    if name is None or not torch.is_autocast_enabled(kind) or torch.get_autocast_dtype(kind) != torch.bfloat16:
+        return tokens
+    return tokens.bfloat16()
 
 
 def take_over(layers: nn.ModuleList) -> None:

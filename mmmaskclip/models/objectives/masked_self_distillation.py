@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmmaskclip.contracts import ImageFeatures, ImageTower, Views
+from mmmaskclip.contracts import ImageFeatures, ImageTower, Mask, Views
 from mmmaskclip.models.backbones import gather_tokens
 from mmmaskclip.models.objectives.at_once import loss_at_once
 from mmmaskclip.models.objectives.base import Objective, check_patches
+from mmmaskclip.models.objectives.noise import LOSS_STREAM
 from mmmaskclip.models.objectives.targets import FrozenEncoder
 from mmmaskclip.models.objectives.teacher import MomentumCopy
 from mmmaskclip.registry import MODELS
@@ -42,6 +43,10 @@ class MaskedSelfDistillation(Objective):
         teacher_image_size: Image side in pixels for the target's pass (A-CLIP halves it): images are resized to it, and
             target patches to the student's grid, bilinearly. Defaults to None, the student's size.
         loss_on: ``'masked'`` patches, as the papers; or ``'all'`` of them. Defaults to ``'masked'``.
+        loss_share: Share of these patches, in (0, 1], that the loss looks at, drawn anew for every sample: an unbiased
+            estimate, for less of decoder and head. Defaults to 1.
+        image_share: Share of a batch's images, in (0, 1], that are distilled: the first ones, for batches come in
+            random order. For ``target='shared'``; micro-batches are refused. Defaults to 1.
         start_fraction: Share of the run, in [0, 1), after which the objective starts (SigLIP 2 starts at 0.8). Until
             then it returns no loss, so the config needs another objective and, with several processes,
             ``find_unused_parameters=True``. Defaults to 0.
@@ -68,6 +73,8 @@ class MaskedSelfDistillation(Objective):
         frozen: dict | None = None,
         teacher_image_size: int | None = None,
         loss_on: str = 'masked',
+        loss_share: float = 1.0,
+        image_share: float = 1.0,
         start_fraction: float = 0.0,
         images_at_once: int | None = None,
         weight: float | dict = 1.0,
@@ -85,11 +92,22 @@ class MaskedSelfDistillation(Objective):
             )
         if loss_on not in ('masked', 'all'):
             raise ValueError(f"loss_on={loss_on!r}: choose 'masked' or 'all'")
+        for name, share in (('loss_share', loss_share), ('image_share', image_share)):
+            if not 0 < share <= 1:
+                raise ValueError(f'{name}={share}: it is a share, above 0 and at most 1')
+        if image_share < 1 and target != 'shared':
+            raise ValueError(
+                f'image_share={image_share} with target={target!r}, whose pass over all images is computed: set '
+                "target='shared', or leave image_share out"
+            )
         if not 0 <= start_fraction < 1:
             raise ValueError(f'start_fraction={start_fraction}: it is a share of the run, in [0, 1)')
         self.needs_teacher = target == 'ema'
         self.teacher_image_size = teacher_image_size
         self.loss_on = loss_on
+        self.loss_share, self.image_share = loss_share, image_share
+        # The first images of two halves are not those of the whole.
+        self.per_sample = image_share == 1
         self.start_fraction = start_fraction
         self.images_at_once = images_at_once
         self.mask = MODELS.build(mask or dict(type='RandomMask'))
@@ -104,23 +122,37 @@ class MaskedSelfDistillation(Objective):
         if self.progress < self.start_fraction:
             return {}
         check_patches(views, self.decoder.num_patches)
-        mask = views.mask(self.mask)
-        queries = mask.masked if self.loss_on == 'masked' else None
+        mask, patches = views.mask(self.mask), views.patches()  # (B, N, C)
+        queries = self._queries(views, mask)
         target = self._target(views)  # (B, N, C)
+        if self.image_share < 1:
+            first = slice(max(1, round(self.image_share * len(patches))))
+            mask, patches, target = Mask(mask.visible[first], mask.masked[first]), patches[first], target[first]
+            queries = None if queries is None else queries[first]
         if queries is not None:
             # Before the head, so that it is computed only where the loss looks.
             target = gather_tokens(target, queries)  # (B, M, C)
-        if self.images_at_once is None:
-            return {'loss': self._compare(views.visible_features(mask.visible), mask.visible, queries, target)}
 
         def compute(patches: Tensor, part: slice) -> Tensor:
             features = views.image_tower.encode(patches, mask.visible[part])
             some_queries = None if queries is None else queries[part]
             return self._compare(features, mask.visible[part], some_queries, target[part])
 
+        if self.images_at_once is None:
+            return {'loss': compute(patches, slice(None))}
         tower = cast(nn.Module, views.image_tower)
         learned = (*tower.parameters(), *self.decoder.parameters(), *self.head.parameters())
-        return {'loss': loss_at_once(compute, views.patches(), learned, self.images_at_once)}
+        return {'loss': loss_at_once(compute, patches, learned, self.images_at_once)}
+
+    def _queries(self, views: Views, mask: Mask) -> Tensor | None:
+        """Indices (B, M) of the patches that the loss looks at; None for all."""
+        among = mask.masked if self.loss_on == 'masked' else None  # (B, M)
+        if self.loss_share == 1:
+            return among
+        count = mask.visible.shape[1] + mask.masked.shape[1] if among is None else among.shape[1]
+        order = views.noise(count, LOSS_STREAM).argsort(dim=1, stable=True)  # (B, count)
+        chosen = order[:, : max(1, round(self.loss_share * count))]
+        return chosen if among is None else among.gather(1, chosen)
 
     def _compare(self, features: ImageFeatures, visible: Tensor, queries: Tensor | None, target: Tensor) -> Tensor:
         """Scalar loss of the student's features of the visible patches (B, K) against the target (B, M or N, C)."""

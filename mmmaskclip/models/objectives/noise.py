@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 # Uses of one sample's noise, so that they stay independent of each other.
-IMAGE_MASK_STREAM, TEXT_MASK_STREAM, REGION_STREAM, SHIFT_STREAM = range(4)
+IMAGE_MASK_STREAM, TEXT_MASK_STREAM, REGION_STREAM, SHIFT_STREAM, LOSS_STREAM = range(5)
 
 _WORD = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9

@@ -2,6 +2,7 @@ import pytest
 import torch
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 
+from mmmaskclip.models.backbones import CLIPTextTransformer, CLIPVisionTransformer
 from mmmaskclip.models.backbones.transformer_block import (
     CausalBlock,
     TransformerBlock,
@@ -44,3 +45,55 @@ def _twin(block):
 def test_some_queries_give_the_outputs_of_these_tokens():
     block, x, queries = TransformerBlock(16, 4, 32), torch.randn(2, 6, 16), torch.tensor([[4, 0], [1, 5]])
     torch.testing.assert_close(block(x, queries), gather_tokens(block(x), queries))
+
+
+_ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+
+
+def _image_tower(residual_dtype, **options):
+    return CLIPVisionTransformer(_ARCH, patch_size=8, img_size=32, residual_dtype=residual_dtype, **options)
+
+
+def _text_tower(residual_dtype, **options):
+    return CLIPTextTransformer(16, 2, 2, vocab_size=100, residual_dtype=residual_dtype, **options)
+
+
+def _images(tower):
+    pictures = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return tower.encode(tower.embed(pictures)[0], torch.tensor([[0, 3, 5], [1, 2, 7]])).cls
+
+
+def _captions(tower):
+    return tower(torch.tensor([[5, 7, 99, 0], [3, 99, 0, 0]]))
+
+
+@pytest.mark.parametrize(
+    ('make', 'run', 'options'),
+    [
+        (_image_tower, _images, {}),
+        (_image_tower, _images, dict(pre_norm=True, num_registers=2)),
+        (_text_tower, _captions, {}),
+        (_text_tower, _captions, dict(packed=True)),
+    ],
+)
+def test_residual_stream_is_rounded_under_a_bfloat16_autocast_alone(make, run, options):
+    exact, rounded = make(None, **options), make('bf16', **options)
+    exact.init_weights()
+    rounded.load_state_dict(exact.state_dict())
+    streams = {}
+    for name, tower in (('exact', exact), ('rounded', rounded)):
+        for layer in tower.layers:
+            layer.register_forward_hook(lambda _, __, out, name=name: streams.setdefault(name, []).append(out.dtype))
+    assert torch.equal(run(rounded), run(exact))
+    with torch.autocast('cpu', torch.float16):
+        assert torch.equal(run(rounded), run(exact))
+    streams.clear()
+    with torch.autocast('cpu', torch.bfloat16):
+        torch.testing.assert_close(run(rounded).float(), run(exact).float(), rtol=0.05, atol=0.05)
+    assert streams == dict(exact=[torch.float32] * 2, rounded=[torch.bfloat16] * 2)
+
+
+@pytest.mark.parametrize('make', [_image_tower, _text_tower])
+def test_another_residual_dtype_is_refused(make):
+    with pytest.raises(ValueError, match="residual_dtype='fp16': choose None or 'bf16'"):
+        make('fp16')

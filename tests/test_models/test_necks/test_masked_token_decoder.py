@@ -6,8 +6,8 @@ from mmmaskclip.models.backbones import gather_tokens
 from mmmaskclip.models.necks import MaskedTokenDecoder
 
 
-def _decoder(depth=1):
-    decoder = MaskedTokenDecoder(width=8, num_patches=6, num_heads=2, depth=depth)
+def _decoder(depth=1, **options):
+    decoder = MaskedTokenDecoder(width=8, num_patches=6, num_heads=2, depth=depth, **options)
     decoder.init_weights()
     return decoder
 
@@ -63,3 +63,31 @@ def test_the_last_block_is_computed_for_the_wanted_patches_only():
     features = ImageFeatures(cls=torch.randn(1, 8), patches=torch.randn(1, 2, 8))
     decoder(features, torch.tensor([[4, 1]]), torch.tensor([[3, 0, 5]]))
     assert lengths == [1 + 6, 3]
+
+
+@pytest.mark.parametrize('queries', [None, torch.tensor([[3, 0, 5], [2, 4, 1]])])
+def test_shared_keys_give_the_same_prediction_and_gradients(queries):
+    plain, shared = _decoder().double(), _decoder(shared_keys=True).double()
+    shared.load_state_dict(plain.state_dict())
+    visible, weights = torch.tensor([[4, 1], [0, 5]]), torch.randn(8, dtype=torch.double)
+    results = []
+    for decoder in (plain, shared):
+        torch.manual_seed(0)
+        cls, patches = (torch.randn(size, dtype=torch.double, requires_grad=True) for size in ((2, 8), (2, 2, 8)))
+        predicted = decoder(ImageFeatures(cls=cls, patches=patches), visible, queries)
+        (predicted @ weights).square().sum().backward()
+        results.append([predicted, cls.grad, patches.grad, *(p.grad for p in decoder.parameters())])
+    torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-10)
+
+
+def test_shared_keys_are_computed_for_seen_tokens_and_once_for_hidden_ones():
+    decoder, rows = _decoder(shared_keys=True), []
+    decoder.layers[0].attn.qkv.register_forward_hook(lambda _, inputs, __: rows.append(inputs[0].shape[:2]))
+    features = ImageFeatures(cls=torch.randn(3, 8), patches=torch.randn(3, 2, 8))
+    decoder(features, torch.tensor([[4, 1], [0, 5], [2, 3]]))
+    assert sorted(rows) == [(1, 6), (3, 3)]
+
+
+def test_shared_keys_of_two_blocks_are_refused():
+    with pytest.raises(ValueError, match='shared_keys=True with depth=2: only the first block'):
+        _decoder(depth=2, shared_keys=True)

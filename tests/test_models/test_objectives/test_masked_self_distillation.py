@@ -142,6 +142,52 @@ def test_decoder_for_another_number_of_patches_is_named(build, distillation_cfg,
         model(mode='loss', **model.data_preprocessor(random_batch(2)))
 
 
+@pytest.mark.parametrize('loss_on', ['masked', 'all'])
+def test_the_loss_looks_at_a_random_share_of_the_patches(build, distillation_cfg, random_batch, loss_on):
+    model = build(distillation_cfg('v1', loss_on=loss_on, loss_share=0.5))
+    batch = model.data_preprocessor(random_batch(4))
+    views = BatchViews(model, batch)
+    mask, objective = views.mask(model.objectives['distillation'].mask), model.objectives['distillation']
+    queries, others = objective._queries(views, mask), BatchViews(model, {**batch, 'seed': batch['seed'] + 1})
+    among = mask.masked if loss_on == 'masked' else torch.cat((mask.masked, mask.visible), dim=1)
+    assert queries.shape == (4, round(0.5 * among.shape[1]))
+    for chosen, candidates in zip(queries.tolist(), among.tolist(), strict=True):
+        assert len(set(chosen)) == len(chosen)
+        assert set(chosen) <= set(candidates)
+    assert not torch.equal(objective._queries(others, mask), queries)
+    predicted = objective.decoder(views.visible_features(mask.visible), mask.visible)
+    expected = FeatureRegressionLoss()(
+        *(gather_tokens(part, queries) for part in (predicted, objective._target(views)))
+    )
+    torch.testing.assert_close(model(mode='loss', **batch)['distillation_loss'], expected)
+
+
+def test_a_share_of_the_images_is_distilled_and_all_are_contrasted(build, distillation_cfg, random_batch):
+    options = dict(target='shared', loss_on='all')
+    contrast = dict(contrast=dict(type='ImageTextContrast'))
+    models = [build(distillation_cfg('cvpr', **options, image_share=share), **contrast) for share in (0.5, 1.0)]
+    models[1].load_state_dict(models[0].state_dict())
+    batch = models[0].data_preprocessor(random_batch(4))
+    part = models[0](mode='loss', **batch)
+    first = models[1](mode='loss', **{name: value[:2] for name, value in batch.items()})
+    torch.testing.assert_close(part['distillation_loss'], first['distillation_loss'])
+    torch.testing.assert_close(part['contrast_loss'], models[1](mode='loss', **batch)['contrast_loss'])
+    assert not models[0].objectives['distillation'].per_sample
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(loss_share=0.0), 'loss_share=0.0: it is a share'),
+        (dict(target='shared', image_share=1.5), 'image_share=1.5: it is a share'),
+        (dict(image_share=0.5), "image_share=0.5 with target='ema', whose pass over all images"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused(build, distillation_cfg, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(distillation_cfg('v1', **options))
+
+
 @pytest.mark.parametrize(('argument', 'value'), [('target', 'teacher'), ('loss_on', 'visible')])
 def test_unknown_options(distillation_cfg, argument, value):
     with pytest.raises(ValueError, match=f"{argument}='{value}'"):

@@ -1,0 +1,10 @@
+"""Ablation of maskclip_fast: the loss looks at a random half of the patches, and 81 % are hidden.
+
+python tools/train.py configs/maskclip_fast/ablations/vitxs8_scenes_half_patches_masked_81.py
+
+Not run.
+"""
+
+_base_ = 'vitxs8_scenes.py'
+
+model = dict(objectives=dict(distillation=dict(mask=dict(ratio=0.81), loss_share=0.5)))
