@@ -225,7 +225,13 @@ def as_residual(tokens: Tensor, name: str | None) -> Tensor:
     every sum with them. ``'bf16'`` rounds the sums, as OpenCLIP does. Nothing changes without such an autocast.
     """
     kind = tokens.device.type
-    if name is None or not torch.is_autocast_enabled(kind) or torch.get_autocast_dtype(kind) != torch.bfloat16:
+    # The check before a run computes shapes alone, on a device without an autocast.
+    if (
+        name is None
+        or kind == 'meta'
+        or not torch.is_autocast_enabled(kind)
+        or torch.get_autocast_dtype(kind) != torch.bfloat16
+    ):
         return tokens
     return tokens.bfloat16()
 

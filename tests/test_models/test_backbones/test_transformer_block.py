@@ -59,12 +59,13 @@ def _text_tower(residual_dtype, **options):
 
 
 def _images(tower):
-    pictures = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    return tower.encode(tower.embed(pictures)[0], torch.tensor([[0, 3, 5], [1, 2, 7]])).cls
+    pictures = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(tower.pos_embed.device)
+    visible = torch.tensor([[0, 3, 5], [1, 2, 7]], device=tower.pos_embed.device)
+    return tower.encode(tower.embed(pictures)[0], visible).cls
 
 
 def _captions(tower):
-    return tower(torch.tensor([[5, 7, 99, 0], [3, 99, 0, 0]]))
+    return tower(torch.tensor([[5, 7, 99, 0], [3, 99, 0, 0]], device=tower.pos_embed.device), [2, 1])
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,8 @@ def test_residual_stream_is_rounded_under_a_bfloat16_autocast_alone(make, run, o
     assert torch.equal(run(rounded), run(exact))
     with torch.autocast('cpu', torch.float16):
         assert torch.equal(run(rounded), run(exact))
+    with torch.autocast('cpu', torch.bfloat16):  # as the check of shapes before a run
+        assert run(make('bf16', **options).to('meta')).is_meta
     streams.clear()
     with torch.autocast('cpu', torch.bfloat16):
         torch.testing.assert_close(run(rounded).float(), run(exact).float(), rtol=0.05, atol=0.05)
