@@ -132,7 +132,8 @@ class MaskedBlock(TransformerBlock):
         if queries is not None:
             q, x = gather_tokens(q, queries), gather_tokens(x, queries)  # (B, M, C)
         dropout = self.attn.attn_drop if self.training else 0.0
-        attended = F.scaled_dot_product_attention(*map(self._heads, (q, k, v)), dropout_p=dropout)  # (B, H, M, D)
+        q, k, v = self._heads(q), self._heads(k), self._heads(v)
+        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)  # (B, H, M, D)
         return self.feed_forward(x + self.project(attended.transpose(1, 2).flatten(2)))
 
 
