@@ -16,9 +16,13 @@ model = dict(
             **_base_.distillation_cvpr,
             decoder=_base_.decoder_vitb16,
             head=dict(**_base_.codewords_vitb16, num_prototypes=8192, hidden_channels=2048),
-            # iBOT's temperatures; the default of the loss, DINO's, is for short runs.
+            # iBOT's temperatures; the default of the loss, DINO's, is for short runs. iBOT multiplies in float16; TF32
+            # has as many digits, and float32's exponents.
             loss=dict(
-                type='CodewordLoss', num_prototypes=8192, teacher_temperature=dict(begin=0.04, end=0.07, stop=0.1)
+                type='CodewordLoss',
+                num_prototypes=8192,
+                teacher_temperature=dict(begin=0.04, end=0.07, stop=0.1),
+                tf32=True,
             ),
         ),
         mlm=dict(**_base_.mlm_cvpr, decoder=dict(type='TextDecoder', width=512, num_heads=8, depth=4)),

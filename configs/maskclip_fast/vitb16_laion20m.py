@@ -17,7 +17,7 @@ model = dict(
             decoder=_base_.decoder_vitb16,
             # Half of the CVPR form's, because it passes all patches and not three quarters of them.
             head=dict(**_base_.codewords_vitb16, num_prototypes=4096, hidden_channels=1024),
-            loss=dict(type='CodewordLoss', num_prototypes=4096),
+            loss=dict(type='CodewordLoss', num_prototypes=4096, tf32=True),
         ),
     ),
     # Of the head alone.

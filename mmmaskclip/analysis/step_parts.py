@@ -107,7 +107,11 @@ def profile_step(
     with torch.profiler.profile(activities=activities) as trace:
         run()
     key = 'self_device_time_total' if device == 'cuda' else 'self_cpu_time_total'
-    times = {event.key: getattr(event, key) / 1e3 for event in trace.key_averages()}
+    events = [event for event in trace.key_averages() if not event.is_user_annotation]
+    if device == 'cuda':
+        # An operator's time is that of the kernels it starts, which are events themselves.
+        events = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    times = {event.key: getattr(event, key) / 1e3 for event in events}
     longest = sorted(((name, spent) for name, spent in times.items() if spent), key=lambda pair: -pair[1])
     kinds: dict[str, float] = {}
     for name, spent in longest:

@@ -14,7 +14,7 @@ from mmmaskclip.engine.distributed.activation_checkpointing import turn_on_activ
 from mmmaskclip.engine.distributed.fsdp import FullyShardedModel
 from mmmaskclip.models import regional_compile
 from mmmaskclip.models.backbones import CLIPVisionTransformer, TransformerBlock
-from mmmaskclip.models.backbones.transformer_block import CausalBlock
+from mmmaskclip.models.backbones.transformer_block import CausalBlock, run_blocks
 from mmmaskclip.models.regional_compile import compile_regions
 from mmmaskclip.registry import MODELS
 
@@ -49,6 +49,21 @@ def test_blocks_compile_to_one_whole_graph_per_kind_for_all_caption_lengths():
         for length in (3, 9, 4):
             _run(text, length)
     assert counter.frame_count == 2
+
+
+@pytest.mark.parametrize(('kind', 'arguments'), [(TransformerBlock, ()), (CausalBlock, (None, None, 0, 0))])
+def test_blocks_run_a_few_at_a_time_in_one_graph_and_by_themselves_where_hooks_look_at_them(kind, arguments):
+    blocks, counter = nn.ModuleList(kind(16, 4, 32) for _ in range(8)), CompileCounter()
+    x = torch.randn(2, 7, 16, requires_grad=True)
+    expected = run_blocks(blocks, x, *arguments)
+    compile_regions(blocks, dict(backend=counter))
+    torch.testing.assert_close(run_blocks(blocks, x, *arguments), expected)
+    assert counter.frame_count == 1  # of four blocks, for both halves
+    assert counter.op_count > 4 * 5
+    seen = []
+    blocks[5].register_forward_hook(lambda block, inputs, output: seen.append(output))
+    torch.testing.assert_close(run_blocks(blocks, x, *arguments), expected)
+    assert len(seen) == 1
 
 
 def test_blocks_of_all_drop_path_rates_share_a_graph():

@@ -33,8 +33,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, help="images per step [the config's]")
     parser.add_argument('--caption-length', type=int, default=26, help='tokens of the longest caption [26]')
     parser.add_argument('--shortest-caption', type=int, default=8, help='tokens of the shortest caption [8]')
-    parser.add_argument('--steps', type=int, default=20, help='timed steps of each contender [20]')
-    parser.add_argument('--warm-up', type=int, default=3, help='untimed first steps of each contender [3]')
+    parser.add_argument(
+        '--steps', type=int, default=20, help='timed turns of each contender, a step each on a CPU, four on a GPU [20]'
+    )
+    parser.add_argument('--warm-up', type=int, default=3, help='untimed first turns of each contender [3]')
     parser.add_argument('--precision', choices=DTYPES, help='[bf16 on a GPU, fp32 on a CPU]')
     parser.add_argument('--parts', action='store_true', help='also print the time of each part of the model')
     parser.add_argument('--profile', action='store_true', help='also print kernels, and the lines where the host waits')
@@ -54,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     machine = torch.cuda.get_device_name() if device == 'cuda' else f'CPU, {torch.get_num_threads()} threads'
     print(
         f'torch {torch.__version__}, {machine}, {precision}, captions of {args.shortest_caption} to '
-        f'{args.caption_length} tokens, median of {args.steps} steps, matrix products {ceiling / 1e12:.2f} TFLOP/s'
+        f'{args.caption_length} tokens, median of {args.steps} turns, matrix products {ceiling / 1e12:.2f} TFLOP/s'
     )
     print(table_of_steps(rows))
     for contender in contenders if args.profile else ():

@@ -1,6 +1,5 @@
 """The text tower: CLIP's causal transformer, computed only as far as the longest caption of the batch."""
 
-from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -8,21 +7,20 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmmaskclip.datasets.transforms.tokenize import Tokenizer, make_tokenizer
 from mmmaskclip.models.backbones.transformer_block import (
     CausalBlock,
     TransformerBlock,
     as_residual,
+    attention_without_plans,
     check_residual_dtype,
     has_varlen,
+    run_blocks,
 )
 from mmmaskclip.models.regional_compile import region
 from mmmaskclip.registry import MODELS
 
-# Kernels of attention that take any length at once.
-_FLEXIBLE = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 _ACTIVATIONS = {
     'gelu': dict(type='GELU'),
     'quick_gelu': dict(type='mmpretrain.QuickGELU'),
@@ -174,10 +172,8 @@ class CLIPTextTransformer(BaseModule):
             Features after the final norm, (T, L, C), or (T, C).
         """
         words = as_residual(words, self.residual_dtype)
-        # cuDNN, which torch prefers on newer GPUs, would build plans for every new length of the longest caption.
-        with sdpa_kernel(_FLEXIBLE) if words.is_cuda else nullcontext():
-            for layer in self.layers:
-                words = layer(words)
+        with attention_without_plans(words):
+            words = run_blocks(self.layers, words, *((None, None, 0, 0) if self.causal else ()))
         if positions is not None:
             return self.read_words(words.flatten(0, 1), _flat(positions, words.shape[1]))  # (T, C)
         return self.final_norm(words)
@@ -210,8 +206,7 @@ class CLIPTextTransformer(BaseModule):
             arguments: tuple[Any, ...] = (None, offsets, captions, self.context_length)
         else:
             arguments = (places, None, captions, length)
-        for layer in self.layers:
-            x = layer(x, *arguments)
+        x = run_blocks(self.layers, x, *arguments)
         return self.read_words(x, after - 1)
 
     def forward(self, word_ids: Tensor, ends: list[int] | None = None) -> Tensor:

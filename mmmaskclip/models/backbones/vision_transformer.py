@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,8 +18,10 @@ from mmmaskclip.contracts import ImageFeatures
 from mmmaskclip.models.backbones.read_outs import ReadOut, find_read_out
 from mmmaskclip.models.backbones.transformer_block import (
     as_residual,
+    attention_without_plans,
     check_residual_dtype,
     gather_tokens,
+    run_blocks,
     take_over,
 )
 from mmmaskclip.models.backbones.windows import make_windowed
@@ -31,6 +34,9 @@ ARCHITECTURES = {
     'B': dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
     'L': dict(embed_dims=1024, num_layers=24, num_heads=16, feedforward_channels=4096),
 }
+
+# Tokens up to which the masked pass does better without cuDNN.
+_SHORT = 64
 
 # Keys of a Pretrained init_cfg that say nothing about how to load here.
 _PRETRAINED = ('Pretrained', 'PretrainedInit')
@@ -227,8 +233,8 @@ class CLIPVisionTransformer(VisionTransformer):
         if visible is not None:
             patches = gather_tokens(patches, visible)  # (B, K, C)
         x = self.first_input(patches)  # (B, 1 + registers + K, C)
-        for layer in self.layers:
-            x = layer(x)
+        with attention_without_plans(x) if x.shape[1] <= _SHORT else nullcontext():
+            x = run_blocks(self.layers, x)
         return ImageFeatures(*self.read_tokens(x))
 
     @region

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from mmmaskclip.contracts import FollowsRun, Similarities
 from mmmaskclip.models.losses.row_chunks import float32_products
+from mmmaskclip.models.regional_compile import region
 from mmmaskclip.registry import MODELS
 from mmmaskclip.utils.ramp import Ramp
 
@@ -21,25 +22,25 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, student, codewords, teacher, teacher_codewords, center, student_t, teacher_t, chunk):
+    def forward(ctx, compare, student, codewords, teacher, teacher_codewords, center, student_t, teacher_t, chunk):
         """Mean loss, scalar, and mean assignment (K,) of features (B, n, D) and (B, m, D), codewords (K, D) each.
 
-        Each of the student's n rows of an image is compared with each of the teacher's m; ``chunk`` counts images.
+        Each of the student's n rows of an image is compared with each of the teacher's m by ``compare``,
+        :meth:`CodewordLoss.compare`; ``chunk`` counts images.
         """
         loss, mean_assignment = student.new_zeros(()), torch.zeros_like(center)
         grad_student, grad_codewords = torch.empty_like(student), torch.zeros_like(codewords)
-        count = student[..., 0].numel()
         for start in range(0, len(student), chunk):
             part = slice(start, start + chunk)
-            log_p = (F.linear(student[part], codewords) / student_t).log_softmax(dim=-1)  # (chunk, n, K)
-            q = ((F.linear(teacher[part], teacher_codewords) - center) / teacher_t).softmax(dim=-1)  # (chunk, m, K)
-            q = q.mean(dim=1, keepdim=True)  # (chunk, 1, K)
-            loss -= (q * log_p).sum()
-            mean_assignment += q.sum(dim=(0, 1))  # (K,)
-            grad = log_p.exp_().sub_(q).div_(count * student_t).flatten(0, 1)  # (chunk * n, K)
+            logits, teacher_logits = F.linear(student[part], codewords), F.linear(teacher[part], teacher_codewords)
+            some_loss, assignment, grad = compare(logits, teacher_logits, center, student_t, teacher_t)
+            loss += some_loss
+            mean_assignment += assignment
             grad_student[part] = (grad @ codewords).view_as(student[part])
             grad_codewords.addmm_(grad.t(), student[part].flatten(0, 1))
+        count = student[..., 0].numel()
         ctx.save_for_backward(grad_student, grad_codewords)
+        ctx.scale = 1 / (count * float(student_t))
         mean_assignment /= len(student)
         ctx.mark_non_differentiable(mean_assignment)
         return loss / count, mean_assignment
@@ -47,7 +48,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_loss, _):
         grad_student, grad_codewords = ctx.saved_tensors
-        return grad_loss * grad_student, grad_loss * grad_codewords, *[None] * 6
+        scale = grad_loss * ctx.scale
+        return None, scale * grad_student, scale * grad_codewords, *[None] * 6
 
 
 @MODELS.register_module()
@@ -121,16 +123,38 @@ class CodewordLoss(nn.Module, FollowsRun):
         """The loss of the student's features (B, n, D) against the teacher's (B, m, D), some images at a time."""
         teacher = teacher.detach()
         chunk = max(1, self.max_logits // (student.shape[1] * len(codewords)))
-        temperatures = self.student_temperature, self.teacher_temperature(self.progress)
+        # In tensors, so that one compiled form serves all temperatures of a ramp.
+        temperatures = map(torch.tensor, (self.student_temperature, self.teacher_temperature(self.progress)))
         with float32_products(student.device, self.tf32):
             if self.training:
                 # The sum of similarities is the similarity of the sum.
                 self.pending[:-1] += F.linear(teacher.sum(dim=(0, 1)), teacher_codewords)
                 self.pending[-1] += teacher[..., 0].numel()
             loss, self._mean_assignment = ChunkedCrossEntropy.apply(
-                student, codewords, teacher, teacher_codewords, self.center, *temperatures, chunk
+                self.compare, student, codewords, teacher, teacher_codewords, self.center, *temperatures, chunk
             )
         return loss
+
+    @region
+    def compare(
+        self, logits: Tensor, teacher_logits: Tensor, center: Tensor, student_t: Tensor, teacher_t: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Summed loss of similarities (b, n, K) against each of (b, m, K), what it adds to the assignment, gradient.
+
+        Args:
+            logits: The student's similarities.
+            teacher_logits: The teacher's, of the same images.
+            center: (K,).
+            student_t: Temperature of the student, 0-dim.
+            teacher_t: Temperature of the teacher, 0-dim.
+
+        Returns:
+            Scalar loss, summed assignment (K,), and the loss's gradient times ``student_t``, (b * n, K).
+        """
+        log_p = (logits / student_t).log_softmax(dim=-1)  # (b, n, K)
+        q = ((teacher_logits - center) / teacher_t).softmax(dim=-1).mean(dim=1, keepdim=True)  # (b, 1, K)
+        loss = -(q * log_p).sum()
+        return loss, q.sum(dim=(0, 1)), log_p.exp_().sub_(q).flatten(0, 1)
 
     def all_pairs(self, prediction: Similarities, target: Similarities) -> Tensor:
         """Scalar loss of n student views (B, n, K) against each of m teacher views (B, m, K) of the same images."""
