@@ -7,6 +7,7 @@ import pytest
 import torch
 from paths import ROOT
 
+from mmmaskclip import contracts
 from mmmaskclip.contracts import FollowsRun, ImageFeatures, Objective, PretrainModel
 from mmmaskclip.models import objectives
 from mmmaskclip.models.objectives.views import BatchViews
@@ -72,6 +73,15 @@ def test_a_loss_of_torch_can_be_dropped_in(tiny_model_cfg, distillation_cfg, ran
     torch.testing.assert_close(theirs(mode='loss', **batch), ours(mode='loss', **batch))
     theirs.set_progress(0.5)
     theirs.after_optimizer_step()
+
+
+def test_every_contract_is_imported_from_the_package():
+    pages = [ROOT / 'mmmaskclip/contracts' / f'{name}.py' for name in ('training', 'data', 'evaluation', 'values')]
+    nodes = [node for page in pages for node in ast.parse(page.read_text()).body]
+    public = {node.name for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    assert {*contracts.__all__} == {*public, 'POOLS'}
+    rows = (ROOT / 'docs/architecture.md').read_text()
+    assert not [name for name in public if name[0].isupper() and f'`{name}`' not in rows]
 
 
 def test_pooling():

@@ -160,7 +160,7 @@ def _only_passed_on(function: Any, rest: str) -> bool:
     except (OSError, TypeError, SyntaxError):
         return False
     uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == rest]
-    calls = [node for node in nodes if isinstance(node, ast.Call) and getattr(node.func, 'attr', '') == '__init__']
+    calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func).endswith('.__init__')]
     passed = [keyword.value for call in calls for keyword in call.keywords if keyword.arg is None]
     return len(passed) == 1 and uses == passed
 
