@@ -190,7 +190,7 @@ def test_from_pretrained_reads_the_folder_of_transformers(tmp_path, build):
         ('open_clip', dict(num_registers=2), r'without the 2 of this tower .* --to timm'),
         ('timm', dict(quick_gelu=True), r'no tower with eps=1e-06 and QuickGELU'),
         ('open_clip', dict(window_size=2, global_blocks=(1,)), r'windows or no class token'),
-        *((to, dict(LOCAL, neighbourhood=3), r'neighbourhood=3.*train with neighbourhood=None') for to in ALL),
+        *((to, dict(LOCAL, neighbourhood=3), r'neighbourhood=3; train with .*=None\).*--to onnx') for to in ALL),
         *((to, dict(LOCAL, stem=STEM), r'convolutional stem \(train with stem=None\).*--to onnx') for to in ALL),
         *((to, dict(final_norm=False), r'no norm after its blocks .*final_norm=True') for to in ALL),
         ('timm', dict(layer_scale_init_value=1e-5), r'has layers\.0\..*gamma.* \(train without\)'),
@@ -223,20 +223,36 @@ def test_no_part_of_a_model_is_dropped_silently(tmp_path, tiny_model_cfg, change
         export_folder(MODELS.build(cfg.model), 'open_clip', tmp_path / 'a')
 
 
-def test_a_trace_keeps_a_stem_and_refuses_a_neighbourhood(tmp_path, build):
-    model = build(**LOCAL, stem=STEM)
+@pytest.mark.parametrize('changes', [dict(stem=STEM), dict(stem=STEM, neighbourhood=3), dict(neighbourhood=3)])
+def test_graphs_keep_a_stem_and_a_neighbourhood(tmp_path, build, changes):
+    model = build(**LOCAL, **changes)
     export_graphs(model, 'torchscript', tmp_path)
-    images = preprocessing(model)(photo())[None]
-    found = torch.jit.load(tmp_path / 'image.pt')(images)
-    torch.testing.assert_close(found, model.encode_image(images), rtol=0, atol=1e-5)
-    with pytest.raises(NotExpressible, match='neighbourhood=3'):
-        export_graphs(build(**LOCAL, neighbourhood=3), 'torchscript', tmp_path)
+    images = torch.stack([preprocessing(model)(photo())] * 3)
+    images[1] = images[0].flip(2)
+    for name, expected in (('image', model.encode_image(images)), ('dense', model.encode_dense(images))):
+        found = torch.jit.load(tmp_path / f'{name}.pt')(images)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_onnx_of_a_neighbourhood_takes_batches_of_any_number(tmp_path, build):
+    needs_onnx()
+    model = build(**LOCAL, neighbourhood=3)
+    export_graphs(model, 'onnx', tmp_path)
+    images = torch.randn(3, 3, 32, 32)
+    for name, expected in (('image', model.encode_image(images)), ('dense', model.encode_dense(images))):
+        torch.testing.assert_close(run_onnx(tmp_path / f'{name}.onnx', images), expected, rtol=0, atol=1e-4)
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path, build):
     (tmp_path / 'file').touch()
     with pytest.raises(FileExistsError, match='is not empty'):
         export_folder(build(), 'open_clip', tmp_path)
+
+
+def needs_onnx():
+    missing = [name for name in ('onnx', 'onnxscript', 'onnxruntime') if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f'not installed: {", ".join(missing)}')
 
 
 def run_onnx(path, given):
@@ -271,20 +287,23 @@ def test_traces_take_batches_and_captions_of_any_size(tmp_path, build):
 
 
 def test_onnx_takes_images_of_any_size_and_says_what_smaller_graphs_lose(tmp_path, build):
-    missing = [name for name in ('onnx', 'onnxscript', 'onnxruntime') if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.skip(f'not installed: {", ".join(missing)}')
+    needs_onnx()
     model = build()
-    digests = export_graphs(model, 'onnx', tmp_path, 'naclip', ['fp16', 'int8'], dict(license='mit'))
+    given = preprocessing(model)(photo())[None]
+    digests = export_graphs(model, 'onnx', tmp_path, 'self_calibrated', ['fp16', 'int8'], dict(license='mit'), given)
     words = tokens()
     torch.testing.assert_close(run_onnx(tmp_path / 'text.onnx', words), model.encode_text(words), rtol=0, atol=1e-4)
     # The model's size, and another, wider, grid than the graph was traced with.
     for shape in ((3, 3, 32, 32), (2, 3, 40, 72)):
         images = torch.randn(shape)
-        for name, expected in (('image', model.encode_image(images)), ('dense', model.encode_dense(images, 'naclip'))):
+        for name, expected in (
+            ('image', model.encode_image(images)),
+            ('dense', model.encode_dense(images, 'self_calibrated')),
+        ):
             found = run_onnx(tmp_path / f'{name}.onnx', images)
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     card = (tmp_path / 'README.md').read_text()
+    assert 'in float32, on photographs and four' in card
     assert all(f'- SHA-256 of {name}: `{digest}`' in card for name, digest in digests.items())
     assert digests['image.fp16.onnx'] == sha256_of(tmp_path / 'image.fp16.onnx')
     for name, bound in (('image.fp16.onnx', 5e-3), ('image.int8.onnx', 0.2)):

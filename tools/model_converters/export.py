@@ -2,7 +2,7 @@ r"""Export a checkpoint for another library: open_clip, transformers, timm, ONNX
 
 python tools/model_converters/export.py work_dirs/clip/vitb16_cc3m/epoch_25.pth --to open_clip --out exported
 python tools/model_converters/export.py epoch_25.pth --config CONFIG --to onnx --out exported --read-out value \
-    --precision fp16 int8
+    --precision fp16 int8 --photos photos/*.jpg
 
 The first three write a folder that the library loads by its own means. Each folder has the preprocessing, the tokenizer
 where the format reads one, and a model card.
@@ -16,14 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
+from mmmaskclip.apis.images import open_image
 from mmmaskclip.checkpoints.export.folder import FORMATS, export_folder
 from mmmaskclip.checkpoints.export.graphs import GRAPHS, export_graphs
 from mmmaskclip.checkpoints.export.parts import NotExpressible
 from mmmaskclip.checkpoints.export.small_graphs import PRECISIONS
 from mmmaskclip.checkpoints.weights import load_weights
-from mmmaskclip.models.from_pretrained import from_pretrained
+from mmmaskclip.models.from_pretrained import from_pretrained, preprocessing
 from mmmaskclip.registry import MODELS
 
 
@@ -38,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         '--precision', nargs='+', default=[], choices=PRECISIONS, help='smaller ONNX graphs to write too [none]'
     )
+    parser.add_argument('--photos', nargs='+', help='images on which smaller graphs are compared [noise]')
     parser.add_argument('--metrics', type=Path, help='for the model card: what tools/test.py --out wrote')
     for key in ('data', 'recipe', 'license'):
         parser.add_argument(f'--{key}', help=f'for the model card: {key}')
@@ -58,7 +61,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.to in FORMATS:
             digests = export_folder(model, args.to, args.out, card)
         else:
-            digests = export_graphs(model, args.to, args.out, args.read_out, args.precision, card)
+            photos = None
+            if args.photos:
+                photos = torch.stack([preprocessing(model)(open_image(photo)) for photo in args.photos])
+            digests = export_graphs(model, args.to, args.out, args.read_out, args.precision, card, photos)
     except (NotExpressible, ValueError) as error:
         parser.error(str(error))
     for name, digest in digests.items():

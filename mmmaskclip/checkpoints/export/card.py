@@ -31,7 +31,11 @@ def as_text(content: Any) -> str:
 
 
 def model_card(
-    to: str, digests: Mapping[str, str], card: Mapping[str, Any], losses: Mapping[str, Loss] | None = None
+    to: str,
+    digests: Mapping[str, str],
+    card: Mapping[str, Any],
+    losses: Mapping[str, Loss] | None = None,
+    on_photos: bool = False,
 ) -> str:
     """The text of ``README.md``: what the model was trained on and how, its metrics, licence and hashes.
 
@@ -40,6 +44,7 @@ def model_card(
         digests: SHA-256 by the name of each file of weights.
         card: See :func:`~mmmaskclip.checkpoints.export.folder.export_folder`.
         losses: What smaller graphs lose, by the name of the file. Defaults to none.
+        on_photos: Whether that was measured on photographs. Defaults to False: on noise.
     """
     metrics = card.get('metrics') or {}
     table = format_table([(key, f'{value:.4g}') for key, value in metrics.items()], ['metric', 'value'], markdown=True)
@@ -48,7 +53,8 @@ def model_card(
         header.append(f'license: {card["license"]}')
     small = [(name, f'{loss.difference:.1e}', f'{loss.cosine:.6f}') for name, loss in (losses or {}).items()]
     smaller = [
-        'Against the graphs in float32, on four smooth images of noise and four captions of words drawn at random:',
+        f'Against the graphs in float32, on {"photographs" if on_photos else "four smooth images of noise"} and four '
+        'captions of words drawn at random:',
         '',
         format_table(small, ['graph', 'largest difference of a number', 'lowest cosine'], markdown=True),
         '',

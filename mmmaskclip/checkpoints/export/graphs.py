@@ -55,11 +55,13 @@ def export_graphs(
     read_out: Any = 'patch',
     precisions: Sequence[str] = (),
     card: Mapping[str, Any] | None = None,
+    photos: Tensor | None = None,
 ) -> dict[str, str]:
     """Write ``image``, ``text`` and ``dense`` as three files, the preprocessing, the tokenizer and a model card.
 
     The batch is of any size, captions of any length up to the context length. In ONNX the image is of any size too, in
-    whole patches: the graph interpolates the positions. A TorchScript trace takes images of the model's own size.
+    whole patches: the graph interpolates the positions. A TorchScript trace takes images of the model's own size. So
+    does the ONNX graph of a tower that attends between neighbours: it holds who is whose neighbour as a constant.
     Inputs are normalized images (B, 3, H, W), float32, and token ids (T, L), int64; outputs are L2-normalized.
 
     Args:
@@ -70,13 +72,14 @@ def export_graphs(
         precisions: Of ``'fp16'`` and ``'int8'``: which smaller graphs to write too, ``image.fp16.onnx`` and so on, see
             :func:`~mmmaskclip.checkpoints.export.small_graphs.write_small`. Defaults to none.
         card: See :func:`~mmmaskclip.checkpoints.export.folder.export_folder`.
+        photos: Normalized images (B, 3, H, W) on which smaller graphs are compared. Defaults to four images of noise.
 
     Returns:
         SHA-256 by the name of each file of weights.
 
     Raises:
         ImportError: If a package that ONNX needs is missing.
-        NotExpressible: If the model has no text tower, windows, or attention between neighbours.
+        NotExpressible: If the model has no text tower, or windows.
         ValueError: If smaller graphs are asked of TorchScript.
     """
     if precisions and to != 'onnx':
@@ -86,7 +89,7 @@ def export_graphs(
     folder.mkdir(parents=True, exist_ok=True)
     model = model.eval().cpu().requires_grad_(False)
     files, errors = [], {}
-    for name, (part, example, dynamic) in _parts(model, read_out, free_size=to == 'onnx').items():
+    for name, (part, example, dynamic) in _parts(model, read_out, _any_size(model, to)).items():
         path = folder / f'{name}.{"onnx" if to == "onnx" else "pt"}'
         with warnings.catch_warnings(), torch.no_grad():
             # Traced values become constants where they depend on the image size of a trace only.
@@ -98,14 +101,19 @@ def export_graphs(
         files.append(path)
         for precision in precisions:
             small = path.with_suffix(f'.{precision}.onnx')
-            errors[small.name] = write_small(path, small, precision, _probe(example, settings.vocab_size))
+            given = photos if photos is not None and name != 'text' else _probe(example, settings.vocab_size)
+            errors[small.name] = write_small(path, small, precision, given)
             files.append(small)
     digests = {path.name: sha256_of(path) for path in files}
     texts = {'preprocess.json': pixels_of(settings), **tokenizer_files(settings)}
     for file, content in texts.items():
         (folder / file).write_text(as_text(content), encoding='utf-8')
-    (folder / 'README.md').write_text(model_card(to, digests, card or {}, errors), encoding='utf-8')
+    (folder / 'README.md').write_text(model_card(to, digests, card or {}, errors, photos is not None), encoding='utf-8')
     return digests
+
+
+def _any_size(model: Any, to: str) -> bool:
+    return to == 'onnx' and getattr(model.image_encoder, 'neighbourhood', None) is None
 
 
 def _parts(model: Any, read_out: Any, free_size: bool) -> dict[str, tuple[nn.Module, Tensor, dict]]:
@@ -120,7 +128,7 @@ def _parts(model: Any, read_out: Any, free_size: bool) -> dict[str, tuple[nn.Mod
     tokens = torch.zeros(2, min(5, model.text_encoder.context_length), dtype=torch.int64)
     tokens[:, -1] = model.text_encoder.token_embedding.num_embeddings - 1
     length = torch.export.Dim('length', min=2, max=model.text_encoder.context_length)
-    sizes = {0: free, 2: free, 3: free}
+    sizes = {0: free, 2: free, 3: free} if free_size else {0: free}
     return {
         'image': (_Image(model), images, sizes),
         'text': (_Text(model), tokens, {0: torch.export.Dim('batch', min=1), 1: length}),

@@ -33,11 +33,6 @@ def lost_anywhere(image: Any, text: Any) -> Iterator[str]:
             'the image tower has windows or no class token, which no other library has: train with window_size=None '
             'and with_cls_token=True'
         )
-    if (reach := getattr(image, 'neighbourhood', None)) is not None:
-        yield (
-            f'the image tower attends between neighbours (neighbourhood={reach}), which no other library does: train '
-            'with neighbourhood=None, or load the checkpoint with mmmaskclip.models.from_pretrained'
-        )
     if getattr(text, 'tokenizer', None) is not None:
         yield f"the text tower has tokenizer={text.tokenizer}, and the tokenizer of an export is CLIP's: train with it"
 
@@ -54,6 +49,8 @@ def lost_in_settings(image: Any, text: Any, heads: tuple[Any, ...]) -> Iterator[
         yield 'the image tower has a convolutional stem (train with stem=None)'
     elif extra := _others(image, _IMAGE):
         yield f'the image tower has {", ".join(extra)} (train without)'
+    if (reach := getattr(image, 'neighbourhood', None)) is not None:
+        yield f'the image tower attends between neighbours (neighbourhood={reach}; train with neighbourhood=None)'
     if not getattr(image, 'final_norm', True):
         yield 'the image tower has no norm after its blocks (train with final_norm=True)'
     for name, tower in (('image', image), ('text', text)):

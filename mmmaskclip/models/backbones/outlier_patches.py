@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_UNIT = 1_000_000
+
 
 def local_outlier_factors(points: Tensor, neighbours: int) -> Tensor:
     """How much sparser a point lies than its neighbours (Breunig et al., "LOF", SIGMOD 2000, definitions 5 to 7).
@@ -17,7 +19,9 @@ def local_outlier_factors(points: Tensor, neighbours: int) -> Tensor:
     """
     k = min(neighbours, points.shape[1] - 1)
     distances = torch.cdist(points.float(), points.float())  # (B, N, N)
-    distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    index = torch.arange(points.shape[1], device=points.device)
+    # Not in place: a graph of ONNX has no such operation.
+    distances = distances.masked_fill(index[:, None] == index, torch.inf)
     near, index = distances.topk(k, dim=-1, largest=False)  # (B, N, k)
     reach = near[..., -1]  # (B, N), the k-distance
     reachability = torch.maximum(near, _at(reach, index))
@@ -30,10 +34,17 @@ def _at(values: Tensor, index: Tensor) -> Tensor:
     return values.unsqueeze(1).expand(-1, index.shape[1], -1).gather(2, index)
 
 
+def _rounded_share(share: float, count: int) -> int:
+    """``round(share * count)`` of whole numbers alone: in a graph of ONNX the count is one, and has no ``round``."""
+    whole = round(share * _UNIT) * count
+    # Half to even, as Python rounds.
+    return (whole + _UNIT // 2 - 1 + whole // _UNIT % 2) // _UNIT
+
+
 def repair_outliers(patches: Tensor, grid: tuple[int, int], share: float, neighbours: int) -> Tensor:
     """Patches (B, N, C) of which the outliers are the mean of the sound patches around them."""
-    number = round(share * patches.shape[1])
-    if not number:
+    number = _rounded_share(share, patches.shape[1])
+    if number == 0:
         return patches
     worst = local_outlier_factors(patches, neighbours).topk(number, dim=1).indices
     bad = torch.zeros(patches.shape[:2], dtype=torch.bool, device=patches.device).scatter_(1, worst, True)
