@@ -1,4 +1,4 @@
-"""The command line's models: any number of checkpoints, side by side in one picture."""
+"""Arguments of the picture tools: any number of checkpoints, drawn side by side in one picture."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from mmmaskclip.models.backbones.read_outs import READ_OUTS
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what both picture tools ask: the images, the models, and how the models see the images."""
+    """Adds the arguments that both picture tools share: images, models, and how the models see the images."""
     parser.add_argument('images', nargs='+', help='paths of images')
     parser.add_argument('--config', nargs='+', required=True, help='one for all checkpoints, or one for each')
     parser.add_argument('--checkpoints', nargs='+', required=True, help='one or more; "none" is the untrained model')
@@ -36,10 +36,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_model_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Ends the program with a message where something would fail only after models ran.
+    """Ends the program with a message if an argument would cause an error only after the models ran.
 
-    That is: numbers of configs, checkpoints and names that do not fit, missing files, images that cannot be opened, a
-    size that is not positive, and an ending of ``args.out`` that names no format.
+    It checks that the numbers of configs, checkpoints and names fit, that the files exist, that the images open, that
+    the size is positive, and that the ending of ``args.out`` names a format.
     """
     count = len(args.checkpoints)
     if len(args.config) not in (1, count):
@@ -61,7 +61,7 @@ def check_model_arguments(parser: argparse.ArgumentParser, args: argparse.Namesp
 
 
 def check_texts(parser: argparse.ArgumentParser, option: str, texts: Sequence[str] | None) -> None:
-    """Ends the program with a message where a text is empty: it has an embedding, but no meaning."""
+    """Ends the program with a message if a text is empty: an empty text has an embedding, but no meaning."""
     if any(not text.strip() for text in texts or ()):
         parser.error(f'{option}: a text is empty')
 
@@ -70,10 +70,10 @@ def load_models(args: argparse.Namespace) -> Iterator[tuple[str, ImageTextInfere
     """Gives one model after the other, so that only one is in memory.
 
     Args:
-        args: What the arguments of :func:`add_model_arguments` said.
+        args: The parsed arguments of :func:`add_model_arguments`.
 
     Yields:
-        The model's name, empty where there is only one and the user gave none, and the model.
+        The model's name and the model. The name is empty if there is only one model and the user named none.
     """
     configs = args.config * (len(args.checkpoints) if len(args.config) == 1 else 1)
     names = args.names or [
@@ -85,14 +85,14 @@ def load_models(args: argparse.Namespace) -> Iterator[tuple[str, ImageTextInfere
 
 
 def open_images(paths: Sequence[str], crop: bool = False) -> list[Image.Image]:
-    """Opens images as a person sees them.
+    """Opens images upright, as a person sees them.
 
     Args:
         paths: Their paths.
         crop: Whether to cut out the middle square. Defaults to False.
 
     Returns:
-        RGB images, turned as their camera says.
+        RGB images, rotated as their EXIF orientation says.
 
     Raises:
         FileNotFoundError, ValueError: See :func:`mmmaskclip.apis.images.open_image`.

@@ -1,4 +1,4 @@
-"""The config that a command line names: found, read, changed by options, checked for mistakes."""
+"""Finds and reads the config that a command line names, applies the options, and checks the result for mistakes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def run_command(main: Callable[[], Any]) -> None:
-    """Run a command, and print what the user can mend as a sentence, without a traceback.
+    """Run a command. Print an error that the user can mend as one sentence, without a traceback.
 
     Raises:
-        SystemExit: With 2 after a mistake in the config or on the command line, with 69 where a machine cannot be used.
+        SystemExit: With 2 after a mistake in the config or on the command line, with 69 if a machine cannot be used.
     """
     try:
         main()
@@ -67,11 +67,11 @@ def load_config(args: argparse.Namespace) -> Config:
         The config, with ``launcher``, ``device`` and ``work_dir`` set.
 
     Raises:
-        ConfigMistake: If there is no such config, or none of those it inherits; if its text, or that of a config it
-            inherits, is no valid config; if an option sets a key that nothing reads; if a key, the type of a part or
-            the kind of a value is wrong (:func:`~mmmaskclip.config_check.check.check_config`). Names what was meant.
+        ConfigMistake: If the config, or one that it inherits, does not exist or is no valid config; if an option sets a
+            key that nothing reads; or if :func:`~mmmaskclip.config_check.check.check_config` refuses a key, the type of
+            a part or a value. The message names the nearest valid name.
     """
-    # Here, because mmengine and the parts' packages take seconds, which --help does not need.
+    # A local import: mmengine and the parts' packages take seconds, for which --help should not wait.
     from mmmaskclip.config_check.check import check_config
 
     cfg = read_config(args.config)
@@ -79,17 +79,18 @@ def load_config(args: argparse.Namespace) -> Config:
     leave_out_without_loader(cfg)
     check_config(cfg)
     cfg.launcher, cfg.device = args.launcher, args.device
-    # With its folder, because methods name their configs alike: clip/vitb16_x.py, maskclip/vitb16_x.py.
+    # The path includes the config's folder, because methods name configs alike: clip/vitb16_x.py, maskclip/vitb16_x.py.
     file = Path(find_config(args.config)).resolve()
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join('work_dirs', file.parent.name, file.stem)
     return cfg
 
 
 def leave_out_without_loader(cfg: Config) -> None:
-    """Take evaluator, loop and interval away where a data loader is set to None: one option ends the validation.
+    """Remove evaluator, loop and interval of each data loader that is None, so that one option turns validation off.
 
     Args:
-        cfg: A config, changed in place. A section that it does not name at all stays missing, which is a mistake.
+        cfg: A config, changed in place. If the config does not name the loader at all, nothing is removed, and the
+            config check reports the missing section.
     """
     for mode in ('val', 'test'):
         if cfg.get(f'{mode}_dataloader', 'unnamed') is None:
@@ -102,7 +103,7 @@ def read_config(name: str) -> Config:
     """Read a config, by its path or its shipped name, without checking it.
 
     Raises:
-        ConfigMistake: If there is none, or it, or one that it inherits, cannot be read.
+        ConfigMistake: If the config, or one that it inherits, does not exist or cannot be read.
     """
     from mmengine.config import Config
 
@@ -121,7 +122,7 @@ def read_config(name: str) -> Config:
 
 
 def _guilty(path: str) -> str:
-    """Find which of a config and those it inherits is not Python; the config itself where all are."""
+    """Find the file that is not valid Python: a config that this one inherits, or else the config itself."""
     from mmengine.config import Config
 
     waiting = [path]
@@ -140,7 +141,7 @@ def _similar_files(path: str) -> str:
     folder = Path(path).parent
     while not folder.is_dir():
         folder = folder.parent
-    # From the last existing folder of the path, and from configs/ for a name without its folder.
+    # Near names come from the last existing folder of the path, and from configs/ if the name has no folder.
     texts = [str(file) for file in (*folder.glob('*.py'), *folder.glob('*/*.py'), *Path('configs').rglob('*.py'))]
     if not Path('configs').is_dir():
         texts += [str(file.relative_to(shipped('configs'))) for file in shipped('configs').glob('**/*.py')]

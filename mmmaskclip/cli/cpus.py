@@ -24,7 +24,7 @@ def _workers(node: Any) -> list[int]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the number; mistakes in the config are left to the run itself."""
+    """Print the number. Mistakes in the config are not reported here: the run itself reports them."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     add_config_arguments(parser)
     args, _ = parser.parse_known_args(argv)

@@ -38,13 +38,13 @@ _EVALUATION_ROOT = 'data/zero_shot'
 
 @dataclass(frozen=True)
 class FineTuned:
-    """What a fine-tuning has made.
+    """The result of a fine-tuning.
 
     Attributes:
         checkpoint: Path of the weights after the last step.
         config: Path of the config that was trained.
         metrics: Values of the last validation by name, e.g. ``retrieval/image_to_text_R@1``, in percent.
-        before: Those of the weights that it started from.
+        before: The same metrics of the weights that the fine-tuning started from.
     """
 
     checkpoint: str
@@ -110,7 +110,7 @@ def finetune(
 
 
 def _arguments(given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments in a form that JSON gives back; where it runs does not change what is trained."""
+    """The arguments as JSON stores them, without those that only say where to run: they do not change the result."""
     left_out = ('out', 'device')
     plain = {name: _plain(value) for name, value in given.items() if name not in left_out}
     return {name: value for name, value in plain.items() if value is not None}

@@ -18,11 +18,11 @@ from mmmaskclip.datasets.evaluation.zero_shot_sets import row_of
 from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks
 from mmmaskclip.startup.machine import look_at_machine
 
-# Up to so many pairs the recipe of configs/finetune_clip of that name.
+# (pairs, name): up to this number of pairs, take the recipe of this name in configs/finetune_clip.
 _RECIPES = ((30_000, 'lock_image_vitb32_1k'), (1_000_000, 'full_vitb32_100k'), (float('inf'), 'full_vitb32_3m'))
-# Small sets of many kinds of images, of which the first that is there says what of the general ability is left.
+# Small zero-shot sets with many kinds of images. The first one on disk measures how much general ability is left.
 _ZERO_SHOT = ('cifar10', 'cifar10_folder', 'cifar100', 'stl10', 'caltech101', 'pets', 'food101', 'imagenet')
-# Below that many pairs at once a GPU is not busy; activation checkpointing makes room for more.
+# A GPU is not busy with fewer pairs at once. Activation checkpointing makes room for more.
 _FEW_AT_ONCE = 16
 _PARTS = (
     'default_scope', 'model', 'load_from', 'resume', 'randomness', 'train_dataloader', 'train_cfg', 'optim_wrapper',
@@ -32,14 +32,14 @@ _PARTS = (
 
 
 def choose_recipe(pairs: int, lora: int | None = None) -> str:
-    """Name of the config in ``configs/finetune_clip`` for so many pairs, and for adapters of a rank."""
+    """Name of the config in ``configs/finetune_clip`` for a number of pairs; ``lora`` is the rank of adapters."""
     if lora is not None:
         return 'lora_vitb32'
     return next(name for most, name in _RECIPES if pairs <= most)
 
 
 def choose_zero_shot(root: str) -> str | None:
-    """The zero-shot set to watch: the first of some small ones that lies below ``root``; None if none does."""
+    """The zero-shot set to watch: the first of :data:`_ZERO_SHOT` that lies below ``root``; None if none does."""
     return next((name for name in _ZERO_SHOT if Path(root, row_of(name).folder).exists()), None)
 
 
@@ -70,7 +70,7 @@ def finetune_config(
         The config, complete, without a work directory.
 
     Raises:
-        ConfigMistake: If the model resizes images in a way that transforms of a config cannot.
+        ConfigMistake: If the model resizes images in a way that a config's transforms cannot.
     """
     given = {name: value for name, value in (settings or {}).items() if value is not None}
     name = choose_recipe(pairs, given.get('lora'))
@@ -96,7 +96,7 @@ def finetune_config(
     cfg.load_from = weights[0]
     cfg.train_cfg.max_epochs = given.get('epochs', cfg.train_cfg.max_epochs)
     cfg.optim_wrapper.optimizer.lr = given.get('lr', cfg.optim_wrapper.optimizer.lr)
-    # An epoch of less than four steps would have no schedule to speak of.
+    # With fewer than four steps in an epoch, warm-up and decay would have no effect.
     batch_size = given.get('batch_size', max(2, min(cfg.train_dataloader.batch_size, pairs // 4)))
     cfg.train_dataloader.batch_size = batch_size
     cfg.default_hooks.logger.interval = max(1, min(cfg.default_hooks.logger.interval, pairs // batch_size))
@@ -105,17 +105,17 @@ def finetune_config(
 
 
 def fit_memory(cfg: Config, memory: int) -> None:
-    """Let a config compute its batch in parts where a GPU's memory is too small for it; losses are the same.
+    """Split the batch into micro-batches if it does not fit into the GPU's memory. The losses stay the same.
 
     Args:
-        cfg: Of :func:`finetune_config`; changed in place.
+        cfg: Config of :func:`finetune_config`; changed in place.
         memory: Bytes of the GPU.
 
     Raises:
         ValueError: If not even one pair fits.
     """
     if cfg.model.image_encoder.type != 'CLIPVisionTransformer':
-        # Blocks of other libraries cannot be left out to count one.
+        # The count leaves all blocks but one out, which towers of other libraries do not allow.
         return
     batch_size, needed = cfg.train_dataloader.batch_size, count_memory(cfg)
     fits = needed.largest_batch(memory)
@@ -133,12 +133,12 @@ def fit_memory(cfg: Config, memory: int) -> None:
 
 
 def count_blocks(names: Any) -> int:
-    """How many blocks the image tower of a state dict by our names has."""
+    """Number of blocks in the image tower of a state dict with this package's parameter names."""
     return len({match[1] for name in names if (match := re.match(r'image_encoder\.layers\.(\d+)\.', name))})
 
 
 def write_config(cfg: Config, path: Path, about: str) -> None:
-    """Write a config as Python that ``tools/train.py`` reads, below what it says about itself."""
+    """Write a config as Python that ``tools/train.py`` reads, below the comment ``about``."""
     lines = [f'"""{about}\n"""\n']
     lines += [
         f'{name} = {pprint.pformat(value, width=110, sort_dicts=False)}\n'
@@ -167,7 +167,7 @@ def _set_validation(cfg: Config, held_out: Any, transforms: Any, zero_shot: tupl
 
 
 def _set_duplicates(cfg: Config) -> None:
-    """Let images and captions that a batch has twice be no negatives, as the recipes do."""
+    """Exclude duplicate images and captions of a batch from the negatives, as the recipes do."""
     for objective in cfg.model.objectives.values():
         if objective and objective['type'] == 'ImageTextContrast':
             objective['duplicates'] = ('image', 'caption')
@@ -175,7 +175,7 @@ def _set_duplicates(cfg: Config) -> None:
 
 
 def _set_crop(cfg: Config) -> None:
-    """Crop and resize as the model was trained with."""
+    """Crop and resize images as the model's own training did."""
     size = cfg.model.image_encoder.get('img_size', 224)
     settings = cfg.model.get('data_preprocessor') or {}
     for step in cfg.train_dataloader.dataset['views']['image']:
@@ -185,7 +185,7 @@ def _set_crop(cfg: Config) -> None:
 
 
 def _set_machine(cfg: Config, on_gpu: bool) -> None:
-    # The main process computes; on a CPU it does so on all cores.
+    # On a CPU the main process computes on all cores, so workers would take cores from it.
     workers = min(8, max(0, look_at_machine().cores - 1)) if on_gpu else 0
     for loader in (cfg.train_dataloader, *(cfg.get('val_dataloader') or {}).values()):
         loader.num_workers = workers

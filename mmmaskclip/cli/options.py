@@ -1,4 +1,4 @@
-"""``--cfg-options KEY=VALUE``: what is written is read, merged, and refused where nothing would read it."""
+"""``--cfg-options KEY=VALUE``: parses the values, merges them into the config, and refuses keys that nothing reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Options(argparse.Action):
-    """Collects ``KEY=VALUE`` in a dict; what has no equals sign is named in an error."""
+    """Collects ``KEY=VALUE`` in a dict; an argument without an equals sign is an error."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:  # type: ignore[no-untyped-def]
         options = dict(getattr(namespace, self.dest))
@@ -30,7 +30,8 @@ class Options(argparse.Action):
 def read_value(text: str) -> Any:
     """Read a value as mmengine does: ``8``, ``0.1``, ``True``, ``None``, ``a,b``, ``[1,2]``, ``(a,b)``; else text.
 
-    It also reads dicts (``"{'lr_mult': 0.1}"``), keeps the blanks of text, and leaves braces of shards alone.
+    Unlike mmengine it also reads dicts (``"{'lr_mult': 0.1}"``), keeps blanks in text, and leaves shard patterns with
+    braces as they are.
     """
     from mmengine.config import DictAction
 
@@ -38,7 +39,7 @@ def read_value(text: str) -> Any:
         try:
             return ast.literal_eval(text)
         except (SyntaxError, ValueError):
-            pass  # names without quotation marks, or braces of shards
+            pass  # names without quotation marks, or a shard pattern in braces
     bracketed = text[:1] in ('[', '(') and text[-1:] in (']', ')')
     return text if '{' in text or (' ' in text and not bracketed) else DictAction._parse_iterable(text)
 
@@ -47,8 +48,8 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
     """Merge options into a config.
 
     Raises:
-        ConfigMistake: If an option sets a key that nothing reads, which mmengine merges without a word; names the
-            nearest.
+        ConfigMistake: If an option sets a key that nothing reads; mmengine would merge it without a message. Names the
+            nearest key.
     """
     for key in options:
         _check(cfg, key)
@@ -81,7 +82,8 @@ def _check(cfg: Config, option: str) -> None:
             raise ConfigMistake(_unknown_key(option, key, node, walked, cfg))
         walked.append(key)
     if isinstance(node, dict):
-        # An argument the config leaves at its default may be set, so only the top level and near misses are refused.
+        # An option may set an argument that the config leaves at its default. So a key that the config lacks is refused
+        # only at the top level, or if it resembles one that the config has.
         known = leaf in node or (not walked and leaf in RUNNER_KEYS)
         wrong = not known and (not walked or bool(did_you_mean(leaf, node, cutoff=0.85)))
     else:
@@ -99,7 +101,7 @@ def _unknown_key(option: str, key: str, node: object, walked: list[str], cfg: Co
     names = [*node] if isinstance(node, dict) else [str(index) for index in range(len(node))]
     if not walked:
         names = list(dict.fromkeys([*names, *RUNNER_KEYS]))
-        # What is meant by lr or optimizer.lr alone stands deeper.
+        # The user wrote only the end of a path, such as lr or optimizer.lr.
         near = [path for path in _paths(cfg._cfg_dict) if f'.{path}'.endswith(f'.{option}')][:3]
     else:
         near = []

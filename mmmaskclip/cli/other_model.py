@@ -14,26 +14,26 @@ from mmmaskclip.config_check import ConfigMistake
 def use_model(cfg: Config, path: str, checkpoint: str = 'none') -> str:
     """Let a config's test tasks evaluate the model of another config, or that of a checkpoint.
 
-    Mean and standard deviation are part of the model. Each ``Resize`` and ``CenterCrop`` that stands in the list of
-    transforms of a data set is set to the size of the model's images; one that is nested in another transform
-    (``Compose``) keeps its size. A ``Resize`` interpolates as the model was trained with, and squashes images if that
-    did. Captions are tokenized as the model's text tower says.
+    The model brings its own mean and standard deviation. Each ``Resize`` and ``CenterCrop`` in a data set's list of
+    transforms is set to the model's image size; one nested in another transform (``Compose``) keeps its size.
+    ``Resize`` takes the interpolation of the model's training, and changes the aspect ratio if that training did.
+    Captions are tokenized for the model's text tower.
 
     Args:
         cfg: Config with test tasks; its ``model`` is replaced.
         path: Path of the config with the model, or ``'auto'``: the checkpoint and the configs beside it describe the
             model, see :func:`~mmmaskclip.models.from_pretrained.from_pretrained`.
-        checkpoint: What ``'auto'`` takes: path, ``'hf://...'`` or ``'openclip:...'``.
+        checkpoint: The checkpoint for ``'auto'``: a path, ``'hf://...'`` or ``'openclip:...'``.
 
     Returns:
         The file of the checkpoint: ``checkpoint`` itself, unless it named a repository or a folder.
 
     Raises:
         ConfigMistake: If there is no such config, or it has no model.
-        ValueError: If a checkpoint does not tell its model.
+        ValueError: If a checkpoint does not say which model it belongs to.
     """
     if path == 'auto':
-        # Here, because it imports torch, for which --help and a mistake in a config should not wait.
+        # A local import: it imports torch, for which --help and a mistake in a config should not wait.
         from mmmaskclip.models.from_pretrained import pretrained_config
 
         model, _, checkpoint = pretrained_config(checkpoint)
@@ -50,18 +50,18 @@ def use_model(cfg: Config, path: str, checkpoint: str = 'none') -> str:
 
 
 def captions_like(text: dict) -> dict:
-    """What a data set of captions must say so that they fit the text tower of this config."""
+    """Arguments that a data set of captions needs so that its captions fit this text tower's config."""
     return {key: text[key] for key in ('context_length', 'tokenizer') if text.get(key) is not None}
 
 
 def set_model(cfg: Config, model: ConfigDict) -> None:
-    """Give a config another model, and the transforms and captions of its test tasks that model's sizes."""
-    # Replaced and not merged: of a model that the tests' config has, nothing may remain.
+    """Replace a config's model, and set image size and caption length of its test tasks to the new model's."""
+    # Assigned below Config's merging, because nothing of the former model may remain.
     cfg._cfg_dict['model'] = model
     size = (model.get('image_encoder') or {}).get('img_size')
     if size is not None:
         sides = {size} if isinstance(size, int) else {*size}
-        # Two numbers would squash the image; one keeps its shape.
+        # One number keeps the aspect ratio; two numbers do not.
         size = sides.pop() if len(sides) == 1 else list(size)
     text = model.get('text_encoder') or {}
     captions = captions_like(text)
@@ -90,7 +90,7 @@ def _resize_as_trained(step: dict, settings: dict) -> None:
         )
 
 
-# PIL's numbers of its filters, which torchvision takes too: a config holds no enumeration.
+# PIL's numbers of its filters, which torchvision accepts. A config cannot hold torchvision's enum.
 _FILTERS = {'bilinear': 2, 'bicubic': 3}
 # Data sets that tokenize captions.
 _READ_CAPTIONS = ('EvaluationShards', 'ImageTextPairs', 'ImageTextShards')

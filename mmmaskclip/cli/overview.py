@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def find_tools() -> dict[str, Path]:
-    """Give the shipped tools by the name of their files; what only other tools call is left out."""
+    """The shipped tools by file name, without those that only other tools call."""
     folder = shipped('tools')
     files = [*folder.glob('*.py'), *folder.glob('*/*.py'), *folder.glob('*.sh')]
     inner = ('create_env', 'dist_launch', 'slurm_launch', 'test_matrix')

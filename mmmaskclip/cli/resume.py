@@ -14,16 +14,16 @@ from mmmaskclip.utils.store import on_rank_0
 
 
 def set_resume_on_all_ranks(cfg: Config, resume: str) -> str:
-    """:func:`set_resume` on rank 0, which tells the others: a checkpoint of 3 GB is read and hashed once.
+    """Call :func:`set_resume` on rank 0 and send the result to the others, so that a 3 GB file is hashed only once.
 
     Collective, once there is a process group.
 
     Args:
         cfg: See :func:`set_resume`.
-        resume: Likewise.
+        resume: See :func:`set_resume`.
 
     Returns:
-        What to tell the user, on all ranks.
+        The message for the user, on all ranks.
 
     Raises:
         ConfigMistake: See :func:`set_resume`; on all ranks.
@@ -46,8 +46,8 @@ def set_resume_on_all_ranks(cfg: Config, resume: str) -> str:
 def set_resume(cfg: Config, resume: str) -> str:
     """Point the run at the checkpoint to resume.
 
-    mmengine's own search trusts the file ``last_checkpoint`` alone and starts from scratch, without a word, where that
-    is gone.
+    mmengine's own search only reads the file ``last_checkpoint``. If that file is missing, mmengine starts from scratch
+    without a message.
 
     Args:
         cfg: The config; ``load_from`` and ``resume`` are changed.
@@ -56,11 +56,11 @@ def set_resume(cfg: Config, resume: str) -> str:
             :func:`~mmmaskclip.checkpoints.files.newest_verified`. If there is none, ``load_from`` stays.
 
     Returns:
-        What to tell the user; names the checkpoints that are damaged.
+        The message for the user; it names the damaged checkpoints.
 
     Raises:
-        ConfigMistake: If a path was given and there is no such file, if that file is damaged, or if all checkpoints in
-            the work directory are.
+        ConfigMistake: If the given file does not exist or is damaged, or if all checkpoints in the work directory are
+            damaged.
     """
     if resume.startswith(('http://', 'https://')):
         cfg.load_from, cfg.resume = resume, True
@@ -89,5 +89,5 @@ def set_resume(cfg: Config, resume: str) -> str:
 
 def _checkpoint_folder(cfg: Config) -> str:
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    # As mmengine's hook joins them.
+    # mmengine's checkpoint hook joins the paths in this way.
     return osp.join(hook['out_dir'], osp.basename(cfg.work_dir.rstrip('/'))) if hook.get('out_dir') else cfg.work_dir

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def shipped(folder: str) -> Path:
-    """Give the folder ``'configs'`` or ``'tools'``: in ``mmmaskclip/.mim``, where OpenMMLab's tools look for both."""
+    """The folder ``'configs'`` or ``'tools'``. A wheel has it in ``mmmaskclip/.mim``, where OpenMMLab's tools look."""
     return Path(__file__).parents[1] / '.mim' / folder
 
 
@@ -15,7 +15,7 @@ def find_config(path: str) -> str:
     """Find a config that is named by its path, or by its path below the shipped ``configs/``.
 
     Returns:
-        The path of the file; what was given, where there is none.
+        The path of the file; the argument unchanged if there is none.
     """
     inside = shipped('configs') / path.removeprefix('configs/').removeprefix('mmmaskclip::')
     return path if osp.isfile(path) or not inside.is_file() else str(inside)

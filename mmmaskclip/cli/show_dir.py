@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mmmaskclip.config_check import ConfigMistake
 
-# By scope: the hook that draws, what makes it draw every image, and a visualizer that can.
+# By scope: the hook that draws, its arguments for drawing every image, and the visualizer that the hook needs.
 _DRAWING: dict[str, tuple[str, dict, str]] = {
     'mmseg': ('mmseg.SegVisualizationHook', dict(draw=True), 'mmseg.SegLocalVisualizer'),
     'mmdet': ('mmdet.DetVisualizationHook', dict(draw=True), 'mmdet.DetLocalVisualizer'),
@@ -19,16 +19,16 @@ _DRAWING: dict[str, tuple[str, dict, str]] = {
 def draw_predictions(cfg: Config, folder: str) -> None:
     """Let a test draw its predictions on every image, with the hook and the visualizer of the config's toolbox.
 
-    mmdet and mmpretrain write into the folder itself, mmseg, by its visualizer, into ``vis_data/vis_image`` there, with
-    the labels left of the prediction. Hook and visualizer keep what else the config says of them. Of several processes
-    only the first draws, so only its share of the images: the toolboxes' visualizers do nothing elsewhere.
+    mmdet and mmpretrain write into the folder itself. mmseg's visualizer writes into its ``vis_data/vis_image`` and
+    draws the labels left of the prediction. Hook and visualizer keep the config's other settings. The toolboxes'
+    visualizers draw in the first process only. With several processes, therefore, only its share of images is drawn.
 
     Args:
         cfg: Config whose ``default_scope`` is mmseg, mmdet or mmpretrain; changed in place.
         folder: Where to draw; created if it does not exist.
 
     Raises:
-        ConfigMistake: If it is of no such toolbox.
+        ConfigMistake: If the config belongs to none of these toolboxes.
     """
     scope = cfg.get('default_scope')
     if scope not in _DRAWING:
@@ -37,7 +37,7 @@ def draw_predictions(cfg: Config, folder: str) -> None:
             'tools/visualize_segmentation.py draws the predictions of image-text models.'
         )
     hook_type, switches, visualizer_type = _DRAWING[scope]
-    # The absolute path: mmdet puts a relative one below the work dir, once more for every batch.
+    # An absolute path: mmdet prepends the work dir to a relative path again in every batch.
     path = str(Path(folder).resolve())
     targets = {'mmseg': {}, 'mmdet': dict(test_out_dir=path), 'mmpretrain': dict(out_dir=path)}
     hook = {**cfg.get('default_hooks', {}).get('visualization', {}), 'type': hook_type, **switches, **targets[scope]}
@@ -46,6 +46,6 @@ def draw_predictions(cfg: Config, folder: str) -> None:
     if visualizer.get('type', '').split('.')[-1] != visualizer_type.split('.')[-1]:
         visualizer = {**visualizer, 'type': visualizer_type}
     if scope == 'mmseg':
-        # Nothing but its backend writes files; others would copy each picture.
+        # Only the local backend; each further backend would store another copy of every picture.
         visualizer = {**visualizer, 'save_dir': path, 'vis_backends': [dict(type='LocalVisBackend')]}
     cfg.visualizer = visualizer

@@ -1,4 +1,4 @@
-"""What a finished training says last: what came out of it, and the commands that come next."""
+"""The last lines in the log of a finished training: its results, and the commands to run next."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from mmengine.runner import Runner
 
 
 def summarize(runner: Runner, config: str) -> str:
-    """Say where the checkpoint is, the metrics, what was skipped, and how to evaluate and draw.
+    """List the checkpoint, the metrics, the skipped samples and steps, and the commands that evaluate and draw.
 
     Args:
         runner: A Runner whose training has ended.
-        config: What the user calls the config.
+        config: Name of the config as the user gave it.
 
     Returns:
         Lines for the log.

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         ConfigMistake: If something in the config or on the command line is wrong; nothing was started then.
     """
     args = parse_args(argv)
-    # From here on everything needs torch and the toolboxes, which --help should not wait for.
+    # Local imports: they load torch and the toolboxes, for which --help should not wait.
     cfg = load_config(args)
     check_tests(cfg, args)
 
@@ -77,7 +77,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def check_tests(cfg: Config, args: argparse.Namespace) -> None:
-    """Take the model from where ``args`` say, and refuse what says only a part of what an evaluation needs.
+    """Set the model that ``--model`` names, and refuse a config that lacks a part of an evaluation.
 
     Raises:
         ConfigMistake: If there is nothing to evaluate, or no model, or ``--out`` is a folder.

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: If a signal ended the run after everything was saved; see ``utils/exit_codes.py``.
     """
     args = parse_args(argv)
-    # From here on everything needs torch and the toolboxes, which --help should not wait for.
+    # Local imports: they load torch and the toolboxes, for which --help should not wait.
     cfg = load_config(args)
     check_trains(cfg, args.config)
     if args.amp:
@@ -77,14 +77,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def check_trains(cfg: Config, name: str) -> None:
-    """Refuse a config that says only a part of what training needs.
+    """Refuse a config that lacks a section that training needs.
 
     Args:
         cfg: The config.
-        name: What the user calls it.
+        name: Its name as the user gave it.
 
     Raises:
-        ConfigMistake: Names what is missing and how such a config is used.
+        ConfigMistake: Names the missing sections, and how to use such a config.
     """
     if cfg.get('model') is None:
         raise ConfigMistake(
@@ -118,14 +118,14 @@ def train(cfg: Config, name: str, note: str | None = None) -> str | int | None:
 
     Args:
         cfg: A config with ``launcher`` and ``work_dir``; its processes are set up.
-        name: What the user calls the config, for the summary at the end.
-        note: What to write into the log first, as a warning. Defaults to nothing.
+        name: Name of the config as the user gave it, for the summary at the end.
+        note: A warning that is written into the log first. Defaults to none.
 
     Raises:
         ConfigMistake: If parts of the model do not fit together, or the training images do not fit the model.
 
     Returns:
-        The exit code of a run that a signal ended after everything was saved; None after the last step.
+        None after the last step; the exit code if a signal ended the run after everything was saved.
     """
     from mmmaskclip.cli.summary import summarize
 
@@ -136,7 +136,7 @@ def train(cfg: Config, name: str, note: str | None = None) -> str | int | None:
 
 
 def run(cfg: Config, note: str | None = None) -> tuple[ReliableRunner, str | int | None]:
-    """Run the training of a config, as :func:`train`; gives the runner and the exit code, None after the last step."""
+    """Run the training of a config like :func:`train`; return the runner, too, beside the exit code."""
     from mmmaskclip.analysis.first_step import check_first_step
     from mmmaskclip.engine import ReliableRunner
 

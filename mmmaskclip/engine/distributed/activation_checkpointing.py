@@ -26,9 +26,9 @@ def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[s
             modules: ``['image_encoder.layers', 'text_encoder.layers']`` are all blocks of both towers.
 
     Raises:
-        TypeError: If ``modules`` are no names.
-        ValueError: If the model has no such module, or pretraining runs the module by other methods than ``forward``,
-            so that no memory would be saved.
+        TypeError: If ``modules`` are not names.
+        ValueError: If the model has no such module. Or if pretraining calls other methods of the module than
+            ``forward``, because then no memory would be saved.
     """
     names = [modules] if isinstance(modules, str) else modules
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):

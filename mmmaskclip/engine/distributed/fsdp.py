@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mmmaskclip.registry import MODEL_WRAPPERS
 
-# Methods that the evaluation calls beside ``forward``, by part of the model; '' is the model itself.
+# Methods that an evaluation calls besides ``forward``, by part of the model; '' is the model itself.
 _ENTRY_POINTS = {
     '': ('encode_image', 'encode_text', 'encode_dense'),
     'image_encoder': ('features', 'embed', 'encode', 'dense'),
@@ -90,7 +90,7 @@ class FullyShardedModel(nn.Module):
         units = [unit for part in lists for unit in part]
         in_units = {parameter for unit in units for parameter in unit.parameters()} | scalars
         self._of_root = next(name for name, parameter in self.module.named_parameters() if parameter not in in_units)
-        # The root reshards, too: after an evaluation its parameters would otherwise stay gathered.
+        # The root is resharded, too; otherwise its parameters would stay gathered after an evaluation.
         for unit in (*units, self.module):
             own = scalars.intersection(unit.parameters())
             fully_shard(unit, mesh=mesh, reshard_after_forward=True, ignored_params=own)
@@ -129,7 +129,7 @@ def _do_nothing() -> None: ...
 
 
 def _average(scalar: nn.Parameter) -> None:
-    """Average a gradient over processes. The gradient accumulated so far is equal on all, and remains so."""
+    """Average a scalar's gradient over processes, so that the accumulated gradient stays equal on all of them."""
     assert scalar.grad is not None
     dist.all_reduce(scalar.grad)
     scalar.grad.div_(dist.get_world_size())

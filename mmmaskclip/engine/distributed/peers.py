@@ -1,4 +1,4 @@
-"""What the processes of a run let each other know through the store, so that the death of one ends the others."""
+"""Signs of life that the processes of a run exchange through the store, so that the death of one ends the others."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _ALL_SIGNS_EVERY = 10.0
 class Peers:
     """The signs of life of all ranks, and the notice of a death.
 
-    Each rank looks at the processes of its own machine, whose end the system shows at once. Rank 0 also looks whether
-    the signs of all others go on, for machines that are gone. Who finds a death writes the notice, which every rank
-    reads.
+    Each rank checks the processes of its own machine: the operating system shows at once when one has ended. Rank 0
+    also checks that all other ranks keep sending signs of life, in case a whole machine is gone. The rank that finds a
+    death writes a notice to the store, and every rank reads the notice.
 
     Args:
-        store: Of the process group, a connection of this object's own.
+        store: A connection to the process group's store that nothing else uses.
         rank: This process's.
         world_size: Number of processes.
     """
@@ -39,7 +39,7 @@ class Peers:
         self._watched = range(world_size) if rank == 0 else _ranks_of_this_machine(rank, world_size)
 
     def publish(self, **sign: Any) -> None:
-        """Give a sign of life. The last one of a rank that leaves the run as it should has ``ended=True``."""
+        """Send a sign of life. A rank that ends normally sends ``ended=True`` in its last sign."""
         sign |= {'at': time.time(), 'host': self._host, 'pid': os.getpid()}
         self._store.set(self._key(self._rank), json.dumps(sign))
 
@@ -70,7 +70,7 @@ class Peers:
 
     def _hear(self, now: float) -> None:
         for rank, sign in self.signs(self._watched).items():
-            # Only a process that was seen here: in a container the numbers may be others.
+            # Only a process that this rank has seen: in another container, process ids mean other processes.
             if sign['host'] == self._host and _exists(sign['pid']):
                 self._here.setdefault(rank, sign['pid'])
             before, since = self._heard.get(rank, (None, now))

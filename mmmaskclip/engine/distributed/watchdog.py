@@ -31,23 +31,23 @@ _RUNS = (Runner.train.__code__, Runner.val.__code__, Runner.test.__code__)
 class Watchdog:
     """A thread that ends the process when one phase of the work takes longer than its limit.
 
-    The training thread may sit in a read, a collective or a lock when that happens, where no exception can reach it.
-    So the watchdog itself writes the stacks of all threads and of the workers of the data loader to ``folder``, says on
-    stderr and in the log which rank waited for what, and what the other ranks were doing, kills the workers and ends
-    the process with exit code 76. A thread that keeps Python's lock stops the watchdog too: then faulthandler dumps the
-    stacks to stderr and ends the process with 1.
+    The training thread may then be blocked in a read, a collective or a lock, where no exception can reach it. So the
+    watchdog itself does the following, in this order: it writes the stacks of all threads and of the data loader's
+    workers to ``folder``; it reports on stderr and in the log which rank waited for what, and what the other ranks were
+    doing; it kills the workers; it ends the process with exit code 76. A thread that holds Python's global lock blocks
+    the watchdog as well: then faulthandler dumps the stacks to stderr and ends the process with exit code 1.
 
-    Each rank leaves its phase in the store of the process group, through which the others name a rank that is gone. A
-    rank that learns there of another's death ends with exit code 77 after 20 s, unless its own error comes first:
-    NCCL would let it wait for half an hour.
+    Each rank writes its phase to the store of the process group, so that the others can name a rank that is gone. A
+    rank that learns of another's death there ends with exit code 77 after 20 s, unless it raises an error itself
+    before. NCCL alone would let it wait for half an hour.
 
     Args:
-        folder: Where the stacks go, ``hang_rank0.txt`` and so on; made when needed.
+        folder: Folder for the stacks, ``hang_rank0.txt`` and so on; created when needed.
         rank: This process's.
         world_size: Number of processes.
 
     Attributes:
-        phase (str): What the process does now.
+        phase (str): What the process is doing now.
     """
 
     def __init__(self, folder: str | Path, rank: int = 0, world_size: int = 1) -> None:
@@ -65,33 +65,33 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name='watchdog', daemon=True)
 
     def start(self) -> None:
-        """Begin to watch this thread, for as long as it is inside a Runner's ``train``, ``val`` or ``test``."""
+        """Start to watch this thread, as long as it is inside a Runner's ``train``, ``val`` or ``test``."""
         self._thread.start()
-        # A process that leaves by SystemExit may end before the thread notices.
+        # A process that ends by SystemExit may be gone before the thread notices.
         atexit.register(self._publish_end)
 
     def stop(self) -> None:
-        """Watch no more, and let the others know that this rank leaves as it should."""
+        """Stop watching, and tell the other ranks that this one ends normally."""
         self._stop.set()
         self._thread.join()
         atexit.unregister(self._publish_end)
 
     def enter(self, phase: str, limit: float) -> None:
-        """Begin a phase of the work, which ends the one before.
+        """Begin a phase of the work, and end the phase before.
 
         Args:
-            phase: What is waited for, as a message can say it: "rank 1 waited for ...".
-            limit: Seconds it may take.
+            phase: Completes the message "rank 1 waited for ...".
+            limit: Seconds that the phase may take.
         """
         self.phase, self._begin, self._limit = phase, time.monotonic(), limit
         self._tick = min(self._tick, limit / 4)
 
     def others(self) -> str:
-        """What is known of the other ranks, one sentence each; empty with one process. Takes up to some seconds."""
+        """State of the other ranks, one sentence each; empty with one process. Takes up to a few seconds."""
         if self._world_size == 1:
             return ''
         found: dict[int, str] = {}
-        # In a thread, because the store's host may be what is gone.
+        # In a thread, because the machine that keeps the store may be gone.
         thread = threading.Thread(target=self._ask, args=(found,), daemon=True)
         thread.start()
         thread.join(_GRACE)
@@ -102,7 +102,7 @@ class Watchdog:
     def _watch(self) -> None:
         self._publish(waited=0)  # a rank that dies early has been here
         armed = False
-        # An error that ends the run calls no hook, and a notebook lives on after it.
+        # An error that ends the run calls no hook, and a notebook keeps running after it.
         while not self._stop.wait(self._tick) and self._in_runner():
             waited = time.monotonic() - self._begin
             self._publish(waited=waited)
@@ -113,9 +113,9 @@ class Watchdog:
                 faulthandler.dump_traceback_later(self._limit + _GRACE, file=sys.__stderr__ or 2, exit=True)
                 armed = True
         self._publish_end()
-        if armed:  # there is one timer in a process, and it may be another's
+        if armed:  # faulthandler has one timer per process, which somebody else may use
             faulthandler.cancel_dump_traceback_later()
-        # Workers have opened it for stacks that nobody asked for.
+        # Workers open the file in advance; it stays empty if no stacks were asked for.
         if self.file.is_file() and not self.file.stat().st_size:
             self.file.unlink()
 
@@ -143,7 +143,7 @@ class Watchdog:
         self._publish(waited=0, ended=True)
 
     def report_death(self, text: str) -> None:
-        """Let the other ranks know that this one ends with an error; they end too, instead of waiting for it."""
+        """Tell the other ranks that this one ends with an error; they end too, instead of waiting for it."""
         if self._peers is None:
             return
         try:
@@ -160,7 +160,7 @@ class Watchdog:
             self._lose_store()
         if text is not None and self._death is None:
             self._death = text, time.monotonic()
-        # Time for an error of this rank, which says more: gloo finds a broken connection by itself.
+        # Leave time for an error of this rank, which says more: gloo notices a broken connection by itself.
         if self._death is not None and time.monotonic() - self._death[1] > 2 * _GRACE:
             self._leave(self._death[0])
 
@@ -176,7 +176,7 @@ class Watchdog:
 
     def _ask(self, found: dict[int, str]) -> None:
         before = self._signs()
-        # Clocks of machines differ; a sign that does not change is a sign of death on each.
+        # The clocks of machines differ. So compare two readings: a sign that does not change means a dead rank.
         time.sleep(3 * max([self._tick, *(sign['tick'] for sign in before.values())]))
         after = self._signs()
         for rank, sign in after.items():
@@ -192,7 +192,7 @@ class Watchdog:
         return {} if store is None else Peers(store, self._rank, self._world_size).signs()
 
     def _end(self, waited: float) -> None:
-        # Whatever happens below, a lock of the log that the stuck thread holds included.
+        # The process ends even if the code below blocks, e.g. at a lock of the log that the stuck thread holds.
         timer = threading.Timer(3 * _GRACE, os._exit, [HUNG])
         timer.daemon = True
         timer.start()
@@ -221,7 +221,7 @@ class Watchdog:
                 file.flush()
                 if worker.pid is not None:
                     os.kill(worker.pid, _DUMP_STACKS)
-                    time.sleep(0.2)  # so that their texts do not mix
+                    time.sleep(0.2)  # so that the workers' stacks do not mix in the file
 
 
 def dump_stacks_on_request(file: Path) -> None:

@@ -24,20 +24,20 @@ _STATE = 'bad_samples'
 class BadSamplesHook(Hook):
     """Reports the samples that the datasets skipped, and stops a run that skips too many.
 
-    Datasets replace a sample that cannot be used and list it in ``data_batch['skipped']``. Every ``interval``
-    iterations the ranks add up their counts. New samples are logged by cause and appended to ``bad_samples.jsonl`` in
-    the work directory, each once; while the disk is full they wait for the next report. A resumed run continues the
-    counts.
+    Datasets replace an unusable sample by another one and list it in ``data_batch['skipped']``. Every ``interval``
+    iterations the ranks add up their counts. The hook logs new bad samples by cause and appends each of them, once, to
+    ``bad_samples.jsonl`` in the work directory. If the disk is full, the next report appends them. A resumed run
+    continues the counts.
 
     A run that has to stop saves a checkpoint first, so that it can be resumed once the data is repaired.
 
-    A record may stand for many samples, ``samples``: the rest of a shard that a store did not deliver. Records of
-    :data:`~mmmaskclip.datasets.sampling.NOTES` (a shard read again, samples that come again) are logged and listed, but
-    nothing is lost with them, so they do not count towards ``max_share``.
+    A record with ``samples`` stands for that many samples, for example the rest of a shard that a store did not
+    deliver. Records of :data:`~mmmaskclip.datasets.sampling.NOTES` (a shard that is read again, repeated samples) are
+    logged and listed. They do not count towards ``max_share``, because no sample is lost.
 
     Args:
-        max_share: Largest share of skipped among delivered samples since this start of the run; above it training
-            stops. It applies from 1000 delivered samples on, so that a single one at the start does not stop a run.
+        max_share: Training stops when more than this share of the samples delivered since this start was skipped. The
+            limit applies from 1000 delivered samples on, so that one bad sample at the start does not stop a run.
         interval: Iterations between two reports.
 
     Raises:
@@ -56,7 +56,7 @@ class BadSamplesHook(Hook):
         self._new: list[dict[str, str]] = []
         self._new_seen = 0
         self._listed: set[tuple[str, ...]] = set()
-        # Waiting for space on the disk.
+        # Records that could not be appended because the disk was full.
         self._unlisted: list[dict[str, str]] = []
 
     def before_train(self, runner: Runner) -> None:
@@ -88,7 +88,7 @@ class BadSamplesHook(Hook):
         self._report(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Report the rest."""
+        """Report the samples since the last report."""
         self._report(runner)
 
     def _report(self, runner: Runner) -> None:

@@ -31,31 +31,31 @@ _CLOCK_INTERVAL = 20
 
 @HOOKS.register_module()
 class ReliableCheckpointHook(CheckpointHook):
-    """mmengine's checkpoint hook for a :class:`ReliableRunner`; deletes the old only after the new is on disk.
+    """mmengine's checkpoint hook for a :class:`ReliableRunner`. It deletes an old file once the new one is on disk.
 
     During gradient accumulation, saving waits for the next optimizer step: between two steps a checkpoint would lose
     gradients.
 
-    If the disk is full, training continues, with an error in the log, and the checkpoint is tried again after
-    ``retry_interval`` iterations; by epochs, after the next epoch. Only at the end of the run it is an error.
+    If the disk is full, the hook logs an error and training continues. The hook tries again after ``retry_interval``
+    iterations or, with ``by_epoch=True``, after the next epoch. A full disk ends the run only at its last checkpoint.
 
     Args:
         *args: Of mmengine's ``CheckpointHook``.
         interval_minutes: Also save when so many minutes have passed since the last checkpoint. With ``by_epoch=False``
             only. Defaults to None, never.
-        keep_every: Checkpoints whose iteration (by epochs: epoch) is a multiple of it are not counted for
-            ``max_keep_ckpts`` and never removed. Defaults to None, none.
-        async_save: Write in a thread: a step waits only until the state is copied to the memory of the host, and for
-            the checkpoint before, if that is still being written. Errors of the thread are raised, on all ranks, by the
-            next save or the end of training. Defaults to None: from the first save on that takes a second or more and
-            more than 1 % of the time since the one before.
-        retry_interval: Iterations after which a checkpoint is tried again that did not fit on the disk.
+        keep_every: Checkpoints whose iteration (by epochs: epoch) is a multiple of this number are never removed and do
+            not count for ``max_keep_ckpts``. Defaults to None: no such checkpoints.
+        async_save: Write in a thread. A step then waits only for the copy to host memory, and for the checkpoint before
+            if that one is still being written. The next save, or the end of training, raises the thread's errors on
+            all ranks. Defaults to None: the hook begins to use a thread after the first save that takes a second or
+            more and more than 1 % of the time since the save before.
+        retry_interval: Iterations between two attempts to save a checkpoint that did not fit on the disk.
         **kwargs: Of mmengine's ``CheckpointHook``.
 
     Raises:
         TypeError: If an argument is unknown; in ``before_train``, if the runner is not a :class:`ReliableRunner`.
-        ValueError: If ``interval_minutes`` is given with ``by_epoch=True``: an epoch ends when it ends. If
-            ``backend_args``, ``published_keys`` or an ``out_dir`` that is an address is given.
+        ValueError: If ``interval_minutes`` is given with ``by_epoch=True``, because an epoch does not end by the clock;
+            if ``backend_args``, ``published_keys`` or an ``out_dir`` that is an address is given.
     """
 
     last_ckpt: str | None
@@ -89,7 +89,7 @@ class ReliableCheckpointHook(CheckpointHook):
         self._outdated: list[str] = []
 
     def _check_arguments(self) -> None:
-        """Refuse what the base accepts and would not happen here."""
+        """Refuse arguments that the base class accepts and this class would ignore."""
         if self.args:
             raise TypeError(f'ReliableCheckpointHook has no {", ".join(self.args)}.')
         if self.backend_args or self.file_client_args or '://' in str(self.out_dir):
@@ -108,7 +108,7 @@ class ReliableCheckpointHook(CheckpointHook):
         info = runner.message_hub.runtime_info
         if self.max_keep_ckpts > 0:
             ids = list(info.get('keep_ckpt_ids', []))
-            # The base class would remove them now; this class removes them once a newer one is on disk.
+            # The base class would remove them now. This class removes them once a newer checkpoint is on disk.
             surplus = [self.filename_tmpl.format(step) for step in ids[: -self.max_keep_ckpts]]
             self._outdated = [*info.get('outdated_ckpts', []), *surplus]
             runner.message_hub.update_info('keep_ckpt_ids', ids[-self.max_keep_ckpts :])
@@ -155,7 +155,7 @@ class ReliableCheckpointHook(CheckpointHook):
         """Wait for the last checkpoint, and publish it if asked to.
 
         Raises:
-            OSError: If a checkpoint that was due could not be written, also not now.
+            OSError: If a checkpoint that was due still cannot be written.
         """
         self._due = self._writer.settle() is not None or self._due
         if self._due:
@@ -225,7 +225,7 @@ class ReliableCheckpointHook(CheckpointHook):
             runner.logger.error(describe_failure(error, f'the next attempt is {again}'))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
-        """Save the best, then remove the former best; the base class would remove it first."""
+        """Save the best checkpoint, then remove the former best. The base class would remove that one first."""
         if not self.save_best:
             return
         before, info = self._best(), dict(runner.message_hub.runtime_info)
@@ -279,10 +279,10 @@ class ReliableCheckpointHook(CheckpointHook):
     def _write_file(
         self, runner: Runner, name: str, meta: dict[str, Any], ids: list[int], outdated: list[str], **options: bool
     ) -> None:
-        """Save a file and keep ``ids``; once it is on disk, remove the ``outdated`` files except itself."""
+        """Save a file and keep ``ids``. Once the file is on disk, remove the ``outdated`` files except the new one."""
         former = self.last_ckpt, list(self.keep_ckpt_ids), self._outdated
         self.last_ckpt, self._outdated = os.path.join(self.out_dir, name), outdated
-        # Saved in the file too: a run killed before the removal removes them after its resume.
+        # The checkpoint holds this list, too. A run that is killed before the removal removes them after its resume.
         self._remember(runner, ids, outdated)
         try:
             runner.save_checkpoint(self.out_dir, name, meta=meta, write=self._write, **options)
@@ -308,7 +308,7 @@ class ReliableCheckpointHook(CheckpointHook):
 
     def _write_and_clean(self, path: str, checkpoint: dict[str, Any], outdated: list[str]) -> None:
         write_checkpoint(path, checkpoint)
-        # As mmengine does, in the work dir even if the checkpoints are elsewhere.
+        # Like mmengine, in the work dir, even if the checkpoints are in another folder.
         write_last_checkpoint(self._work_dir, path)
         for name in outdated:
             if name != os.path.basename(path):
@@ -320,7 +320,7 @@ def save_now(runner: Runner, reason: str) -> str:
 
     Args:
         runner: The run.
-        reason: For the log, for example ``'SIGTERM'``.
+        reason: Why the checkpoint is saved, for the log, for example ``'SIGTERM'``.
 
     Returns:
         Path of the checkpoint.

@@ -21,7 +21,7 @@ class CheckpointWriter:
     """Runs the writing of checkpoints on the first rank, in the training thread or in one of its own.
 
     Args:
-        in_thread: Whether to use a thread. None starts without one, and uses one from the first save on that takes a
+        in_thread: Whether to use a thread. None: start without one, and use one after the first save that takes a
             second or more and more than 1 % of the time since the save before.
     """
 
@@ -39,8 +39,8 @@ class CheckpointWriter:
         """Write a file. On the first rank only.
 
         Args:
-            write: Writes it.
-            on_error: Called in the thread if that fails there; the error itself is raised by the next call.
+            write: Writes the file.
+            on_error: Called in the thread if ``write`` fails there. The next call of this class raises the error.
         """
         if self._thread is None or not self._in_thread:
             begin = time.monotonic()
@@ -48,7 +48,7 @@ class CheckpointWriter:
             self._choose(begin - self._done_at, time.monotonic() - begin)
             self._done_at = time.monotonic()
             return
-        # The thread has logged a full disk, and this is the next attempt.
+        # A full disk needs no error here: the thread has logged it, and this is the next attempt.
         self._wait()
         self._thread.start(lambda: _write_in_thread(write, on_error))
 

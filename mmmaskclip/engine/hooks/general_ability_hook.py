@@ -1,4 +1,4 @@
-"""Watches what a fine-tuned model forgets: its zero-shot metrics against those that it started with."""
+"""Watches what a fine-tuned model forgets: compares its zero-shot metrics with those before the first step."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _STATE = 'general_ability'
 class GeneralAbilityHook(Hook):
     """Validates before the first step, and warns when a metric falls too far below that starting point.
 
-    Fine-tuning on one kind of images costs a model what it knows of others, with any loss (Kumar et al. 2022; Wortsman
-    et al. 2022, WiSE-FT). The starting point is kept in the checkpoints: a resumed run compares with the same.
+    A model that is fine-tuned on one kind of images gets worse on other kinds, with any loss (Kumar et al. 2022;
+    Wortsman et al. 2022, WiSE-FT). Checkpoints hold the metrics of the starting point, so a resumed run compares with
+    the same numbers.
 
     Args:
-        max_fall: Points that a metric may fall below its starting point. Defaults to 2.
+        max_fall: Percentage points that a metric may fall below its starting point. Defaults to 2.
         metrics: Names of the metrics to watch, as they stand in the log. Defaults to those of all zero-shot
             classifications of the validation.
-        retrieval: Whether the default also watches all retrieval: where nothing new is taught, as in dense tuning, it
-            may not fall either. Defaults to False.
-        on_fall: ``'warn'``, or ``'restore'``: also take back the weights of the last validation that was within
-            ``max_fall``, write them to ``WORK_DIR/restored.pth``, and end the training. Defaults to ``'warn'``.
+        retrieval: Whether the default also watches all retrieval metrics. Dense tuning does, because it teaches no new
+            captions, so retrieval should not fall either. Defaults to False.
+        on_fall: ``'warn'``; or ``'restore'``, which also restores the weights of the last validation within
+            ``max_fall``, writes them to ``WORK_DIR/restored.pth``, and ends the training. Defaults to ``'warn'``.
 
     Raises:
-        ValueError: If ``max_fall`` is negative or ``on_fall`` unknown; before the first step, if ``metrics`` are
-            named and nothing is validated, a named metric is none of the validation's, or ``'restore'`` is asked for
-            under FSDP.
+        ValueError: If ``max_fall`` is negative or ``on_fall`` unknown. Before the first step: if there is no
+            validation, if the validation does not give one of ``metrics``, or if ``'restore'`` is used with FSDP.
     """
 
     # After the hooks that log and save a validation.
@@ -83,7 +83,7 @@ class GeneralAbilityHook(Hook):
             runner.val_loop.run()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Compare."""
+        """Compare the metrics with the starting point; warn, or restore the weights, if one has fallen too far."""
         found = {name: float(value) for name, value in (metrics or {}).items()}
         watched = self._watched(runner, found)
         if not self._start:
@@ -99,7 +99,7 @@ class GeneralAbilityHook(Hook):
             self._keep(runner)
             return
         falls = {name: self._start[name] - found[name] for name in watched if name in self._start}
-        # Not `> max_fall`: NaN is a fall, too.
+        # Not `> max_fall`: a NaN must count as a fall.
         fallen = {name: fall for name, fall in falls.items() if not fall <= self.max_fall}
         if not fallen:
             self._keep(runner)

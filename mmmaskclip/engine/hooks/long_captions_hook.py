@@ -16,16 +16,16 @@ from mmmaskclip.registry import HOOKS
 
 @HOOKS.register_module()
 class LongCaptionsHook(Hook):
-    """Says at the end of each epoch how many captions filled all positions of the text tower, if any did.
+    """Logs at the end of each epoch how many captions filled all positions of the text tower, if any did.
 
-    A tokenizer cuts off what comes after them. A caption that is exactly as long is counted, too: nothing tells the two
-    apart after the cut. The count is that of all ranks since the epoch began, or since the run was resumed in it.
+    The tokenizer cuts longer captions off. The hook also counts captions of exactly this length, because after the cut
+    both look the same. It counts over all ranks, since the begin of the epoch or since the run was resumed within it.
     """
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Begin to count."""
+        """Start the count of an epoch."""
         model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        # A tuning of the image tower alone reads no captions.
+        # A model that trains its image tower alone may have no text tower.
         text = dict(model.named_children()).get('text_encoder')
         self._length = 0 if text is None else model.context_length
         options = text.tokenizer if isinstance(text, CLIPTextTransformer) else None
@@ -35,7 +35,7 @@ class LongCaptionsHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Count a batch, on the host, where the loader has left it."""
+        """Count a batch on the host, before it is moved to the device."""
         if not self._length or 'tokens' not in (data_batch or {}):
             return
         assert data_batch is not None
@@ -44,7 +44,7 @@ class LongCaptionsHook(Hook):
         self._counts += torch.tensor([full, len(tokens)])
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Say it."""
+        """Log the count of all ranks."""
         all_reduce(self._counts)
         full, seen = self._counts.tolist()
         if full:

@@ -28,18 +28,19 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
-    """On SIGTERM, SIGUSR1 or SIGUSR2 saves a checkpoint and ends the run with exit code 75.
+    """Saves a checkpoint on SIGTERM, SIGUSR1 or SIGUSR2 and ends the run with exit code 75.
 
-    One rank that gets the signal is enough: the flags that all ranks reduce in every optimizer step carry it, so that
-    all ranks save the same iteration. If the host reads the flags of a step late (see :mod:`mmmaskclip.engine.step`),
-    the run ends one step later. The same command with ``--resume auto`` continues from there. Workers of the data
-    loaders survive a SIGTERM to the whole process group by two minutes, because the iteration in progress may need
-    them. A validation is not interrupted: the run ends after the iteration that follows it.
+    It is enough that one rank gets the signal. Every optimizer step reduces flags over all ranks, one of which is a
+    stop request, so all ranks save the same iteration. If the host reads the flags of a step late (see
+    :mod:`mmmaskclip.engine.step`), the run ends one step later. The same command with ``--resume auto`` continues.
+
+    Workers of the data loaders live for two more minutes after a SIGTERM to the whole process group, because the
+    iteration in progress may need them. A validation is not interrupted: the run ends after the iteration that follows.
 
     Ctrl-C ends the run at once, and its last line names the newest checkpoint that this run has saved.
     """
 
-    # After CheckpointHook, so that an iteration it has just saved is known.
+    # After CheckpointHook, so that this hook does not save an iteration again that CheckpointHook has just saved.
     priority = 'LOWEST'
 
     def __init__(self) -> None:
@@ -58,7 +59,8 @@ class PreemptionHook(Hook):
         self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, _Interrupt(runner))
         for loop in (runner.train_loop, runner.val_loop):
             on_worker_start(loop, outlive_signals)
-        # Runs before multiprocessing's own handler, which sends a SIGTERM that workers survive and waits for them.
+        # Registered to run before multiprocessing's own handler, which sends SIGTERM to the workers and waits for them;
+        # these workers survive a SIGTERM.
         atexit.unregister(kill_workers)
         atexit.register(kill_workers)
 
@@ -85,7 +87,7 @@ class PreemptionHook(Hook):
         self._previous.clear()
 
     def _stop_requested(self) -> bool:
-        """Whether a rank got a signal, the same on all ranks. Called once per optimizer step."""
+        """Whether any rank got a signal; the same answer on all ranks. Called once per optimizer step."""
         if not isinstance(self._wrapper, PretrainOptimWrapper):
             return any_rank(self._received is not None)
         outcome = self._wrapper.outcome
@@ -100,7 +102,7 @@ class PreemptionHook(Hook):
 
 
 class _Interrupt:
-    """Handler of SIGINT: ends the run with a line that names the newest checkpoint saved since this start."""
+    """Handler of SIGINT: ends the run, and names the newest checkpoint that this run has saved in the last line."""
 
     def __init__(self, runner: Runner) -> None:
         self._last = Path(runner.work_dir) / 'last_checkpoint'
@@ -124,7 +126,7 @@ class _Interrupt:
 
 
 def on_worker_start(loop: BaseLoop | None, call: Callable[[], None]) -> None:
-    """Let workers started from now on by the loaders of a loop call a function first; None has no loaders."""
+    """Let every worker that the loaders of a loop start from now on call a function first. A loop of None has none."""
     if loop is None:
         return
     for loader in loop.dataloaders.values() if isinstance(loop, EvaluationLoop) else [loop.dataloader]:
@@ -132,8 +134,8 @@ def on_worker_start(loop: BaseLoop | None, call: Callable[[], None]) -> None:
 
 
 def kill_workers() -> None:
-    """Kill the workers of data loaders; at the end of a process that trained they are no longer needed."""
-    # torch's handler would raise for each of them.
+    """Kill the workers of data loaders, which a process no longer needs when it ends."""
+    # torch's handler of SIGCHLD would raise an error for each killed worker.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for worker in multiprocessing.active_children():
         worker.kill()

@@ -1,4 +1,4 @@
-"""Similarity maps of the same pictures at every validation, where people watch a run."""
+"""Draws similarity maps of the same images at every validation, for TensorBoard and other backends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmmaskclip.models.open_vocabulary import encode_texts
 from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity, upsample_patches
 from mmmaskclip.registry import HOOKS
 
-# Of the drawing: about 150 pixels per map.
+# Resolution of the drawing: about 150 pixels per map.
 _DPI = 80
 
 
@@ -35,12 +35,12 @@ class SimilarityMapsHook(Hook):
         words: A heat map is drawn for each.
         count: Number of pictures, spread evenly over the data set. Defaults to 4.
         task: The task of ``val_dataloader`` whose pictures are taken. Default: the first.
-        read_out: One or several, see :meth:`~mmmaskclip.models.pretrainers.ImageTextPretrainer.encode_dense`. Defaults
-            to ``'patch'``.
+        read_out: One read-out or several, see
+            :meth:`~mmmaskclip.models.pretrainers.ImageTextPretrainer.encode_dense`. Defaults to ``'patch'``.
 
     Raises:
-        ValueError: If there is no word or no picture; before training, if the model has no texts or no dense
-            features, or the validation has no such task or no pictures.
+        ValueError: If ``words`` or ``count`` is empty. Before training: if the model cannot embed texts or has no dense
+            features, or if the validation has no such task or no images.
     """
 
     priority = 'LOW'
@@ -67,7 +67,7 @@ class SimilarityMapsHook(Hook):
 
     @torch.no_grad()
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Draw; all processes compute, because sharded weights need all of them."""
+        """Draw. All processes compute, because sharded weights need the forward pass of each."""
         model, pictures = _bare(runner), self._pictures(runner)
         training = model.training
         model.eval()
@@ -80,7 +80,7 @@ class SimilarityMapsHook(Hook):
         model.train(training)
         if not is_main_process():
             return
-        # Here: it imports matplotlib, for which no other run waits.
+        # A local import: runs without this hook need not wait for matplotlib.
         from mmmaskclip.visualization import SimilarityRow, lay_out_similarity_maps
 
         rows = [

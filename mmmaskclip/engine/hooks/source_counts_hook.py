@@ -17,9 +17,9 @@ _STATE = 'source_counts'
 class SourceCountsHook(Hook):
     """Logs how many samples of each source training has seen, ``source/NAME``, and its share, ``source_share/NAME``.
 
-    It counts ``data_batch['source']``, which :class:`~mmmaskclip.datasets.MixedSources` fills. That dataset gives
-    every rank the same number of each source, so this rank's counts times the number of ranks are those of the run,
-    and no rank waits for another. Counts survive a resume, exactly.
+    It counts ``data_batch['source']``, which :class:`~mmmaskclip.datasets.MixedSources` fills. That dataset gives every
+    rank the same number of samples of each source. So the counts of the run are this rank's counts times the number of
+    ranks, without a collective. A resumed run continues the counts exactly.
 
     Raises:
         KeyError: In the first iteration, if the dataset does not name the source of its samples.
@@ -46,7 +46,7 @@ class SourceCountsHook(Hook):
             )
         for source, count in Counter(data_batch['source']).items():
             self._counts[source] += count * get_world_size()
-        # In every iteration, because a checkpoint may follow any.
+        # In every iteration, because a checkpoint may follow any of them.
         runner.message_hub.update_info(_STATE, dict(self._counts))
         if self.every_n_inner_iters(batch_idx, self._interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
             for source, count in self._counts.items():

@@ -19,17 +19,17 @@ from mmmaskclip.registry import HOOKS
 class WatchdogHook(Hook):
     """Ends a process that waits too long, with an error that names its rank, what it waited for, and the other ranks.
 
-    See :class:`~.watchdog.Watchdog`: the stacks are written to ``work_dir/hang_rank*.txt`` and the exit
-    code is 76. Where an error ends the run instead, as when a worker of the data loader is killed or another rank's
-    connection breaks, the same stands below its traceback. When one rank dies, the others end within seconds, with exit
-    code 77 unless they have an error of their own.
+    The watchdog (:class:`~.watchdog.Watchdog`) writes the stacks to ``work_dir/hang_rank*.txt``, and the exit code is
+    76. If an error ends the run instead, because a worker of the data loader was killed or the connection to another
+    rank broke, the hook prints the same facts below the traceback. When one rank dies, the others end within seconds,
+    with exit code 77 unless they have an error of their own.
 
     Args:
-        limit: Seconds that the next batch may take. A training step, with the exchange of gradients, and what the hooks
-            do after it may take half as long again, so that the rank whose data is late speaks before those that wait
-            for it. Keep it below two thirds of ``env_cfg.dist_cfg.timeout``. Defaults to 900.
-        long_limit: Seconds for each step of a validation, what follows its last, and the check of the data before the
-            first step. Defaults to 7200.
+        limit: Seconds that the next batch may take. A training step with its hooks may take 1.5 times as long, so that
+            a rank with late data reports before the ranks that wait for it. Keep the limit below two thirds of
+            ``env_cfg.dist_cfg.timeout``. Defaults to 900.
+        long_limit: Seconds for each step of a validation, for the end of a validation, and for the check of the data
+            before the first step. Defaults to 7200.
     """
 
     # After CheckpointHook: saving belongs to the step, not to the wait for the next batch.
@@ -40,7 +40,7 @@ class WatchdogHook(Hook):
         self.long_limit = long_limit
 
     def before_run(self, runner: Runner) -> None:
-        """Begin to watch."""
+        """Start the watchdog."""
         self._watchdog = Watchdog(runner.work_dir, *get_dist_info())
         self._watchdog.enter('the start of the run', self.long_limit)
         self._watchdog.start()
@@ -48,65 +48,65 @@ class WatchdogHook(Hook):
         sys.excepthook = self._explain
 
     def after_run(self, runner: Runner) -> None:
-        """Watch no more."""
+        """Stop the watchdog."""
         self._watchdog.stop()
         sys.excepthook = self._excepthook
 
     def before_train(self, runner: Runner) -> None:
-        """Make the workers of the loaders able to tell where they are."""
+        """Let the loaders' workers write their stacks when the watchdog asks for them."""
         for loop in (runner.train_loop, runner.val_loop):
             on_worker_start(loop, partial(dump_stacks_on_request, self._watchdog.file))
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Wait for the first batch."""
+        """The next phase: the first batch of an epoch."""
         self._wait_for_batch(runner.iter)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        """Wait for the step."""
+        """The next phase: the training step."""
         step = f'the training step of iteration {runner.iter + 1} (or another rank in its exchange of gradients)'
         self._watchdog.enter(step, 1.5 * self.limit)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
     ) -> None:
-        """Wait for the next batch, or for what follows the last one of an epoch."""
+        """The next phase: the next batch, or the end of the epoch after its last batch."""
         if isinstance(runner.train_loop, EpochBasedTrainLoop) and self.end_of_epoch(runner.train_dataloader, batch_idx):
             self._watchdog.enter('the end of the epoch', self.long_limit)
         else:
             self._wait_for_batch(runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Wait for whatever comes between two epochs."""
+        """The next phase: hooks and validation between two epochs."""
         self._watchdog.enter('the end of the epoch', self.long_limit)
 
     def before_val(self, runner: Runner) -> None:
-        """Wait for the validation."""
+        """The next phase: the first step of a validation."""
         self._watchdog.enter('the validation', self.long_limit)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None) -> None:
-        """Wait for its next step."""
+        """The next phase: the next step of a validation."""
         self._watchdog.enter(f'what follows step {batch_idx + 1} of the validation', self.long_limit)
 
     def after_val(self, runner: Runner) -> None:
-        """Wait for the next batch of training, in the same epoch or another."""
+        """The next phase: the next batch of training, in the same epoch or another."""
         if runner._train_loop is not None:
             self._wait_for_batch(runner.iter)
 
     def before_test(self, runner: Runner) -> None:
-        """As before training."""
+        """Let the loader's workers write their stacks; the next phase is the first step of a test."""
         on_worker_start(runner.test_loop, partial(dump_stacks_on_request, self._watchdog.file))
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
-        """Wait for the next step of a test."""
+        """The next phase: the next step of a test."""
         self._watchdog.enter(f'what follows step {batch_idx + 1} of the test', self.long_limit)
 
     def _wait_for_batch(self, done: int) -> None:
         self._watchdog.enter(f'the batch of iteration {done + 1} (its data loader)', self.limit)
 
     def _explain(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        # Before the traceback, which may take a while: the other ranks wait for this one.
+        # Before the traceback is printed, which may take a while: the other ranks wait for this one.
         self._watchdog.report_death(f'{kind.__name__}: {error}'[:500])
         self._excepthook(kind, error, trace)
         if not isinstance(error, Exception):
