@@ -1,9 +1,9 @@
 """Images as a person sees them, from files or from memory, and as a model sees them."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -107,3 +107,13 @@ class ResizedImages(Dataset):
         except (OSError, ValueError) as error:
             return str(error)
         return TF.pil_to_tensor(resize_for_model(image, self.size, self.interpolation, self.resize_mode))
+
+
+def refuse_one_image(images: Any) -> None:
+    """Refuses one image, or its path, where a list belongs.
+
+    Raises:
+        TypeError: It is one.
+    """
+    if isinstance(images, (str, bytes, PathLike)) or not isinstance(images, Sized):
+        raise TypeError(f'images is {images!r:.80}: give a list of images, [image]')

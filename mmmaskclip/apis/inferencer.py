@@ -1,6 +1,6 @@
 """A pretrained model in a few lines of Python: embed, classify, retrieve, segment, see where a word is in an image."""
 
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from typing import Any, Literal, cast
 
@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 from mmmaskclip.apis.image_index import ImageIndex, find_images, stamps_of
-from mmmaskclip.apis.images import ImageLike, ResizedImages, to_pixels
+from mmmaskclip.apis.images import ImageLike, ResizedImages, refuse_one_image, to_pixels
 from mmmaskclip.apis.windows import average_windows, read_windows
 from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.datasets.prompts import refuse_string
@@ -45,7 +45,7 @@ class ImageTextInferencer:
         device: Where it runs, e.g. ``'cuda:1'``. Default: the GPU if there is one.
         numpy: Results are NumPy arrays instead of tensors. Defaults to False.
         precision: ``'float32'``, ``'bfloat16'``, or ``'auto'``: bfloat16 on GPUs that compute in it, float32
-            elsewhere. Defaults to ``'float32'``.
+            elsewhere; of images and texts alike. Defaults to ``'float32'``.
 
     Raises:
         ValueError: If ``precision`` is unknown.
@@ -100,7 +100,7 @@ class ImageTextInferencer:
             TypeError: If ``images`` is one path or one image.
             FileNotFoundError, ValueError: If an image cannot be opened.
         """
-        _refuse_one(images)
+        refuse_one_image(images)
         embeds = []
         for start, found in self._embed(images, batch_size, num_workers):
             for index, one in enumerate(found, start):
@@ -172,10 +172,10 @@ class ImageTextInferencer:
         """
         several = isinstance(query, (list, tuple))
         if several or isinstance(query, str):
-            queries = encode_texts(self.model, list(query) if several else [query])
+            queries = self._of_texts(encode_texts, list(query) if several else [query])
         else:
             queries = torch.as_tensor(self.embed_images([query]))
-        scores = queries.float().cpu() @ torch.from_numpy(index.embeds).T
+        scores = queries.cpu() @ torch.from_numpy(index.embeds).T
         values, indices = scores.topk(min(topk, len(index)))
         found = [
             [(index.paths[place], score) for place, score in zip(places, row, strict=True)]
@@ -196,8 +196,7 @@ class ImageTextInferencer:
         Raises:
             TypeError: If ``texts`` is one string.
         """
-        with self._autocast:
-            return self._result(encode_texts(self.model, texts, batch_size))
+        return self._result(self._of_texts(encode_texts, texts, batch_size))
 
     @torch.no_grad()
     def classify(
@@ -219,7 +218,7 @@ class ImageTextInferencer:
         Raises:
             TypeError: If ``images``, ``classes`` or ``templates`` is one string.
         """
-        class_embeds = encode_classes(self.model, classes, templates)
+        class_embeds = self._of_texts(encode_classes, classes, templates)
         return self._result(self.model.logits(self._embeddings(images), class_embeds).softmax(-1))
 
     def retrieve(self, texts: Sequence[str], images: Sequence[ImageLike], topk: int = 5) -> tuple[Result, Result]:
@@ -237,7 +236,7 @@ class ImageTextInferencer:
             TypeError: If ``texts`` or ``images`` is one string.
         """
         refuse_string(texts, 'texts')
-        scores = encode_texts(self.model, texts).float() @ self._embeddings(images).T
+        scores = self._of_texts(encode_texts, texts) @ self._embeddings(images).T
         values, indices = scores.topk(min(topk, scores.shape[1]))
         return self._result(indices), self._result(values)
 
@@ -293,7 +292,7 @@ class ImageTextInferencer:
             ValueError: If ``mode`` or ``read_out`` is unknown, or ``size`` is not positive.
         """
         pixels = to_pixels(image)
-        maps = self._maps(pixels, encode_texts(self.model, texts), size, mode, read_out)
+        maps = self._maps(pixels, self._of_texts(encode_texts, texts), size, mode, read_out)
         return self._result(upsample_patches(maps[None], pixels.shape[1:])[0])
 
     @torch.no_grad()
@@ -325,7 +324,7 @@ class ImageTextInferencer:
                 template.
         """
         pixels = to_pixels(image)
-        maps = self._maps(pixels, encode_classes(self.model, classes, templates), size, mode, read_out)
+        maps = self._maps(pixels, self._of_texts(encode_classes, classes, templates), size, mode, read_out)
         best = maps.new_full(pixels.shape[1:], -torch.inf)
         labels = torch.zeros_like(best, dtype=torch.long)
         # One class after the other: 150 maps of a photo's full size need gigabytes. Those that sliding windows add up
@@ -349,6 +348,10 @@ class ImageTextInferencer:
                     embeds = iter(self.model.encode_image(self._normalized(torch.stack(pixels))))
             yield start, [one if isinstance(one, str) else next(embeds) for one in batch]
             start += len(batch)
+
+    def _of_texts(self, encode: Callable[..., Tensor], *args: Any) -> Tensor:
+        with self._autocast:
+            return encode(self.model, *args).float()
 
     def _embeddings(self, images: Any) -> Tensor:
         if isinstance(images, (Tensor, np.ndarray)) and images.ndim == 2:
@@ -393,8 +396,3 @@ class ImageTextInferencer:
 
     def _normalized(self, pixels: Tensor) -> Tensor:
         return self.model.data_preprocessor({'image': pixels})['image']
-
-
-def _refuse_one(images: Any) -> None:
-    if isinstance(images, (str, bytes, PathLike)) or not isinstance(images, Sized):
-        raise TypeError(f'images is {images!r:.80}: give a list of images, [image]')

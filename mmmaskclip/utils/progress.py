@@ -1,17 +1,20 @@
-"""Bars with the remaining time, for people at a terminal."""
+"""Bars with the remaining time, for people at a terminal or a notebook."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TypeVar
+from datetime import timedelta
+from typing import Any, TypeVar
 
 from mmengine.dist import is_main_process
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 T = TypeVar('T')
+_BETWEEN_LINES = 0.2  # seconds
 
 
 def shows_bars() -> bool:
@@ -21,10 +24,10 @@ def shows_bars() -> bool:
 
 @contextmanager
 def progress_bar(text: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, which disappears at the end.
+    """A bar on stderr, or below the cell of a notebook, which disappears at the end.
 
-    Where stderr is no terminal (a log file, a pipe), and on processes other than the first, nothing is shown and no
-    thread is started.
+    Where stderr is neither (a log file, a pipe), and on processes other than the first, nothing is shown and no thread
+    is started.
 
     Args:
         text: What the bar says it is about.
@@ -33,6 +36,13 @@ def progress_bar(text: str, total: int | None = None) -> Iterator[Callable[[int]
     Yields:
         A function that moves the bar by a number of items.
     """
+    if in_notebook() and is_main_process():
+        line = _Line(text, total)
+        try:
+            yield line.advance
+        finally:
+            line.show('')
+        return
     if not shows_bars():
         yield lambda _: None
         return
@@ -40,6 +50,42 @@ def progress_bar(text: str, total: int | None = None) -> Iterator[Callable[[int]
     with Progress(*columns, TimeRemainingColumn(), console=Console(file=sys.stderr), transient=True) as progress:
         task = progress.add_task(text, total=total)
         yield lambda count: progress.advance(task, count)
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook (Jupyter, Colab, VS Code)."""
+    shell = getattr(sys.modules.get('IPython'), 'get_ipython', lambda: None)()
+    return 'IPKernelApp' in getattr(shell, 'config', ())
+
+
+class _Line:
+    """A line below a notebook's cell. Bars of rich and tqdm need ipywidgets there, which not everybody has."""
+
+    def __init__(self, text: str, total: int | None) -> None:
+        self._text, self._total, self._done = text, total, 0
+        self._begin = self._shown = time.monotonic()
+        self._display: Any = None
+        self.show(text)
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._shown < _BETWEEN_LINES:
+            return
+        self._shown, passed = now, timedelta(seconds=round(now - self._begin))
+        if self._total is None:
+            self.show(f'{self._text}: {self._done}, {passed} passed')
+            return
+        left = timedelta(seconds=round((now - self._begin) / max(1, self._done) * (self._total - self._done)))
+        self.show(f'{self._text}: {self._done} of {self._total}, {passed} passed, {left} left')
+
+    def show(self, text: str) -> None:
+        from IPython.display import display
+
+        if self._display is None:
+            self._display = display({'text/plain': text}, raw=True, display_id=True)
+        else:
+            self._display.update({'text/plain': text}, raw=True)
 
 
 def track(items: Iterable[T], text: str, total: int | None = None) -> Iterator[T]:

@@ -362,6 +362,27 @@ def test_folders_without_images_are_named(inferencer, tmp_path):
         inferencer.embed_folder(tmp_path)
 
 
+def test_texts_are_computed_in_the_precision_of_images(inferencer, images, monkeypatch):
+    low = ImageTextInferencer(deepcopy(inferencer.model), device='cpu', precision='bfloat16')
+    seen, encode_text = [], low.model.encode_text
+    index = ImageIndex(['a', 'b'], low.embed_images(images[:2]).numpy())
+
+    def watched(tokens):
+        seen.append(torch.is_autocast_enabled('cpu'))
+        return encode_text(tokens)
+
+    monkeypatch.setattr(low.model, 'encode_text', watched)
+    low.embed_texts(['a cat'])
+    low.search(index, ['a cat'])
+    low.classify(images, ['cat', 'dog'])
+    low.retrieve(['a cat'], images)
+    low.similarity_maps(images[0], ['a cat'])
+    low.segment(images[0], ['cat', 'dog'])
+    assert len(seen) == 6
+    assert all(seen)
+    assert low.embed_texts(['a cat']).dtype == torch.float32
+
+
 def test_bfloat16_on_request(inferencer, images):
     low = ImageTextInferencer(inferencer.model, device='cpu', precision='bfloat16')
     full, found = inferencer.embed_images(images), low.embed_images(images)

@@ -16,6 +16,7 @@ from mmmaskclip.checkpoints.safe_load import read_state_dict
 from mmmaskclip.cli import finetune_recipe
 from mmmaskclip.datasets.evaluation.zero_shot_tasks import tasks_where_present
 from mmmaskclip.datasets.training.held_out import split_pairs
+from mmmaskclip.registry import DATASETS
 
 
 def rows_of(path):
@@ -159,7 +160,7 @@ def test_a_set_is_validated_where_it_is(tmp_path):
     assert list(loaders) == list(evaluators) == ['cifar10']
 
 
-def test_shards_hold_out_whole_shards(place, tmp_path):
+def test_shards_hold_out_whole_shards(place, tmp_path, monkeypatch):
     files = sorted((place / 'pairs').iterdir())
     for shard in range(6):
         with tarfile.open(tmp_path / f'{shard}.tar', 'w') as tar:
@@ -172,8 +173,28 @@ def test_shards_hold_out_whole_shards(place, tmp_path):
     assert [row['captions'] for row in rows] == [[f'a {COLOURS[i % 4]} square number {i}'] for i in range(20, 24)]
     (tmp_path / 'few').mkdir()
     (tmp_path / '0.tar').rename(tmp_path / 'few/0.tar')
+    # Of too few shards to hold a whole one out images become files.
+    training, held_out, number = split_pairs(str(tmp_path / 'few'), tmp_path / 'out1')
+    assert (number, len(rows_of(training['ann_file'])), len(rows_of(held_out['ann_file']))) == (3, 3, 1)
+    assert {len(Path(row['image']).read_bytes()) > 50 for row in rows_of(training['ann_file'])} == {True}
+    monkeypatch.setattr('mmmaskclip.datasets.training.held_out._MOST_COPIED', 100)
     with pytest.raises(ValueError, match=r'1 shards of 4 pairs cannot be split.*Give held_out=PATH'):
         split_pairs(str(tmp_path / 'few'), tmp_path / 'out2')
+
+
+def test_a_data_set_on_disk_holds_rows_out(place, tmp_path):
+    datasets = pytest.importorskip('datasets', reason='datasets is not installed')
+    files = sorted((place / 'pairs').glob('*.png')) or sorted((place / 'pairs').glob('*.jpg'))
+    images = [{'bytes': file.read_bytes(), 'path': None} for file in files[:10]]
+    texts = [f'square {number}' for number in range(10)]
+    datasets.Dataset.from_dict({'image': images, 'text': texts}).save_to_disk(tmp_path / 'saved')
+    training, held_out, number = split_pairs(str(tmp_path / 'saved'), tmp_path / 'out')
+    trained, kept = (
+        {caption: raw for _, raw, (caption,) in map(dataset.raw, range(len(dataset)))}
+        for dataset in (DATASETS.build(dict(**part, views={'image': []})) for part in (training, held_out))
+    )
+    assert (number, len(trained), len(kept)) == (8, 8, 2)
+    assert {**trained, **kept} == {text: image['bytes'] for text, image in zip(texts, images, strict=True)}
 
 
 def test_bad_images_are_not_held_out(tmp_path):

@@ -1,4 +1,6 @@
 import io
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,3 +53,27 @@ def test_a_log_file_and_other_processes_see_nothing(be, monkeypatch):
     stderr = be(_Terminal())
     assert list(track([1, 2], 'Sets')) == [1, 2]
     assert stderr.getvalue() == ''
+
+
+def test_a_notebook_sees_a_line_without_widgets(monkeypatch):
+    shown = []
+
+    class Handle:
+        def update(self, content, raw):
+            shown.append(content['text/plain'])
+
+    def display(content, raw, display_id):
+        shown.append(content['text/plain'])
+        return Handle()
+
+    kernel = SimpleNamespace(get_ipython=lambda: SimpleNamespace(config={'IPKernelApp': {}}))
+    monkeypatch.setitem(sys.modules, 'IPython', kernel)
+    monkeypatch.setitem(sys.modules, 'IPython.display', SimpleNamespace(display=display))
+    monkeypatch.setattr(progress, '_BETWEEN_LINES', 0)
+    assert list(track([1, 2], 'Sets')) == [1, 2]
+    assert [line.split(',')[0] for line in shown] == ['Sets', 'Sets: 1 of 2', 'Sets: 2 of 2', '']
+    assert shown[2].endswith('0:00:00 left')
+    shown.clear()
+    monkeypatch.setattr(progress, 'is_main_process', lambda: False)
+    assert list(track([1, 2], 'Sets')) == [1, 2]
+    assert shown == []

@@ -19,6 +19,7 @@ from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_ima
 # More pairs make retrieval slower and hardly more exact.
 _MOST, _SHARE, _SHARE_OF_FEW = 1000, 0.05, 0.2
 _FEW = 100
+_MOST_COPIED = 4 * 1024**3  # bytes
 
 
 def split_pairs(
@@ -26,9 +27,11 @@ def split_pairs(
 ) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Hold a twentieth of the pairs out, at most 1,000 images; of a few hundred images 100, or a fifth.
 
-    Of a list or folder of images two lists are written into ``folder``. Of shards the last ones are held out: up to
-    1,000 of their images are copied into ``folder``, and training leaves these shards out. Images that cannot be used
-    are not held out.
+    Of a list or folder of images two lists are written into ``folder``. Of a Hugging Face data set the images that are
+    held out are copied into it, beside the list of their names, which training leaves out. Of shards the last ones are
+    held out, and up to 1,000 of their images are copied; training leaves these shards out. Where there are too few
+    shards, all of their images are copied, up to 4 GB, and two lists written. Images that cannot be used are not held
+    out.
 
     Args:
         path: The pairs, see :func:`~mmmaskclip.datasets.training.auto.find_data`.
@@ -49,10 +52,7 @@ def split_pairs(
     if found.kind == 'shards':
         return _split_shards(found.options, Path(folder))
     if found.kind == 'arrow':
-        raise ValueError(
-            f'{path} holds the images themselves, of which none are held out here: give held_out=PATH with pairs to '
-            'evaluate on, e.g. another split of the data set'
-        )
+        return _split_arrow(found.options, Path(folder))
     return _split_list(found.options, Path(folder))
 
 
@@ -82,9 +82,37 @@ def _number(total: int) -> int:
 
 def _split_list(options: dict[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
     pairs = ImageTextPairs(views=dict(image=[]), **options)
+    chosen = _choose(pairs)
+    lists = {False: folder / 'pairs_train.jsonl', True: folder / 'pairs_held_out.jsonl'}
+    for held_out, file in lists.items():
+        rows = (pairs.row(index) for index in range(len(pairs)) if (index in chosen) is held_out)
+        root = os.path.abspath(pairs.data_root)
+        _write(file, ({'image': os.path.join(root, name), 'captions': captions} for name, captions in rows))
+    return _of_list(lists[False]), _of_list(lists[True], test_mode=True), len(pairs) - len(chosen)
+
+
+def _split_arrow(options: dict[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
+    options = {**options, **{name: os.path.abspath(options[name]) for name in ('ann_file', 'data_root')}}
+    pairs = ImageTextPairs(views=dict(image=[]), **options)
+    chosen = sorted(_choose(pairs))
+    (folder / 'held_out').mkdir(exist_ok=True)
+    rows = []
+    for number, index in enumerate(chosen):
+        file = folder / 'held_out' / f'{number:04}.image'
+        _, data, captions = pairs.raw(index)
+        file.write_bytes(data)
+        rows.append({'image': str(file.absolute()), 'captions': captions})
+    _write(folder / 'pairs_held_out.jsonl', iter(rows))
+    names = folder / 'names_held_out.txt'
+    names.write_text(''.join(f'{pairs.row(index)[0]}\n' for index in chosen), encoding='utf-8')
+    training = dict(type='ImageTextPairs', **options, leave_out=str(names.absolute()))
+    return training, _of_list(folder / 'pairs_held_out.jsonl', test_mode=True), len(pairs) - len(chosen)
+
+
+def _choose(pairs: ImageTextPairs) -> set[int]:
     if len(pairs) < 4:
         raise ValueError(
-            f'{options["ann_file"]} has {len(pairs)} images with captions: 4 are the least to train on and hold out'
+            f'{pairs.ann_file} has {len(pairs)} images with captions: 4 are the least to train on and hold out'
         )
     number = _number(len(pairs))
     chosen: set[int] = set()
@@ -94,13 +122,8 @@ def _split_list(options: dict[str, Any], folder: Path) -> tuple[dict[str, Any], 
         if _usable(pairs, index):
             chosen.add(index)
     if not chosen:
-        raise ValueError(f'none of the {len(pairs)} images of {options["ann_file"]} can be used')
-    lists = {False: folder / 'pairs_train.jsonl', True: folder / 'pairs_held_out.jsonl'}
-    for held_out, file in lists.items():
-        rows = (pairs.row(index) for index in range(len(pairs)) if (index in chosen) is held_out)
-        root = os.path.abspath(pairs.data_root)
-        _write(file, ({'image': os.path.join(root, name), 'captions': captions} for name, captions in rows))
-    return _of_list(lists[False]), _of_list(lists[True], test_mode=True), len(pairs) - len(chosen)
+        raise ValueError(f'none of the {len(pairs)} images of {pairs.ann_file} can be used')
+    return chosen
 
 
 def _usable(pairs: ImageTextPairs, index: int) -> bool:
@@ -122,6 +145,8 @@ def _split_shards(options: dict[str, Any], folder: Path) -> tuple[dict[str, Any]
         first -= 1
         held += int(counts.samples[first])
     if first == 0 or held > max(number, _SHARE_OF_FEW * counts.total):
+        if sum(os.path.getsize(shard) for shard in shards) <= _MOST_COPIED:
+            return _split_list(_unpacked(shards, options['caption_key'], folder, counts.total), folder)
         raise ValueError(
             f'{len(shards)} shards of {counts.total} pairs cannot be split: whole shards are held out, and the last '
             f'ones have {held}. {remedy[0].upper()}{remedy[1:]}, or make more and smaller shards of them with '
@@ -131,6 +156,12 @@ def _split_shards(options: dict[str, Any], folder: Path) -> tuple[dict[str, Any]
     _write(file, _copied(shards[first:], options['caption_key'], folder / 'held_out', number))
     training = dict(type='ImageTextShards', **{**options, 'urls': [os.path.abspath(shard) for shard in shards[:first]]})
     return training, _of_list(file, test_mode=True), counts.total - held
+
+
+def _unpacked(shards: Sequence[str], caption_key: Any, folder: Path, number: int) -> dict[str, Any]:
+    _write(folder / 'pairs.jsonl', _copied(shards, caption_key, folder / 'images', number))
+    options = _of_list(folder / 'pairs.jsonl')
+    return {name: value for name, value in options.items() if name != 'type'}
 
 
 def _copied(shards: Sequence[str], caption_key: Any, folder: Path, number: int) -> Iterator[dict[str, Any]]:

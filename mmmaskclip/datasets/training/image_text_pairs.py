@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
 from mmmaskclip.datasets.sampling import BadSample, EpochState, content_hash, stable_hash
+from mmmaskclip.datasets.text_files import read_lines
 from mmmaskclip.datasets.training.annotation_files import CaptionTable, detect_format, read_pairs
 from mmmaskclip.datasets.training.captions import choose_caption
 from mmmaskclip.datasets.training.folders_and_tables import ArrowFolder, image_bytes
@@ -52,6 +53,7 @@ class ImageTextPairs(Dataset):
             :func:`~mmmaskclip.datasets.transforms.decode.decode_image`. Default: never.
         identify_images: Give each sample ``image_id``, a hash of the image's file, for a contrast that tells
             ``duplicates``. Defaults to False.
+        leave_out: File with names of images, as the list has them, one a line: they are not used. Default: none.
 
     Raises:
         ValueError: The list is not of its format, or names no image with a caption; in ``test_mode`` also if a row
@@ -76,13 +78,18 @@ class ImageTextPairs(Dataset):
         tokenizer: dict | None = None,
         shrink_to: int | None = None,
         identify_images: bool = False,
+        leave_out: str | None = None,
     ) -> None:
         self.ann_file = ann_file
         near = ann_file if os.path.isdir(ann_file) else os.path.dirname(ann_file)
         self.data_root = near if data_root is None else data_root
         bad: list[BadSample] = []
         format = format or detect_format(ann_file)
-        self._table = CaptionTable(read_pairs(ann_file, format, image_key, caption_key, split, bad))
+        rows = read_pairs(ann_file, format, image_key, caption_key, split, bad)
+        if leave_out is not None:
+            left_out = {line.rstrip('\n') for line in read_lines(leave_out)}
+            rows = (row for row in rows if row[0] not in left_out)
+        self._table = CaptionTable(rows)
         if not len(self._table) or (test_mode and bad):
             what = 'lists no image with a caption' if not len(self._table) else f'has {len(bad)} rows without a use'
             where = ''.join(f'\n  {problem}' for problem in bad[:5])
