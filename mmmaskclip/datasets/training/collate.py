@@ -23,9 +23,10 @@ def collate_image_text(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
         dict: ``tokens`` int32 (B, L), or (T, L) with ``num_captions`` int64 (B,) when samples have lists of captions,
-        zeros after the end of a caption, L = longest caption of the batch; ``seed``, ``label`` and ``image_id``
-        int64 (B,); ``key`` list of B strings; ``skipped`` one flat list; every other key stacked along a new first
-        dimension.
+        zeros after the end of a caption, L = longest caption of the batch; ``caption_ends``, the place of the highest
+        id, CLIP's end, in each caption, a list of ints, for which the host then need not wait; ``seed``, ``label`` and
+        ``image_id`` int64 (B,); ``key`` list of B strings; ``skipped`` one flat list; every other key stacked along a
+        new first dimension.
     """
     batch: dict[str, Any] = {}
     for name, first in samples[0].items():
@@ -86,12 +87,15 @@ def _unpack(types: list[type], metas: list[dict], stacked: dict[str, Tensor], re
     return samples
 
 
-def _collate_tokens(values: list[Any]) -> dict[str, Tensor]:
+def _collate_tokens(values: list[Any]) -> dict[str, Any]:
     if isinstance(values[0], Tensor):
-        return {'tokens': pad_tokens(values)}
+        tokens = pad_tokens(values)
+        return {'tokens': tokens, 'caption_ends': tokens.argmax(dim=1).tolist()}
     flat = [tokens for captions in values for tokens in captions]
+    tokens = pad_tokens(flat) if flat else torch.zeros(0, 0, dtype=torch.int32)
     return {
-        'tokens': pad_tokens(flat) if flat else torch.zeros(0, 0, dtype=torch.int32),
+        'tokens': tokens,
+        'caption_ends': tokens.argmax(dim=1).tolist() if flat else [],
         'num_captions': torch.tensor([len(captions) for captions in values], dtype=torch.int64),
     }
 

@@ -6,16 +6,15 @@ from typing import Any
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmmaskclip.datasets.transforms.tokenize import Tokenizer, make_tokenizer
+from mmmaskclip.models.backbones.packed_captions import Packing
 from mmmaskclip.models.backbones.transformer_block import (
     CausalBlock,
     TransformerBlock,
     as_residual,
     attention_without_plans,
     check_residual_dtype,
-    has_varlen,
     run_blocks,
 )
 from mmmaskclip.models.regional_compile import region
@@ -183,31 +182,19 @@ class CLIPTextTransformer(BaseModule):
         """Some rows (T,) of words (P, C) after the final norm, (T, C)."""
         return self.final_norm(words[rows])
 
-    def encode_packed(self, words: Tensor, ends: list[int]) -> Tensor:
-        """:meth:`encode` at the end of each caption, without computing what comes after it.
+    def encode_packed(self, words: Tensor, ends: list[int]) -> tuple[Tensor, Packing]:
+        """:meth:`encode`, without computing what comes after the end of a caption, and without the final norm.
 
         Args:
             words: From :meth:`embed`, (T, L, C).
             ends: Position of each caption's end, on the host, which need not wait for the device so.
 
         Returns:
-            Features after the final norm, (T, C).
+            The P words of all captions, end to end, (P, C), and where they stand.
         """
-        captions, length = words.shape[:2]
-        total = sum(ends) + captions
-        # All else is computed on the device; it is told the number of words, for which the host would wait.
-        lengths = torch.tensor(ends).to(words.device, non_blocking=True) + 1
-        after = lengths.cumsum(0)  # where each caption stops in the packed words
-        caption = torch.arange(captions, device=words.device).repeat_interleave(lengths, output_size=total)
-        places = caption * length + torch.arange(total, device=words.device) - (after - lengths)[caption]
-        x = as_residual(words.flatten(0, 1)[places], self.residual_dtype)  # (P, C)
-        if has_varlen(words):
-            offsets = F.pad(after, (1, 0)).int()
-            arguments: tuple[Any, ...] = (None, offsets, captions, self.context_length)
-        else:
-            arguments = (places, None, captions, length)
-        x = run_blocks(self.layers, x, *arguments)
-        return self.read_words(x, after - 1)
+        packing = Packing.of(words, ends, self.context_length)
+        x = as_residual(words.flatten(0, 1)[packing.places], self.residual_dtype)  # (P, C)
+        return run_blocks(self.layers, x, *packing.attention), packing
 
     def forward(self, word_ids: Tensor, ends: list[int] | None = None) -> Tensor:
         """Feature of the word that ``pool`` names, for CLIP the end of the caption, after the final norm.
@@ -224,7 +211,8 @@ class CLIPTextTransformer(BaseModule):
         """
         words = self.embed(word_ids)
         if self.packed:
-            return self.encode_packed(words, ends or word_ids.argmax(dim=-1).tolist())
+            x, packing = self.encode_packed(words, ends or word_ids.argmax(dim=-1).tolist())
+            return self.read_words(x, packing.after - 1)
         return self.encode(words, positions=self._places(word_ids))
 
     def _places(self, word_ids: Tensor) -> Tensor:

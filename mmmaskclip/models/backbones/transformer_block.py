@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,19 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mmmaskclip.models.backbones.packed_captions import attend_packed
 from mmmaskclip.models.regional_compile import region
-
-
-def _find_varlen() -> Any:
-    """torch's attention without padding, or None before torch 2.11, which says by a window that it is causal."""
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return None
-    return varlen_attn if 'window_size' in inspect.signature(varlen_attn).parameters else None
-
-
-varlen_attn = _find_varlen()
 
 # In the order of their speed with less than 80 tokens.
 _WITHOUT_PLANS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
@@ -167,8 +155,9 @@ class CausalBlock(TransformerBlock):
     ) -> Tensor:
         """The block on padded words (T, L, C), or on the P words of all captions without padding (P, C).
 
-        Packed, every linear map and norm runs on P rows. So does attention where :func:`has_varlen` says so; elsewhere
-        it alone, a fortieth of the operations of CLIP's tower, runs on padded captions.
+        Packed, every linear map and norm runs on P rows. So does attention where
+        :func:`~.packed_captions.has_varlen` says so; elsewhere it alone, a fortieth of the operations of CLIP's tower,
+        runs on padded captions.
 
         Args:
             x: Words.
@@ -200,15 +189,7 @@ class CausalBlock(TransformerBlock):
             return self.whole(x)
         qkv = self.attn.qkv(self.ln1(x))  # (P, 3 C)
         dropout = self.attn.attn_drop if self.training else 0.0
-        if offsets is not None:
-            q, k, v = (part.unflatten(-1, (self.attn.num_heads, -1)) for part in qkv.split(self.embed_dims, dim=-1))
-            # (P, H, D) each; a window of (-1, 0) is causal.
-            attended = varlen_attn(q, k, v, offsets, offsets, length, length, window_size=(-1, 0)).flatten(1)
-        else:
-            padded = qkv.new_zeros(captions * length, qkv.shape[-1]).index_copy(0, places, qkv)
-            q, k, v = self.split_heads(padded.unflatten(0, (captions, length)))  # (T, H, L, D)
-            attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-            attended = attended.transpose(1, 2).flatten(2).flatten(0, 1)[places]  # (P, C)
+        attended = attend_packed(qkv, self.attn.num_heads, places, offsets, captions, length, True, dropout)  # (P, C)
         return self.feed_forward(x + self.project(attended))
 
 
@@ -250,17 +231,6 @@ def _may_be_chained(block: nn.Module) -> bool:
     if not plain or '_compiled_regions' not in vars(block):
         return False
     return not (block._forward_hooks or block._forward_pre_hooks or block._backward_hooks)
-
-
-def has_varlen(words: Tensor) -> bool:
-    """Whether torch has attention without padding for words on this device, in the precision of the autocast.
-
-    It is torch's FlashAttention: for bfloat16 and float16, on NVIDIA GPUs since Ampere.
-    """
-    if varlen_attn is None or not words.is_cuda or torch.cuda.get_device_capability(words.device) < (8, 0):
-        return False
-    dtype = torch.get_autocast_dtype('cuda') if torch.is_autocast_enabled('cuda') else words.dtype
-    return dtype in (torch.bfloat16, torch.float16)
 
 
 class SharedDropPath(nn.Module):

@@ -1,8 +1,13 @@
 """The decoder that predicts hidden words."""
 
+from typing import Any
+
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from mmmaskclip.models.backbones.packed_captions import Packing, attend_packed
+from mmmaskclip.models.regional_compile import region
 from mmmaskclip.registry import MODELS
 
 
@@ -50,18 +55,46 @@ class TextDecoder(BaseModule):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, features: Tensor, padding: Tensor, captions: Tensor, positions: Tensor) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        padding: Tensor | None,
+        captions: Tensor,
+        positions: Tensor,
+        packing: Packing | None = None,
+    ) -> Tensor:
         """Predict the words at some positions.
 
         Args:
-            features: The text tower's output for every word, (T, L, C).
-            padding: True for what comes after the end of a caption, (T, L); no word looks at it.
+            features: The text tower's output for every word, (T, L, C), or packed, (P, C).
+            padding: True for what comes after the end of a caption, (T, L); no word looks at it. None of packed words.
             captions: Captions of the H words to predict, (H,). The vocabulary's layer, the largest, runs only there.
             positions: Their positions in these captions, (H,).
+            packing: Where packed words stand. None, the default: they are padded.
 
         Returns:
             Logits, (H, V).
         """
+        if packing is not None:
+            features = self._read_packed(features, *packing.attention)  # (P, C)
+            return self.vocabulary(features[packing.rows(captions, positions)])
         if self.blocks is not None:
             features = self.blocks(features, src_key_padding_mask=padding)  # (T, L, C)
         return self.vocabulary(features[captions, positions])
+
+    @region(any_size=True)
+    def _read_packed(
+        self, x: Tensor, places: Tensor | None, offsets: Tensor | None, captions: int, length: int
+    ) -> Tensor:
+        """torch's encoder on words (P, C) without padding, where attention alone looks at other words."""
+        if self.blocks is None:
+            return x
+        block: Any  # torch types what a ModuleList holds as tensors or modules
+        for block in self.blocks.layers:
+            attention = block.self_attn
+            qkv = F.linear(block.norm1(x), attention.in_proj_weight, attention.in_proj_bias)  # (P, 3 C)
+            attended = attend_packed(qkv, attention.num_heads, places, offsets, captions, length, False)
+            x = x + attention.out_proj(attended)
+            x = x + block.linear2(block.activation(block.linear1(block.norm2(x))))  # (P, C)
+        norm: Any = self.blocks.norm
+        return norm(x)

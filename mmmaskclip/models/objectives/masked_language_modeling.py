@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmmaskclip.contracts import Views
+from mmmaskclip.models.backbones import CLIPTextTransformer
 from mmmaskclip.models.objectives.base import Objective
 from mmmaskclip.models.objectives.noise import TEXT_MASK_STREAM
 from mmmaskclip.registry import MODELS
@@ -94,11 +95,17 @@ class MaskedLanguageModeling(Objective):
         word_ids, tower = views.word_ids(), views.text_tower
         num_captions, length = word_ids.shape
         noise = views.noise(length, TEXT_MASK_STREAM)
-        captions, positions = choose_words(word_ids, noise, self.mask_ratio, views.caption_ends())  # (H,)
+        ends = views.caption_ends()
+        captions, positions = choose_words(word_ids, noise, self.mask_ratio, ends)  # (H,)
         hidden = torch.zeros_like(word_ids, dtype=torch.bool)  # (T, L)
-        hidden[captions, positions] = True
-        features = tower.encode(tower.embed(word_ids, hidden, self.mask_token))  # (T, L, C)
-        # Not by id: zero, which pads, is also the id of "!".
-        padding = torch.arange(length, device=word_ids.device) > word_ids.argmax(dim=1, keepdim=True)
-        logits = self.decoder(features, padding, captions, positions)  # (H, V)
+        # A Python value would be sent to the device, for which the host waits.
+        hidden.index_put_((captions, positions), torch.ones((), dtype=torch.bool, device=hidden.device))
+        words = tower.embed(word_ids, hidden, self.mask_token)  # (T, L, C)
+        if isinstance(tower, CLIPTextTransformer) and tower.packed:
+            features, packing = tower.encode_packed(words, ends)  # (P, C)
+            logits = self.decoder(tower.final_norm(features), None, captions, positions, packing)  # (H, V)
+        else:
+            # Not by id: zero, which pads, is also the id of "!".
+            padding = torch.arange(length, device=word_ids.device) > word_ids.argmax(dim=1, keepdim=True)
+            logits = self.decoder(tower.encode(words), padding, captions, positions)  # (H, V)
         return {'loss': masked_word_cross_entropy(logits, word_ids[captions, positions], captions, num_captions)}

@@ -138,7 +138,7 @@ class BatchViews(Views):
         return self._ends() or self.word_ids().argmax(dim=1).tolist()
 
     def _ends(self) -> list[int] | None:
-        """The ends that the preprocessor has read on the host, before the captions went to the device; None without."""
+        """The ends that the collate function has read on the host; None where another one made the batch."""
         return self._batch.get('caption_ends')
 
     def text_embedding(self) -> Tensor:

@@ -189,7 +189,7 @@ class ImageTextPretrainer(BaseModel):
         columns: dict[str, Any] = {'image_embed': self.encode_image(batch['image'])}
         if 'tokens' in batch:
             counts = batch['num_captions'].tolist() if 'num_captions' in batch else [1] * len(batch['image'])
-            columns['text_embeds'] = self.encode_text(batch['tokens']).split(counts)
+            columns['text_embeds'] = self.encode_text(batch['tokens'], batch.get('caption_ends')).split(counts)
         columns |= {name: batch[name] for name in ('key', 'label', 'mask') if name in batch}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

@@ -87,7 +87,7 @@ def losses_in_micro_batches(
     }
 
 
-def _first_part(objectives: Objectives, make_views: MakeViews, part: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def _first_part(objectives: Objectives, make_views: MakeViews, part: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
     """What each objective computes from some samples without the others."""
     views = make_views(part)
     return {
@@ -106,8 +106,8 @@ def _second_part(objective: Objective, results: list[dict[str, Tensor]], shares:
     }
 
 
-def _split(batch: dict[str, Any], size: int) -> list[dict[str, Tensor]]:
-    """Micro-batches of the batch's tensors; keys and reports of skipped samples are of no use to objectives."""
+def _split(batch: dict[str, Any], size: int) -> list[dict[str, Any]]:
+    """Micro-batches of the batch's tensors and of its captions' ends; objectives have no use for the rest."""
     tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
     lengths = {name: len(value) for name, value in tensors.items()}
     if len(set(lengths.values())) != 1:
@@ -116,7 +116,11 @@ def _split(batch: dict[str, Any], size: int) -> list[dict[str, Tensor]]:
             'sample in each; let the dataset take one caption per sample'
         )
     columns = [value.split(size) for value in tensors.values()]
-    return [dict(zip(tensors, rows, strict=True)) for rows in zip(*columns, strict=True)]
+    parts: list[dict[str, Any]] = [dict(zip(tensors, rows, strict=True)) for rows in zip(*columns, strict=True)]
+    if 'caption_ends' in batch:
+        for index, part in enumerate(parts):
+            part['caption_ends'] = batch['caption_ends'][index * size : (index + 1) * size]
+    return parts
 
 
 def _length(batch: dict[str, Any]) -> int:

@@ -54,12 +54,10 @@ class ImageTextPreprocessor(BaseDataPreprocessor):
         self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """The same batch on the device, images normalized, float32; in training also ``caption_ends`` on the host."""
-        batch = {name: value if _is_text(value) else self.cast_data(value) for name, value in data.items()}
+        """The same batch on the device, images normalized, float32; names and ``caption_ends`` stay on the host."""
+        batch = {name: value if _is_list(value) else self.cast_data(value) for name, value in data.items()}
         if not (training and self.keeps_pixels):
             batch = {name: self.normalize(value) if _is_image(value) else value for name, value in batch.items()}
-        if training and 'tokens' in data and data['tokens'].is_cpu:
-            batch['caption_ends'] = data['tokens'].argmax(dim=1).tolist()
         return batch
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -92,9 +90,9 @@ class ImageViewsPreprocessor(ImageTextPreprocessor):
         return dict(inputs=inputs[0] if len(inputs) == 1 else inputs, data_samples=None)
 
 
-def _is_text(value: object) -> bool:
-    """Names of samples, which mmengine's method would look at one by one in every step."""
-    return isinstance(value, list) and bool(value) and isinstance(value[0], str)
+def _is_list(value: object) -> bool:
+    """Names of samples and numbers, which mmengine's method would look at one by one in every step."""
+    return isinstance(value, list) and bool(value) and isinstance(value[0], (str, int))
 
 
 def _is_image(value: object) -> bool:

@@ -31,6 +31,7 @@ def test_training_batch():
     assert batch['image'].dtype == torch.uint8
     assert batch['tokens'].tolist() == [[1, 2, 0, 0], [1, 2, 3, 0], [1, 2, 3, 4]]
     assert batch['tokens'].dtype == torch.int32
+    assert batch['caption_ends'] == [1, 2, 3]
     assert batch['seed'].tolist() == [2**62, 2**62 + 1, 2**62 + 2]
     assert batch['key'] == ['s/0', 's/1', 's/2']
     assert batch['skipped'] == [{'cause': 'x'}] * 3
@@ -48,6 +49,7 @@ def test_evaluation_batch_with_lists_of_captions():
     ]
     batch = collate_image_text(samples)
     assert batch['tokens'].tolist() == [[1, 2, 0], [1, 2, 3], [5, 0, 0]]
+    assert batch['caption_ends'] == [1, 2, 0]
     assert batch['num_captions'].tolist() == [2, 1]
     assert batch['label'].tolist() == [4, 6]
     assert batch['mask'].shape == (2, 2, 2)

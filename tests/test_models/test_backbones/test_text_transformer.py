@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmmaskclip.models.backbones import CLIPTextTransformer, text_transformer, transformer_block
+from mmmaskclip.models.backbones import CLIPTextTransformer, packed_captions
 
 
 @pytest.fixture
@@ -86,21 +86,23 @@ def test_packed_captions_do_not_see_each_other_and_padding_is_not_computed():
 
 def _varlen(q, k, v, begins, _, longest, __, window_size):
     """What torch's kernel computes on a GPU: (P, H, D) each, caption by caption."""
-    assert window_size == (-1, 0)
+    assert window_size in ((-1, 0), (-1, -1))
     assert begins.dtype == torch.int32
     ends = begins[1:].tolist()
     assert longest >= max(end - begin for begin, end in zip(begins.tolist(), ends, strict=False))
     rows = []
     for begin, end in zip(begins.tolist(), ends, strict=False):
         parts = [part[begin:end].transpose(0, 1) for part in (q, k, v)]  # (H, L, D)
-        rows.append(torch.nn.functional.scaled_dot_product_attention(*parts, is_causal=True).transpose(0, 1))
+        rows.append(
+            torch.nn.functional.scaled_dot_product_attention(*parts, is_causal=window_size[1] == 0).transpose(0, 1)
+        )
     return torch.cat(rows)
 
 
 def test_attention_without_padding_equals_the_padded_tower(monkeypatch):
     padded, packed, word_ids = _pair()
-    monkeypatch.setattr(text_transformer, 'has_varlen', lambda words: True)
-    monkeypatch.setattr(transformer_block, 'varlen_attn', _varlen)
+    monkeypatch.setattr(packed_captions, 'has_varlen', lambda words: True)
+    monkeypatch.setattr(packed_captions, 'varlen_attn', _varlen)
     results = []
     for tower in (padded.double(), packed.double()):  # where rounding does not hide a fault
         features = tower(word_ids, [1, 8, 4, 2])
@@ -119,8 +121,18 @@ def test_varlen_is_chosen_by_device_and_precision(monkeypatch, capability, dtype
 
     Words.dtype = dtype
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
-    monkeypatch.setattr(transformer_block, 'varlen_attn', _varlen)
-    assert transformer_block.has_varlen(Words) is expected
-    assert not transformer_block.has_varlen(torch.zeros(2, dtype=torch.bfloat16))
-    monkeypatch.setattr(transformer_block, 'varlen_attn', None)
-    assert not transformer_block.has_varlen(Words)
+    monkeypatch.setattr(packed_captions, 'varlen_attn', _varlen)
+    assert packed_captions.has_varlen(Words) is expected
+    assert not packed_captions.has_varlen(torch.zeros(2, dtype=torch.bfloat16))
+    monkeypatch.setattr(packed_captions, 'varlen_attn', None)
+    assert not packed_captions.has_varlen(Words)
+
+
+@pytest.mark.parametrize('causal', [True, False])
+def test_packed_attention_with_and_without_the_kernel_are_equal(monkeypatch, causal):
+    monkeypatch.setattr(packed_captions, 'varlen_attn', _varlen)
+    qkv = torch.randn(2 + 9 + 5, 3 * 8, dtype=torch.double)
+    places = torch.tensor([*range(2), *range(9, 18), *range(18, 23)])
+    padded = packed_captions.attend_packed(qkv, 2, places, None, 3, 9, causal)
+    kernel = packed_captions.attend_packed(qkv, 2, None, torch.tensor([0, 2, 11, 16], dtype=torch.int32), 3, 20, causal)
+    torch.testing.assert_close(padded, kernel, rtol=1e-9, atol=1e-9)

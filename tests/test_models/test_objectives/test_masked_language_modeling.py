@@ -138,6 +138,24 @@ def test_padding_changes_nothing(build, random_batch):
     torch.testing.assert_close(*losses)
 
 
+@pytest.mark.parametrize('depth', [0, 2])
+def test_packed_captions_give_the_loss_and_gradients_of_padded_ones(build, random_batch, depth):
+    model = build(depth=depth).double()
+    batch = _batch(model, random_batch, _captions(3, 9, 0, 6, length=14))
+    rows, results = [], []
+    if depth:
+        first = model.objectives['mlm'].decoder.blocks.layers[0]
+        first.linear2.register_forward_hook(lambda _, inputs, __: rows.append(inputs[0].shape[:-1].numel()))
+    for packed in (False, True):
+        model.text_encoder.packed = packed
+        loss = model(mode='loss', **batch)['mlm_loss']
+        loss.backward()
+        results.append([loss.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+        model.zero_grad()
+    torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-7)
+    assert rows == ([4 * 14, 5 + 11 + 2 + 8] if depth else [])
+
+
 @pytest.mark.parametrize('words', [(4,), (0, 6)])
 def test_text_tower_learns_and_the_rest_does_not(build, random_batch, words):
     model = build(with_contrast=True)

@@ -39,6 +39,13 @@ def data(size=BATCH):
     return tiny_models.full_batch(size) | dict(key=['key'] * size, skipped=[])
 
 
+def test_micro_batches_know_the_ends_of_their_captions():
+    batch = {'tokens': torch.zeros(5, 4), 'caption_ends': [1, 2, 3, 0, 1], 'key': list('abcde')}
+    parts = micro_batches._split(batch, 2)
+    assert [part['caption_ends'] for part in parts] == [[1, 2], [3, 0], [1]]
+    assert [set(part) for part in parts] == [{'tokens', 'caption_ends'}] * 3
+
+
 def _train(cfg, batch, steps=3, precision='fp32', accumulative_counts=1, wrap=None, change=lambda model: None):
     """Train with SGD; losses, gradients of the first step, and parameters and buffers at the end."""
     torch.manual_seed(1)

@@ -20,8 +20,15 @@ def test_names_of_samples_are_not_looked_at_one_by_one(monkeypatch):
         ImageTextPreprocessor, 'cast_data', lambda self, data: asked.append(data) or cast_data(self, data)
     )
     crops = [torch.zeros(2, 3, 4, 4, dtype=torch.uint8)] * 2
-    batch = {'image': crops[0], 'crops': crops, 'label': torch.tensor([0, 1]), 'key': ['a', 'b'], 'skipped': []}
+    batch = {
+        'caption_ends': [3, 1],
+        'image': crops[0],
+        'crops': crops,
+        'label': torch.tensor([0, 1]),
+        'key': ['a', 'b'],
+        'skipped': [],
+    }
     prepared = ImageTextPreprocessor([0.0] * 3, [1.0] * 3)(batch)
-    assert prepared['key'] == ['a', 'b']
-    assert not any(isinstance(value, str) for value in asked)
+    assert (prepared['key'], prepared['caption_ends']) == (['a', 'b'], [3, 1])
+    assert not any(isinstance(value, (str, int)) for value in asked)
     assert prepared.keys() == batch.keys()
