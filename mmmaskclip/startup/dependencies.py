@@ -75,9 +75,12 @@ TABLES = (
     Dependency('datasets', '>=3.1', 'streams know the number of their files since; older ones have not been tried'),
 )
 
+JPEG = (Dependency('simplejpeg', '>=1.9', 'its pixels equal those of Pillow 13; older ones have not been tried'),)
+
 TESTS = (
     *DETECTION,
     *EXPORT,
+    *JPEG,
     *TABLES,
     *TOWERS,
     Dependency('onnxruntime', '>=1.20', 'runs the exported graphs; older ones have not been tried'),
@@ -101,7 +104,15 @@ DOCS = (
     Dependency('mkdocstrings[python]', '>=0.26', 'older ones have not been tried'),
 )
 
-EXTRAS = {'det': DETECTION, 'data': TABLES, 'docs': DOCS, 'export': EXPORT, 'tests': TESTS, 'towers': TOWERS}
+EXTRAS = {
+    'det': DETECTION,
+    'data': TABLES,
+    'docs': DOCS,
+    'export': EXPORT,
+    'jpeg': JPEG,
+    'tests': TESTS,
+    'towers': TOWERS,
+}
 
 
 def check_dependencies() -> None:

@@ -53,7 +53,6 @@ def test_a_photograph_with_a_preview_is_no_animation():
     assert decode_image(file.getvalue()).size == (32, 24)
 
 
-@pytest.mark.skipif(decode.simplejpeg is None, reason='simplejpeg is not installed')
 @pytest.mark.parametrize('subsampling', ['4:4:4', '4:2:2', '4:2:0'])
 def test_simplejpeg_gives_pillows_pixels_and_causes(tools, monkeypatch, subsampling):
     photo = tools.photo(0, (61, 47))
