@@ -1,6 +1,7 @@
-"""mmseg's IoU with a look at the masks. Not imported with ``mmmaskclip.evaluation``: mmseg takes seconds.
+"""mmseg's IoU metric with checks of the masks.
 
-A config's ``custom_imports`` names it.
+``mmmaskclip.evaluation`` does not import this module, because mmseg takes seconds. A config names it in
+``custom_imports``.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,11 @@ from mmmaskclip.registry import METRICS
 
 @METRICS.register_module()
 class CheckedIoUMetric(IoUMetric):
-    """mmseg's ``IoUMetric`` that refuses masks and predictions which it would score in silence.
+    """mmseg's ``IoUMetric`` with checks: wrong masks and predictions are errors that name the file.
 
-    mmseg leaves out pixels whose value is no class, so that a mask of another data set gives a table of low numbers,
-    and NaN logits are a prediction of the first class. A mask of colours, or of another size than its prediction, ends
-    in an error of torch that names no file.
+    mmseg's own metric ignores pixels whose value is no class. A mask of another data set then gives low numbers instead
+    of an error. It counts NaN logits as a prediction of the first class. For a mask of colours, or of another size than
+    its prediction, torch raises an error that names no file.
 
     Args:
         *args: As ``mmseg.IoUMetric``.
@@ -36,8 +37,8 @@ class CheckedIoUMetric(IoUMetric):
             data_samples: Predictions and masks, as mmseg's segmentors give them.
 
         Raises:
-            ValueError: If a mask holds a value that is neither a class nor ignored, is no map of the image's size, or
-                logits are not finite; names the file.
+            ValueError: If a mask holds a value that is neither a class nor ignored, a mask is not of the image's size,
+                or logits are not finite. Names the file.
         """
         num_classes = len(self.dataset_meta['classes'])
         for sample in data_samples:

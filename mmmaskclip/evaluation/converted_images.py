@@ -1,4 +1,4 @@
-"""Counts the images of a published set that are read otherwise than other images, as the set's protocol does."""
+"""Counts the images that were converted on reading, as the protocols of published sets do."""
 
 import logging
 from collections import Counter
@@ -20,8 +20,8 @@ class ConvertedImages:
         """Note the images of one batch.
 
         Args:
-            batch: With ``key`` and ``converted``, B strings each: why an image was converted, empty if it was not.
-                Batches without are of other data sets.
+            batch: With ``key`` and ``converted``, B strings each. ``converted`` says why an image was converted; it is
+                empty if the image was not. A batch without these keys comes from another data set and is ignored.
         """
         if 'converted' in batch:
             self._causes |= {key: why for key, why in zip(batch['key'], batch['converted'], strict=True) if why}
@@ -30,10 +30,10 @@ class ConvertedImages:
         """Log how many images of all processes were converted, by cause, with some of their names. Collective.
 
         Args:
-            what: What they are of, for the message.
+            what: The data set that the images belong to, for the message.
             total: Number of images.
         """
-        # By name, because a sampler may repeat samples to fill up.
+        # By name, because a sampler may repeat samples to fill the last batch.
         causes = {key: why for part in all_gather_object(self._causes) for key, why in part.items()}
         if not causes:
             return

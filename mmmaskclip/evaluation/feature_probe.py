@@ -1,4 +1,4 @@
-"""What the classification probes share: features of one pass, linear classifiers on them, the suites' metrics."""
+"""Base of the classification probes: encodes images once, fits linear classifiers, computes the suites' metrics."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -24,17 +24,18 @@ from mmmaskclip.evaluation.scores import Score, check_score, classification_scor
 
 
 class FeatureProbe(BaseMetric):
-    """A metric that fits linear classifiers on features of the frozen image tower, computed once, without augmentation.
+    """A metric that fits linear classifiers on features of the frozen image tower.
 
-    The features are those before the projection, (N, C) float32, and stay on the model's device only while classifiers
-    are fitted. On several processes each computes its share of them, and takes its share of the fitting.
+    The features are computed once, without augmentation, before the projection: (N, C) float32. They stay on the
+    model's device only while the classifiers are fitted. Each of several processes computes a share of the features,
+    and a share of the fitting.
 
     Args:
         train_dataloader: Config of a loader of the training split, with the transforms of the test split: ``dataset``
             (samples with ``image`` and ``label``), ``batch_size`` and optionally ``num_workers``; no sampler.
-        metric: What ``score`` is, see ``ZeroShotClassification``. Defaults to ``'top1'``.
-        pool: ``'mean'`` of the patches or ``'cls'`` token. Defaults to None, what the model's projection does.
-        collect_device: How results travel between processes, see ``RetrievalRecall``.
+        metric: The metric that becomes ``score``, see ``ZeroShotClassification``. Defaults to ``'top1'``.
+        pool: ``'mean'`` of the patches or ``'cls'`` token. Defaults to None: as the model's projection pools.
+        collect_device: How the processes exchange results, see ``RetrievalRecall``.
         prefix: Prefix of the metric names; the loop sets the task's name.
     """
 
@@ -84,8 +85,8 @@ class FeatureProbe(BaseMetric):
             model: See ``pooled_features``; in evaluation mode. It is not changed.
 
         Raises:
-            ValueError: If labels are missing, are not one class each (several for ``map11``), or the metric does not go
-                with the number of classes.
+            ValueError: If labels are missing, if an image has several labels (or, for ``map11``, only one), or if the
+                metric does not fit the number of classes.
         """
         if self._loader is None:
             self._loader = build_train_loader(self.train_dataloader)
@@ -94,22 +95,22 @@ class FeatureProbe(BaseMetric):
         self.num_classes = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
         check_score(self.metric, self.num_classes, 'the training split')
         self.model = model
-        # Evaluation runs perhaps in bfloat16, in which little of a fit would be left.
+        # The evaluation may run under autocast to bfloat16, which is too coarse for a fit.
         with torch.autocast(features.device.type, enabled=False):
             self.heads = self.fit(features, labels, self.num_classes)
-        # This removes what the processes' machines may have rounded differently.
+        # Machines may round differently. From here on all processes have the classifiers of rank 0.
         broadcast(self.heads)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Classifies one batch.
 
         Args:
-            data_batch: ``image`` uint8 (B, 3, H, W), ``label`` (B,) or (B, K) for ``map11`` and, if there is, ``key``.
+            data_batch: ``image`` uint8 (B, 3, H, W), ``label`` (B,) or (B, K) for ``map11``, and optionally ``key``.
             data_samples: Not used: they would hold projected embeddings.
 
         Raises:
             RuntimeError: If ``prepare`` was not called.
-            ValueError: If a label is none of the training split's, or images are of another size than there.
+            ValueError: If the training split has no such label, or its images had another size.
         """
         if self.model is None or self.heads is None:
             raise RuntimeError(f'{type(self).__name__}.prepare(model) must be called before a batch is processed')
@@ -117,11 +118,11 @@ class FeatureProbe(BaseMetric):
         labels = self._labels(data_batch)
         features = pooled_features(self.model, data_batch, self.pool)
         heads = self.heads.flatten(0, 1).double()
-        # In float64, and rounded to float32 for the ranks: their order then depends neither on the batch nor on the
+        # Logits in float64, rounded to float32 before ranking: the ranks then depend neither on the batch nor on the
         # kernel.
         with torch.autocast(features.device.type, enabled=False):
             exact = F.linear(features.double(), heads[:, :-1], heads[:, -1]).unflatten(1, (self.num_heads, -1))
-        # A class without training samples, as a draw of few shots may leave one, has the bias -inf: it comes last.
+        # A class without training samples, which few shots may leave, has the bias -inf: it is ranked last.
         check_finite(exact.masked_fill(exact == float('-inf'), 0), data_batch.get('key', range(len(exact))))
         if self.metric == 'map11':
             self.results.extend(zip(labels.numpy(), exact.float().cpu().numpy(), strict=True))
@@ -129,7 +130,7 @@ class FeatureProbe(BaseMetric):
         self.results.extend(zip(*rank_columns(exact, labels, self.metric), strict=True))  # (B, heads) ranks
 
     def evaluate(self, size: int) -> dict:
-        """BaseMetric's; then releases the model and the classifiers."""
+        """Compute the metrics as ``BaseMetric`` does, then release the model and the classifiers."""
         metrics = super().evaluate(size)
         self.model = self.heads = None
         return metrics
@@ -138,8 +139,9 @@ class FeatureProbe(BaseMetric):
         """The suites' metrics in percent, of each classifier.
 
         Args:
-            results: For each sample its label and, per classifier, the rank that it got (and, for ``roc_auc``, how much
-                closer it is to class 1); for ``map11`` its labels (K,) and logits (``num_heads``, K).
+            results: For each sample: its label and, per classifier, the label's rank (for ``roc_auc`` also the margin
+            of
+                class 1 over class 0). For ``map11``: its labels (K,) and logits (``num_heads``, K).
 
         Returns:
             See ``ZeroShotClassification``.
@@ -181,5 +183,5 @@ class FeatureProbe(BaseMetric):
 
 
 def seeded_permutation(length: int, seed: int) -> np.ndarray:
-    """The numbers 0 to ``length - 1`` in the order that mmengine's ``DefaultSampler`` would shuffle them into."""
+    """The numbers 0 to ``length - 1``, shuffled as mmengine's ``DefaultSampler`` does with this seed."""
     return torch.randperm(length, generator=torch.Generator().manual_seed(seed)).numpy()

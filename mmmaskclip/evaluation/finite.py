@@ -6,14 +6,14 @@ from torch import Tensor
 
 
 def check_finite(values: Tensor, keys: Sequence) -> None:
-    """Refuses a batch of a model's outputs if any of it is NaN or infinite.
+    """Raises an error if any of a model's outputs for a batch is NaN or infinite.
 
     Args:
         values: (B, ...), features or similarities.
         keys: B names of the samples, for the message.
 
     Raises:
-        ValueError: If so; names the first sample.
+        ValueError: If an output is not finite. Names the first such sample.
     """
     good = values.isfinite().flatten(1).all(1)
     if not good.all():

@@ -1,4 +1,4 @@
-"""Features of the frozen image tower, before any projection, which probes measure."""
+"""Features of the frozen image tower, before any projection: the input of all probes."""
 
 from collections.abc import Sequence, Sized
 from typing import Any, Literal, cast
@@ -21,13 +21,13 @@ Pool = Literal['mean', 'cls']
 
 @torch.no_grad()
 def pooled_features(model: nn.Module, batch: dict, pool: Pool | None = None) -> Tensor:
-    """One feature per image, pooled as the model's own image projection pools unless said otherwise.
+    """One feature per image; pools as the model's own image projection does, unless ``pool`` says otherwise.
 
     Args:
-        model: Has ``data_preprocessor``, ``image_encoder`` and ``image_projection``, as ``ImageTextPretrainer``. Where
-            the projection is None, patches are averaged.
+        model: Has ``data_preprocessor``, ``image_encoder`` and ``image_projection``, as ``ImageTextPretrainer``. If the
+            projection is None, patches are averaged.
         batch: As the collate function gives it, with ``image`` uint8 (B, 3, H, W).
-        pool: ``'mean'`` of the patches or ``'cls'`` token. Defaults to None, what the image projection does.
+        pool: ``'mean'`` of the patches or ``'cls'`` token. Defaults to None: as the image projection pools.
 
     Returns:
         (B, C) float32, C the width of the tower.
@@ -47,11 +47,11 @@ def labelled_features(
 
     Args:
         model: See :func:`pooled_features`; in evaluation mode.
-        loader: Of :func:`build_train_loader`; its samples have ``image`` and ``label``.
+        loader: Result of :func:`build_train_loader`; its samples have ``image`` and ``label``.
         pool: See :func:`pooled_features`.
 
     Returns:
-        Features (N, C) float32 and labels int64 (N,) or (N, K), both on the model's device, and the images' height and
+        Features (N, C) float32, labels int64 (N,) or (N, K), both on the model's device, and the images' height and
         width.
 
     Raises:
@@ -85,7 +85,7 @@ def patch_features(model: nn.Module, batch: dict, read_out: ReadOut = 'patch') -
         (B, h, w, C) float32.
 
     Raises:
-        ValueError: If H or W is no multiple of the patch size: the mask would not cover the padding.
+        ValueError: If H or W is no multiple of the patch size: the patches would include padding, which has no mask.
     """
     images = normalized_images(model, batch)
     tower: Any = model.image_encoder
@@ -105,7 +105,7 @@ def normalized_images(model: nn.Module, batch: dict) -> Tensor:
 
     Args:
         model: Has ``data_preprocessor`` and ``image_encoder``, as ``ImageTextPretrainer``.
-        batch: With ``image`` uint8 (B, 3, H, W); captions and masks in it are left alone.
+        batch: With ``image`` uint8 (B, 3, H, W); its captions and masks are not used.
 
     Returns:
         (B, 3, H, W).
@@ -119,10 +119,10 @@ def normalized_images(model: nn.Module, batch: dict) -> Tensor:
 
 
 def build_train_loader(cfg: dict) -> DataLoader:
-    """The loader of a probe's training samples, each of which is read once, in order, by one of the processes.
+    """The loader of a probe's training samples. One of the processes reads each sample, once and in order.
 
     Args:
-        cfg: ``dataset``, ``batch_size`` and optionally ``num_workers`` and the like; no sampler.
+        cfg: ``dataset``, ``batch_size`` and optionally other arguments of a loader such as ``num_workers``; no sampler.
 
     Raises:
         ValueError: If there is a sampler: :func:`gather_in_order` relies on the order.
@@ -138,20 +138,20 @@ def build_train_loader(cfg: dict) -> DataLoader:
         ),
         seed=0,
     )
-    # A signal to the whole group of processes must not end the validation before the run is saved.
+    # A signal to the whole process group must not end the workers before the run is saved.
     call_in_workers(loader, outlive_signals)
     return loader
 
 
 def check_size(batch: dict, train_size: Sequence[int]) -> None:
-    """Compares the images of a test batch with those that the probe was trained on.
+    """Compares the image size of a test batch with that of the probe's training images.
 
     Args:
         batch: With ``image`` (B, 3, H, W).
         train_size: Height and width of the training images.
 
     Raises:
-        ValueError: If they differ: features of another scale would pass for worse ones.
+        ValueError: If they differ. Features at another scale are not comparable; the metric would only look worse.
     """
     size = tuple(batch['image'].shape[-2:])
     if size != tuple(train_size):
@@ -162,11 +162,11 @@ def check_size(batch: dict, train_size: Sequence[int]) -> None:
 
 
 def gather_in_order(rows: Tensor, total: int) -> Tensor:
-    """Puts what the processes computed for the samples of :func:`build_train_loader` back into the samples' order.
+    """Gathers the processes' rows for the samples of :func:`build_train_loader`, in the order of the samples.
 
     Args:
-        rows: (n, ...) of this process, the same n on all: sample i of the data set is row ``i // processes`` of process
-            ``i % processes``, and the last ones may be repeated to fill up.
+        rows: (n, ...) of this process; n is the same on all processes. Sample i of the data set is row
+            ``i // processes`` of process ``i % processes``. The last rows may be repetitions that fill up to n.
         total: Samples in the data set.
 
     Returns:

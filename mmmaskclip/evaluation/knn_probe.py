@@ -1,4 +1,4 @@
-"""k-nearest-neighbour classification on frozen features. Ours, because mmpretrain has no k-NN metric."""
+"""k-nearest-neighbour classification on frozen features. mmpretrain has no k-NN metric."""
 
 from collections.abc import Sequence, Sized
 from typing import Any, cast
@@ -18,21 +18,21 @@ from mmmaskclip.registry import METRICS
 
 @METRICS.register_module()
 class KNNClassification(BaseMetric):
-    """Weighted k-NN accuracy on the frozen image tower (DINO's eval_knn.py; Wu et al. 2018): each of the k most similar
-    training images votes for its class with ``exp(cosine similarity / temperature)``.
+    """Weighted k-NN accuracy on the frozen image tower (DINO's eval_knn.py; Wu et al. 2018).
 
-    Features are those before the projection, pooled as the model pools (class token or mean of the patches), and
-    L2-normalized. Reported in percent: ``top1`` and, with more than 5 classes, ``top5``.
+    Each of the k most similar training images votes for its class with the weight ``exp(cosine similarity /
+    temperature)``. The features are taken before the projection, pooled as the model pools them (class token or mean of
+    the patches), and L2-normalized. Reported in percent: ``top1`` and, with more than 5 classes, ``top5``.
 
-    The training features are computed anew for each evaluation, because the model has changed: a pass over the training
-    split without gradients. They stay on the model's device: N x C float32.
+    Each evaluation computes the training features again, because the model has changed since: one pass over the
+    training split without gradients. They stay on the model's device: N x C float32.
 
     Args:
         train_dataloader: Config of a loader of the training split, with the transforms of the test split: ``dataset``
             (samples with ``image`` and ``label``), ``batch_size`` and optionally ``num_workers``; no sampler.
-        k: Neighbours. Defaults to 20, DINO's best.
-        temperature: Defaults to 0.07, DINO's.
-        collect_device: How results travel between processes, see ``RetrievalRecall``.
+        k: Number of neighbours. Defaults to 20, the best in DINO.
+        temperature: Temperature of the votes. Defaults to 0.07, as in DINO.
+        collect_device: How the processes exchange results, see ``RetrievalRecall``.
         prefix: Prefix of the metric names; the loop sets the task's name.
     """
 
@@ -80,12 +80,12 @@ class KNNClassification(BaseMetric):
         """Ranks the right class of each sample of one batch.
 
         Args:
-            data_batch: ``image`` uint8 (B, 3, H, W), ``label`` (B,) and, if there is, ``key``.
+            data_batch: ``image`` uint8 (B, 3, H, W), ``label`` (B,) and optionally ``key``.
             data_samples: Not used: they would hold projected embeddings.
 
         Raises:
             RuntimeError: If ``prepare`` was not called.
-            ValueError: If a label does not occur in the training split, or images are of another size than there.
+            ValueError: If a label does not occur in the training split, or its images had another size.
         """
         if self.model is None:
             raise RuntimeError('KNNClassification.prepare(model) must be called before a batch is processed')
@@ -104,7 +104,7 @@ class KNNClassification(BaseMetric):
         self.results.extend(label_ranks(votes, labels).tolist())
 
     def evaluate(self, size: int) -> dict:
-        """BaseMetric's; then releases the training features, because training needs the memory."""
+        """Compute the metrics as ``BaseMetric`` does, then release the training features: training needs the memory."""
         metrics = super().evaluate(size)
         self.model = self.train_features = None
         return metrics
@@ -113,7 +113,7 @@ class KNNClassification(BaseMetric):
         """Accuracies in percent over all samples.
 
         Args:
-            results: For each sample the rank (0 = first) that its class got.
+            results: For each sample the rank of its class; 0 is first.
 
         Returns:
             ``top1``, and ``top5`` with more than 5 classes.
@@ -128,28 +128,28 @@ class KNNClassification(BaseMetric):
 def knn_votes(
     features: Tensor, train_features: Tensor, train_labels: Tensor, k: int, temperature: float, block: int = 65536
 ) -> Tensor:
-    """Votes of the k nearest training samples; of equally near ones, those with the lower index count.
+    """Votes of the k nearest training samples. Among equally near samples, those with the lower index are taken.
 
     Args:
         features: (B, C), L2-normalized.
         train_features: (N, C), L2-normalized; N >= k.
         train_labels: int64 (N,).
         k: Neighbours.
-        temperature: Of the weights ``exp(similarity / temperature)``.
-        block: How many training samples are held in float64 at once.
+        temperature: Temperature of the weights ``exp(similarity / temperature)``.
+        block: Number of training samples that are held in float64 at once.
 
     Returns:
         float32 (B, highest label + 1).
     """
-    # float64 rounded to float32: neighbours then depend neither on the batch nor on the kernel.
+    # Scores in float64, rounded to float32: the neighbours then depend neither on the batch nor on the kernel.
     queries = features.double()
     scores = torch.cat([(queries @ part.double().T).float() for part in train_features.split(block)], dim=1)
     nearest = scores.topk(k, dim=1)
-    # Which of several equal scores topk takes is not defined; the few rows where it had a choice are sorted.
+    # torch does not define which of several equal scores topk takes. So sort the few rows in which scores tie.
     choice = (scores >= nearest.values[:, -1:]).sum(1) > k
     indices = nearest.indices
     indices[choice] = scores[choice].sort(dim=1, descending=True, stable=True).indices[:, :k]
-    # Relative to the nearest, which changes no order and keeps a small temperature from overflowing.
+    # Similarities relative to the nearest: this changes no order and avoids overflow at a small temperature.
     weights = ((scores.gather(1, indices) - nearest.values[:, :1]).double() / temperature).exp()
     votes = weights.new_zeros(len(features), int(train_labels.max()) + 1)
     return votes.scatter_add(1, train_labels[indices], weights).float()

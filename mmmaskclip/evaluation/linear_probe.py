@@ -1,5 +1,4 @@
-"""Linear probe on cached features: MAE's recipe in seconds. Ours, because mmpretrain encodes every image anew in each
-epoch."""
+"""Linear probe on cached features: MAE's recipe in seconds. mmpretrain would encode every image in each epoch."""
 
 from typing import Any
 
@@ -20,28 +19,30 @@ from mmmaskclip.registry import METRICS
 class LinearClassificationProbe(FeatureProbe):
     """Accuracy of a linear classifier trained as MaskCLIP's linear probe (supplement, section B; MAE, appendix A.1).
 
-    Batch normalization without affine parameters, then one linear layer; LARS, whose trust ratio leaves out the bias as
-    MAE's does; no weight decay; warm-up, then cosine to 0. One difference from ``configs/linear_probe``: features are
-    computed once, without augmentation. With the same images in the same order both give the same weights.
+    The classifier is batch normalization without affine parameters and one linear layer. The optimizer is LARS without
+    weight decay; as in MAE, its trust ratio does not apply to the bias. The learning rate warms up and then falls to 0
+    by a cosine. One difference from ``configs/linear_probe``: features are computed once, without augmentation. With
+    the same images in the same order, both give the same weights.
 
-    LARS moves the weights by ``lr / 1000`` of their norm per step, whatever the gradient. The paper's 90 epochs of
-    ImageNet are 7,000 steps; with a small set take a smaller batch, and not a smaller ``lr``, so that there are at
-    least some hundreds.
+    In each step LARS moves the weights by ``lr / 1000`` of their norm, whatever the gradient is. It therefore needs
+    some hundreds of steps; the paper's 90 epochs of ImageNet are 7,000. For a small set reduce the batch size, not
+    ``lr``.
 
-    Reported in percent: ``top1``, ``top5`` (with more than 5 classes), ``mean_per_class``, and ``score``, as
-    ``ZeroShotClassification`` does.
+    Reported in percent, as by ``ZeroShotClassification``: ``top1``, ``top5`` (with more than 5 classes),
+    ``mean_per_class`` and ``score``.
 
     Args:
         train_dataloader: See ``FeatureProbe``.
-        metric: What ``score`` is; any of ``ZeroShotClassification``'s but ``'map11'``. Defaults to ``'top1'``.
-        epochs: Defaults to 90.
-        warmup_epochs: MAE's; the paper does not say. Defaults to 10.
-        batch_size: Images per step; the rest of an epoch that fills no batch is left out. With fewer images, all of
-            them. Defaults to 16384.
+        metric: The metric that becomes ``score``: any of ``ZeroShotClassification`` but ``'map11'``. Defaults to
+            ``'top1'``.
+        epochs: Passes over the features. Defaults to 90.
+        warmup_epochs: Epochs of the warm-up. Defaults to 10, as in MAE; the paper does not say.
+        batch_size: Images per step, or all images if there are fewer. An incomplete last batch of an epoch is dropped.
+            Defaults to 16384.
         lr: Learning rate after the warm-up. Defaults to 6.4.
-        momentum: Defaults to 0.9.
+        momentum: Momentum of LARS. Defaults to 0.9.
         pool: See ``FeatureProbe``.
-        collect_device: How results travel between processes, see ``RetrievalRecall``.
+        collect_device: How the processes exchange results, see ``RetrievalRecall``.
         prefix: Prefix of the metric names; the loop sets the task's name.
 
     Raises:
@@ -91,7 +92,7 @@ def fit_linear_classifier(
     lr: float,
     momentum: float,
 ) -> Tensor:
-    """Trains batch normalization and a linear layer, always from the same weights and in the same order.
+    """Trains batch normalization and a linear layer, always from the same initial weights and in the same order.
 
     Collective: each process computes the gradient of its share of a batch.
 
@@ -100,13 +101,13 @@ def fit_linear_classifier(
         labels: int64 (N,).
         num_classes: K.
         epochs: Passes over the features.
-        warmup_epochs: How many of them the learning rate rises.
+        warmup_epochs: Epochs in which the learning rate rises.
         batch_size: Features per step.
         lr: Learning rate after the warm-up.
-        momentum: Of LARS.
+        momentum: Momentum of LARS.
 
     Returns:
-        float32 (K, C + 1): weights and bias of the features as they are, the normalization folded in.
+        float32 (K, C + 1): weights and bias for features that are not normalized; the normalization is folded in.
     """
     device = features.device
     batch_size = min(batch_size, len(features))
@@ -120,17 +121,17 @@ def fit_linear_classifier(
     optimizer = LARS(groups, lr=lr, momentum=momentum)
     share = slice(get_rank(), None, get_world_size())
     warm_up, total = warmup_epochs * steps, epochs * steps
-    # The Runner's schedulers, so that this is the same training to the last step.
+    # The Runner's own schedulers, so that every step has the learning rate of a training by config.
     cosine = CosineAnnealingLR(optimizer, T_max=total - warm_up, eta_min=0, begin=warm_up, end=total, by_epoch=False)
     schedulers: list[Any] = [cosine]
     if warm_up:
         schedulers.insert(0, LinearLR(optimizer, start_factor=1e-4, begin=0, end=warm_up, by_epoch=False))
-    # Evaluation runs without gradients and perhaps in bfloat16, which would lose the small last steps.
+    # The evaluation runs without gradients and maybe under autocast to bfloat16, which loses the small last steps.
     with torch.enable_grad(), torch.autocast(device.type, enabled=False):
         for epoch in range(epochs):
             order = torch.from_numpy(seeded_permutation(len(features), epoch)).to(device)
             for chosen in order[: steps * batch_size].split(batch_size):
-                # The statistics are cheap beside the logits and their gradient: all processes compute them in full.
+                # Every process computes the statistics of the whole batch: they are cheap compared with the logits.
                 inputs, targets = norm(features[chosen])[share], labels[chosen][share]
                 loss = F.cross_entropy(F.linear(inputs, weight, bias), targets, reduction='sum') / len(chosen)
                 optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""Linear segmentation on frozen patches. Ours: mmseg trains a head in a run of its own, not in a metric."""
+"""Linear segmentation on frozen patches, as a metric. mmseg can only train such a head in a separate run."""
 
 import math
 from collections.abc import Sequence, Sized
@@ -20,30 +20,30 @@ from mmmaskclip.registry import METRICS
 
 @METRICS.register_module()
 class LinearSegmentationProbe(BaseMetric):
-    """mIoU of a linear classifier of the frozen image tower's patches.
+    """mIoU of a linear classifier on the patches of the frozen image tower.
 
-    As in DINOv2's linear segmentation a token is standardized and classified by one linear layer, and the logits are
-    upsampled to the mask. Its training is ours, small enough for a validation: patches are computed once, without
-    augmentation, and a token's target is the share of each class among its pixels, so that nothing is upsampled. From
-    zero, with fixed batches: the same model gives the same result. Numbers compare between models under this probe,
-    not with DINOv2's 40,000 iterations.
+    As in DINOv2's linear segmentation, one linear layer classifies standardized patches, and the logits are upsampled
+    to the mask. The training differs from DINOv2's, so that it is short enough for a validation. Patches are encoded
+    once, without augmentation. The target of a patch is the share of each class among its pixels, so training upsamples
+    nothing. Training starts from zero weights with fixed batches: the same model gives the same result. Compare the
+    numbers between models under this probe, not with DINOv2's, which come from 40,000 iterations.
 
-    Reported in percent: ``mIoU``, ``mAcc`` and ``aAcc`` as mmseg's ``IoUMetric`` defines them. Patches and targets of
-    the whole training split stay on the model's device meanwhile, as float16: 110 MB for CamVid's 367 images at 224
-    with patch 16 and 768 channels.
+    Reported in percent: ``mIoU``, ``mAcc`` and ``aAcc`` as mmseg's ``IoUMetric`` defines them. During the training the
+    patches and targets of the whole training split stay on the model's device, as float16: 110 MB for CamVid's 367
+    images at 224 with patch 16 and 768 channels.
 
     Args:
         train_dataloader: Config of a loader of the training split, with the transforms of the test split (the whole
-            image in one size, no crop): ``dataset`` (samples with ``image`` and ``mask``), ``batch_size`` and, if
-            wanted, ``num_workers``; no sampler.
-        num_classes: Classes are the mask values 0 to ``num_classes - 1``.
-        ignore_index: Mask value that counts neither as right nor as wrong. Defaults to 255.
-        steps: Steps of AdamW, its learning rate falling to 0 by a cosine. Defaults to 1000.
+            image in one size, no crop): ``dataset`` (samples with ``image`` and ``mask``), ``batch_size`` and
+            optionally ``num_workers``; no sampler.
+        num_classes: Number of classes; they are the mask values 0 to ``num_classes - 1``.
+        ignore_index: Mask value of pixels that are not counted. Defaults to 255.
+        steps: Steps of AdamW. The learning rate falls to 0 by a cosine. Defaults to 1000.
         batch_size: Patches per step. Defaults to 4096.
         lr: Learning rate of the first step. Defaults to 0.01.
-        weight_decay: Defaults to 1e-4, DINOv2's.
+        weight_decay: Weight decay. Defaults to 1e-4, as in DINOv2.
         read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
-        collect_device: How results travel between processes, see ``RetrievalRecall``.
+        collect_device: How the processes exchange results, see ``RetrievalRecall``.
         prefix: Prefix of the metric names; the loop sets the task's name.
     """
 
@@ -81,7 +81,7 @@ class LinearSegmentationProbe(BaseMetric):
             model: See ``patch_features``; in evaluation mode. It is not changed.
 
         Raises:
-            ValueError: If images differ in size, or a mask holds a value that is not that of a class.
+            ValueError: If images differ in size, or a mask holds a value that is neither a class nor ignored.
         """
         if self._loader is None:
             self._loader = build_train_loader(self.train_dataloader)
@@ -106,22 +106,22 @@ class LinearSegmentationProbe(BaseMetric):
             gather_in_order(torch.cat(shares), total).flatten(0, 1),
             **self.budget,
         )
-        # Every process has trained on the same; this removes what their machines may have rounded differently.
+        # All processes have trained on the same patches, but machines may round differently: take rank 0's classifier.
         broadcast(self.head)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Counts the pixels of one batch.
 
         Args:
-            data_batch: ``image`` uint8 (B, 3, h, w), ``mask`` uint8 (B, H, W) and, if there is, ``key``.
+            data_batch: ``image`` uint8 (B, 3, h, w), ``mask`` uint8 (B, H, W) and optionally ``key``.
             data_samples: Not used: they would hold projected embeddings.
 
         Raises:
             RuntimeError: If ``prepare`` was not called.
-            ValueError: If a mask holds a value that is not that of a class, or images are of another size than those of
-                the training split.
+            ValueError: If a mask holds a value that is neither a class nor ignored, or the training images had another
+                size.
         """
-        # Here, not at the top: importing mmseg takes seconds that runs without segmentation need not wait for.
+        # A local import: mmseg takes seconds, and runs without segmentation do not need it.
         from mmseg.evaluation import IoUMetric
 
         if self.model is None or self.head is None:
@@ -130,12 +130,12 @@ class LinearSegmentationProbe(BaseMetric):
         masks = self._masks(data_batch)
         patches = patch_features(self.model, data_batch, self.read_out)
         check_finite(patches, data_batch.get('key', range(len(patches))))
-        # The bias takes the patches' mean away again: in bfloat16 little of the difference would be left.
+        # The bias subtracts the patches' mean from the logits. In bfloat16 this difference would lose its digits.
         with torch.autocast(patches.device.type, enabled=False):
             logits = F.linear(patches, self.head[:, :-1], self.head[:, -1]).permute(0, 3, 1, 2)
         for sample, mask in zip(logits, masks, strict=True):
             predicted = F.interpolate(sample[None], size=mask.shape, mode='bilinear', align_corners=False)[0].argmax(0)
-            # `_masks` has marked what is ignored.
+            # The last argument is the ignored value: `_masks` has replaced ``ignore_index`` by ``num_classes``.
             areas = IoUMetric.intersect_and_union(predicted.cpu(), mask, self.num_classes, self.num_classes)
             self.results.append(torch.stack(areas).numpy())
 
@@ -180,11 +180,11 @@ def class_shares(masks: Tensor, grid: Sequence[int], num_classes: int) -> Tensor
 
     Args:
         masks: int64 (B, H, W), values 0 to K; the last stands for pixels that do not count.
-        grid: Rows h and columns w of the patches, which cover the mask whatever its size.
+        grid: Rows h and columns w of the patches. The grid is laid over the mask, whatever the size of the mask is.
         num_classes: K.
 
     Returns:
-        float32 (B, h * w, K). A patch's shares add up to less than 1 by what does not count.
+        float32 (B, h * w, K). A patch's shares add up to the share of its pixels that are not ignored.
     """
     batch, height, width = masks.shape
     rows, columns = grid
@@ -200,21 +200,21 @@ def class_shares(masks: Tensor, grid: Sequence[int], num_classes: int) -> Tensor
 def fit_linear_head(
     patches: Tensor, shares: Tensor, steps: int, batch_size: int, lr: float, weight_decay: float
 ) -> Tensor:
-    """Fits a linear classifier of standardized patches by AdamW on the cross entropy with soft targets.
+    """Fits a linear classifier on standardized patches: AdamW on the cross entropy with soft targets.
 
     Args:
         patches: (N, C).
-        shares: (N, K), see ``class_shares``; a token weighs as much as its shares add up to.
-        steps: Steps, the learning rate falling to 0 by a cosine.
-        batch_size: Patches per step, drawn with replacement, the same in every call.
-        lr: First learning rate.
-        weight_decay: Of the weights of the standardized patches.
+        shares: (N, K), see ``class_shares``. The sum of a patch's shares is its weight in the loss.
+        steps: Number of steps. The learning rate falls to 0 by a cosine.
+        batch_size: Patches per step, drawn with replacement. Every call draws the same patches.
+        lr: Learning rate of the first step.
+        weight_decay: Weight decay of the weights for standardized patches.
 
     Returns:
-        float32 (K, C + 1): weights of the patches as they are, and the bias.
+        float32 (K, C + 1): weights and bias for patches that are not standardized; the standardization is folded in.
 
     Raises:
-        ValueError: If no pixel of the training masks counts.
+        ValueError: If all pixels of the training masks are ignored.
     """
     seen = shares.sum(1) > 0
     if not seen.any():
@@ -226,7 +226,7 @@ def fit_linear_head(
     groups = [dict(params=[weight], weight_decay=weight_decay), dict(params=[bias], weight_decay=0.0)]
     optimizer = torch.optim.AdamW(groups, lr=lr)
     generator = torch.Generator().manual_seed(0)
-    # Evaluation runs without gradients and perhaps in bfloat16, which would lose the small last steps.
+    # The evaluation runs without gradients and maybe under autocast to bfloat16, which loses the small last steps.
     with torch.enable_grad(), torch.autocast(patches.device.type, enabled=False):
         for step in range(steps):
             optimizer.param_groups[0]['lr'] = optimizer.param_groups[1]['lr'] = (

@@ -1,4 +1,4 @@
-"""Logistic regression by L-BFGS, each process with its share of the samples."""
+"""Logistic regression by L-BFGS, computed by several processes, each with a share of the samples."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from mmengine.dist import all_reduce, broadcast, get_rank, get_world_size
 from torch import Tensor
 from torch.nn import functional as F
 
-# Rows whose logits are held at once.
+# Number of rows whose logits are held at once.
 _BLOCK = 65536
 
 
@@ -15,15 +15,15 @@ class LogisticRegression:
     """L2-regularized logistic regression of some samples, as scikit-learn's class of this name defines and solves it.
 
     The optimum minimizes ``c * sum of the cross entropies + half the squared weights``; the bias is not penalized.
-    Ours, because scikit-learn works in one process: on ImageNet's features that takes longer than the others of a run
-    may wait in a collective. Here every process computes loss and gradient of its share, and one step takes as long as
-    the slowest share. Rank 0 runs scipy's L-BFGS-B with scikit-learn's settings, and the others follow: machines that
-    round otherwise could take another number of steps.
+    scikit-learn itself works in one process. On ImageNet's features that takes longer than the other processes may wait
+    in a collective. Here every process computes loss and gradient of its share of the samples. Rank 0 alone runs
+    scipy's L-BFGS-B, with scikit-learn's settings, and sends every point to the others, because processes that round
+    differently could take different numbers of steps.
 
     Args:
-        features: (N, C), the same on every process; on the device that computes.
+        features: (N, C), the same on every process. Their device computes.
         labels: int64 (N,), numbered from 0 to ``num_classes - 1``.
-        num_classes: K, at least 2. Two classes get one row of weights: how much the second is ahead of the first.
+        num_classes: K, at least 2. Two classes share one row of weights, for the logit of the second over the first.
     """
 
     def __init__(self, features: Tensor, labels: Tensor, num_classes: int) -> None:
@@ -36,7 +36,7 @@ class LogisticRegression:
 
         Args:
             c: Inverse of the penalty.
-            max_iter: Steps of L-BFGS at most.
+            max_iter: Largest number of steps of L-BFGS.
 
         Returns:
             float64 (K, C + 1), for two classes (1, C + 1): weights and bias, on every process, on the features' device.
@@ -78,15 +78,15 @@ def minimize_on_all(evaluate: Callable[[Tensor], Tensor], start: Tensor, max_ite
     Args:
         evaluate: Gives value and gradient (1 + n,) at a point (n,); called on all processes with the same point.
         start: float64 (n,).
-        max_iter: Steps at most.
+        max_iter: Largest number of steps.
 
     Returns:
         float64 (n,), the same bits on every process.
     """
-    # Here, not at the top: importing it takes a second that other runs need not wait for.
+    # A local import: scipy takes a second, and other runs do not need it.
     from scipy.optimize import minimize
 
-    # Whether to go on, and where.
+    # Rank 0's message to the others: whether to continue, and the next point.
     message = torch.cat((start.new_ones(1), start))
 
     def ask(point: object) -> tuple[float, object]:
@@ -96,7 +96,7 @@ def minimize_on_all(evaluate: Callable[[Tensor], Tensor], start: Tensor, max_ite
         return float(result[0]), result[1:]
 
     if get_rank() == 0:
-        # Of scikit-learn's solver 'lbfgs'.
+        # The settings of scikit-learn's solver 'lbfgs'.
         options = dict(maxiter=max_iter, maxls=50, gtol=1e-4, ftol=64 * torch.finfo(torch.float64).eps)
         found = minimize(ask, start.cpu().numpy(), method='L-BFGS-B', jac=True, options=options)
         message[0], message[1:] = 0, torch.as_tensor(found.x)

@@ -15,7 +15,7 @@ from mmmaskclip.evaluation.logistic_regression import LogisticRegression
 from mmmaskclip.evaluation.scores import Score, average_precision_11
 from mmmaskclip.registry import METRICS
 
-# Of CLIP's example in its README: what stands where nothing can be held out to search on.
+# C of the example in CLIP's README, for sets of which no images can be held out for the search.
 FIXED_C = 0.316
 
 
@@ -23,34 +23,36 @@ FIXED_C = 0.316
 class LogisticRegressionProbe(FeatureProbe):
     """Logistic regression by L-BFGS on the frozen tower's features (CLIP, appendix A.3), at full data or few-shot.
 
-    ``C``, the inverse of scikit-learn's L2 penalty, is searched as CLIP does: on a part of the training images that is
-    held out, by halving the steps around the best of 1e-6, 1e-4, .., 1e6 until there are 8 per decade; then all
-    training images are fitted with it. CLIP takes a set's own validation split where there is one, this always a part
-    of the training split, drawn by class with a fixed seed. Where no class has two images (1 shot), C is 0.316, that
-    of CLIP's README. Sets with several classes per image (``metric='map11'``) get one binary classifier per class.
+    The probe searches ``C``, the inverse of scikit-learn's L2 penalty, as CLIP does. It holds out a part of the
+    training images and takes the best of 1e-6, 1e-4, .., 1e6. Around the best it halves the step until there are 8
+    values per decade. Then it fits all training images with the best C. CLIP uses a set's own validation split if there
+    is one; this probe always holds out a part of the training split, drawn by class with a fixed seed. If no class has
+    two images (1 shot), C is 0.316, as in CLIP's README. Sets with several classes per image (``metric='map11'``) get
+    one binary classifier per class.
 
-    Few-shot: of each class ``shots`` images are drawn by seed, those of 5 shots among those of 10 of the same seed; a
-    class with fewer gives all that it has, and the log says so. ELEVATER takes 5, 20 and 50 with the seeds 0, 1, 2; the
-    draws are not theirs.
+    Few-shot: the seed draws ``shots`` images of each class. With the same seed, the images of 5 shots are among those
+    of 10. A class with fewer images gives all of them, and the log says so. ELEVATER uses 5, 20 and 50 shots with the
+    seeds 0, 1 and 2, but draws other images.
 
-    Reported in percent, as ``ZeroShotClassification`` does: ``top1``, ``top5``, ``mean_per_class``, ``score`` and so
-    on. Few-shot: ``5_shot/top1`` is the mean over the seeds, ``5_shot/top1_std`` the sample standard deviation (with
-    more than one seed); with one number of shots, ``score`` is its mean, so that it can be the metric of a suite.
+    Reported in percent, as by ``ZeroShotClassification``: ``top1``, ``top5``, ``mean_per_class``, ``score`` and so on.
+    Few-shot: ``5_shot/top1`` is the mean over the seeds, and ``5_shot/top1_std`` the sample standard deviation if there
+    are several seeds. With one number of shots, ``score`` is its mean, so that the probe can be the metric of a suite.
 
     Args:
         train_dataloader: See ``FeatureProbe``.
-        metric: What ``score`` is, see ``ZeroShotClassification``. Defaults to ``'top1'``.
+        metric: The metric that becomes ``score``, see ``ZeroShotClassification``. Defaults to ``'top1'``.
         shots: Training images per class, one number or several. Defaults to None: all.
-        seeds: Draws for each number of shots. Defaults to (0, 1, 2).
-        held_out: Share of each class's training images to search C on, at least one. Defaults to 0.2.
-        max_iter: Of L-BFGS. Defaults to 1000, CLIP's.
+        seeds: Seeds of the draws, for each number of shots. Defaults to (0, 1, 2).
+        held_out: Share of each class's training images that is held out to search C, at least one image. Defaults to
+            0.2.
+        max_iter: Largest number of steps of L-BFGS. Defaults to 1000, as in CLIP.
         pool: See ``FeatureProbe``.
-        collect_device: How results travel between processes, see ``RetrievalRecall``.
+        collect_device: How the processes exchange results, see ``RetrievalRecall``.
         prefix: Prefix of the metric names; the loop sets the task's name.
 
     Raises:
-        ValueError: If shots or seeds are empty, shots are below 1, ``held_out`` is not between 0 and 1, or few-shot is
-            asked for with several classes per image.
+        ValueError: If ``shots`` or ``seeds`` is empty, a number of shots is below 1, ``held_out`` is not between 0 and
+            1, or ``shots`` is set with ``metric='map11'``.
     """
 
     default_prefix = 'logistic'
@@ -121,7 +123,7 @@ class LogisticRegressionProbe(FeatureProbe):
 
 
 def draw_shots(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
-    """Indices of ``shots`` samples of each class of labels (N,), in ascending order; all where a class has fewer."""
+    """Ascending indices of ``shots`` samples of each class in labels (N,), or of all samples of a class with fewer."""
     chosen = []
     for label in np.unique(labels):
         of_class = np.flatnonzero(labels == label)
@@ -140,12 +142,13 @@ def fit_logistic(
         features: (N, C), the same on every process.
         labels: int64 (N,), or (N, K) of 0 and 1, on the CPU.
         num_classes: K.
-        held_out: Share of the samples, of each class where they have one, to search on.
-        max_iter: Of L-BFGS.
+        held_out: Share of the samples that is held out for the search. With one class per sample, it is the share of
+            each class.
+        max_iter: Largest number of steps of L-BFGS.
 
     Returns:
-        C, and float64 (K, C + 1): weights and bias. Of one class each, one that does not occur has a bias of minus
-        infinity.
+        The best regularization C, and float64 (K, channels + 1): weights and bias. With one class per sample, a class
+        that does not occur has a bias of minus infinity.
     """
     held = torch.from_numpy(_held_out(labels.numpy(), held_out))
     c = FIXED_C
@@ -161,7 +164,7 @@ def fit_logistic(
             else:
                 present = np.flatnonzero(answers.any(0))
                 value = float(np.mean([average_precision_11(logits[:, k], answers[:, k]) for k in present]))
-            # Of rank 0: machines may round otherwise, and all must go on to the same C.
+            # The score of rank 0: machines may round differently, and all must continue with the same C.
             shared = head.new_tensor(value)
             broadcast(shared)
             return float(shared)
@@ -171,8 +174,10 @@ def fit_logistic(
 
 
 def search_regularization(score: Callable[[float], float]) -> float:
-    """C by CLIP's search (appendix A.3): the best of 1e-6, 1e-4, .., 1e6, then of its neighbours at half the distance,
-    and so on to an eighth of a decade; of equal ones the smallest.
+    """Find C by CLIP's search (appendix A.3).
+
+    The search begins with the best of 1e-6, 1e-4, .., 1e6. Then it compares the best with its two neighbours at half
+    the distance, and so on to an eighth of a decade. Among equal scores it takes the smallest C.
 
     Args:
         score: Function of C; higher is better.
@@ -191,7 +196,7 @@ def search_regularization(score: Callable[[float], float]) -> float:
 
 
 def _held_out(labels: np.ndarray, share: float) -> np.ndarray:
-    """Which samples C is searched on, bool (N,): of each class at least one and never all."""
+    """Which samples are held out to search C, bool (N,): of each class at least one, and never all."""
     held = np.zeros(len(labels), dtype=bool)
     groups = [np.arange(len(labels))]
     if labels.ndim == 1:
@@ -207,7 +212,7 @@ def _regressions(features: Tensor, labels: Tensor, num_classes: int) -> Callable
     """A function of C and the number of steps that gives weights and bias (K, C + 1)."""
     empty = features.new_zeros(num_classes, features.shape[1] + 1, dtype=torch.float64)
     if labels.ndim == 2:
-        # A class that all or no images have: nothing to tell apart.
+        # A class that all images have, or none, needs no classifier.
         columns = [k for k in range(num_classes) if 0 < int(labels[:, k].sum()) < len(labels)]
         fits = [LogisticRegression(features, labels[:, k], 2) for k in columns]
 
@@ -219,7 +224,7 @@ def _regressions(features: Tensor, labels: Tensor, num_classes: int) -> Callable
 
         return fit_each
     classes, numbers = labels.unique(return_inverse=True)
-    # What no sample shows is never predicted.
+    # A class without any sample is never predicted.
     empty[:, -1] = -torch.inf
     empty[classes] = 0
     together = LogisticRegression(features, numbers, len(classes)) if len(classes) > 1 else None
@@ -228,7 +233,7 @@ def _regressions(features: Tensor, labels: Tensor, num_classes: int) -> Callable
         head = empty.clone()
         if together is not None:
             rows = together.fit(c, max_iter)
-            # One row for two classes: how much the second is ahead of the first.
+            # Two classes have one row, for the logit of the second over the first.
             head[classes[-len(rows) :]] = rows
         return head
 

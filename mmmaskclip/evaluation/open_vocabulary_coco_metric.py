@@ -1,7 +1,7 @@
-"""COCO's AP for classes with and without boxes in training. Not imported with ``mmmaskclip.evaluation``: mmdet is
-slow to import.
+"""COCO's AP for classes with boxes in training (base) and without (novel).
 
-A config's ``custom_imports`` names it after ``mmmaskclip.models``, which provides mmdet's operators.
+``mmmaskclip.evaluation`` does not import this module, because mmdet takes seconds. A config names it in
+``custom_imports``, after ``mmmaskclip.models``, which provides mmdet's operators.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from mmmaskclip.registry import METRICS
 
 @METRICS.register_module()
 class OpenVocabularyCocoMetric(CocoMetric):
-    """mmdet's ``CocoMetric``, and AP and AP50 of the base and of the novel classes alone.
+    """mmdet's ``CocoMetric``, plus AP and AP50 of the base classes alone and of the novel classes alone.
 
-    The detector chooses among all classes in every case (the "generalized" setting of OVR-CNN, Zareian et al., CVPR
-    2021, whose figure is AP50). Reported in [0, 1], for boxes as for masks (``segm``): mmdet's ``bbox_mAP``,
+    In every case the detector chooses among all classes: the "generalized" setting of OVR-CNN (Zareian et al., CVPR
+    2021), which reports AP50. Reported in [0, 1], for boxes and likewise for masks (``segm``): mmdet's ``bbox_mAP``,
     ``bbox_mAP_50``, ... of all classes, and ``base_bbox_mAP``, ``base_bbox_mAP_50``, ``novel_bbox_mAP``,
-    ``novel_bbox_mAP_50``. A group without any detection has 0, one without any object -1, as in COCO's tools.
+    ``novel_bbox_mAP_50``. As in COCO's tools, a group without detections has 0, and a group without objects -1.
 
     Args:
         novel: Names of the novel classes; the other ones of the data set are base.
@@ -31,8 +31,8 @@ class OpenVocabularyCocoMetric(CocoMetric):
 
     Raises:
         TypeError: If ``novel`` is one string.
-        ValueError: For another ``metric``; when computed, if a novel class is not one of the data set's, or the
-            annotation file lacks a class.
+        ValueError: If ``metric`` is another one. When the metrics are computed: if the data set lacks a novel class, or
+            the annotation file lacks a class.
     """
 
     dataset_meta: Any
@@ -49,7 +49,7 @@ class OpenVocabularyCocoMetric(CocoMetric):
         """AP of all classes, the base and the novel ones.
 
         Args:
-            results: Pairs of ground truth and prediction, one per image, as ``process`` made them.
+            results: For each image its ground truth and prediction, from ``process``.
         """
         meta = self.dataset_meta
         classes = meta['classes']
@@ -66,7 +66,7 @@ class OpenVocabularyCocoMetric(CocoMetric):
             self.dataset_meta = meta
 
     def _in_file_order(self, results: list, classes: Sequence[str]) -> tuple[list, list[str]]:
-        """Results and class names with labels that count the classes as the annotation file does."""
+        """Results and class names, with labels renumbered to the annotation file's order of classes."""
         if self._coco_api is None:
             return results, list(classes)
         chosen = set(CocoByName.get_cat_ids(self._coco_api, classes))

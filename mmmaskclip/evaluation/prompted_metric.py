@@ -1,4 +1,4 @@
-"""What the zero-shot metrics share: class names in prompts, encoded by the model that is evaluated."""
+"""Base of the zero-shot metrics: class names in prompts, which the evaluated model encodes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ class PromptedMetric(BaseMetric):
     Args:
         classes: Name or path of a prompt file, or the class names (or lists of synonyms) in the order of the labels.
         templates: Name or path of a prompt file, or templates. Default: those in the classes' file.
-        collect_device: How results travel between processes, see ``RetrievalRecall``.
+        collect_device: How the processes exchange results, see ``RetrievalRecall``.
         prefix: Prefix of the metric names; the loop sets the task's name.
 
     Attributes:
@@ -46,7 +46,7 @@ class PromptedMetric(BaseMetric):
         self.class_embeds = encode_classes(model, self.prompts.classes, self.prompts.templates)
 
     def prepared(self) -> Tensor:
-        """The embeddings of the classes, (K, D).
+        """The embeddings of the classes, (K, D), from :meth:`prepare`.
 
         Raises:
             RuntimeError: If ``prepare`` was not called.
@@ -60,13 +60,13 @@ class DensePromptedMetric(PromptedMetric):
     """A metric that compares the patches of images with class names. It runs the model itself.
 
     Args:
-        classes: See :class:`PromptedMetric`, as for all that is not named here.
-        templates: As above.
-        read_out: One or several, see :meth:`~mmmaskclip.models.pretrainers.ImageTextPretrainer.encode_dense`. Defaults
-            to ``'patch'``.
-        ignore_index: Mask value that is no class. Defaults to 255.
-        collect_device: As above.
-        prefix: As above.
+        classes: See :class:`PromptedMetric`.
+        templates: See :class:`PromptedMetric`.
+        read_out: One read-out or several, see
+            :meth:`~mmmaskclip.models.pretrainers.ImageTextPretrainer.encode_dense`. Defaults to ``'patch'``.
+        ignore_index: Mask value of pixels without a class. Defaults to 255.
+        collect_device: See :class:`PromptedMetric`.
+        prefix: See :class:`PromptedMetric`.
 
     Raises:
         ValueError: If ``read_out`` or one of its options is unknown.
@@ -103,7 +103,7 @@ class DensePromptedMetric(PromptedMetric):
         """Encode the patches of a batch.
 
         Args:
-            batch: ``image`` uint8 (B, 3, H, W) and, if there is, ``key``.
+            batch: ``image`` uint8 (B, 3, H, W) and optionally ``key``.
 
         Returns:
             Patch embeddings (B, D, h, w), and the fraction of the patch grid, (height, width), that the image fills.
@@ -117,7 +117,7 @@ class DensePromptedMetric(PromptedMetric):
         return embeds, self.model.image_encoder.unpadded_fraction(images.shape[2:])
 
     def evaluate(self, size: int) -> dict:
-        """BaseMetric's; then releases the model."""
+        """Compute the metrics as ``BaseMetric`` does, then release the model."""
         metrics = super().evaluate(size)
         self.model = None
         return metrics

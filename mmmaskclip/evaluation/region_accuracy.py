@@ -21,17 +21,19 @@ from mmmaskclip.registry import METRICS
 class RegionAccuracy(DensePromptedMetric):
     """Zero-shot classification of regions by their patches, and the pointing game.
 
-    A region's embedding is the mean of the embeddings of its patches, each weighted by the share of its area that lies
-    in the region, as CLIPSelf pools boxes and masks (Wu et al., ICLR 2024, Table 1). Reported in percent for each kind
-    of region: ``boxes_top1``, ``boxes_top5`` and so on; ``top5`` with more than 5 classes. ``pointing``: for every
-    image and class in it, whether the pixel where the class's similarity is largest lies in a region of the class.
+    A region's embedding is a weighted mean of patch embeddings, as CLIPSelf pools boxes and masks (Wu et al., ICLR
+    2024, Table 1). The weight of a patch is the share of its area that lies in the region. Reported in percent for each
+    kind of region: ``boxes_top1`` and, with more than 5 classes, ``boxes_top5``, and so on.
 
-    Regions are those of the samples (``regions``, see :class:`~mmmaskclip.datasets.evaluation.CocoRegions` and
-    :class:`~mmmaskclip.datasets.evaluation.PanopticRegions`), or, of samples with a ``mask``, the pixels of each class
-    in an image, as the kind ``masks``.
+    The pointing game looks at every class of every image: it finds the pixel with the largest similarity to the class.
+    ``pointing`` is the percentage of such pixels that lie in a region of the class.
 
-    It takes the arguments of :class:`DensePromptedMetric`, but ``classes`` may be None, the default: those of the data
-    set. A mask value of ``ignore_index`` is no region.
+    A sample brings its regions as ``regions`` (see :class:`~mmmaskclip.datasets.evaluation.CocoRegions` and
+    :class:`~mmmaskclip.datasets.evaluation.PanopticRegions`). Of a sample with a ``mask``, the pixels of each class are
+    one region of the kind ``masks``.
+
+    The arguments are those of :class:`DensePromptedMetric`. ``classes`` defaults to None: the classes of the data set.
+    Pixels with the mask value ``ignore_index`` belong to no region.
     """
 
     default_prefix = 'regions'
@@ -45,7 +47,7 @@ class RegionAccuracy(DensePromptedMetric):
         collect_device: str = 'gpu',
         prefix: str | None = None,
     ) -> None:
-        # A stand-in for the names of the data set, which are known in `prepare`, so that templates are checked here.
+        # The data set's class names are known only in `prepare`. With a placeholder the templates are checked here.
         super().__init__(
             ['object'] if classes is None else classes, templates, read_out, ignore_index, collect_device, prefix
         )
@@ -58,8 +60,8 @@ class RegionAccuracy(DensePromptedMetric):
             model: See :class:`DensePromptedMetric`.
 
         Raises:
-            ValueError: If the data set names its classes, and they are not those of this metric, by name and order; or
-                it does not, and this metric has none either.
+            ValueError: If data set and metric name different classes, or the same in another order; or if neither
+                names any.
         """
         named = (self.dataset_meta or {}).get('classes')
         if self._templates_for_data is not None:
@@ -79,9 +81,9 @@ class RegionAccuracy(DensePromptedMetric):
         """Ranks the right class of each region of one batch.
 
         Args:
-            data_batch: ``image`` uint8 (B, 3, H, W) and, if there is, ``key``; ``regions``, for each image a list of
-                dicts with ``kind``, ``label`` and ``mask`` (bool, any size, laid over the image), or ``mask`` uint8 (B,
-                H', W').
+            data_batch: ``image`` uint8 (B, 3, H, W) and optionally ``key``. Also ``regions``, for each image a list of
+                dicts with ``kind``, ``label`` and ``mask`` (bool, of any size, laid over the image); or ``mask`` uint8
+                (B, H', W').
             data_samples: Not used: they hold one embedding per image.
 
         Raises:
@@ -105,11 +107,11 @@ class RegionAccuracy(DensePromptedMetric):
         """Accuracies in percent over all regions.
 
         Args:
-            results: For each image pairs of a kind of region and the rank (0 = first) of its class; of the kind
-                ``pointing`` 0 for a hit and 1 for a miss.
+            results: For each image pairs of a kind of region and the rank of its class; 0 is first. The kind
+                ``pointing`` has 0 for a hit and 1 for a miss.
 
         Returns:
-            See the class; a kind without any region is left out.
+            The metrics by name, see the class. A kind without any region is left out.
         """
         ranks: dict[str, list[int]] = defaultdict(list)
         for kind, rank in (pair for of_image in results for pair in of_image):
@@ -136,7 +138,7 @@ class RegionAccuracy(DensePromptedMetric):
             return []
         weights = torch.stack([coverage(region['mask'], embeds.shape[1:], fraction) for region in regions])
         pooled = torch.einsum('rhw,dhw->rd', weights.to(embeds.device), embeds.float())
-        # float64 rounded to float32: the order then does not depend on the kernel.
+        # Scores in float64, rounded to float32: the order then does not depend on the kernel.
         scores = (F.normalize(pooled.double(), dim=-1) @ self.prepared().double().T).float()
         ranks = label_ranks(scores, torch.tensor([region['label'] for region in regions]))
         return [(region['kind'], rank) for region, rank in zip(regions, ranks.tolist(), strict=True)]

@@ -1,5 +1,8 @@
-"""Image-text retrieval in both directions. Ours, because mmpretrain's RetrievalRecall loops over samples in Python and
-needs one full row of scores per sample."""
+"""Image-text retrieval in both directions.
+
+mmpretrain's RetrievalRecall does not scale to large sets: it loops over samples in Python, and needs one full row of
+scores per sample.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,13 +20,13 @@ from mmmaskclip.registry import METRICS
 def retrieval_ranks(
     image_embeds: Tensor, text_embeds: Tensor, image_of_text: Tensor, block: int = 4096
 ) -> tuple[Tensor, Tensor]:
-    """Ranks of the right answers in both directions, without ever holding the whole matrix of scores.
+    """Ranks of the right answers in both directions, computed in blocks of the matrix of scores.
 
-    Beside the embeddings, memory is a few blocks of ``block`` x ``block`` (4096: 128 MB in float64) whatever N and T
-    are; time grows with N x T x D.
+    Besides the embeddings, the function needs memory for a few blocks of ``block`` x ``block`` scores (4096: 128 MB in
+    float64), whatever N and T are. Time grows with N x T x D.
 
-    Scores are computed in float64 and rounded to float32: so equal pairs tie whatever the block size or kernel, and a
-    tie goes to the lower index. A model that gives everything the same embedding thus gets chance, not 100 %.
+    Scores are computed in float64 and rounded to float32. So equal pairs tie, whatever the block size or kernel. In a
+    tie the lower index comes first: a model that gives all samples the same embedding gets chance, not 100 %.
 
     Args:
         image_embeds: (N, D).
@@ -32,11 +35,11 @@ def retrieval_ranks(
         block: Side of the largest block of scores held at once.
 
     Returns:
-        int64 (N,): rank (0 = first) of the best-placed text of each image among all texts; int64 (T,): rank of each
-        text's image among all images.
+        Two int64 tensors of ranks, of which 0 is first. (N,): rank of each image's best text among all texts. (T,):
+        rank of each text's image among all images.
 
     Raises:
-        ValueError: If an image has no text, so that no rank exists, or an embedding is not finite.
+        ValueError: If an image has no text, or an embedding is not finite.
     """
     check_finite(image_embeds, range(len(image_embeds)))
     check_finite(text_embeds, range(len(text_embeds)))
@@ -63,7 +66,8 @@ def retrieval_ranks(
         for left in range(0, num_texts, block):
             columns = index[left : left + block]
             scores = (images @ text_embeds[left : left + block].double().T).float()
-            # The pair itself came from another kernel; written back, it can never be ahead of itself.
+            # Another kernel computed the score of the pair itself. Write that score here, so that the pair ties with
+            # itself and is never ranked before itself.
             mine = (image_of_text[columns] >= top) & (image_of_text[columns] < top + len(rows))
             scores[image_of_text[columns[mine]] - top, columns[mine] - left] = own[columns[mine]]
             bar = best[rows, None]
@@ -76,16 +80,16 @@ def retrieval_ranks(
 class RetrievalRecall(BaseMetric):
     """Recall at k of image-to-text and text-to-image retrieval (papers' protocol: Karpathy splits, cosine similarity).
 
-    An image counts as a hit if any of its captions is among the first k of all captions; a caption, if its image is
-    among the first k of all images. Reported as ``image_to_text_R@k`` and ``text_to_image_R@k`` in percent.
+    An image is a hit if any of its captions is among the first k of all captions. A caption is a hit if its image is
+    among the first k of all images. Reported as ``image_to_text_R@k`` and ``text_to_image_R@k``, in percent.
 
     Args:
         topk: The values of k.
-        captions_per_image: Take the first n captions of every image, as the papers' protocol does (5; COCO has images
-            with 6 or 7); fewer are an error. Default: all that there are.
-        num_images: How many images the split must have, so that a wrong one fails. Default: not checked.
+        captions_per_image: Take the first n captions of every image; an image with fewer is an error. The papers'
+            protocol takes 5, although some images of COCO have 6 or 7. Default: all captions.
+        num_images: Number of images that the split must have. Default: not checked.
         block: Side of the largest block of scores held at once.
-        collect_device: How results travel between processes. ``'gpu'`` gathers them directly (on CPU processes too);
+        collect_device: How the processes exchange results. ``'gpu'`` gathers them in memory, for processes on CPUs too;
             mmengine's ``'cpu'`` needs a folder that all machines share.
         prefix: Prefix of the metric names; the loop sets the task's name.
     """

@@ -1,4 +1,4 @@
-"""Ranks, and the metrics of the suites that are computed from them: what zero-shot, k-NN and probes share."""
+"""Ranks, and the suites' metrics that are computed from ranks. Zero-shot, k-NN and probes share them."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -11,18 +11,18 @@ Score = Literal['top1', 'mean_per_class', 'mean_top1_top5', 'roc_auc', 'map11']
 
 
 def ahead(scores: Tensor, bar: Tensor, comes_first: Tensor) -> Tensor:
-    """Which scores are ranked before ``bar``: the higher ones, and of equal ones those that come first."""
+    """Which scores rank before ``bar``: higher ones, and equal ones where ``comes_first`` is true."""
     return (scores > bar) | ((scores == bar) & comes_first)
 
 
 def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
-    """Rank of the right class, 0 being the first; a tie goes to the lower class.
+    """Rank of the right class; 0 is first. In a tie the lower class comes first.
 
-    A model that gives every class the same score is so right by chance, not always.
+    So a model that gives every class the same score is right by chance, not always.
 
     Args:
-        scores: (..., K). Round them from float64 to float32: the order then depends neither on the batch nor on the
-            kernel.
+        scores: (..., K). Compute them in float64 and round them to float32: the order then depends neither on the batch
+            nor on the kernel.
         labels: int64 (...), on any device.
 
     Returns:
@@ -39,7 +39,9 @@ def top_k(ranks: np.ndarray, k: int) -> float:
 
 
 def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve: how often a positive sample is above a negative one, a tie counting half.
+    """Area under the ROC curve: the share of pairs in which the positive sample is above the negative one.
+
+    A tie counts half.
 
     Args:
         scores: (N,).
@@ -64,8 +66,9 @@ def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
 def average_precision_11(scores: np.ndarray, positive: np.ndarray) -> float:
     """Average precision interpolated at the recalls 0, 0.1, .., 1 (VOC2007).
 
-    As in ICinW's evaluator (microsoft/vision-evaluation, ``MeanAveragePrecisionNPointsEvaluator(11)``): samples of
-    equal score come in together, and the curve begins with precision 1 at recall 0, so the first point is always 1.
+    As in ICinW's evaluator (microsoft/vision-evaluation, ``MeanAveragePrecisionNPointsEvaluator(11)``), samples of
+    equal score enter the curve together, and the curve begins with precision 1 at recall 0. The first point is thus
+    always 1.
 
     Args:
         scores: (N,).
@@ -79,12 +82,12 @@ def average_precision_11(scores: np.ndarray, positive: np.ndarray) -> float:
     found = np.cumsum(positive[order])[ends]
     precision = np.append(1.0, found / (ends + 1))
     recall = np.append(0.0, found / found[-1])
-    # Counted down from 1, as there: counting up gives 0.7000000000000001, which a recall of 7 / 10 does not reach.
+    # From 1 down to 0, like that evaluator: counting up gives 0.7000000000000001, which a recall of 7 / 10 misses.
     return float(np.mean([precision[recall >= bound].max() for bound in np.linspace(1, 0, 11)]))
 
 
 def check_score(metric: str, num_classes: int, classes: Any) -> None:
-    """Refuses a metric that does not go with the number of classes.
+    """Refuses a metric that does not fit the number of classes.
 
     Args:
         metric: See :func:`classification_scores`.
@@ -105,12 +108,12 @@ def check_score(metric: str, num_classes: int, classes: Any) -> None:
 
 
 def rank_columns(exact: Tensor, labels: Tensor, metric: Score) -> list[list]:
-    """What :func:`classification_scores` needs of a batch, one list for each of its columns.
+    """The columns that :func:`classification_scores` needs of a batch, each as a list.
 
     Args:
         exact: Scores (B, ..., K) in float64.
         labels: int64 (B,).
-        metric: Any but ``'map11'``.
+        metric: Any metric but ``'map11'``.
 
     Returns:
         The labels, their ranks (B, ...) and, for ``'roc_auc'``, the margins of class 1 over class 0 (B, ...).
@@ -124,17 +127,17 @@ def classification_scores(results: Sequence[tuple], metric: Score, num_classes: 
     """The suites' metrics in percent over all samples (SLIP's eval_zeroshot.py, ELEVATER's ICinW).
 
     Args:
-        results: For each sample its label and the rank that the label got, for ``'roc_auc'`` also how much closer it is
-            to class 1 than to class 0; for ``'map11'`` its labels (K,) of 0 and 1 and its scores (K,).
-        metric: What ``score`` is, see ``ZeroShotClassification``.
+        results: For each sample its label and the label's rank; for ``'roc_auc'`` also the margin of class 1 over class
+            0. For ``'map11'``: the sample's labels (K,) of 0 and 1, and its scores (K,).
+        metric: The metric that becomes ``score``, see ``ZeroShotClassification``.
         num_classes: K.
 
     Returns:
-        ``top1``, ``top5`` (with more than 5 classes), ``mean_per_class``, ``roc_auc`` where it is asked for, and
-        ``score``; for ``'map11'`` that and ``score``.
+        ``top1``, ``top5`` (with more than 5 classes), ``mean_per_class``, ``roc_auc`` if ``metric`` is that, and
+        ``score``. With ``'map11'``: only ``map11`` and ``score``.
 
     Raises:
-        ValueError: If for ``'roc_auc'`` one of the classes does not occur, for ``'map11'`` none does.
+        ValueError: If one of the two classes does not occur (``'roc_auc'``), or no class occurs (``'map11'``).
     """
     if metric == 'map11':
         score = _map11(*(np.stack(column) for column in zip(*results, strict=True)))

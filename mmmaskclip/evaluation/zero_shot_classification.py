@@ -1,4 +1,4 @@
-"""Zero-shot classification: an image is of the class whose prompts it is most similar to."""
+"""Zero-shot classification: predict the class whose prompts are most similar to the image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,23 +16,26 @@ from mmmaskclip.registry import METRICS
 class ZeroShotClassification(PromptedMetric):
     """Zero-shot classification under any metric of the papers' suites (SLIP's eval_zeroshot.py, ELEVATER's ICinW).
 
-    Reported in percent. For samples of one class each: ``top1``, ``top5`` (with more than 5 classes) and
-    ``mean_per_class``, the mean over the classes that occur of each one's top-1 accuracy; ``roc_auc`` where it is
-    asked for. For samples of several classes (``metric='map11'``): ``map11``. And ``score``, the one that ``metric``
-    names, which is the data set's number in a suite.
+    Reported in percent. If samples have one class each: ``top1``, ``top5`` (with more than 5 classes),
+    ``mean_per_class``, and ``roc_auc`` if ``metric`` is that. ``mean_per_class`` is the mean of the classes' top-1
+    accuracies, over the classes that occur. If samples have several classes (``metric='map11'``): ``map11``. In both
+    cases ``score`` repeats the metric that ``metric`` names. A suite takes ``score`` as the result of the data set.
 
     Args:
         classes: Name or path of a prompt file, or the class names (or lists of synonyms) in the order of the labels.
         templates: Name or path of a prompt file, or templates. Default: those in the classes' file.
-        metric: What ``score`` is. ``'top1'``; ``'mean_per_class'``; ``'mean_top1_top5'``, (top1 + top5) / 2 (SLIP for
-            Kinetics-700); ``'roc_auc'`` of the similarity with class 1 less that with class 0 (Hateful Memes);
-            ``'map11'``, the mean over the classes of ``average_precision_11`` of their probabilities, softmax(100
-            cosine) over the classes as in ICinW (VOC2007). Defaults to ``'top1'``.
-        collect_device: How results travel between processes, see ``RetrievalRecall``.
+        metric: The metric that becomes ``score``, ``'top1'`` by default:
+
+            * ``'top1'`` or ``'mean_per_class'``;
+            * ``'mean_top1_top5'``: (top1 + top5) / 2 (SLIP for Kinetics-700);
+            * ``'roc_auc'`` of the similarity with class 1 minus the similarity with class 0 (Hateful Memes);
+            * ``'map11'``: the mean over the classes of ``average_precision_11`` of the classes' probabilities, which are
+              softmax(100 cosine) as in ICinW (VOC2007).
+        collect_device: How the processes exchange results, see ``RetrievalRecall``.
         prefix: Prefix of the metric names; the loop sets the task's name.
 
     Raises:
-        ValueError: If ``metric`` is unknown or does not go with the number of classes.
+        ValueError: If ``metric`` is unknown or does not fit the number of classes.
     """
 
     default_prefix = 'classification'
@@ -56,8 +59,7 @@ class ZeroShotClassification(PromptedMetric):
             model: Has ``encode_text``; in evaluation mode.
 
         Raises:
-            ValueError: If the data set names its classes (the loop tells the metric), and they are of another number or
-                in another order than those of this metric.
+            ValueError: If the data set names its classes, and their number or order is not that of this metric.
         """
         self._check_classes()
         super().prepare(model)
@@ -77,12 +79,12 @@ class ZeroShotClassification(PromptedMetric):
         class_embeds = self.prepared()  # (K, D)
         labels = self._labels(data_samples, len(class_embeds))
         images = torch.stack([sample['image_embed'] for sample in data_samples])
-        # In float64, and rounded to float32 for the ranks: their order then depends neither on the batch nor on the
+        # Scores in float64, rounded to float32 before ranking: the ranks then depend neither on the batch nor on the
         # kernel.
         exact = images.double() @ class_embeds.double().T  # (B, K)
         check_finite(exact, [sample.get('key') for sample in data_samples])
         if self.metric == 'map11':
-            # The logarithm, because small probabilities would all round to 0; its order is the same.
+            # Logarithms of the probabilities: they have the same order, and small ones do not all round to 0.
             logs = (100 * exact).log_softmax(-1).float().cpu()
             self.results.extend(zip(labels.numpy(), logs.numpy(), strict=True))
             return

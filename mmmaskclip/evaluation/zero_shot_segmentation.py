@@ -1,4 +1,4 @@
-"""Zero-shot segmentation: a pixel is of the class whose prompts its patch is most similar to."""
+"""Zero-shot segmentation: predict, for every pixel, the class whose prompts are most similar to its patch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,11 +16,11 @@ from mmmaskclip.registry import METRICS
 class ZeroShotSegmentation(DensePromptedMetric):
     """Zero-shot mIoU (MaskCLIP v1, section 4: no training, no background).
 
-    Similarities of patches with the classes are upsampled to the mask (bilinear), then every pixel takes its best
-    class. Reported in percent: ``mIoU``, ``mAcc`` and ``aAcc`` as mmseg's ``IoUMetric`` defines them.
+    The similarities of patches with classes are upsampled to the mask (bilinear), and every pixel gets its best class.
+    Reported in percent: ``mIoU``, ``mAcc`` and ``aAcc`` as mmseg's ``IoUMetric`` defines them.
 
-    It takes the arguments of :class:`DensePromptedMetric`; pixels of ``ignore_index`` count neither as right nor as
-    wrong.
+    The arguments are those of :class:`DensePromptedMetric`. Pixels with the mask value ``ignore_index`` are not
+    counted.
     """
 
     default_prefix = 'segmentation'
@@ -30,15 +30,15 @@ class ZeroShotSegmentation(DensePromptedMetric):
         """Counts the pixels of one batch.
 
         Args:
-            data_batch: ``image`` uint8 (B, 3, H, W), ``mask`` uint8 (B, H', W') and, if there is, ``key``.
+            data_batch: ``image`` uint8 (B, 3, H, W), ``mask`` uint8 (B, H', W') and optionally ``key``.
             data_samples: Not used: they hold one embedding per image.
 
         Raises:
             RuntimeError: If ``prepare`` was not called.
-            ValueError: If there is no mask, a mask holds a value that is not that of a class, or embeddings are not
-                finite.
+            ValueError: If there is no mask, a mask holds a value that is neither a class nor ignored, or embeddings are
+                not finite.
         """
-        # Here, not at the top: importing mmseg takes seconds that runs without segmentation need not wait for.
+        # A local import: mmseg takes seconds, and runs without segmentation do not need it.
         from mmseg.evaluation import IoUMetric
 
         class_embeds = self.prepared()  # (K, D)
