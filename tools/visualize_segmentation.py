@@ -58,7 +58,7 @@ def read_classes(given: list[str], templates: str | None) -> tuple[ClassPrompts,
         return ClassPrompts([name.split(',') for name in given], templates or 'imagenet_7'), None
     if not given[0].startswith('mmseg:'):
         return _read_prompt_file(given[0], templates), None
-    # Here, not at the top: it takes seconds.
+    # A local import: mmseg takes seconds.
     from mmseg.utils import get_classes, get_palette
 
     dataset = given[0].removeprefix('mmseg:').lower()
@@ -81,7 +81,7 @@ def read_mask(path: str, image: Image.Image, crop: bool) -> np.ndarray:
     """A label map (H, W), cropped as the image is."""
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no mask {path}')
-    # Not as an image: the numbers are classes, whatever their depth.
+    # Read as numbers, not as an image: they are classes, whatever the bit depth.
     try:
         mask = Image.open(path, formats=MASK_FORMATS)
         mask.load()

@@ -51,7 +51,7 @@ def set_epochs(cfg: Config, epochs: int) -> None:
 
 
 def _share(value: float, fractions: bool) -> int | float:
-    """An int if ``value`` is whole or ``fractions`` is False: a scheduler refuses 12.0 as a number of epochs."""
+    """``value`` as int if it is whole or ``fractions`` is False, because a scheduler refuses 12.0 epochs."""
     return value if fractions and not value.is_integer() else round(value)
 
 

@@ -27,14 +27,14 @@ COMPILED = '+compiled'
 
 @dataclass
 class Conditions:
-    """What all contenders have in common.
+    """The conditions that are equal for all contenders.
 
     Attributes:
         device: ``'cuda'`` or ``'cpu'``.
         precision: A key of :data:`DTYPES`.
-        batch_size: Images per step; None is the config's, and 32 of OpenCLIP alone.
+        batch_size: Images per step. None takes the config's batch size, or 32 if there are only OpenCLIP's models.
         longest_caption: Tokens of the longest caption.
-        shortest_caption: Tokens of the shortest one; lengths are spread evenly.
+        shortest_caption: Tokens of the shortest caption. The lengths are spread evenly between both.
     """
 
     device: str
@@ -64,11 +64,11 @@ class Contender:
         self.images = self.flops = 0
 
     def run(self, clock: PartClock | None = None) -> None:
-        """Take one step, from the forward pass to the teacher's EMA update; a clock gets the parts of it."""
+        """Take one step, from the forward pass to the teacher's EMA update. A clock times the step's parts."""
         raise NotImplementedError
 
     def watch(self, clock: PartClock) -> None:
-        """Let a clock time the parts of the model in the steps that follow, for good."""
+        """Let a clock time the parts of the model in all later steps. This cannot be undone."""
         raise NotImplementedError
 
     def compile(self) -> None:
@@ -76,14 +76,14 @@ class Contender:
         raise NotImplementedError
 
     def count_flops(self) -> None:
-        """Take a step and count the operations of its matrix products, uncompiled."""
+        """Take an uncompiled step, and count the operations of its matrix products."""
         counter = FlopCounterMode(display=False)
         with counter:
             self.run()
         self.flops = counter.get_total_flops()
 
     def step(self, count: int = 1) -> None:
-        """Take some steps in a row and time them; between them the host does not wait for the device."""
+        """Take some steps in a row and time them. Between the steps the host does not wait for the device."""
         if self.device == 'cuda':
             torch.cuda.reset_peak_memory_stats()
             others = torch.cuda.memory_allocated() - self._own_memory()
@@ -97,7 +97,7 @@ class Contender:
         self.seconds.append((time.perf_counter() - begin) / count)
 
     def parts(self, steps: int) -> dict[str, float]:
-        """Milliseconds per step by part, over some further steps. The last thing to ask of a contender."""
+        """Milliseconds per step by part, over some further steps. Call it last: the clock slows all later steps."""
         clock = PartClock(self.device)
         self.watch(clock)
         for _ in range(steps):
@@ -117,7 +117,7 @@ class Contender:
 
 
 class OurContender(Contender):
-    """A pretraining config, with changes: ``CONFIG@KEY=VALUE,KEY=VALUE`` has the keys of ``--cfg-options``."""
+    """A pretraining config, with optional changes: ``CONFIG@KEY=VALUE,KEY=VALUE``, as with ``--cfg-options``."""
 
     def __init__(self, name: str, conditions: Conditions) -> None:
         super().__init__(name, conditions)
@@ -125,10 +125,10 @@ class OurContender(Contender):
         cfg = Config.fromfile(path)
         cfg.merge_from_dict(dict(map(_read_change, changes.split(','))) if changes else {})
         cfg.optim_wrapper.update(type='mmmaskclip.PretrainOptimWrapper', precision=conditions.precision)
-        # Operations are counted uncompiled; `compile` follows.
+        # Operations are counted before the model is compiled; `compile` does that later.
         cfg.model.pop('compiled', None)
         self.model = MODELS.build(cfg.model)
-        # On a GPU random weights are drawn in a moment, on the host in seconds.
+        # A GPU draws the random weights much faster than the host, which takes seconds.
         self.model.to(self.device).train()
         self.model.init_weights()
         self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
@@ -239,7 +239,7 @@ class OpenCLIPContender(Contender):
             self.model.logit_scale.clamp_(0, 4.6052)
 
     def watch(self, clock: PartClock) -> None:
-        if self.forward is self.model:  # compiled, towers are one graph
+        if self.forward is self.model:  # a compiled model is one graph, without separate towers
             clock.watch(self.model, 'encode_image', 'image tower, whole images')
             clock.watch(self.model, 'encode_text', 'text tower')
 
@@ -256,9 +256,9 @@ def build_contenders(names: list[str], conditions: Conditions) -> list[Contender
     """The contenders in order.
 
     Args:
-        names: Configs, each with ``@KEY=VALUE,KEY=VALUE`` behind if it is to be changed, or ``open_clip:NAME``; with
-            ``+compiled`` at the end they are compiled. OpenCLIP's models get the batch size of the first config.
-        conditions: What they have in common.
+        names: Configs, optionally followed by changes as ``@KEY=VALUE,KEY=VALUE``; or ``open_clip:NAME``. The ending
+            ``+compiled`` compiles the model. OpenCLIP's models get the batch size of the first config.
+        conditions: Conditions that are equal for all contenders.
     """
     ours = {
         name: OurContender(name.removesuffix(COMPILED), conditions)
@@ -292,9 +292,10 @@ def matrix_ceiling(device: str, dtype: torch.dtype) -> float:
 
 
 def compare(contenders: list[Contender], steps: int, warm_up: int, ceiling: float) -> list[dict[str, Any]]:
-    """Let contenders take turns; one row per contender: medians of the turns after the warm-up, ratios to the first.
+    """Time contenders in turns. Returns one row per contender: medians after the warm-up, and ratios to the first.
 
-    A turn is a step on a CPU and four on a GPU, whose host prepares one step while the device works at another.
+    A turn is one step on a CPU. On a GPU it is four steps, because the host prepares a step while the device computes
+    the step before.
     """
     for _ in range(warm_up + steps):
         for contender in contenders:

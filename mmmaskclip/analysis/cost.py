@@ -108,7 +108,7 @@ def step_flops(cfg: Config, batch_size: int, caption_length: int, device: str = 
     model.to(device).train()
     with ExitStack() as stack:
         if device == 'meta':
-            # Meta tensors have no autocast. Only the losses call it, to switch it off, and here it is off already.
+            # Meta tensors have no autocast. Only the losses use it, to switch it off, and here it is off anyway.
             stack.enter_context(mock.patch.object(torch, 'autocast', return_value=nullcontext()))
         # Fused attention kernels recompute different parts on different devices; plain products count alike on all.
         for context in (*_label_parts(model, counter), sdpa_kernel(SDPBackend.MATH), counter):
@@ -147,7 +147,7 @@ def _target_modules(model: nn.Module) -> list[nn.Module]:
 
 
 def _tower_methods(module: nn.Module) -> tuple[str, ...]:
-    """The methods by which objectives run an image tower; none of any other module."""
+    """The methods by which objectives run an image tower; empty for any other module."""
     if isinstance(module, WholeImageTower):
         return ('features',)
     return ('embed', 'encode') if isinstance(module, ImageTower) else ()

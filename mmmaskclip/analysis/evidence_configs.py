@@ -1,4 +1,4 @@
-"""Configs of six methods on two data sets, alike in all but the method, for the comparison on one GPU."""
+"""Configs of six methods on two data sets, for the comparison on one GPU. They differ in the method only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmmaskclip.datasets.evaluation.zero_shot_tasks import probe_loader, tasks
 
 IMAGE_SIZE = 128
-# compare_methods stretches schedules from this length to the one that is asked for.
+# Epochs in the written configs. compare_methods stretches the schedules from this length to the requested one.
 _PLANNED_EPOCHS = 10
 _CONFIGS = Path(__file__).parents[1] / '.mim/configs/_base_'
 
@@ -25,7 +25,7 @@ class Tower:
         image: mmpretrain's dict of the image tower: embed_dims, num_layers, num_heads, feedforward_channels.
         text: Width, layers and heads of the text tower.
         embed_dims: Width of the embedding.
-        head: Codewords, hidden width and bottleneck of the heads of codewords.
+        head: Number of codewords, hidden width and bottleneck of the codeword heads.
         decoder: Width, depth and heads of MAE's decoder.
     """
 
@@ -44,7 +44,7 @@ TOWERS = {
         dict(num_prototypes=1024, hidden_channels=512, bottleneck_channels=128),
         dict(decoder_embed_dim=256, decoder_depth=4, decoder_num_heads=8),
     ),
-    # To try the flow on a CPU.
+    # For a trial on a CPU.
     'tiny': Tower(
         dict(embed_dims=64, num_layers=2, num_heads=2, feedforward_channels=128),
         dict(width=64, num_layers=1, num_heads=2),
@@ -61,10 +61,10 @@ def write_configs(
     """Writes ``FOLDER/DATA/METHOD.py``.
 
     Args:
-        folder: Where to write.
-        data: Folders by name: ``scenes`` holds shards, ``flickr8k`` shards, ``cifar10`` (may be missing) the folders
-            train and test with one folder per class.
-        tower: Name of :data:`TOWERS`.
+        folder: Folder to write into.
+        data: Folders by name. ``scenes`` and ``flickr8k`` hold shards. ``cifar10``, which may be missing, holds the
+            folders train and test, each with one folder per class.
+        tower: A key of :data:`TOWERS`.
         batch_size: Pairs per step.
         precision: ``'bf16'`` or ``'fp32'``.
         workers: Processes that read data, per run.
@@ -79,7 +79,7 @@ def write_configs(
             make(cfg, TOWERS[tower])
             path = folder / name / f'{method}.py'
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Formatted with yapf, a file takes seconds.
+            # Without yapf, which takes seconds per file.
             Config(cfg, format_python_code=False).dump(path)
             written.setdefault(name, []).append(path)
     return written
@@ -171,7 +171,7 @@ def _scene_tasks(data: dict[str, str]) -> tuple[dict, dict]:
 
 
 def _flickr_tasks(data: dict[str, str]) -> tuple[dict, dict]:
-    """Retrieval on Flickr8k's dev images; where CIFAR-10 is at hand, zero-shot and k-NN on it."""
+    """Retrieval on Flickr8k's dev images; zero-shot and k-NN on CIFAR-10, if its folder is given."""
     loaders = dict(retrieval=_loader(urls=f'{data["flickr8k"]}/dev-*.tar', caption_key='json:captions'))
     evaluators: dict[str, Any] = dict(retrieval=dict(type='RetrievalRecall', topk=(1, 5)))
     if 'cifar10' in data:
@@ -188,7 +188,7 @@ def _flickr_tasks(data: dict[str, str]) -> tuple[dict, dict]:
 
 
 def _at_our_size(node: Any) -> Any:
-    """A part of a config whose images are resized and cropped to :data:`IMAGE_SIZE`."""
+    """A part of a config, with all resizes and crops set to :data:`IMAGE_SIZE`."""
     if isinstance(node, (list, tuple)):
         return [_at_our_size(part) for part in node]
     if not isinstance(node, dict):
@@ -202,7 +202,7 @@ def _objective(file: str, name: str) -> dict[str, Any]:
 
 
 def _read(name: str) -> dict[str, Any]:
-    """A shared part of the shipped configs, with what it defines for others."""
+    """A ``_base_`` file of the shipped configs, with the variables that it defines."""
     return Config.fromfile(_CONFIGS / f'{name}.py', format_python_code=False).to_dict()
 
 
@@ -224,7 +224,7 @@ def _codewords(tower: Tower, in_channels: int, **loss: Any) -> dict[str, Any]:
 
 
 def _clip(cfg: dict, tower: Tower) -> None:
-    """The baseline as it is."""
+    """The baseline: CLIP without changes."""
 
 
 def _clip_mae(cfg: dict, tower: Tower) -> None:
@@ -270,7 +270,7 @@ def _silc(cfg: dict, tower: Tower) -> None:
     cfg['model']['teacher_momentum'] = 0.966
     views = cfg['train_dataloader']['dataset']['views']
     (crop,) = views['image']
-    # SILC's area of global crops; the other methods' crops are those of CLIP.
+    # SILC has its own area of global crops; all other methods crop as CLIP does.
     whole = [{**crop, 'scale': (0.4, 1.0)}]
     local = {**crop, 'size': 64, 'scale': (0.05, 0.4)}
     views |= dict(image=whole, image_2=whole, local=[dict(type='RepeatCrops', count=4, transforms=[local])])

@@ -1,4 +1,4 @@
-"""Which of the papers' claims hold in a comparison: table, order of the methods, and a verdict for each claim."""
+"""Report of a comparison: table, order of the methods, and whether each of the papers' claims holds."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Claim:
 
     Attributes:
         better: The better method.
-        worse: The other.
-        figures: What the paper measured.
+        worse: The worse method.
+        figures: The paper's measurements.
     """
 
     better: str
@@ -55,12 +55,12 @@ def verdict(better: dict[str, Any] | None, worse: dict[str, Any] | None) -> str:
     """Whether one method beats another in a metric.
 
     Args:
-        better: ``mean`` and ``spread`` (None for one seed) of the method that a paper has ahead.
-        worse: Likewise of the other.
+        better: ``mean`` and ``spread`` (None for one seed) of the method that is better in the paper.
+        worse: ``mean`` and ``spread`` of the other method.
 
     Returns:
-        ``'holds'`` or ``'reversed'`` where the means differ by more than both spreads together, with the difference;
-        ``'undecided'`` where they do not, or a method has one seed; ``''`` where a method was not measured.
+        ``'holds'`` or ``'reversed'``, with the difference, if the means differ by more than the sum of both spreads.
+        ``'undecided'`` if they do not, or if a method has one seed. ``''`` if a method was not measured.
     """
     if not better or not worse or better['mean'] is None or worse['mean'] is None:
         return ''
@@ -76,11 +76,11 @@ def report(results: dict[str, dict[str, dict]], header: str, missing: list[str])
     Args:
         results: By data set and method: ``seeds``, ``epochs``, ``minutes``, ``metrics`` by name with ``mean`` and
             ``spread``.
-        header: Date, machine, sizes and command, in sentences.
+        header: Sentences about date, machine, sizes and command.
         missing: Sentences about runs that failed or were not finished.
 
     Returns:
-        Text.
+        The text of the report.
     """
     lines = ['# Six methods on one machine', '', header, '']
     for data, methods in results.items():

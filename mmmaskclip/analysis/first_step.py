@@ -1,4 +1,4 @@
-"""Find what does not fit together in a pretraining config before its data is read: a step without values."""
+"""Checks that the parts of a pretraining config fit together: a step on tensors without values, before data is read."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from mmmaskclip.registry import MODELS
 def check_first_step(cfg: Config) -> None:
     """Run the forward pass of one step on torch's ``meta`` device, which computes shapes only.
 
-    Models of other packages, and datasets whose views are not known, are not checked.
+    It does not check models of other packages, or datasets with unknown views.
 
     Args:
         cfg: A training config.
 
     Raises:
-        ValueError: If a part gets another width, size or number of patches than it is made for, or a view is missing.
+        ValueError: If a part gets an input of another width, size or number of patches than it is built for, or if a
+            view is missing.
     """
     if MODELS.get(cfg.model.type) is not ImageTextPretrainer:
         return
@@ -38,7 +39,7 @@ def check_first_step(cfg: Config) -> None:
     with torch.device('meta'):
         model = MODELS.build(cfg.model).to('meta').train()
     with ExitStack() as stack:
-        # meta has no autocast.
+        # The meta device has no autocast.
         stack.enter_context(mock.patch.object(torch, 'autocast', return_value=nullcontext()))
         running = stack.enter_context(_named_calls(model))
         try:
@@ -76,7 +77,7 @@ def _named_calls(model: nn.Module) -> Iterator[list[tuple[str, nn.Module, str]]]
 
 
 def _warn_of_interpolation(tower: Any, batch: dict) -> None:
-    """Say that the tower's positions are made for another image size than the training images have."""
+    """Warn if the tower's position embeddings are for another image size than that of the training images."""
     made_for, size = getattr(tower, 'img_size', None), tuple(batch['image'].shape[-2:]) if 'image' in batch else None
     if made_for is not None and size is not None and tuple(made_for) != size:
         print_log(

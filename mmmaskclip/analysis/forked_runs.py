@@ -1,4 +1,4 @@
-"""Runs of the command line as forks of one process that has imported everything, so that a run starts at once."""
+"""Starts commands as forks of one process that has already imported everything, so that they start at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from multiprocessing import reduction
 from pathlib import Path
 from typing import Any
 
-# What a training and a test import, most of it only when they are called.
+# Modules that a training or a test imports, most of them only after its start.
 _PRELOADED = [
     'mmmaskclip.cli.train',
     'mmmaskclip.cli.test',
@@ -34,14 +34,14 @@ class ForkedRun:
         module: Name of a module with a function ``command``.
         arguments: Its command line.
         log: File to which its output is appended.
-        lock: Open file that the run, and every process it starts, keeps open. The caller may close its own.
+        lock: Open file that the run and all its child processes keep open. The caller may close its own copy.
     """
 
     def __init__(self, module: str, arguments: Sequence[str], log: Path, lock: int) -> None:
-        # Not a fork of this process, whose threads would be missing in it.
+        # A fork of a separate server process: a fork of this one would lack its threads, but keep their locks.
         context = multiprocessing.get_context('forkserver')
         context.set_forkserver_preload(_PRELOADED)
-        # torch asks the driver otherwise while it is imported, and CUDA does not survive a fork.
+        # Otherwise torch initializes CUDA while it is imported, and CUDA does not survive a fork.
         os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
         self._process = context.Process(target=_run, args=(module, list(arguments), str(log), _Passed(lock)))
         self._process.start()
@@ -62,7 +62,7 @@ class ForkedRun:
 
 
 class _Passed:
-    """An open file that goes to the process which unpickles it."""
+    """An open file that pickling passes on to another process."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor

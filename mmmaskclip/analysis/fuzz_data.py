@@ -44,7 +44,7 @@ def damage(data: bytes, draw: random.Random) -> bytes:
         content[start:start] = content[start : start + size]
     elif kind == 'insert':
         content[start:start] = draw.randbytes(size)
-    else:  # as a failed download or a wrong file name leaves it
+    else:  # bytes of another kind, as after a failed download or under a wrong file name
         content[:] = draw.choice([b'', b'<html>404 Not Found</html>', gzip.compress(data), draw.randbytes(2048)])
     return bytes(content)
 

@@ -1,4 +1,4 @@
-"""Memory of a training step on a GPU, counted: parameters, gradients, optimizer, and what autograd saves."""
+"""Counts the memory of a training step on a GPU: parameters, gradients, optimizer, and autograd's saved tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmmaskclip.analysis.random_batch import random_batch
 from mmmaskclip.registry import MODELS
 
 GB = 10**9
-# Left to the context of CUDA, the workspaces of its libraries and the allocator's gaps; an assumption.
+# Memory left for CUDA's context, and the share left usable by library workspaces and the allocator; assumptions.
 _CONTEXT, _USABLE = 1 * GB, 0.9
 _TOWERS = ('image_encoder', 'text_encoder')
 
@@ -26,12 +26,12 @@ class StepMemory:
 
     Attributes:
         parameters: Float32 parameters and buffers, teachers included.
-        gradients: Of what is trained, float32.
-        optimizer: AdamW's two moments of each of these.
-        constant: What autograd saves whatever the batch: weights in bfloat16.
-        sample: What it saves for each pair.
-        sample_checkpointed: Likewise with activation checkpointing of all blocks, the one that is computed again
-            included.
+        gradients: Float32 gradients of the trained parameters.
+        optimizer: AdamW's two moments of each trained parameter.
+        constant: Bytes that autograd saves for any batch size: weights in bfloat16.
+        sample: Bytes that autograd saves for each pair.
+        sample_checkpointed: The same with activation checkpointing of all blocks, including the one block that is being
+            computed again.
     """
 
     parameters: int
@@ -42,30 +42,30 @@ class StepMemory:
     sample_checkpointed: int
 
     def total(self, batch_size: int, checkpointed: bool = False) -> int:
-        """Bytes for a batch, or micro-batch, of so many pairs."""
+        """Bytes for a batch, or a micro-batch, of ``batch_size`` pairs."""
         sample = self.sample_checkpointed if checkpointed else self.sample
         return self.parameters + self.gradients + self.optimizer + self.constant + batch_size * sample
 
     def largest_batch(self, memory: float, checkpointed: bool = False) -> int:
-        """Pairs that fit into a GPU of ``memory`` bytes, of which a tenth and 1 GB are left over; 0 if none does.
+        """Number of pairs that fit into a GPU of ``memory`` bytes, less a tenth and 1 GB; 0 if none fits.
 
-        Of a batch in micro-batches this is ``micro_batch_size``: a gradient of all that is trained more is kept then,
-        and is counted here.
+        If the batch is split, this is the largest ``micro_batch_size``: the count includes the second copy of all
+        gradients that micro-batches need.
         """
         sample = self.sample_checkpointed if checkpointed else self.sample
         free = _USABLE * memory - _CONTEXT - self.total(0) - self.gradients
         return max(0, math.floor(free / sample))
 
     def least_gpu(self) -> float:
-        """Bytes of the smallest GPU on which one pair fits, with activation checkpointing."""
+        """Memory in bytes of the smallest GPU into which one pair fits, with activation checkpointing."""
         return (self.total(1, checkpointed=True) + self.gradients + _CONTEXT) / _USABLE
 
 
 def count_memory(cfg: Config, caption_length: int = 77, bf16: bool = True) -> StepMemory:
     """Count the memory of a config's training step.
 
-    What autograd saves is counted with torch's saved-tensor hooks on a CPU, in the forward pass of models with one and
-    with two blocks in each tower and batches of one and of two: all blocks of a tower save the same.
+    torch's saved-tensor hooks count on a CPU what autograd saves in the forward pass. All blocks of a tower save the
+    same, so it is enough to run models with one and with two blocks in each tower, on batches of one and of two pairs.
 
     Args:
         cfg: A pretraining config, with towers of ``layers``.
@@ -87,7 +87,7 @@ def count_memory(cfg: Config, caption_length: int = 77, bf16: bool = True) -> St
         constant += (depth - 1) * block[0]
         sample += (depth - 1) * block[1]
         if block[1]:
-            # A block's input is the residual stream, float32; of checkpointed blocks it alone is kept.
+            # A checkpointed block keeps only its input, the residual stream in float32.
             inputs += depth * (4 * _tokens(whole, tower, cfg, caption_length) - block[1])
             largest = max(largest, block[1])
     return StepMemory(
@@ -105,11 +105,11 @@ def saved_bytes(model: nn.Module, batch: dict[str, Tensor], bf16: bool) -> int:
 
     Args:
         model: The model, on a CPU.
-        batch: What its preprocessor takes.
+        batch: A batch as the model's preprocessor takes it.
         bf16: Autocast to bfloat16.
     """
     own = {part.untyped_storage().data_ptr() for part in (*model.parameters(), *model.buffers())}
-    # The storages are kept, so that no address is used twice.
+    # References keep the storages alive, so that no address is reused.
     seen: dict[int, Any] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def saved_bytes(model: nn.Module, batch: dict[str, Tensor], bf16: bool) -> int:
 
 
 def _fit(whole: nn.Module, cfg: Config, depths: dict[str, int], caption_length: int, bf16: bool) -> tuple[int, int]:
-    """Bytes that are saved whatever the batch, and for each sample, with so many blocks in each tower."""
+    """Saved bytes for any batch size, and saved bytes per sample, with ``depths`` blocks in the towers."""
     model = copy.deepcopy(whole)
     for tower, depth in depths.items():
         getattr(model, tower).layers = getattr(model, tower).layers[:depth]
@@ -139,7 +139,7 @@ def _fit(whole: nn.Module, cfg: Config, depths: dict[str, int], caption_length: 
 
 
 def _tokens(whole: Any, tower: str, cfg: Config, caption_length: int) -> int:
-    """Numbers in the input of a block, for one sample."""
+    """Number of values in the input of a block, for one sample."""
     if tower == 'text_encoder':
         return caption_length * whole.text_encoder.width
     height, width = (

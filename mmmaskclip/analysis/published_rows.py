@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from mmmaskclip.analysis.budget import differences, evaluation_settings
 
-# Where the images lie and how they are read; no number depends on it.
+# Keys that say where the images lie and how they are read. No result depends on them.
 _FREE = ('data_root', 'num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory', 'read_out')
 
 
@@ -24,9 +24,9 @@ class PublishedTable:
     Attributes:
         source: Where they were published.
         weights: Name of the file of weights that they were measured with.
-        sha256: SHA-256 of that file, or None: any file is taken.
-        metric: The metric that the values are of.
-        within: How far the mean over the protocols may be from the published one, in points, to be reproduced.
+        sha256: SHA-256 of that file; None accepts any file.
+        metric: Name of the published metric.
+        within: A row counts as reproduced if its mean differs from the published mean by at most so many points.
         protocols: Paths of the configs.
         rows: Published values by name of the config, by read-out.
     """
@@ -44,8 +44,8 @@ def read_table(path: str | os.PathLike) -> PublishedTable:
     """Read a table; ``configs/zero_shot_seg/sclip_eight.json`` is one.
 
     Raises:
-        ValueError: If the file is no such table, a row has another number of values than there are protocols, or there
-            is no such config.
+        ValueError: If the file is not such a table, if a row does not have one value per protocol, or if a protocol's
+            config does not exist.
     """
     path = Path(path)
     try:
@@ -72,7 +72,7 @@ def read_table(path: str | os.PathLike) -> PublishedTable:
 
 
 def protocol_name(path: str | os.PathLike) -> str:
-    """What a protocol is called in tables: the name of its config."""
+    """Name of a protocol in tables: the file name of its config."""
     return Path(path).stem
 
 
@@ -119,7 +119,7 @@ def judge_row(
 
 
 def _other_settings(protocol: str, result: Mapping[str, Any]) -> list[str]:
-    """The settings in which a result departs from its protocol."""
+    """The settings of a result that differ from its protocol."""
     record = result['record']
     shipped = evaluation_settings(Config.fromfile(protocol))
     used = {key: record.get(key) for key in shipped}

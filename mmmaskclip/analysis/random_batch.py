@@ -15,8 +15,9 @@ def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str,
     """Random images and captions, in the form of the collate function's batches.
 
     Args:
-        cfg: A pretraining config. The views of its training dataset set number and size of the images; the type of the
-            dataset decides about labels. Without training data, as in configs/pretrained: one view of the tower's size.
+        cfg: A pretraining config. The views of its training dataset determine number and size of the images, and the
+            type of the dataset whether there are labels. A config without training data, as in configs/pretrained, gets
+            one view of the tower's size.
         batch_size: Images B.
         caption_length: Tokens of every caption, start and end included.
 
@@ -36,7 +37,7 @@ def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str,
             'unknown; only configs with the datasets of this package can be measured'
         )
     views = {name: list(steps) for name, steps in sources[0].views.items()}
-    # Larger than any crop, so that no transform fails. The views have the sizes of training.
+    # An image larger than any crop, so that no transform fails. The views then have the same sizes as in training.
     sample = ImageViews(views)(Image.new('RGB', (640, 480)), seed=0)
     tokens = torch.randint(1, _START, (batch_size, caption_length), dtype=torch.int32)
     tokens[:, 0], tokens[:, -1] = _START, _END

@@ -1,4 +1,4 @@
-"""GPU hours of a pretraining run, from one measured step: what more processes and other cards cost."""
+"""Estimates the GPU hours of a pretraining run on other cards and more processes, from one measured step."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Card:
-    """What a GPU's data sheet says.
+    """Figures from a GPU's data sheet.
 
     Attributes:
-        name: The card.
-        matrix: Dense products of matrices in 16 bit, TFLOP/s.
+        name: Name of the card.
+        matrix: Rate of dense matrix products in 16 bit, TFLOP/s.
         memory: Memory bandwidth, TB/s.
     """
 
@@ -25,13 +25,13 @@ CARDS = (Card('V100 SXM2', 125, 0.9), Card('A100 SXM 80 GB', 312, 2.04), H100)
 
 
 def seconds_on(card: Card, measured: float, matrix_share: float = 0.6) -> float:
-    """A step on another card, from one measured on an H100.
+    """Seconds of a step on another card, from a step measured on an H100.
 
     Args:
         card: The card.
         measured: Seconds on the H100.
-        matrix_share: Share of the measured time that goes with the rate of matrix products; the rest goes with the
-            memory's bandwidth. Defaults to 0.6, an assumption.
+        matrix_share: Share of the measured time that scales with the rate of matrix products. The rest scales with the
+            memory bandwidth. Defaults to 0.6, an assumption.
     """
     return measured * (matrix_share * H100.matrix / card.matrix + (1 - matrix_share) * H100.memory / card.memory)
 
@@ -40,10 +40,10 @@ def gpu_hours(images_per_second: float, samples: float, epochs: float, efficienc
     """GPU hours of a run.
 
     Args:
-        images_per_second: Of one GPU alone.
-        samples: Pairs of the data set.
-        epochs: Passes over it.
-        efficiency: Share of that rate which each of many GPUs keeps. Defaults to 1.
+        images_per_second: Rate of one GPU alone.
+        samples: Pairs in the data set.
+        epochs: Passes over the data set.
+        efficiency: Share of the rate of one GPU alone that each of many GPUs reaches. Defaults to 1.
     """
     return samples * epochs / images_per_second / efficiency / 3600
 

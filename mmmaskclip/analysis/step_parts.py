@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: by part of the model, and by kind of kernel."""
+"""Times a training step by part of the model and by kind of kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-# The first that is in a kernel's name counts. Triton's kernels come first, because they are named after all they fuse.
+# Kinds by words in a kernel's name; the first match counts. Triton comes first: its kernels' names list all fused
+# parts.
 _KERNELS = {
     'fused by the compiler': ('triton', 'graph_'),
     'attention': ('flash', 'fmha', 'attention', 'sdpa'),
@@ -37,9 +38,9 @@ _KERNELS = {
 
 
 class PartClock:
-    """Adds up the time of named parts of a step. The time of a part within another counts for the inner one alone.
+    """Adds up the time of named parts of a step. The time of a nested part counts for the inner part alone.
 
-    The host waits for the device where a part begins and ends, so steps are slower than without the clock.
+    At the begin and end of each part the host waits for the device, so steps are slower than without the clock.
 
     Args:
         device: ``'cuda'`` or ``'cpu'``.
@@ -83,7 +84,7 @@ class PartClock:
 
 
 def kind_of_kernel(name: str) -> str:
-    """The kind of work that a kernel, or on a CPU an operator of torch, does, by its name."""
+    """The kind of work of a kernel (on a CPU: of a torch operator), by its name."""
     lower = name.lower()
     return next((kind for kind, words in _KERNELS.items() if any(word in lower for word in words)), 'other')
 
@@ -95,8 +96,8 @@ def profile_step(
 
     Args:
         run: The step.
-        device: ``'cuda'``: kernels are timed; ``'cpu'``: operators.
-        most: How many of the longest kernels are named.
+        device: ``'cuda'`` times kernels; ``'cpu'`` times operators.
+        most: Number of the longest kernels to list.
 
     Returns:
         Milliseconds by kind of kernel, longest first, and of the longest kernels by name.
@@ -109,7 +110,7 @@ def profile_step(
     key = 'self_device_time_total' if device == 'cuda' else 'self_cpu_time_total'
     events = [event for event in trace.key_averages() if not event.is_user_annotation]
     if device == 'cuda':
-        # An operator's time is that of the kernels it starts, which are events themselves.
+        # Only kernels: an operator's time is the time of its kernels, which are events themselves.
         events = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
     times = {event.key: getattr(event, key) / 1e3 for event in events}
     longest = sorted(((name, spent) for name, spent in times.items() if spent), key=lambda pair: -pair[1])
@@ -121,7 +122,7 @@ def profile_step(
 
 
 def lines_that_wait(run: Callable[[], None]) -> list[str]:
-    """Run one step on a GPU; returns every ``file:line`` at which the host waited for it, each once."""
+    """Run one step on a GPU. Returns each ``file:line`` at which the host waited for the GPU, once."""
     torch.cuda.set_sync_debug_mode('warn')
     try:
         with warnings.catch_warnings(record=True) as waits:

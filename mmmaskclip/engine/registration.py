@@ -17,5 +17,5 @@ def register_all_modules(init_default_scope: bool = True) -> None:
     import mmmaskclip.models  # noqa: F401
 
     if init_default_scope:
-        # A fresh name each time: an instance that exists keeps its first scope.
+        # A new name each time, because an existing instance keeps its first scope.
         DefaultScope.get_instance(f'mmmaskclip-{datetime.datetime.now()}', scope_name='mmmaskclip')

@@ -14,10 +14,10 @@ from mmmaskclip.registry import DATA_SAMPLERS
 class ResumableSampler(DefaultSampler):
     """mmengine's ``DefaultSampler`` that skips the indices a resumed run has already used, without loading them.
 
-    It takes the same arguments, but ignores ``round_up``. The base class repeats samples until all ranks have the same
-    number, or gives some ranks one more. This sampler drops the rest that is not enough for all ranks, so that an epoch
-    sees no sample twice. :class:`PretrainLoop` calls :meth:`begin_epoch` before each epoch and thereby sets the seed,
-    which the Runner leaves to chance when ranks are seeded differently (``randomness.diff_rank_seed``).
+    It takes the same arguments, but ignores ``round_up``. If the samples cannot be divided equally among the ranks, the
+    base class repeats samples or gives some ranks one more. This sampler drops the rest, so that no sample occurs twice
+    in an epoch. :class:`PretrainLoop` calls :meth:`begin_epoch` before each epoch. The call also sets the seed, which
+    the Runner would otherwise draw at random if ranks are seeded differently (``randomness.diff_rank_seed``).
     """
 
     _start = 0

@@ -38,7 +38,7 @@ def measure(loop: BaseLoop) -> dict[str, Any]:
     wrapper = loop.runner.optim_wrapper
     return {
         'world_size': get_world_size(),
-        # A batch sampler of mmdet is no BatchSampler of torch; the loader itself then has no batch size.
+        # mmdet's batch sampler does not subclass torch's BatchSampler, so the loader itself has no batch size.
         'batch_size': getattr(loop.dataloader.batch_sampler, 'batch_size', loop.dataloader.batch_size),
         'accumulative_counts': wrapper._accumulative_counts if isinstance(wrapper, OptimWrapper) else 1,
         'dataset_size': size,
@@ -47,15 +47,16 @@ def measure(loop: BaseLoop) -> dict[str, Any]:
 
 
 def check_resume(meta: dict[str, Any], loop: BaseLoop) -> None:
-    """After a change of the batch size continue at the same number of samples, with a warning, or refuse.
+    """If the batch size has changed, continue at the same number of samples, with a warning, or refuse.
 
-    Call it after everything else is resumed. :class:`~mmmaskclip.engine.PretrainLoop` continues at the iteration that
-    stands for the same number of samples of the epoch, rounded down. The schedules become those of a fresh run at that
-    iteration, and ``steps_taken`` of the optimizer wrapper is scaled. The learning rate is not scaled.
+    Call this function after everything else is resumed. :class:`~mmmaskclip.engine.PretrainLoop` continues at the
+    iteration that corresponds to the same number of samples of the epoch, rounded down. The schedules get the values of
+    a fresh run at that iteration, and ``steps_taken`` of the optimizer wrapper is scaled. The learning rate is not
+    scaled.
 
-    With ``ResumableSampler`` the rest of the epoch holds exactly the samples not seen yet. Shards, however, are divided
-    among other processes, and a dataset of another size is shuffled differently: some samples of this epoch then come
-    twice, others not at all.
+    With ``ResumableSampler`` the rest of the epoch consists of exactly the samples not seen yet. Shards, however, are
+    divided differently among another number of processes, and a dataset of another size is shuffled differently. Then
+    some samples occur twice in this epoch, and others not at all.
 
     mmengine's ``EpochBasedTrainLoop`` cannot start inside an epoch: it repeats that epoch.
 

@@ -45,7 +45,7 @@ from mmmaskclip.utils.distributed import raise_everywhere
 
 _META = 'mmmaskclip'
 _RANDOM = 'random_states'
-# Entries that a history of the log keeps.
+# Number of values that each history of the log keeps.
 _HISTORY = 10_000
 
 
@@ -72,12 +72,12 @@ class ReliableRunner(Runner):
     _resumed: dict[str, Any] | None = None
     _resuming = False
     _in_iteration = False
-    # The count of samples starts here: earlier iterations may have had another batch size.
+    # Samples and iterations at the last resume. Iterations before it may have had another batch size.
     _samples_before, _iterations_before = 0, 0
 
     @property
     def iterations_done(self) -> int:
-        """Iterations that have changed the model, with the one whose hooks are running."""
+        """Number of iterations that have changed the model, including the one whose hooks are running."""
         return self.iter + self._in_iteration
 
     @property
@@ -90,7 +90,7 @@ class ReliableRunner(Runner):
     def call_hook(self, fn_name: str, **kwargs) -> None:
         """Call the hooks; restore the random states before the first epoch and after a validation."""
         if fn_name == 'before_train_epoch' and self._random_to_restore is not None:
-            # After everything that only a start draws, and before the first sample is loaded.
+            # Here, because everything that draws random numbers only at a start is done, and no sample is loaded yet.
             set_random_state(self._random_to_restore)
             self._random_to_restore = None
         elif fn_name == 'before_train':
@@ -113,7 +113,7 @@ class ReliableRunner(Runner):
             self._random_before_val = None
 
     def build_model(self, model: torch.nn.Module | dict) -> torch.nn.Module:
-        """Build the model, whose parts load weights by themselves: from here on by the safe reader only."""
+        """Build the model. Its parts may load weights themselves; from now on only through the safe reader."""
         use_safe_loading()
         return super().build_model(model)
 
@@ -121,21 +121,21 @@ class ReliableRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Build a loader with a generator of its own; it would draw a seed from torch's in every epoch."""
+        """Build a loader with its own generator. Otherwise it would draw from torch's generator in every epoch."""
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if isinstance(dataloader, dict) and loader.generator is None:
             loader.generator = torch.Generator().manual_seed(seed or 0)
         return loader
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
-        """Build a visualizer that drops values while the disk is full; mmengine's would end the run."""
+        """Build a visualizer that drops values while the disk is full. mmengine's own would end the run."""
         built = super().build_visualizer(visualizer)
         for name in ('add_scalars', 'close'):
             setattr(built, name, partial(_write_if_there_is_space, getattr(built, name)))
         return built
 
     def load_or_resume(self) -> None:
-        """Load or resume what rank 0 has chosen: each rank has looked for the newest checkpoint by itself."""
+        """Load or resume the checkpoint that rank 0 has chosen, because each rank has searched for the newest one."""
         chosen = [(self._load_from, self._resume)]
         broadcast_object_list(chosen)
         own, (self._load_from, self._resume) = (self._load_from, self._resume), chosen[0]
@@ -158,9 +158,10 @@ class ReliableRunner(Runner):
         """Load the weights of a checkpoint, without running code from it.
 
         Args:
-            filename: A checkpoint of ours, of OpenAI's, OpenCLIP's or Hugging Face's CLIP, or its ``https://`` address.
+            filename: A checkpoint of this package, or a CLIP of OpenAI, OpenCLIP or Hugging Face; a path or an
+                ``https://`` address.
             map_location: Unused: tensors come from the CPU, so that the device need not hold them twice.
-            strict: Refuse weights that are missing or left over. Defaults to False: the log says what is missing.
+            strict: Refuse missing and unknown weights. Defaults to False: the log lists the missing ones.
             revise_keys: (pattern, replacement) for names of the weights.
 
         Returns:
@@ -168,9 +169,9 @@ class ReliableRunner(Runner):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is damaged, names what could run code, or nothing of the model or of one of its towers
-                loads; see :func:`~mmmaskclip.checkpoints.weights.load_what_fits`.
-            RuntimeError: If ``strict``, or the run is resumed, and the weights do not fit.
+            ValueError: If the file is damaged or names code to run, or if no weight of the model, or of one of its
+                towers, fits; see :func:`~mmmaskclip.checkpoints.weights.load_what_fits`.
+            RuntimeError: If the weights do not fit, and ``strict`` is set or the run is resumed.
         """
         checkpoint = _read(filename)
         if self._resuming:
@@ -191,16 +192,16 @@ class ReliableRunner(Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Config | ConfigDict | dict) -> ReliableRunner:
-        """Build a Runner; a second one of the same name waits for the next second."""
-        # mmengine names a run by the second it starts in, and runs of one name in one process share log and history.
+        """Build a Runner. A second Runner of the same name waits for the next second."""
+        # mmengine names a run by the second of its start. Two runs of one name in one process would share their log.
         stem = cfg.get('experiment_name') or Path((cfg.filename if isinstance(cfg, Config) else None) or '').stem
         while MessageHub.check_instance_created(f'{stem}_{time.strftime("%Y%m%d_%H%M%S")}'.lstrip('_')):
             time.sleep(0.05)
         return super().from_cfg(cfg)
 
     def train(self) -> torch.nn.Module:
-        """Train; the config's ``activation_checkpointing`` is ours, see ``turn_on_activation_checkpointing``."""
-        # mmengine's is reentrant, which DDP refuses where a block is used in two passes of one step.
+        """Train. ``turn_on_activation_checkpointing`` handles the config's ``activation_checkpointing``."""
+        # mmengine's checkpointing is reentrant, which DDP refuses if a block runs in two passes of one step.
         if modules := self.cfg.pop('activation_checkpointing', None):
             model = self.model.module if is_model_wrapper(self.model) else self.model
             turn_on_activation_checkpointing(model, modules)
@@ -222,8 +223,8 @@ class ReliableRunner(Runner):
             map_location: Unused, see :meth:`load_checkpoint`.
 
         Raises:
-            RuntimeError: If its weights do not fit the model.
-            ValueError: If it holds only weights. See also :meth:`load_checkpoint`.
+            RuntimeError: If the checkpoint's weights do not fit the model.
+            ValueError: If the checkpoint holds only weights. See also :meth:`load_checkpoint`.
         """
         self._resuming = True
         try:
@@ -263,13 +264,14 @@ class ReliableRunner(Runner):
         """Save a checkpoint; all ranks call it, and the first writes.
 
         Args:
-            out_dir: Folder.
-            filename: Name in it.
-            file_client_args: Must be None: only folders are written to.
-            save_optimizer: Also the optimizer. Defaults to True.
-            save_param_scheduler: Also the schedules. Defaults to True.
-            meta: Entries of ``meta``, of which ``epoch`` and ``iter`` say where a resumed run continues.
-            by_epoch: Without them in ``meta``: save the end of an epoch, or of an iteration. Defaults to True.
+            out_dir: Folder to write into.
+            filename: Name of the file in the folder.
+            file_client_args: Must be None, because checkpoints are written to folders only.
+            save_optimizer: Save the optimizer, too. Defaults to True.
+            save_param_scheduler: Save the schedules, too. Defaults to True.
+            meta: Entries of ``meta``. Its ``epoch`` and ``iter`` say where a resumed run continues.
+            by_epoch: If ``meta`` has neither: whether this is the end of an epoch, not of an iteration. Defaults to
+                True.
             backend_args: Must be None.
             write: Called on the first rank with path and checkpoint. Defaults to
                 :func:`~mmmaskclip.checkpoints.files.write_checkpoint`.
@@ -306,9 +308,9 @@ class ReliableRunner(Runner):
         return self.optim_wrapper.state_dict()
 
     def _collect(self, meta: dict[str, Any], save_optimizer: bool, save_param_scheduler: bool) -> dict[str, Any]:
-        """All that a checkpoint holds, not copied yet."""
+        """Everything that a checkpoint holds, not copied yet."""
         for history in self.message_hub.log_scalars.values():
-            # Hooks of mmengine add to them in every iteration, and each addition copies all.
+            # mmengine's hooks append to the histories in every iteration, and each append copies the whole history.
             history.max_length = _HISTORY
         meta.update(
             cfg=self.cfg.pretty_text,
@@ -319,7 +321,8 @@ class ReliableRunner(Runner):
         )
         if isinstance(dataset := self.train_dataloader.dataset, Described):
             meta['dataset_meta'] = dataset.metainfo
-        # A run resumed from a checkpoint of a validation continues after it, with the random states of before.
+        # A run resumed from a checkpoint that a validation saved continues after that validation. So the random states
+        # in it are those from before the validation.
         checkpoint = {
             'meta': meta,
             'state_dict': self._model_state(),
@@ -360,7 +363,7 @@ class ReliableRunner(Runner):
 
 
 def _write_if_there_is_space(write: Callable[..., None], *args, **kwargs) -> None:
-    # No method: the visualizer, which outlives the Runner, must not keep it alive.
+    # Not a method: the visualizer outlives the Runner and must not keep a reference to it.
     try:
         write(*args, **kwargs)
     except OSError as error:
@@ -387,6 +390,6 @@ def _read(filename: str) -> dict[str, Any]:
     if 'state_dict' not in checkpoint:
         checkpoint = {'state_dict': state_dict_of(checkpoint, path), 'meta': {}}
     if isinstance(checkpoint.get('meta'), dict):
-        # mmengine would execute it, as the text of a config in Python.
+        # mmengine would execute this text as a config in Python.
         checkpoint['meta'].pop('config', None)
     return checkpoint

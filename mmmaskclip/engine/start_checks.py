@@ -1,4 +1,4 @@
-"""Warnings about a run that would train, but not as its config means."""
+"""Checks at the start of a run: warnings about a run that trains, but probably not as intended."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from mmmaskclip.models.pretrainers import ImageTextPretrainer
 from mmmaskclip.startup.processes import describe_start
 from mmmaskclip.utils.store import compare_ranks, own_store
 
-# Iterations of a run that should not go unwatched: some hours on GPUs.
+# A run of at least so many iterations, some hours on GPUs, should have a validation.
 _LONG = 10_000
 _NUMBERED = re.compile(r'(iter|epoch)_(\d+)\.pth')
 
 
 def check_start(runner: Runner) -> None:
-    """Log what the machine gives and what the user should know, and compare the run on all ranks. Collective.
+    """Log the machine's limits and warnings for the user, and compare the run on all ranks. Collective.
 
     Args:
-        runner: A runner that has everything built and, if it resumes, loaded.
+        runner: A runner that has built everything and, if it resumes, loaded the checkpoint.
 
     Raises:
         RuntimeError: On all ranks, if config, learning rates, iteration or length of the epoch differ between them.
@@ -40,7 +40,7 @@ def check_start(runner: Runner) -> None:
     about, *short = describe_start(runner.cfg)
     runner.logger.info(f'Machine of rank 0: {about}.')
     if os.environ.get('LOCAL_RANK', '0') == '0':
-        for text in short:  # of other machines too, whose loggers write errors only
+        for text in short:  # as errors on other machines, whose loggers write errors only
             runner.logger.log(logging.ERROR if runner.rank else logging.WARNING, text)
     for text in [*_schedules_of_another_length(runner), *_other_global_batch(runner), *_not_validated(runner)]:
         runner.logger.warning(text)
@@ -57,11 +57,11 @@ def check_class_names(runner: Runner, loader: Any) -> None:
 
     Args:
         runner: The runner.
-        loader: What the loop that begins goes through. Nothing is compared where several tasks have a loader each:
-            their metrics do.
+        loader: The loader of the loop that begins. If several tasks have a loader each, this function compares nothing:
+            the tasks' metrics compare the names themselves.
 
     Raises:
-        ValueError: If their numbers differ, or a name stands at another place.
+        ValueError: If the numbers of classes differ, or a name has another index.
     """
     facts = facts_of(loader.dataset) if isinstance(loader, DataLoader) else None
     names: Sequence[str] = (facts or {}).get('classes') or ()
@@ -71,11 +71,11 @@ def check_class_names(runner: Runner, loader: Any) -> None:
 
 
 def describe_others(folder: str | os.PathLike, iteration: int, epoch: int = 0) -> str:
-    """A warning about checkpoints in the folder of a run that the run does not come from; empty if there are none.
+    """A warning about checkpoints of another run in the folder where this run saves; empty if there are none.
 
     Args:
-        folder: Where the run saves.
-        iteration: Iteration at which the run starts: 0 for a fresh run, which comes from none of them.
+        folder: Folder where the run saves.
+        iteration: Iteration at which the run starts; 0 for a fresh run, to which no old checkpoint belongs.
         epoch: Number of epochs that have ended by then.
     """
     matches = [match for path in Path(folder).glob('*.pth') if (match := _NUMBERED.fullmatch(path.name))]

@@ -29,7 +29,7 @@ class ZeroShotClassification(PromptedMetric):
             * ``'top1'`` or ``'mean_per_class'``;
             * ``'mean_top1_top5'``: (top1 + top5) / 2 (SLIP for Kinetics-700);
             * ``'roc_auc'`` of the similarity with class 1 minus the similarity with class 0 (Hateful Memes);
-            * ``'map11'``: the mean over the classes of ``average_precision_11`` of the classes' probabilities, which are
+            * ``'map11'``: the mean over the classes of ``average_precision_11`` of their probabilities, which are
               softmax(100 cosine) as in ICinW (VOC2007).
         collect_device: How the processes exchange results, see ``RetrievalRecall``.
         prefix: Prefix of the metric names; the loop sets the task's name.

@@ -1,1 +1,1 @@
-"""What happens before the first line of a command: dependencies, quiet imports, mmcv's operators, processes."""
+"""The start of a program: check of dependencies, quiet imports, mmcv's operators, device and processes."""

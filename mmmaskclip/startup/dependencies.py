@@ -1,7 +1,7 @@
-"""What mmmaskclip needs, and the check of it at ``import mmmaskclip``.
+"""The packages that mmmaskclip needs, and their check at ``import mmmaskclip``.
 
-The one list of bounds: ``setup.py`` reads it from this file, so installation and check cannot disagree. Only the
-standard library is imported here, because the file is run before anything is installed.
+This is the only list of version bounds. ``setup.py`` reads it from this file, so that installation and check cannot
+disagree. The file imports only the standard library, because it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ class Dependency(NamedTuple):
     Attributes:
         name: Name of the distribution.
         versions: Version range.
-        reason: What the range is for.
-        originals: Distributions with the same import name, whose files it overwrites and which may stand in for it.
+        reason: Why this range.
+        originals: Original distributions with the same import name. They may replace this one, but not stand beside it,
+            because both own the same files.
     """
 
     name: str
@@ -158,7 +159,7 @@ def missing_toolbox(imports: Iterable[str]) -> str | None:
     """Say which of OpenMMLab's toolboxes is not installed, and the command that installs it.
 
     Args:
-        imports: Names that are about to be imported; others than mmdet, mmpretrain and mmseg are passed over.
+        imports: Names that are about to be imported. Only mmdet, mmpretrain and mmseg are checked.
 
     Returns:
         The sentence, or None if nothing is missing.
@@ -172,7 +173,7 @@ def missing_toolbox(imports: Iterable[str]) -> str | None:
 
 
 def pip_install(*wanted: Dependency) -> str:
-    """The command that installs dependencies, held at the versions tested together where this is a clone."""
+    """The command that installs dependencies; in a clone, at the versions that were tested together."""
     constraints = Path(__file__).parents[2] / 'requirements/constraints.txt'
     held = f'-c {constraints} ' if constraints.is_file() else ''
     return f'python -m pip install {held}{" ".join(repr(str(dependency)) for dependency in wanted)}'

@@ -25,15 +25,16 @@ def choose_device(asked: str | None = None) -> str:
     """Choose the device, and refuse to fall back to the CPU where a GPU is present.
 
     Args:
-        asked: ``'cuda'`` or ``'cpu'``; None takes a GPU where there is one. An empty ``CUDA_VISIBLE_DEVICES`` asks for
-            the CPU too.
+        asked: ``'cuda'`` or ``'cpu'``; None takes a GPU if there is one. An empty ``CUDA_VISIBLE_DEVICES`` also asks
+        for
+            the CPU.
 
     Returns:
         ``'cuda'`` or ``'cpu'``.
 
     Raises:
-        CannotStart: If there is a GPU or a driver, but torch cannot use it; or a GPU is asked for, and there is none.
-            It names driver, build of torch, and what to install.
+        CannotStart: If torch cannot use the GPU or its driver, or if a GPU is asked for and there is none. The message
+            names the driver, the build of torch, and what to install.
     """
     if asked == 'cpu' or (asked is None and os.environ.get('CUDA_VISIBLE_DEVICES') == ''):
         return 'cpu'

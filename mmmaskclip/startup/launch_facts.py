@@ -1,4 +1,4 @@
-"""What tools/dist_launch.sh asks of this machine: its GPUs, the cores that this process may use, a free port."""
+"""Facts about this machine for tools/dist_launch.sh: number of GPUs, cores that this process may use, a free port."""
 
 import socket
 

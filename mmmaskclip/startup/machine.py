@@ -1,4 +1,4 @@
-"""What the machine gives to this process, and what of it is too little for a config."""
+"""Limits of the machine for this process, and warnings where a config needs more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmmaskclip.startup.devices import nvidia_driver
 
 _CGROUP = Path('/sys/fs/cgroup')
 _SHARED_MEMORY = '/dev/shm'
-# Files that a process has open beside those of its batches.
+# Number of files that a process has open besides those of its batches.
 _OTHER_FILES = 256
 _MOST_FILES = 2**20
 
@@ -26,10 +26,10 @@ class Machine:
     """Limits of this process, or of the machine where the process has none.
 
     Attributes:
-        cores: CPUs that it may use.
+        cores: CPUs that the process may use.
         memory: Bytes of memory; None if unknown.
         shared_memory: Free bytes of ``/dev/shm``, through which workers send batches; None if there is none.
-        open_files: Files that it may open.
+        open_files: Number of files that the process may open.
         driver: Version of the NVIDIA driver; None if there is none.
     """
 
@@ -53,7 +53,7 @@ def look_at_machine() -> Machine:
 
 
 def raise_file_limit() -> None:
-    """Let this process open as many files as it may. Each tensor that a worker sends is an open file."""
+    """Raise this process's limit of open files as far as allowed. Each tensor that a worker sends is an open file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -77,12 +77,12 @@ def describe_settings(device: str) -> str:
 
 
 def shortages(cfg: Config, machine: Machine, local_processes: int) -> list[str]:
-    """What is too little on this machine for the training loader of a config, with the remedy.
+    """Sentences about limits of this machine that are too low for a config's training loader, with the remedy.
 
     Args:
         cfg: The config.
-        machine: What the machine gives.
-        local_processes: Processes of the run on this machine, which share it.
+        machine: The machine's limits.
+        local_processes: Number of the run's processes on this machine, which share its limits.
     """
     loader: dict[str, Any] = cfg.get('train_dataloader') or {}
     workers, batch = loader.get('num_workers', 0), loader.get('batch_size', 1)

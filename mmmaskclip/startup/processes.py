@@ -1,4 +1,4 @@
-"""What must be set up before a Runner is built."""
+"""Sets up a process before its Runner is built: device, limits, process group, DDP."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from mmmaskclip.utils.exit_codes import CannotStart
 def setup_processes(cfg: Config) -> None:
     """Prepare this process for a config: its device, its limits, and its place among the processes of the run.
 
-    The device is a GPU wherever there is one, unless ``cfg.device='cpu'`` (``--device cpu``) asks for the CPU. With a
-    launcher the processes meet at the store of the run and compare device, versions and number; then the process group
-    is made here, NCCL's for GPUs and gloo's for CPUs, and the Runner leaves it alone.
+    The device is a GPU if there is one, unless ``cfg.device='cpu'`` (``--device cpu``) asks for the CPU. With a
+    launcher, the processes first connect to the store of the run and compare devices, versions and their number. Then
+    this function creates the process group, NCCL for GPUs and gloo for CPUs; the Runner uses it.
 
-    ``cfg.model_wrapper_cfg`` gets defaults for DDP: no buffer broadcasts (a ViT has no buffers that change), no search
-    for unused parameters (it walks the whole graph each step) unless ``cfg.find_unused_parameters`` says so.
+    ``cfg.model_wrapper_cfg`` gets defaults for DDP. Buffers are not broadcast, because a ViT has none that change.
+    Unused parameters are not searched, because the search walks the whole graph in each step;
+    ``cfg.find_unused_parameters`` turns the search on.
 
-    On CPUs ``SyncBN`` in ``cfg.model`` becomes ``BN``, with a warning: torch has it for GPUs only. Each process then
-    normalizes with its own part of the batch, and takes over the running statistics of process 0 at every step.
+    On CPUs ``SyncBN`` in ``cfg.model`` becomes ``BN``, with a warning, because torch has it for GPUs only. Each process
+    then normalizes with its own part of the batch. At every step it receives the running statistics of process 0.
 
     Args:
         cfg: Config with ``launcher``; changed in place.
@@ -55,10 +56,10 @@ def setup_processes(cfg: Config) -> None:
 
 
 def describe_start(cfg: Config) -> list[str]:
-    """Lines for the log of this process: the machine, the settings, and what is too little for the config.
+    """Lines for the log: the machine and its settings, then a warning for each limit that is too low for the config.
 
     Args:
-        cfg: A config that went through :func:`setup_processes`.
+        cfg: A config after :func:`setup_processes`.
     """
     machine = look_at_machine()
     local_processes = int(os.environ.get('LOCAL_WORLD_SIZE', os.environ.get('SLURM_NTASKS_PER_NODE', 1)))
@@ -92,19 +93,19 @@ def _set_wrapper(cfg: Config, device: str) -> None:
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
-        gradient_as_bucket_view=True,  # gradients live in the buckets that are exchanged: one copy of them less
+        gradient_as_bucket_view=True,  # gradients live in the buckets that DDP exchanges, which saves a copy of them
     )
     if device == 'cpu':
         wrapper['device_ids'] = None
         if _replace_sync_bn(cfg.get('model')) + bool(cfg.pop('sync_bn', None)):
-            # Else every process would evaluate with statistics of its own, and process 0's would be saved.
+            # Otherwise every process would evaluate with its own statistics, and only those of process 0 be saved.
             wrapper['broadcast_buffers'] = True
             _warn(
                 'SyncBN works on GPUs only: BN takes its place, and every process normalizes with its own part of the '
                 'batch.'
             )
     given = cfg.get('model_wrapper_cfg', {})
-    # These are DDP's arguments, and no other wrapper's.
+    # These arguments are DDP's; other wrappers do not take them.
     is_ddp = given.get('type', wrapper['type']).split('.')[-1] == wrapper['type']
     cfg.model_wrapper_cfg = {**wrapper, **given} if is_ddp else given
 
@@ -128,11 +129,12 @@ def _replace_sync_bn(node: object) -> int:
 
 
 def leave_processes() -> None:
-    """End this process's part in the process group; call it when nothing refers to the Runner any more.
+    """Leave the process group. Call this function when nothing refers to the Runner any more.
 
-    ``destroy_process_group`` alone only forgets the group: DDP holds it in reference cycles, and gloo's threads live
-    on into the interpreter's end, where one that still has a tensor to free aborts the process ("terminate called
-    without an active exception", pytorch issue 190489). Collecting the cycles first ends those threads.
+    ``destroy_process_group`` alone is not enough: DDP keeps the group alive in reference cycles, and with it gloo's
+    threads. At the interpreter's end a thread that still has a tensor to free aborts the process ("terminate called
+    without an active exception", pytorch issue 190489). So this function first collects the cycles, which ends the
+    threads.
     """
     if torch.distributed.is_initialized():
         gc.collect()

@@ -1,4 +1,4 @@
-"""Drops messages that dependencies print at import and that report problems which no user of this package has."""
+"""Drops messages that dependencies print at import about problems that no user of this package has."""
 
 from __future__ import annotations
 

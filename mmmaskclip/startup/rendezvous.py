@@ -24,7 +24,7 @@ _SIOCGIFADDR = 0x8915
 def set_slurm_environment() -> None:
     """Give this task of ``srun`` the variables that torchrun would give it.
 
-    The port is derived from the job's number, so that two jobs on a node do not meet on one.
+    The port is derived from the job's number, so that two jobs on one node get different ports.
     """
     job = os.environ
     if 'MASTER_ADDR' not in job:
@@ -38,7 +38,7 @@ def set_slurm_environment() -> None:
 
 
 def meet(timeout: float) -> tuple[Store, int, int]:
-    """Connect to the store of the run, by the environment that torchrun gives.
+    """Connect to the store of the run, with the environment variables that torchrun sets.
 
     Args:
         timeout: Seconds that the store waits for a process.
@@ -62,12 +62,13 @@ def meet(timeout: float) -> tuple[Store, int, int]:
 
 
 def compare_processes(store: Store, rank: int, world_size: int, device: str) -> None:
-    """Refuse to start if the processes have other devices, versions or ideas of their number.
+    """Refuse to start if the processes differ in device, versions or number of processes.
 
-    Collective, over the store: no process group is needed, which would hang or fail without a reason.
+    Collective, over the store. It needs no process group, which with such differences would hang or fail without
+    naming a reason.
 
     Raises:
-        CannotStart: On all ranks; it names what differs and on which ranks.
+        CannotStart: On all ranks, if something differs. Names what differs, and on which ranks.
     """
     where = f' ({socket.gethostname()})'
     facts = {
@@ -87,7 +88,7 @@ def compare_processes(store: Store, rank: int, world_size: int, device: str) -> 
 def choose_interface(address: str) -> str | None:
     """Let gloo use the network interface that leads to an address, unless the user has chosen one.
 
-    gloo would take the address that the machine's own name stands for, which is 127.0.1.1 on many.
+    Otherwise gloo takes the interface of the machine's own host name, which on many machines resolves to 127.0.1.1.
 
     Args:
         address: ``MASTER_ADDR``.

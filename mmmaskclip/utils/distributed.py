@@ -13,14 +13,13 @@ from mmmaskclip.utils.store import pack_error, raise_packed
 def gather_rows(rows: Tensor, with_grad: bool = True) -> Tensor:
     """Concatenate the rows of all processes, in rank order.
 
-    mmengine.dist.all_gather cuts the gradient.
+    Unlike mmengine.dist.all_gather, this function passes gradients on.
 
     Args:
         rows: This process's rows, (B, ...), the same B on every process.
-        with_grad: Let gradients flow back to the process that owns each row, where they are summed. Together with
-            DDP's average over processes this gives exactly the gradient of one process with the whole batch. Without,
-            the gathered rows are constants, which is SLIP's habit; with one process there is nothing to gather and
-            gradients flow either way, as in SLIP.
+        with_grad: Whether gradients flow back to the process that owns each row, which sums them. Together with DDP's
+            average over processes this gives exactly the gradient of one process with the whole batch. If False, the
+            gathered rows are constants, as in SLIP. With one process nothing is gathered, and gradients always flow.
 
     Returns:
         (world_size * B, ...).
@@ -62,7 +61,7 @@ def any_rank(flag: bool) -> bool:
         flag: This process's.
 
     Returns:
-        The same on every process.
+        Whether any process has given True; the same on every process.
     """
     value = torch.tensor(int(flag))
     all_reduce(value, op='max')
@@ -70,7 +69,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def raise_everywhere(error: Exception | None) -> None:
-    """Raise rank 0's error on all ranks, so that none waits for a rank that has left.
+    """Raise rank 0's error on all ranks, so that no rank waits for one that has ended.
 
     Collective.
 

@@ -1,12 +1,12 @@
-"""What the exit code of a training process says, for the scripts that start it.
+"""Exit codes of a training process, for the scripts that start it.
 
-A bare torchrun hands none of them on: it ends with 1 when one of its processes ends with anything but 0. A supervisor
-looks at the processes' own lines then (``exitcode : 75`` in torchrun's report of the first failure), or at the last
-lines of the log. ``tools/dist_train.sh`` ends with the code of the process that failed first.
+torchrun itself hides these codes: it exits with 1 if any of its processes exits with another code than 0. Scripts that
+call torchrun can read the code in its report of the first failure (``exitcode : 75``) or in the last lines of the log.
+``tools/dist_train.sh`` exits with the code of the process that failed first.
 """
 
-#: The machines cannot run it as they are: a GPU that torch cannot use, processes that do not find each other or do not
-#: fit together. One sentence says which. ``EX_UNAVAILABLE`` of sysexits.h.
+#: The run cannot start on these machines: torch cannot use a GPU, or processes do not find each other or differ in
+#: their settings. The last line says which. ``EX_UNAVAILABLE`` of sysexits.h.
 CANNOT_START = 69
 
 #: Stopped by a signal after everything was saved; the same command with ``--resume auto`` continues. ``EX_TEMPFAIL`` of
@@ -21,4 +21,4 @@ PEER_DIED = 77
 
 
 class CannotStart(RuntimeError):
-    """The machines cannot run this as they are; its message is all that the user needs, with no traceback."""
+    """The run cannot start on these machines. The message says why and what to do; no traceback is printed."""

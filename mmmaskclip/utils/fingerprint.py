@@ -1,4 +1,4 @@
-"""Telling whether two pieces of plain data, such as the settings of two runs, are the same."""
+"""A fingerprint of plain data, to compare for example the settings of two runs."""
 
 import hashlib
 from types import FunctionType
@@ -9,8 +9,8 @@ def fingerprint(value: Any) -> str:
     """SHA-256 of plain data, in hexadecimal: equal for equal data, whatever the order of keys, machine or process.
 
     Args:
-        value: Dicts, lists, strings, numbers, True, False and None; a tuple counts as a list, a class or a function by
-            its name, and any other object by the name of its class, because a ``repr`` may contain an address.
+        value: Dicts, lists, strings, numbers, True, False and None. A tuple counts as a list, and a class or function
+            as its name. Any other object counts as the name of its class, because its ``repr`` may contain an address.
     """
     return hashlib.sha256(repr(_ordered(value)).encode()).hexdigest()
 

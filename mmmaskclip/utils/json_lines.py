@@ -16,14 +16,14 @@ from mmmaskclip.utils.disk import DISK_FULL
 
 
 def append_json_lines(path: Path, records: Iterable[dict[str, Any]]) -> bool:
-    """Append records to a file: all of them, or none where the disk is full, which the log tells.
+    """Append records to a file. If the disk is full, append none of them and log an error.
 
     Args:
-        path: The file; made if need be.
-        records: What ``json`` can write.
+        path: The file; created if it does not exist.
+        records: Records that ``json`` can write.
 
     Returns:
-        Whether they are in the file.
+        Whether the records were appended.
 
     Raises:
         OSError: If the file cannot be written for another reason than a full disk.
@@ -32,7 +32,7 @@ def append_json_lines(path: Path, records: Iterable[dict[str, Any]]) -> bool:
     try:
         with open(path, 'ab+', buffering=0) as file:
             before = file.tell()
-            # A process that was killed has left half a line, which would swallow the next one.
+            # A killed process may have left half a line. A line break keeps the next record apart from it.
             if before:
                 file.seek(-1, os.SEEK_END)
                 rest = rest if file.read(1) == b'\n' else b'\n' + rest

@@ -30,8 +30,8 @@ def progress_bar(text: str, total: int | None = None) -> Iterator[Callable[[int]
     is started.
 
     Args:
-        text: What the bar says it is about.
-        total: How many there are. Defaults to None: the bar has no end.
+        text: Label of the bar.
+        total: Number of items. Defaults to None: the bar has no end.
 
     Yields:
         A function that moves the bar by a number of items.
@@ -89,12 +89,12 @@ class _Line:
 
 
 def track(items: Iterable[T], text: str, total: int | None = None) -> Iterator[T]:
-    """Go through items beside a bar, see :func:`progress_bar`.
+    """Iterate over items and move a bar, see :func:`progress_bar`.
 
     Args:
-        items: Anything to go through.
-        text: What the bar says it is about.
-        total: How many there are. Defaults to ``len(items)``; without a length the bar has no end.
+        items: The items.
+        text: Label of the bar.
+        total: Number of items. Defaults to ``len(items)``; if the items have no length, the bar has no end.
 
     Yields:
         The items.

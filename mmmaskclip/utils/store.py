@@ -1,4 +1,4 @@
-"""Waiting for other processes on the store of the process group, where a collective would run into its timeout."""
+"""Waits for other processes on the store of the process group. A collective would run into its timeout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HEARTBEAT = 60.0
 
 
 def own_store() -> dist.Store | None:
-    """A connection of its own to the store of the process group: another thread may block in the group's."""
+    """A new connection to the process group's store, because another thread may block in the group's connection."""
     if not dist.is_initialized():
         return None
     store: Any = dist.distributed_c10d._get_default_store()
@@ -38,16 +38,16 @@ def own_store() -> dist.Store | None:
 
 
 def on_rank_0(work: Callable[[], T], what: str) -> T:
-    """Let rank 0 work and tell the others the result, for which they wait on the store as long as rank 0 is alive.
+    """Let rank 0 work. The others wait for the result on the store, as long as rank 0 is alive.
 
-    Collective. Rank 0 says in the log every minute that it still works.
+    Collective. Every minute rank 0 logs that it still works.
 
     Args:
-        work: Called on rank 0. It must not use collectives, and returns what JSON can hold.
+        work: Function that rank 0 calls. It must not use collectives, and must return data that JSON can hold.
         what: The work, for messages: ``'verifying the checkpoints'``.
 
     Returns:
-        What ``work`` returns on rank 0, on all ranks.
+        The result of ``work``, on all ranks.
 
     Raises:
         Exception: The error of ``work``; on the other ranks an OSError of the same number, or a RuntimeError.
@@ -71,16 +71,16 @@ def _on_rank_0(work: Callable[[], T], what: str, store: dist.Store, rank: int) -
 
 @contextmanager
 def together(what: str) -> Iterator[None]:
-    """Let every rank do its share of a work, however long it takes; then all wait for the last, on the store.
+    """Let every rank do its share of some work. At the end of the block all ranks wait for the slowest, on the store.
 
-    Collective. In a collective of the process group the first to arrive would run into its timeout.
+    Collective. In a collective of the process group the first rank to arrive would run into the timeout.
 
     Args:
         what: The work, for messages: ``'counting shards'``.
 
     Raises:
-        OSError: If the work of another rank has ended with one.
-        RuntimeError: If it has ended with another error, or a rank has given no sign of life for a minute.
+        OSError: If the work of another rank has ended with an OSError.
+        RuntimeError: If that work has ended with another error, or a rank has given no sign of life for a minute.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         yield
@@ -102,7 +102,7 @@ def _together(what: str, store: dist.Store, rank: int, world_size: int) -> Itera
 
 @contextmanager
 def _tell(store: dist.Store, name: str, rank: int, what: str) -> Iterator[dict[str, Any]]:
-    """Give signs of life during the block, and its end or its error after it, with what it writes into the dict."""
+    """Send signs of life during the block. After it, send its end or its error, and what it wrote into the dict."""
     stop = threading.Event()
     pulse = threading.Thread(target=_give_signs, args=(store, f'{name}/{rank}', what, stop), daemon=True)
     pulse.start()
@@ -119,17 +119,17 @@ def _tell(store: dist.Store, name: str, rank: int, what: str) -> Iterator[dict[s
 
 
 def gather_on_store(value: Any, title: str, limit: float = 600) -> list[Any]:
-    """What every rank gives, in rank order, over the store: without a collective that waits for a rank in vain.
+    """Gather a value of every rank, in rank order, over the store. Unlike a collective, it names a missing rank.
 
-    Collective.
+    All ranks must call it.
 
     Args:
-        value: What JSON can hold; some kilobytes at most.
-        title: What is gathered, for messages.
+        value: Data that JSON can hold, at most some kilobytes.
+        title: Name of the values, for messages.
         limit: Seconds within which all ranks must arrive. Defaults to 600.
 
     Raises:
-        TimeoutError: If one does not; names it.
+        TimeoutError: If a rank does not arrive in time. Names the rank.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return [value]
@@ -151,13 +151,13 @@ def _gather_on_store(value: Any, title: str, store: dist.Store, rank: int, world
 def compare_ranks(
     facts: Mapping[str, Any], title: str, store: dist.Store, rank: int, world_size: int, limit: float = 600
 ) -> None:
-    """Refuse to go on if a fact differs between processes.
+    """Raise an error if a fact differs between processes.
 
-    Collective, over the store alone: there need be no process group yet.
+    Collective, over the store alone: it needs no process group.
 
     Args:
         facts: Text by name; the same names on all ranks, in the same order.
-        title: What is compared, for messages: ``'start of the processes'``.
+        title: Name of the comparison, for messages: ``'start of the processes'``.
         store: Store that all ranks reach.
         rank: This process's.
         world_size: Number of processes.
@@ -207,14 +207,14 @@ def describe_ranks(ranks: list[int]) -> str:
 
 
 def pack_error(error: Exception | None) -> tuple[bool, int | None, str] | None:
-    """What another process needs to raise an error of this one: whether it is an OSError, its number, its text."""
+    """An error as plain data, for another process to raise: whether it is an OSError, its number, its text."""
     if error is None or isinstance(error, OSError):
         return None if error is None else (True, error.errno, str(error))
     return False, None, f'{type(error).__name__}: {error}'
 
 
 def raise_packed(packed: tuple[bool, int | None, str] | list | None, rank: int = 0) -> None:
-    """Raise what a rank has packed with :func:`pack_error`; do nothing for None."""
+    """Raise the error that a rank has packed with :func:`pack_error`; do nothing if it is None."""
     if packed is None:
         return
     is_os_error, number, text = packed
@@ -222,7 +222,7 @@ def raise_packed(packed: tuple[bool, int | None, str] | list | None, rank: int =
 
 
 def _name_call(store: dist.Store, function: str, rank: int) -> str:
-    """A name for this call in the store, the same on all ranks, which make such calls in the same order."""
+    """A key for this call in the store. It is equal on all ranks, because all make such calls in the same order."""
     number = store.add(f'mmmaskclip/{function}/calls/{rank}', 1)
     return f'mmmaskclip/{function}/{number}'
 
@@ -232,7 +232,7 @@ def _give_signs(store: dist.Store, name: str, what: str, stop: threading.Event) 
     for count in itertools.count():
         try:
             store.set(f'{name}/pulse', str(count))
-        except RuntimeError:  # this process keeps the store, or its keeper is gone: the others see it
+        except RuntimeError:  # the store has ended, with this process or its keeper; the others notice that
             return
         if stop.wait(_PULSE):
             return
@@ -243,7 +243,7 @@ def _give_signs(store: dist.Store, name: str, what: str, stop: threading.Event) 
 
 
 def _wait_for(store: dist.Store, name: str, rank: int, what: str) -> Any:
-    """What a rank has told at the end of its work."""
+    """The message that a rank has sent at the end of its work."""
     pulse, seen_at, key = b'', time.monotonic(), f'{name}/{rank}'
     while not store.check([f'{key}/done']):
         now = time.monotonic()
@@ -261,7 +261,7 @@ def _wait_for(store: dist.Store, name: str, rank: int, what: str) -> Any:
 
 
 def _poll(store: dist.Store, key: str, what: str, limit: float) -> bytes:
-    """Wait for a key with a line in the log every minute; TimeoutError after ``limit`` seconds."""
+    """Wait for a key, and log that every minute. Raises TimeoutError after ``limit`` seconds."""
     begin = said = time.monotonic()
     while not store.check([key]):
         now = time.monotonic()

@@ -7,15 +7,15 @@ def format_table(rows: Sequence[Sequence[object]], head: Sequence[str] | None = 
     """One line for each row; the first column is aligned to the left, the others to the right.
 
     Args:
-        rows: Cells, which are printed as they are: format numbers first.
+        rows: Cells of each row. They are printed as they are, so format numbers first.
         head: Titles of the columns. Defaults to none; Markdown needs them.
-        markdown: With bars between the columns. Defaults to False, columns two spaces apart.
+        markdown: Whether to print bars between the columns. Defaults to False: columns are two spaces apart.
 
     Returns:
-        Lines without a line break at the end; empty where there is nothing to show.
+        Lines without a line break at the end; an empty string if there are no rows and no head.
 
     Raises:
-        ValueError: If rows and head are not of one length, or Markdown has no head.
+        ValueError: If rows and head differ in length, or if Markdown has no head.
     """
     if markdown and head is None:
         raise ValueError('a Markdown table needs a head: give the titles of the columns')

@@ -1,4 +1,4 @@
-"""Workers of data loaders, which must survive signals that are meant for their run."""
+"""Lets workers of data loaders survive signals that are meant for their run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def call_in_workers(loader: DataLoader, call: Callable[[], None]) -> None:
 
 
 def outlive_signals() -> None:
-    """Let this worker survive a SIGTERM by two minutes, because the iteration in progress may need it."""
+    """Let this worker live for two minutes after a SIGTERM, because the iteration in progress may need it."""
     # torch has set a handler that would end the worker, and with it the run, before anything is saved.
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_TO_SAVE))
-    # Slurm sends these to every process. Workers that are no forks have no handler for them.
+    # Slurm sends these to every process. Workers that are not forked have no handler for them.
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 

@@ -5,12 +5,13 @@ Example:
     python tools/analysis_tools/bench_loader.py 'data/flickr8k/train-*.tar' --gains --shrink-to 224
     python tools/analysis_tools/bench_loader.py 'data/flickr8k/train-*.tar' --workers 2 --against-python ENV/bin/python
 
-With --gains each optimization of the loader is switched off in turn. The variants take turns in one process; the table
-gives the median CPU time per image and the ratio to the unchanged loader. CPU times stay meaningful on a busy machine.
+With --gains the tool switches off each optimization of the loader in turn. The variants take turns in one process. The
+table gives the median CPU time per image and the ratio to the unchanged loader. CPU times stay meaningful on a busy
+machine.
 
-With --against-python OpenCLIP's loader reads the same shards in turns with ours, end to end, both with its bicubic
-crops, in an environment with pip install 'open_clip_torch[training]' webdataset==0.2.86, the version that OpenCLIP
-pins. Without workers the CPU time is compared too.
+With --against-python OpenCLIP's loader and this package's take turns on the same shards, end to end, both with
+OpenCLIP's bicubic crops. PYTHON is the interpreter of an environment with pip install 'open_clip_torch[training]'
+webdataset==0.2.86, the version that OpenCLIP pins. Without workers the tool also compares the CPU time.
 """
 
 import argparse
@@ -79,7 +80,7 @@ def measure(dataset: ImageTextShards, batch_size: int, workers: int, seconds: fl
     """Read for some time. The clock starts after the first batch, when workers have started and buffers are full.
 
     Returns:
-        Images, seconds, and seconds of this process on a CPU.
+        Number of images, wall time in seconds, and CPU time of this process in seconds.
     """
     loader = DataLoader(
         dataset,
@@ -100,7 +101,7 @@ def measure(dataset: ImageTextShards, batch_size: int, workers: int, seconds: fl
 def against_open_clip(
     dataset: ImageTextShards, args: argparse.Namespace, workers: int, turns: int = 3
 ) -> Iterator[str]:
-    """Time our loader and OpenCLIP's in turns; lines with the medians and their ratio."""
+    """Time this package's loader and OpenCLIP's in turns. Returns lines with the medians and their ratio."""
     settings = dict(size=args.size, workers=workers, seconds=args.seconds)
     options = ['--batch-size', str(args.batch_size)]
     options += [word for name, value in settings.items() for word in (f'--{name}', str(value))]
@@ -124,10 +125,10 @@ def against_open_clip(
 
 
 def read_with_open_clip(command: list[str]) -> dict[str, Any]:
-    """What open_clip_loader.py prints.
+    """Run open_clip_loader.py, and read its result.
 
     Raises:
-        RuntimeError: If it fails; with its last line, and what the environment needs.
+        RuntimeError: If it fails. Gives its last line, and what the environment needs.
     """
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:

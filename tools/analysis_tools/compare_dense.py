@@ -3,18 +3,20 @@
 python tools/analysis_tools/compare_dense.py --model configs/pretrained/openai_vitb16.py --checkpoints ViT-B-16.pt \
     --read-outs patch value naclip --protocols configs/zero_shot_seg/camvid_maskclip.py --out work_dirs/dense
 
-Every cell is a run of tools/test.py. Its result, with all settings, is OUT/TOWER--READ_OUT--PROTOCOL.json. Finished
-cells are not run again: the command can be interrupted, and extended later. After a change of a config choose another
-OUT. The table is OUT/table.md, and OUT/table.json. Its published values are the mIoU of OpenAI's ViT-B/16
-(OV-Stitcher, CVPR 2026 Findings, table 1); they stand beside runs under SCLIP's protocol, which they were measured by.
---pictures and --classes add OUT/pictures.png: one row per picture, one column per tower and read-out.
+Every cell of the table is a run of tools/test.py. Its result, with all settings, is
+OUT/TOWER--READ_OUT--PROTOCOL.json. Finished cells are not run again, so the command can be interrupted and later
+extended. After a change of a config choose another OUT.
+
+The table is written to OUT/table.md and OUT/table.json. Its published values are the mIoU of OpenAI's ViT-B/16
+(OV-Stitcher, CVPR 2026 Findings, table 1). They were measured with SCLIP's protocol, so only runs with this protocol
+show them. --pictures and --classes add OUT/pictures.png: one row per picture, one column per tower and read-out.
 
 python tools/analysis_tools/compare_dense.py --published configs/zero_shot_seg/sclip_eight.json \
     --model configs/pretrained/openai_vitb16.py --checkpoints ViT-B-16.pt --read-outs value naclip
 
---published takes the protocols of a table of published rows, and says of every row that was run whether it is
-reproduced: its mean over the protocols is at most half a point from the published one. A row of which a data set is
-missing, or that was run with other settings than the protocol's, cannot be judged. OUT/published.md and .json.
+--published runs the protocols of a table of published rows. For every row the tool says whether it is reproduced: its
+mean over the protocols differs from the published mean by at most half a point. A row cannot be judged if a data set is
+missing or if a run had other settings than the protocol. The result is OUT/published.md and OUT/published.json.
 """
 
 from __future__ import annotations
@@ -132,7 +134,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def read_published(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Read the table in the place of its path, and take its protocols."""
+    """Replace the path of the published table by its content, and take its protocols."""
     try:
         args.published = read_table(args.published)
     except ValueError as error:
@@ -143,7 +145,7 @@ def read_published(args: argparse.Namespace, parser: argparse.ArgumentParser) ->
 
 
 def missing_data(args: argparse.Namespace) -> dict[str, str]:
-    """What is missing of the data of protocols with published rows, by name of the protocol."""
+    """By name of the protocol: which data is missing, for protocols with published rows."""
     if not args.published:
         return {}
     from mmengine.config import Config
@@ -158,13 +160,13 @@ def missing_data(args: argparse.Namespace) -> dict[str, str]:
         try:
             check_paths(cfg, 'test')
         except ConfigMistake as mistake:
-            # The first line says that a run was refused.
+            # Without the first line, which only says that the config is wrong.
             lost[protocol_name(protocol)] = str(mistake).split('\n', 1)[-1].strip()
     return lost
 
 
 def judge(args: argparse.Namespace, results: dict[Cell, Any], missing: dict[str, str]) -> bool:
-    """Say of every tower and read-out whether the published row is reproduced; returns whether all are."""
+    """Judge for every tower and read-out whether the published row is reproduced. Returns whether all are."""
     table: PublishedTable = args.published
     by_row: dict[tuple[str, str], dict[str, Any]] = {
         (Cell(model, checkpoint, '', '').tower, read_out): {}
@@ -251,7 +253,7 @@ def make_table(rows: Sequence[dict[str, Any]]) -> str:
 
 def draw(args: argparse.Namespace, models: Sequence[str]) -> None:
     """The sheet of example pictures."""
-    # Here, because a table alone needs neither a model nor matplotlib.
+    # A local import: a table alone needs neither a model nor matplotlib.
     from mmmaskclip.apis import ImageTextInferencer
     from mmmaskclip.cli.compared_models import open_images
     from mmmaskclip.datasets.prompts import ClassPrompts

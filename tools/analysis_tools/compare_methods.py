@@ -84,7 +84,7 @@ class Processes:
         with self._lock:
             if self.stopped:
                 raise RunFailed('stopped')
-            # The first start makes the process that all others are forks of.
+            # The first start creates the server process from which all runs are forked.
             os.environ.setdefault('OMP_NUM_THREADS', str(self.threads))
             process = ForkedRun(module, [str(argument) for argument in arguments], log, lock)
             os.close(lock)
@@ -172,7 +172,7 @@ def load_methods(args: argparse.Namespace) -> dict[str, Method]:
         for loader in ('train_dataloader', 'test_dataloader'):
             if cfg.get(loader) is None:
                 raise ValueError(f'{path} has no {loader}: only configs that train and are tested can be compared')
-        # Every run sets its seed.
+        # The seed of each run is set later.
         cfg.randomness = {key: value for key, value in cfg.get('randomness', {}).items() if key != 'seed'}
         methods[name] = Method(name, path, cfg)
     reference = evaluation_settings(methods[reference_name(args)].cfg)

@@ -4,10 +4,11 @@ python tools/analysis_tools/count_memory.py \
     configs/finetune_clip/full_vitb32_100k.py configs/finetune_clip/lora_vitb32.py \
     --models configs/pretrained/openclip_vitb16.py configs/pretrained/openclip_vitl14.py
 
-Counted, not measured: parameters, gradients and AdamW's moments in float32, and what autograd saves in bfloat16, by
-torch's saved-tensor hooks on a CPU, for one block of each tower, times their number. A tenth of the memory and 1 GB
-are left over. The columns of the GPUs give the largest batch, or micro_batch_size, without and with activation
-checkpointing of all blocks.
+The tool counts the memory; it does not measure it on a GPU. It counts parameters, gradients and AdamW's moments in
+float32, and the tensors that autograd saves in bfloat16. For these, torch's saved-tensor hooks run one block of each
+tower on a CPU, and the tool multiplies by the number of blocks. A tenth of the GPU's memory and 1 GB stay free. The
+columns of the GPUs give the largest batch, or micro_batch_size, without and with activation checkpointing of all
+blocks.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _towers(model: dict) -> dict:
-    """What differs between the models of configs/pretrained."""
+    """The keys of a model in which the configs of configs/pretrained differ."""
     parts = ('image_encoder', 'image_projection', 'text_encoder', 'text_projection')
     return {part: {key: value for key, value in model[part].items() if key != 'type'} for part in parts}
 

@@ -3,13 +3,14 @@
 python tools/analysis_tools/gpu_evidence.py --out evidence --work work_dirs/evidence --flickr8k data/flickr8k
 python tools/analysis_tools/gpu_evidence.py --out evidence --work work_dirs/evidence --share 0.01 --tower tiny --seeds 0
 
-CLIP, CLIP + MAE, MaskCLIP v1, MaskCLIP CVPR, maskclip_fast and SILC with ViT-S/16 at 128 px, three seeds each, trained
-and tested by compare_methods.py, several at once on the GPU. Measured: retrieval, zero-shot classification,
-segmentation, pointing and k-NN on scenes; retrieval on Flickr8k, and zero-shot and k-NN on CIFAR-10 with --cifar10.
+compare_methods.py trains and tests CLIP, CLIP + MAE, MaskCLIP v1, MaskCLIP CVPR, maskclip_fast and SILC with ViT-S/16
+at 128 px, three seeds each, several runs at once on the GPU. It measures retrieval, zero-shot classification,
+segmentation, pointing and k-NN on scenes, and retrieval on Flickr8k. With --cifar10 it also measures zero-shot
+classification and k-NN on CIFAR-10.
 
-OUT gets at most four small files, rewritten while runs end: evidence.md, evidence.json, scenes.png, flickr8k.png. All
-else lies in WORK; the same command continues there. At --minutes the runs that are not finished are ended and listed.
-The first seed of all methods comes first.
+OUT gets at most four small files, which are rewritten whenever a run ends: evidence.md, evidence.json, scenes.png and
+flickr8k.png. All other files are in WORK, where the same command continues. After --minutes the tool ends the
+unfinished runs and lists them. The first seeds of all methods run before the second seeds.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def start_comparisons(
 
 
 def end(processes: dict[str, subprocess.Popen]) -> None:
-    """End the comparisons that still run, and with them their trainings."""
+    """End the comparisons that still run, together with their trainings."""
     for process in processes.values():
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

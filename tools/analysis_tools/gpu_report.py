@@ -1,10 +1,10 @@
-"""Measure and check on one GPU, in at most six minutes, all that docs/performance.md marks "not run".
+"""Measure and check on one GPU, in at most six minutes, everything that docs/performance.md marks "not run".
 
 python tools/analysis_tools/gpu_report.py work_dirs/gpu_report
 
 Writes at most six files into the folder: report.md (for people; paste its tables into docs/performance.md), steps.json,
-checks.json, resume.json, kernels.txt and failures.txt. A part that fails is named there, and the others run. On a
-machine without a GPU, `--small` runs the same parts on tiny models.
+checks.json, resume.json, kernels.txt and failures.txt. If a part fails, failures.txt names it, and the other parts run.
+On a machine without a GPU, `--small` runs the same parts on tiny models.
 """
 
 import argparse
@@ -46,7 +46,7 @@ FAST = 'configs/maskclip_fast/vitb16_laion20m.py'
 _PACKED = 'model.text_encoder.packed=True'
 _AT_ONCE = 'model.objectives.distillation.images_at_once=256'
 _TF32 = 'model.objectives.distillation.loss.tf32=True'
-# Not one group, because all of these models would not fit on one card together.
+# Several groups, because all of these models together would not fit on one card.
 GROUPS = {
     'Eager': [OPEN_CLIP, CLIP, V1],
     'Compiled': [f'{name}+compiled' for name in (OPEN_CLIP, CLIP, V1, CVPR, FAST)],
@@ -59,9 +59,9 @@ GROUPS = {
 }
 SMALL = ['configs/clip/vitxs16_scenes.py', 'configs/maskclip/vitxs16_scenes_v1.py']
 TRAINED = 'configs/maskclip/vitxs16_scenes_v1.py'
-# Its warm-up takes the first one.
+# Two epochs, because the warm-up takes the first one.
 TWO_EPOCHS = ('train_cfg.max_epochs=2', 'train_cfg.val_interval=100')
-# Seconds for 20 steps of a tiny model, start included.
+# Largest time in seconds for 20 steps of a tiny model, including the start.
 LAUNCH_LIMIT = 180
 PARTS = ('checks', 'steps', 'launcher', 'resume')
 
@@ -76,7 +76,7 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, title: str, *lines: str) -> None:
-        """Add a section, and write what there is so far."""
+        """Add a section, and write the report so far."""
         self.lines += [f'## {title}', '', *lines, '']
         (self.folder / 'report.md').write_text('\n'.join(self.lines))
 
@@ -85,7 +85,7 @@ class Report:
         (self.folder / name).write_text(json.dumps(value, indent=1))
 
     def fail(self, name: str) -> None:
-        """Keep the traceback of what fails now."""
+        """Keep the traceback of the current exception."""
         self.failures += [name, traceback.format_exc()]
         (self.folder / 'failures.txt').write_text('\n'.join(self.failures))
         self.add(f'{name} failed', 'See failures.txt.')
@@ -95,7 +95,7 @@ class Report:
         begin = time.monotonic()
         try:
             part(self, *args)
-        except Exception:  # the other parts are worth their time on a GPU
+        except Exception:  # whatever fails, the other parts must still run
             self.fail(part.__name__)
         print(f'{part.__name__}: {time.monotonic() - begin:.0f} s', flush=True)
         if torch.cuda.is_available():
@@ -134,7 +134,7 @@ def steps(report: Report, device: str, small: bool, batch_size: int | None) -> N
 
 
 def _those_that_run(report: Report, names: list[str], conditions: Conditions) -> list[Contender]:
-    """Build contenders and let each take its first step; those that fail, for want of memory say, are noted."""
+    """Build contenders and let each take its first step. The report lists those that fail, e.g. for lack of memory."""
     contenders = []
     for name in names:
         begin = time.monotonic()
@@ -142,7 +142,7 @@ def _those_that_run(report: Report, names: list[str], conditions: Conditions) ->
             (contender,) = build_contenders([_absolute(name)], conditions)
             contender.run()
             contenders.append(contender)
-        except Exception:  # the others are worth their time on a GPU
+        except Exception:  # whatever fails, the other contenders must still run
             report.fail(name)
         print(f'{name}: built and run once in {time.monotonic() - begin:.0f} s', flush=True)
     return contenders

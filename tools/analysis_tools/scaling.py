@@ -2,8 +2,8 @@
 
 python tools/analysis_tools/scaling.py --own 128 --global-batch 8192 65536 --ranks 32 1024
 
-The loss is timed forward and backward with random columns in place of other ranks' rows. The process group is torch's
-fake one, which sends nothing: what remains is the work of the host around a gather of embeddings.
+The loss is timed forward and backward. Random columns take the place of other ranks' rows. The process group is torch's
+fake one, which sends nothing, so the time of a gather is the work of the host alone.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def hours_table(efficiency: float = 0.95) -> str:
     """GPU hours of the papers' run by method and card, in Markdown.
 
     Args:
-        efficiency: Share of its rate alone that each of many GPUs keeps. Defaults to 0.95, an assumption.
+        efficiency: Share of the rate of one GPU alone that each of many GPUs reaches. Defaults to 0.95, an assumption.
     """
     rows = []
     for name, rate in MEASURED.items():

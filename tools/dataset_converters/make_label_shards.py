@@ -2,8 +2,9 @@
 
 python tools/dataset_converters/make_label_shards.py cifar10/train data/cifar10_shards
 
-Writes OUT/00000.tar ... with KEY.jpg (the file as it is) and KEY.cls (the number of its class), in an order that mixes
-the classes, and OUT/classes.txt with the classes' names in the order of their numbers: what `ClassCaptionShards` reads.
+Writes OUT/00000.tar ... with KEY.jpg (the unchanged file) and KEY.cls (the number of its class), in an order that mixes
+the classes. OUT/classes.txt has the names of the classes in the order of their numbers. `ClassCaptionShards` reads
+both.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
 python tools/model_converters/merge_lora.py CHECKPOINT OUT.pth
 
-OUT.pth has the weights under the names of a model without adapters, and the config of that model: mmmaskclip.load,
-tools/test.py --model auto, export.py and mix_weights.py take it. They take a checkpoint with adapters too, and merge it
-when they read it.
+OUT.pth has the parameter names and the config of a model without adapters. mmmaskclip.load, tools/test.py --model auto,
+export.py and mix_weights.py read it. They also read a checkpoint with adapters, and merge it while they read it.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ python tools/model_converters/mix_weights.py WEIGHTS FINE_TUNED OUT --alpha 0 0.
 python tools/model_converters/mix_weights.py WEIGHTS FINE_TUNED OUT --model CONFIG \
     --test OWN_CONFIG configs/zero_shot/cifar10.py
 
-Writes OUT/alpha_A.safetensors, (1 - A) * WEIGHTS + A * FINE_TUNED, for every A. With --test every mixture is evaluated
-on these configs, and OUT/curve.md and OUT/curve.json have a line for each: a mixture often keeps what was learnt and
-forgets less. WEIGHTS may be a file of OpenAI, OpenCLIP or Hugging Face.
+For every A the tool writes OUT/alpha_A.safetensors, (1 - A) * WEIGHTS + A * FINE_TUNED. A mixture often keeps what the
+fine-tuning has learnt and forgets less of the rest. With --test every mixture is evaluated with these configs, and
+OUT/curve.md and OUT/curve.json get a line for each. WEIGHTS may be a file of OpenAI, OpenCLIP or Hugging Face.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def mix(first: Mapping[str, Tensor], second: Mapping[str, Tensor], alpha: float)
 
     Args:
         first: Weights by name.
-        second: Weights by name; what only it has (a decoder, a teacher) is left out.
-        alpha: Share of the second, from 0 to 1.
+        second: Weights by name. Parameters that only it has (a decoder, a teacher) are left out.
+        alpha: Share of the second weights, from 0 to 1.
 
     Raises:
-        ValueError: If they have no parameter in common, the second lacks one of the first, or shapes differ.
+        ValueError: If both have no parameter in common, if the second lacks one of the first, or if shapes differ.
     """
     lacking = sorted(first.keys() - second.keys())
     if lacking:
@@ -53,7 +53,7 @@ def mix(first: Mapping[str, Tensor], second: Mapping[str, Tensor], alpha: float)
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Weights under our names, whatever format the file has, adapters merged."""
+    """Weights of a file of any format, with this package's parameter names and adapters merged."""
     return merge_adapters(convert_weights(read_state_dict(path), path))
 
 

@@ -1,4 +1,4 @@
-"""Publish the weights of a checkpoint as safetensors, of which reading cannot run code.
+"""Publish the weights of a checkpoint as safetensors. Reading such a file cannot run code.
 
 python tools/model_converters/publish_model.py work_dirs/clip/vitb16_cc3m/iter_9000.pth clip_vitb16_cc3m.safetensors
 python tools/model_converters/publish_model.py iter_9000.pth tower.safetensors --image-tower
@@ -63,20 +63,21 @@ def _model_of(checkpoint: dict) -> dict | None:
 
 
 def publish(weights: dict[str, Tensor], target: Path, source: str, model: dict | None = None) -> str:
-    """Write tensors to a safetensors file that is whole or not there.
+    """Write tensors to a safetensors file with an atomic write.
 
     Args:
         weights: Tensors by name.
-        target: The file; its folder is made if need be.
+        target: The file; its folder is created if it does not exist.
         source: Name of the checkpoint, for the file's metadata.
-        model: Config of the model, likewise; no other part of a run's config, which names folders. Defaults to None.
+        model: Config of the model, for the file's metadata. The rest of a run's config is left out, because it names
+            folders of this machine. Defaults to None.
 
     Returns:
         The file's SHA-256.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f'.{target.name}.tmp')
-    # Copies, because the format has no tensors that share memory, such as tied weights.
+    # Copies, because the format does not allow tensors that share memory, such as tied weights.
     tensors = {name: value.contiguous().clone() for name, value in weights.items()}
     metadata = {'format': 'pt', 'source': source, 'mmmaskclip': __version__}
     if model is not None:

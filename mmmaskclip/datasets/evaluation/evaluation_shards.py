@@ -31,22 +31,22 @@ class EvaluationShards(Dataset):
         urls: Path with braces or wildcards, or a list of them; local, uncompressed tar files.
         transforms: Deterministic transforms of the image, as in one view of
             :class:`~mmmaskclip.datasets.transforms.views.ImageViews`.
-        caption_key: Place of the captions, see :class:`~.captions.CaptionReader`. A sample has all its captions,
-            repetitions too; a blank caption is an error. Default: no captions.
+        caption_key: Place of the captions, see :class:`~.captions.CaptionReader`. A sample keeps all its captions,
+            including repetitions. A blank caption is an error. Default: no captions.
         label_key: Extension of a file with the class as a number, or as a name from ``classes``; e.g. ``'cls'``.
             ``'npy'``: an array with 0 or 1 for each class, as CLIP_benchmark stores several labels.
         mask_key: Extension of a mask, an 8-bit image of class numbers, e.g. ``'mask.png'``. The transforms do not
             resize the mask.
         classes: Names of the classes, or a json file with the list of them.
-        label_by: Content of a label: ``'number'``, ``'name'``, or None for either, if no text can be both, see
+        label_by: Content of a label: ``'number'`` or ``'name'``. None allows both, if no name looks like a number; see
             :class:`~mmmaskclip.datasets.labels.LabelReader`.
         published: Read images as the protocols of published sets do, see
-            :func:`~mmmaskclip.datasets.transforms.decode.decode_published`; ``max_pixels`` then does not apply, and a
-            sample's ``converted`` says why its image was converted. Defaults to False.
+            :func:`~mmmaskclip.datasets.transforms.decode.decode_published`. Then ``max_pixels`` does not apply, and
+            ``converted`` of a sample says why its image was converted. Defaults to False.
         image_keys: Extensions of the image, in order of preference.
         max_pixels: Largest number of pixels; larger images are an error.
         context_length: Longest caption in tokens.
-        tokenizer: Of another vocabulary than CLIP's, see
+        tokenizer: Tokenizer of another vocabulary than CLIP's, see
             :func:`~mmmaskclip.datasets.transforms.tokenize.make_tokenizer`.
 
     Attributes:

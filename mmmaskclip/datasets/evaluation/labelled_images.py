@@ -117,7 +117,7 @@ class LabelledImages(Dataset):
             'image': image,
             'label': int(label) if label.ndim == 0 else torch.from_numpy(label.copy()),
             'key': f'{self._name}/{self._indices[index]}',
-            # Why the image is not as the file has it, see decode_published.
+            # Why the image was converted, see decode_published.
             'converted': converted,
         }
 
@@ -254,12 +254,12 @@ class _Shards(_Source):
 def _open(
     source: Mapping[str, Any], folder: str, shards: str | None, transforms: list[Any], label_key: str, get: str
 ) -> _Source:
-    # A download that has not begun leaves an empty folder.
+    # An empty folder counts as missing, because a download that has not begun leaves one.
     if Path(folder).is_dir() and any(Path(folder).iterdir()):
         try:
             return _Source(_build(source), folder, transforms, get)
         except (RuntimeError, OSError) as error:
-            # torchvision's error is no more than "Dataset not found or corrupted".
+            # torchvision's own error says only "Dataset not found or corrupted".
             raise ValueError(f'{source["type"]} cannot read {folder}: {error} {get}'.strip()) from error
     if shards and glob.glob(shards):
         return _Shards(shards, transforms, label_key)

@@ -18,7 +18,7 @@ from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
 from mmmaskclip.registry import DATASETS
 
-# Endings of COCO's names of stuff that no one says.
+# Endings of COCO's names of stuff that are no words of the name.
 _NOT_SAID = ('-merged', '-other', '-stuff')
 
 
@@ -42,7 +42,7 @@ class PanopticRegions(Dataset):
 
     Raises:
         FileNotFoundError: If ``ann_file`` does not exist.
-        ValueError: If ``ann_file`` is no such json, or lists another number of images than ``num_samples``.
+        ValueError: If ``ann_file`` is not such a json, or lists another number of images than ``num_samples``.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class PanopticRegions(Dataset):
 
 
 def said(name: str) -> str:
-    """A category's name as one says it: ``'wall-brick'`` is a brick wall, ``'food-other-merged'`` food.
+    """A category's name in plain words: ``'brick wall'`` for ``'wall-brick'``, ``'food'`` for ``'food-other-merged'``.
 
-    Of several names, as ADE20K has them, it is the first.
+    If a category has several names, as in ADE20K, this is the first.
     """
     name = name.split(',')[0].strip()
     for ending in _NOT_SAID:

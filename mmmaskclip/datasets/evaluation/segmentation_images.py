@@ -43,7 +43,7 @@ class SegmentationImages(Dataset):
         self._views = ImageViews({'image': transforms})
         self.metainfo: dict[str, Any] = dict(self._source.metainfo)
         folder = self._source.data_prefix.get('img_path')
-        # Before full_init, whose error for an empty list is only that it cannot be concatenated.
+        # Checked before full_init, which for an empty list only fails to concatenate arrays.
         if not self._source.load_data_list():
             raise ValueError(f'{folder} has no {self._source.img_suffix}: correct data_root, data_prefix or img_suffix')
         self._source.full_init()

@@ -1,4 +1,4 @@
-"""The table of the zero-shot classification sets: one row per set, from which configs, docs and tests are made.
+"""The table of the zero-shot classification sets. Configs, docs and tests are made from its rows, one per set.
 
 A new set is one row here, its prompts in ``mmmaskclip/datasets/prompts/NAME.json`` and a config of three lines.
 """
@@ -93,7 +93,7 @@ _EUROSAT = ['AnnualCrop', 'Forest', 'HerbaceousVegetation', 'Highway', 'Industri
 _EUROSAT += ['Residential', 'River', 'SeaLake']
 _FER2013 = ['angry', 'disgusted', 'fearful', 'happy', 'neutral', 'sad', 'surprised']
 
-# Counts are those of SLIP's dataset_catalog.json and VISSL's scripts, of ELEVATER's vision_datasets.json, and the test
+# Sources of the counts: SLIP's dataset_catalog.json, VISSL's scripts, ELEVATER's vision_datasets.json, and the test
 # splits that the sets themselves publish.
 _ROWS = [
     _downloads('food101', 'Food101', 'food-101', 'wds_food101/test', 25250, 101, title='Food-101, test split'),
@@ -275,7 +275,7 @@ _variant(
 
 
 def row_of(name: str) -> ZeroShotSet:
-    """The row of a set; ValueError, with the rows there are, if there is none."""
+    """The row of a set. Raises ValueError, with the names of all rows, if there is no such row."""
     if name not in ZERO_SHOT_SETS:
         raise ValueError(f'there is no zero-shot set {name!r}; there are {", ".join(sorted(ZERO_SHOT_SETS))}')
     return ZERO_SHOT_SETS[name]

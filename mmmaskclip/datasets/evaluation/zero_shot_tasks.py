@@ -1,7 +1,7 @@
 """Tasks of the evaluation loop from rows of the table of zero-shot sets, for configs, and the table of the docs.
 
-A config calls :func:`tasks` and gets plain dicts: ``--cfg-options`` reaches every fact, and a result's fingerprint and
-the dumped config hold all of them.
+A config calls :func:`tasks` and gets plain dicts. So ``--cfg-options`` can change every fact, and the dumped config and
+the fingerprint of a result contain all of them.
 """
 
 from collections.abc import Sequence
@@ -69,12 +69,12 @@ def loader(dataset: dict[str, Any]) -> dict[str, Any]:
 def tasks(
     names: str | Sequence[str], root: str, resize: str | None = None
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Dataloaders and evaluators of sets, for ``test_dataloader`` and ``test_evaluator`` or those of a validation.
+    """Dataloaders and evaluators of sets, for ``test_dataloader`` and ``test_evaluator``, or for a validation.
 
     Args:
         names: Name of a row or of a suite, or names of several rows.
         root: Folder that holds all sets.
-        resize: Interpolation of all of them; None takes each row's.
+        resize: Interpolation for all sets; None takes the interpolation of each row.
 
     Returns:
         Two dicts by the name of the task.
@@ -92,7 +92,7 @@ def tasks(
 def tasks_where_present(
     name: str, root: str, resize: str | None = None
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """:func:`tasks` of one set, or two empty dicts where there is no folder of it below ``root``."""
+    """:func:`tasks` of one set, or two empty dicts if the set has no folder below ``root``."""
     return tasks(name, root, resize) if Path(root, row_of(name).folder).exists() else ({}, {})
 
 

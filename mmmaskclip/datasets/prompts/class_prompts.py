@@ -39,16 +39,16 @@ class ClassPrompts:
         check_templates(self.templates)
 
     def check_order(self, names: Sequence[str], where: str) -> None:
-        """Compare the classes with those that a data set names: its labels are places in that list.
+        """Compare the classes with those of a data set, whose labels are indices into its list of names.
 
-        Data sets often have other names for the same classes, so that only a name at another place is an error.
+        Data sets often have other names for the same classes. So only a name at another index is an error.
 
         Args:
-            names: Of the data set, in the order of its labels.
-            where: What these classes are of, for messages.
+            names: Names of the data set's classes, in the order of its labels.
+            where: The owner of these prompts, for messages.
 
         Raises:
-            ValueError: If there are more or fewer, or a name stands at another place.
+            ValueError: If the numbers of classes differ, or a name has another index.
         """
         own, named = [synonyms[0] for synonyms in self.classes], [str(name) for name in names]
         if len(named) != len(own):
@@ -56,7 +56,8 @@ class ClassPrompts:
                 f'the data set has {len(named)} classes ({", ".join(named[:3])}, ...), {where} has {len(own)} '
                 f'({", ".join(own[:3])}, ...): give both the same class list'
             )
-        # A name may be of two classes, such as the crane of ImageNet: it counts only where its own place is taken too.
+        # Two classes may share a name, such as ImageNet's crane. So a name at another index is an error only if the
+        # class at its own index has another name, too.
         differ = [index for index, name in enumerate(named) if name not in self.classes[index]]
         elsewhere = {own[index] for index in differ}
         for index in differ:

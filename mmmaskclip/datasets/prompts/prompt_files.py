@@ -65,7 +65,7 @@ def load_prompts(name: str | Path) -> PromptSet:
 
 
 def _entries(entries: Sequence | dict[str, str], where: str) -> Sequence:
-    """The list of a file: written out, or taken from the library that the file names."""
+    """The list of a file, which is written out in the file or belongs to the library that the file names."""
     if not isinstance(entries, dict):
         return entries
     for library, read in (('mmpretrain', _mmpretrain_categories), ('mmseg', _mmseg_templates)):

@@ -22,8 +22,7 @@ from mmmaskclip.utils.store import together
 
 
 class _AllBatches:
-    """All dataloaders in the place of the loop's one dataloader: mmengine's hooks take progress and remaining time from
-    its length."""
+    """All dataloaders in place of the loop's one. mmengine's hooks compute the remaining time from its length."""
 
     def __init__(self, loaders: Mapping[str, DataLoader]) -> None:
         self.loaders = loaders
@@ -172,7 +171,7 @@ class EvaluationLoop(BaseLoop):
         )
         converted = ConvertedImages()
         # Batches are numbered over all tasks, so that progress and remaining time cover the whole evaluation.
-        # A process with slower disks than the others is waited for on the store, where no timeout ends the run.
+        # All processes wait on the store for one with slow disks. A collective would run into its timeout.
         with together(f'evaluating {task}'.strip()):
             for batch_idx, data_batch in enumerate(track(loader, f'Evaluating {task}'), done):
                 self.runner.call_hook(f'before_{mode}_iter', batch_idx=batch_idx, data_batch=data_batch)

@@ -17,7 +17,7 @@ from mmmaskclip.contracts import ChecksBeforeTraining, OrdersEpochs
 from mmmaskclip.datasets.training.auto import default_sampler
 from mmmaskclip.registry import LOOPS
 
-# In the work dir, the iteration of the last validation that was finished.
+# A file in the work dir that holds the iteration of the last finished validation.
 _VALIDATED = 'last_validation'
 
 
@@ -33,7 +33,7 @@ class PretrainLoop(EpochBasedTrainLoop):
       ``start_batch`` batches of the epoch without decoding them.
     * ``dataset.preflight()``, if the dataset has it, runs once on every rank before the first step; the ranks share the
       shards. An error of one rank is raised on all.
-    * A run that is resumed where a validation was due, and not finished, begins with that validation.
+    * A run that is resumed at an iteration with an unfinished validation begins with that validation.
     * :attr:`data_wait` holds the time that this process waited for the batch.
 
     The loop sets ``drop_last``, because contrastive losses gather equal batches from all ranks. It replaces mmengine's
@@ -95,8 +95,8 @@ class PretrainLoop(EpochBasedTrainLoop):
                 return self.runner.model
         self._preflight()
         self.runner.call_hook('before_train')
-        # What stands until the end of the run is not looked at again by every full collection of garbage, which would
-        # stop the step for as long, nor copied into workers by it.
+        # Freeze the objects that live until the end of the run. A full garbage collection then no longer visits them:
+        # the visit would interrupt a step, and would make workers copy the pages of memory that they share.
         gc.collect()
         gc.freeze()
         try:
@@ -113,7 +113,7 @@ class PretrainLoop(EpochBasedTrainLoop):
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
             self._decide_current_val_interval()
-            # Not of the same model twice: by iterations too, or before a kill that came right after it.
+            # Skip a validation of the same model: by iterations, or just before the run was killed and resumed.
             if self._validates_epochs() and self._validated_at != self._iter:
                 self._validate()
 
@@ -155,7 +155,7 @@ class PretrainLoop(EpochBasedTrainLoop):
                 self.runner.logger.error(f'{_VALIDATED} could not be written: {error}.')
 
     def _lacks_validation(self) -> bool:
-        """Whether a resumed run stands where a validation was due and has not been finished: it was killed in it."""
+        """Whether a resumed run was killed during a validation: one is due at this iteration and was not finished."""
         if self.runner.val_loop is None or not self._iter:
             return False
         by_iterations = self._val_interval_iters and self._iter % self._val_interval_iters == 0

@@ -125,7 +125,7 @@ class SuiteLoop(EvaluationLoop):
         return {**metrics, f'{self.suite}/average': average(scores)}
 
     def _build(self, name: str) -> str:
-        """Makes one set the only task of this loop. Returns the reason if it is missing, else '', on all processes."""
+        """Makes one set the only task of this loop. On all processes, returns why the set is missing, or ''."""
         self._release()
         dataloader, evaluator = self.configs[name]
         reason = ''
@@ -137,7 +137,7 @@ class SuiteLoop(EvaluationLoop):
         reason = next(filter(None, _of_all_processes(reason)), '')
         if reason:
             self.dataloaders.clear()
-        # Built even without images: the metric's prompts are part of the fingerprint.
+        # The evaluator is built even without images, because its prompts are part of the fingerprint.
         self.evaluators[name] = self._build_evaluator(self.runner, name, evaluator)
         if not reason:
             self.evaluators[name].dataset_meta = facts_of(self.dataloaders[name].dataset)

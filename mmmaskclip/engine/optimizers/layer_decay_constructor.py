@@ -11,10 +11,10 @@ from torch import nn
 
 from mmmaskclip.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-# What comes before the blocks, as ours, mmpretrain's, mmseg's, timm's and OpenCLIP's towers call it.
+# Names of what comes before the blocks, in towers of this package, mmpretrain, mmseg, timm and OpenCLIP.
 _TOKENS = r'(?:cls_token|class_embedding|dist_token|registers|reg_token|mask_token|pos_embed|positional_embedding)'
 _STEM = re.compile(rf'(?:\w+\.)*?(?:{_TOKENS}|(?:patch_embed|pre_norm|norm_pre|ln_pre|conv1|token_embedding)\..+)')
-# What a model may have of them; all others of its parts are as deep as the end of a tower.
+# Names of a model's towers. All its other parts have the depth of the end of a tower.
 _TOWERS = ('backbone', 'image_encoder', 'text_encoder')
 _BLOCK = re.compile(r'((?:[a-z]\w*\.)*?(?:layers|blocks|resblocks))\.(\d+)\.(.+)')
 
@@ -23,27 +23,28 @@ _BLOCK = re.compile(r'((?:[a-z]\w*\.)*?(?:layers|blocks|resblocks))\.(\d+)\.(.+)
 class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor):
     """mmpretrain's layer-wise decay for any model with a ViT ``backbone`` or our two towers, and few parameter groups.
 
-    With L blocks the stem (patch embedding, positions, class token, registers, norm before the blocks) has depth 0,
-    block i (from 0) depth i + 1, everything else (final norm, neck, heads) depth L + 1, and a parameter at depth d
-    learns at ``lr * layer_decay_rate ** (L + 1 - d)`` (BEiT, appendix; the MaskCLIP supplement for its rates).
-    Positions, class token and registers are never decayed. Biases, norms and other parameters of at most one dimension
-    are not decayed by default.
+    A tower with L blocks has the depths 0 to L + 1. The stem (patch embedding, positions, class token, registers, norm
+    before the blocks) has depth 0. Block i, counted from 0, has depth i + 1. Everything else (final norm, neck, heads)
+    has depth L + 1. The learning rate at depth d is ``lr * layer_decay_rate ** (L + 1 - d)`` (BEiT, appendix; the
+    MaskCLIP supplement gives its rates). Positions, class token and registers never get weight decay. By default,
+    biases, norms and other parameters of at most one dimension get none either.
 
-    mmpretrain's constructor asks the model for the depths, which only its classifiers know, takes ``pre_norm`` for the
-    last layer and makes a group of every parameter. mmseg's refuses our tower and decays its positions; mmdet's knows
-    only ConvNeXt. This one takes the depths from the backbone (``get_layer_depth``) or from the names of its parameters
-    (``layers.N``, ``blocks.N``, ``resblocks.N``), so it also serves the ViTs of mmpretrain, mmseg and timm.
+    The constructor takes the depths from the backbone (``get_layer_depth``) or from its parameters' names
+    (``layers.N``, ``blocks.N``, ``resblocks.N``). It therefore also works for the ViTs of mmpretrain, mmseg and timm.
+    Their own constructors do not: mmpretrain's asks the whole model for the depths, which only its classifiers know,
+    treats ``pre_norm`` as the last layer, and makes a group for every parameter. mmseg's refuses this package's tower
+    and applies weight decay to its positions. mmdet's supports only ConvNeXt.
 
     Args:
         optim_wrapper_cfg: Config of the wrapper with its ``optimizer``, which must say ``lr`` and ``weight_decay``.
         paramwise_cfg: ``layer_decay_rate``, default 1; ``norm_decay_mult``, ``bias_decay_mult`` and
-            ``flat_decay_mult``, default 0; and ``custom_keys={part of a name: dict(lr_mult=1.0, decay_mult=1.0)}``, of
-            which the longest that is found in a name wins, and replaces these three.
+            ``flat_decay_mult``, default 0; and ``custom_keys={part of a name: dict(lr_mult=1.0, decay_mult=1.0)}``. The
+            longest key that occurs in a parameter's name counts, in place of these three.
 
     Raises:
-        ValueError: If the optimizer has no ``weight_decay``, ``paramwise_cfg`` has an unknown key, or the model has
-            none of ``backbone``, ``image_encoder`` and ``text_encoder``, nothing to train, or a tower whose depths are
-            unknown.
+        ValueError: If the optimizer has no ``weight_decay``; if ``paramwise_cfg`` has an unknown key; or if the model
+            has no tower (``backbone``, ``image_encoder``, ``text_encoder``), no parameter to train, or a tower whose
+            depths cannot be found.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -79,7 +80,7 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
         params.extend(self._merge(separate))
 
     def _keep_tokens(self, model: nn.Module) -> None:
-        """No decay for the backbone's tokens and positions, and for scalars, which mmpretrain does not call flat."""
+        """Exclude the backbone's tokens and positions from weight decay, and scalars, which mmpretrain does not."""
         custom = self.paramwise_cfg.get('custom_keys', {})
         keys = {
             # mmengine uses only the longest matching key, so copy what the user's key says.
@@ -91,11 +92,11 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
             if param.ndim == 0
             or (name.startswith(tuple(f'{tower}.' for tower in _TOWERS)) and re.fullmatch(_TOKENS, name.split('.')[-1]))
         }
-        # Whole names, which are longer than any part of them: the longest key wins.
+        # These keys are whole names, hence longer than any other key in the name: the longest key counts.
         self.paramwise_cfg['custom_keys'] = {**custom, **keys}
 
     def _merge(self, separate: list[dict]) -> list[dict]:
-        """One group for equal settings: hundreds of groups are hundreds of small optimizer kernels in each step."""
+        """Merge groups of equal settings. Hundreds of groups would start hundreds of small kernels in each step."""
         merged: dict[tuple, dict] = {}
         for group in separate:
             (param,), name = group.pop('params'), group.pop('param_name')
@@ -118,9 +119,9 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
 
 
 def depth_in_towers(towers: Mapping[str, nn.Module], prefix: str) -> Callable[[str], tuple[int, int]]:
-    """The function from a parameter's name to its depth and the number of depths, each tower with its own layers.
+    """A function that maps a parameter's name to its depth and the number of depths of its tower.
 
-    What is in no tower (heads, projections, the temperature) is as deep as the end of the first one.
+    Parameters in no tower (heads, projections, the temperature) have the depth of the end of the first tower.
     """
     depths = {f'{prefix}{name}.': depth_by_name(tower, f'{prefix}{name}.') for name, tower in towers.items()}
 
@@ -134,14 +135,14 @@ def depth_in_towers(towers: Mapping[str, nn.Module], prefix: str) -> Callable[[s
 
 
 def depth_by_name(backbone: nn.Module, prefix: str) -> Callable[[str], tuple[int, int]]:
-    """The function from a parameter's name in the model to its depth and the number of depths.
+    """A function that maps a parameter's name in the model to its depth and the number of depths.
 
     Args:
         backbone: The backbone.
-        prefix: What the names of its parameters begin with in the model, with the dot.
+        prefix: The prefix of its parameters' names in the model, with the dot.
 
     Raises:
-        ValueError: If the backbone neither tells depths (``get_layer_depth``) nor has exactly one list of blocks.
+        ValueError: If the backbone has no ``get_layer_depth``, and not exactly one list of blocks.
     """
     own = getattr(backbone, 'get_layer_depth', None)
     names = [name for name, _ in backbone.named_parameters()]
@@ -154,7 +155,7 @@ def depth_by_name(backbone: nn.Module, prefix: str) -> Callable[[str], tuple[int
         else:
             block = _BLOCK.fullmatch(inside) if name.startswith(prefix) else None
             found, count = (int(block[2]) + 1 if block else num_depths - 1), num_depths
-        # Before the backbone's own word: mmpretrain's takes pre_norm for the last layer.
+        # The stem by its names, before asking the backbone: mmpretrain's backbone treats pre_norm as the last layer.
         return (0 if name.startswith(prefix) and _STEM.fullmatch(inside) else found), count
 
     return depth
@@ -163,7 +164,7 @@ def depth_by_name(backbone: nn.Module, prefix: str) -> Callable[[str], tuple[int
 def _num_blocks(backbone: str, names: Sequence[str]) -> int:
     blocks = [match for name in names if (match := _BLOCK.fullmatch(name))]
     lists = {match[1] for match in blocks}
-    # Stages of blocks, as of a Swin Transformer: the stage alone is no depth.
+    # Stages of blocks, as in a Swin Transformer: the number of the stage alone is not a depth.
     if len(lists) != 1 or any(re.match(r'blocks\.\d', match[3]) for match in blocks):
         raise ValueError(
             f'The layers of {backbone} cannot be told for layer-wise decay: it has no get_layer_depth, and its '

@@ -1,4 +1,4 @@
-"""Which parameter gets which learning rate and weight decay, in as few groups as possible."""
+"""Assigns learning rate and weight decay to parameters, in as few groups as possible."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from mmmaskclip.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTI
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class PretrainOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """No weight decay for vectors and scalars, frozen parameters left out, equal settings in one group.
+    """Builds an optimizer with few groups: no weight decay for vectors and scalars, no frozen parameters.
 
     A parameter with fewer than two dimensions larger than one (biases, norms, ``logit_scale``, class and mask tokens)
-    is not decayed: OpenCLIP's rule, whose class token has one dimension. mmengine's default constructor makes one group
-    per parameter, which turns a fused AdamW step over a hundred million values into hundreds of small ones, hands
-    frozen parameters (the teacher) to the optimizer when no rule is given and warns about each when one is.
+    gets no weight decay. This is OpenCLIP's rule, applied to this package's tokens of shape (1, 1, C).
+
+    mmengine's default constructor does not fit. It makes one group per parameter, so that a fused AdamW step starts
+    hundreds of small kernels. Without custom keys it hands frozen parameters (the teacher) to the optimizer; with
+    custom keys it warns about each of them.
 
     Args:
         optim_wrapper_cfg: Config of the wrapper with its ``optimizer``.
@@ -51,7 +53,7 @@ class PretrainOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return OPTIM_WRAPPERS.build(self.optim_wrapper_cfg, default_args={'optimizer': optimizer})
 
     def param_groups(self, model: nn.Module) -> list[dict]:
-        """Parameter groups of ``model``; the one at the plain learning rate and full decay, if any, comes first."""
+        """Parameter groups of ``model``. The group with the plain learning rate and full decay, if any, is first."""
         custom_keys = self.paramwise_cfg.get('custom_keys', {})
         by_length = sorted(sorted(custom_keys), key=len, reverse=True)
         matched: set[str | None] = set()
