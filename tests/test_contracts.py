@@ -16,6 +16,7 @@ from mmmaskclip.registry import MODELS
 #: Where an attribute may be looked for: objects of other packages for which no contract exists, and why.
 LOOKED_FOR = {
     'mmmaskclip/analysis/first_step.py': (1, 'only some image towers of other packages are made for one size'),
+    'mmmaskclip/checkpoints/export/graphs.py': (1, 'only some image towers attend to neighbours'),
     'mmmaskclip/checkpoints/export/parts.py': (5, 'image towers of mmpretrain lack registers and a resize'),
     'mmmaskclip/checkpoints/export/refusals.py': (
         9,
@@ -41,6 +42,7 @@ LOOKED_FOR = {
     'mmmaskclip/models/backbones/transformer_block.py': (1, 'the adapters of lora.py, which imports that file'),
     'mmmaskclip/models/backbones/whole_image_tower.py': (1, 'names what a tower lacks of the contract'),
     'mmmaskclip/startup/machine.py': (1, 'macOS has no affinity'),
+    'mmmaskclip/utils/progress.py': (2, 'IPython may be missing, and only its notebooks have a kernel'),
 }
 SPEC = [name for name in vars(Objective) if not name.startswith('_')] + list(Objective.__annotations__)
 

@@ -84,13 +84,13 @@ def judge_row(
     Args:
         table: The published values.
         read_out: The row.
-        results: What ``tools/test.py --out`` wrote, by name of the protocol.
-        missing: What is missing of the data of protocols without a result, by name of the protocol.
+        results: Results of ``tools/test.py --out``, by name of the protocol.
+        missing: By name of the protocol, which data is missing; for protocols without a result.
 
     Returns:
-        ``read-out``; ``here``, a value or None for each protocol; the means ``average`` and ``published``, the first
-        None where a value is missing; ``difference``; and ``verdict``, which begins with ``reproduced``, ``not
-        reproduced`` or ``cannot be judged``.
+        ``read-out``; ``here``, a value or None for each protocol; the means ``average`` (None if a value is missing) and
+        ``published``; ``difference``; and ``verdict``, which begins with ``reproduced``, ``not reproduced`` or ``cannot
+        be judged``.
     """
     row = table.rows[read_out]
     here = {name: (results.get(name) or {}).get('metrics', {}).get(table.metric) for name in row}
@@ -104,7 +104,7 @@ def judge_row(
         return judged | {'difference': None, 'verdict': f'cannot be judged: {"; ".join(problems)}'}
     average = sum(here.values()) / len(here)
     difference = average - published
-    # Not by a digit that only floating point makes.
+    # Rounded, so that an error of floating point does not decide.
     reproduced = round(abs(difference), 6) <= table.within
     verdict = f'{"reproduced" if reproduced else "not reproduced"}: {average:.2f} for {published:.2f}'
     far = [f'{name} {here[name] - value:+.1f}' for name, value in row.items() if abs(here[name] - value) > table.within]
