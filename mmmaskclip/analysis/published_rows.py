@@ -88,9 +88,9 @@ def judge_row(
         missing: By name of the protocol, which data is missing; for protocols without a result.
 
     Returns:
-        ``read-out``; ``here``, a value or None for each protocol; the means ``average`` (None if a value is missing) and
-        ``published``; ``difference``; and ``verdict``, which begins with ``reproduced``, ``not reproduced`` or ``cannot
-        be judged``.
+        ``read-out``; ``here``, a value or None for each protocol; the means ``average`` (None if a value is missing)
+        and ``published``; ``difference``; and ``verdict``, which begins with ``reproduced``, ``not reproduced`` or
+        ``cannot be judged``.
     """
     row = table.rows[read_out]
     here = {name: (results.get(name) or {}).get('metrics', {}).get(table.metric) for name in row}
