@@ -107,11 +107,14 @@ class TimmReference(Reference):
         q, k, v = (part.reshape(len(x), self.heads, -1).transpose(1, 0, 2) for part in parts)
         return np.stack((self.rotate(q, extra), self.rotate(k, extra), v))
 
+    def scale(self, added, layer, half):
+        return added * self.weights.get(f'blocks.{layer}.ls{half}.gamma', 1.0)
+
     def project(self, attended, layer):
         joined = attended.transpose(1, 0, 2).reshape(attended.shape[1], -1)
         if f'blocks.{layer}.attn.norm.weight' in self.weights:
             joined = self.norm(joined, f'blocks.{layer}.attn.norm')
-        added = self.linear(joined, f'blocks.{layer}.attn.proj')
+        added = self.scale(self.linear(joined, f'blocks.{layer}.attn.proj'), layer, 1)
         return self.norm(added, f'blocks.{layer}.norm1') if self.after else added
 
     def feed_forward(self, x, layer):
@@ -124,7 +127,7 @@ class TimmReference(Reference):
         else:
             hidden = self.linear(normed, f'{name}.fc1')
             hidden = hidden * (1 + erf(hidden / np.sqrt(2))) / 2
-        added = self.linear(hidden, f'{name}.fc2')
+        added = self.scale(self.linear(hidden, f'{name}.fc2'), layer, 2)
         return self.norm(added, f'blocks.{layer}.norm2') if self.after else added
 
 

@@ -29,6 +29,8 @@ _CONFIGS = (
     'preprocessor_config.json',
     'processor_config.json',
     'tokenizer.json',
+    'tokenizer.model',
+    'spiece.model',
     'tokenizer_config.json',
 )
 

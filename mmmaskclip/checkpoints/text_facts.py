@@ -20,7 +20,7 @@ SIGLIP = dict(
 #: Ids of the vocabularies of SigLIP (T5), its multilingual models (mT5), SigLIP 2 (Gemma) and MetaCLIP 2 (XLM-V), with
 #: the id of their padding.
 PADDING = {32000: 1, 250000: 1, 256000: 0, 901629: 1}
-GEMMA, XLM_V, CLIP_VOCABULARY = 256000, 901629, 49408
+T5, MT5, GEMMA, XLM_V, CLIP_VOCABULARY = 32000, 250000, 256000, 901629, 49408
 # Settings of OpenCLIP's text towers that ours has not, with the value that means "off".
 _UNSUPPORTED = dict(
     hf_model_name=None, embed_cls=False, ls_init_value=None, qk_norm=False, scaled_cosine_attn=False, scale_heads=False,
@@ -102,13 +102,23 @@ def _tokenizer(
     kwargs = settings.get('tokenizer_kwargs') or {}
     if unknown := sorted(set(kwargs) - {'clean'}):
         raise ValueError(f'{os.fspath(path)!r} has tokenizer_kwargs {", ".join(unknown)}, which are not known here.')
-    file = tokenizer or str(Path(path).with_name('tokenizer.json'))
+    file = tokenizer or find_tokenizer(path)
+    options = dict(file=file, pad_id=PADDING.get(vocabulary, 0), clean=kwargs.get('clean', 'whitespace'))
+    if Path(file).suffix == '.model':
+        if vocabulary not in (T5, MT5, GEMMA):
+            raise ValueError(
+                f'{file!r} is a bare model of SentencePiece, whose ids are not those of a vocabulary of {vocabulary} '
+                'words: put the tokenizer.json of the repository beside the weights.'
+            )
+        return {**options, 'end_id': 1}
     pad_id = _pad_id(file, path)
-    return dict(
-        file=file,
-        pad_id=PADDING.get(vocabulary, 0) if pad_id is None else pad_id,
-        clean=kwargs.get('clean', 'whitespace'),
-    )
+    return options if pad_id is None else {**options, 'pad_id': pad_id}
+
+
+def find_tokenizer(path: str | os.PathLike) -> str:
+    """``tokenizer.json`` beside the weights, or SentencePiece's model where that alone is there."""
+    beside = [Path(path).with_name(name) for name in ('tokenizer.json', 'tokenizer.model', 'spiece.model')]
+    return str(next((file for file in beside if file.is_file()), beside[0]))
 
 
 def _pad_id(file: str, path: str | os.PathLike) -> int | None:

@@ -12,10 +12,12 @@ from typing import Any
 from torch import Tensor
 
 from mmmaskclip.checkpoints.config_text import model_config
-from mmmaskclip.checkpoints.formats.huggingface import is_siglip
+from mmmaskclip.checkpoints.formats.huggingface import is_naflex, is_siglip
 from mmmaskclip.checkpoints.formats.timm_trunk import is_trunk
+from mmmaskclip.checkpoints.formats.tips import is_tips
 from mmmaskclip.checkpoints.sources import Source
 from mmmaskclip.checkpoints.text_facts import CLIP_VOCABULARY, SIGLIP, check_text, text_config
+from mmmaskclip.checkpoints.tips import tips_config
 from mmmaskclip.checkpoints.translate import convert_weights, format_of, read_beside
 from mmmaskclip.checkpoints.trunks import KNOWN_TRUNKS, TrunkSettings, trunk_config
 
@@ -87,6 +89,8 @@ def tower_config(
                 f'{_nearest(state_dict, _Facts())}'
             )
         return config
+    if is_tips(state_dict):
+        return tips_config(convert_weights(state_dict, path), path, source.tokenizer)
     if is_trunk(state_dict) or is_siglip(state_dict):
         return _trunk_config(state_dict, source)
     hugging_face = format_of(state_dict) == 'transformers'
@@ -116,6 +120,9 @@ def _trunk_config(state_dict: dict[str, Tensor], source: Source) -> dict[str, An
         # transformers' SigLIP has the approximate GELU in every size.
         settings.model = dict(act_layer='gelu_tanh')
         settings.text = SIGLIP | dict(act_kwargs=dict(approximate='tanh'))
+        if is_naflex(state_dict):
+            settings.position_interpolation = 'bilinear'
+            settings.pixels = dict(interpolation='bilinear')
         config = read_beside(path, 'config.json') or {}
         if heads := (config.get('text_config') or {}).get('num_attention_heads'):
             settings.text = {**settings.text, 'heads': heads}

@@ -11,6 +11,7 @@ from mmmaskclip.checkpoints.adapters import has_adapters, merge_adapters
 from mmmaskclip.checkpoints.formats.huggingface import convert_hf_clip, is_siglip
 from mmmaskclip.checkpoints.formats.open_clip import convert_open_clip
 from mmmaskclip.checkpoints.formats.timm_trunk import is_trunk
+from mmmaskclip.checkpoints.formats.tips import convert_tips, is_tips
 from mmmaskclip.checkpoints.positions import stretch_to_model
 from mmmaskclip.checkpoints.safe_load import read_json
 
@@ -18,13 +19,14 @@ from mmmaskclip.checkpoints.safe_load import read_json
 _FORMATS = (
     ('open_clip', ('visual.', 'transformer.resblocks.', 'text.transformer.resblocks.'), convert_open_clip),
     ('transformers', ('vision_model.', 'text_model.'), convert_hf_clip),
+    ('tips', ('vision_encoder.', 'text_encoder.transformer.'), convert_tips),
 )
 _OUTER = 'model.'
 _REMEDY = 'See configs/pretrained for the settings of these weights.'
 
 
 def format_of(state_dict: dict[str, Tensor]) -> str | None:
-    """The library whose CLIP has such names: ``'open_clip'`` (OpenAI's too), ``'transformers'``, or None: ours."""
+    """Whose CLIP has such names: ``'open_clip'`` (OpenAI's too), ``'transformers'``, ``'tips'``; None: ours."""
     for name, prefixes, _ in _FORMATS:
         if any(key.startswith(prefixes) for key in state_dict):
             return name
@@ -87,7 +89,7 @@ def activation_of(state_dict: dict[str, Tensor], path: str | os.PathLike) -> str
     """The activation of another CLIP, ``'quick_gelu'`` or ``'gelu'``; None where nothing tells it: shapes do not."""
     if 'input_resolution' in state_dict:  # A buffer that only OpenAI's own models have.
         return 'quick_gelu'
-    if is_trunk(state_dict) or is_siglip(state_dict):
+    if is_trunk(state_dict) or is_siglip(state_dict) or is_tips(state_dict):
         return None  # Their models say it by name.
     if format_of(state_dict) == 'transformers':
         settings = read_beside(path, 'config.json')

@@ -58,6 +58,7 @@ class TrunkSettings:
         text: OpenCLIP's ``text_cfg``, or None: SigLIP's where the tower is one, else OpenCLIP's defaults.
         pixels: mean, std, interpolation and resize_mode, as far as they are known.
         tokenizer: Path of ``tokenizer.json``, where it does not lie beside the weights.
+        position_interpolation: See :class:`~mmmaskclip.models.backbones.TimmTower`; None for its default.
     """
 
     model_name: str | None = None
@@ -65,6 +66,7 @@ class TrunkSettings:
     text: Mapping[str, Any] | None = None
     pixels: dict[str, Any] = field(default_factory=dict)
     tokenizer: str | None = None
+    position_interpolation: str | None = None
 
 
 def timm_trunk(model_name: str, **settings: Any) -> Any:
@@ -106,6 +108,9 @@ def trunk_config(state_dict: Mapping[str, Tensor], settings: TrunkSettings, path
             text = SIGLIP | (dict(act_kwargs=dict(approximate='tanh')) if gemma else {})
     check_text(text, path)
     pixels = _PIXELS[here[0]] | settings.pixels
+    tower = dict(type='TimmTower', model_name=name, img_size=_side(state_dict) * patch, **settings.model)
+    if settings.position_interpolation:
+        tower['position_interpolation'] = settings.position_interpolation
     return dict(
         type='ImageTextPretrainer',
         data_preprocessor=dict(
@@ -115,7 +120,7 @@ def trunk_config(state_dict: Mapping[str, Tensor], settings: TrunkSettings, path
             interpolation=pixels['interpolation'],
             resize_mode=pixels['resize_mode'],
         ),
-        image_encoder=dict(type='TimmTower', model_name=name, img_size=_side(state_dict) * patch, **settings.model),
+        image_encoder=tower,
         image_projection=_projection(state_dict, trunk),
         **text_config(state_dict, text, False, path, settings.tokenizer),
         objectives=dict(contrast=_contrast(state_dict)),

@@ -69,6 +69,7 @@ EXPORT = (
 TOWERS = (
     Dependency('timm', '>=1.0.19', 'the first with the Perception Encoder and rotary positions of any grid'),
     Dependency('tokenizers', '>=0.19', 'reads the tokenizer.json of SigLIP; older ones have not been tried'),
+    Dependency('sentencepiece', '>=0.2', 'reads a bare tokenizer.model; older ones have not been tried'),
 )
 
 TABLES = (

@@ -1,10 +1,12 @@
 """Tokenizers from files: ids as transformers gave them once, padding and cleaning as open_clip's."""
 
 import json
+import struct
 
 import pytest
 import torch
 
+from mmmaskclip.checkpoints.text_facts import SIGLIP, _tokenizer
 from mmmaskclip.datasets.transforms.tokenize import make_tokenizer
 
 tokenizers = pytest.importorskip('tokenizers', reason='the extra [towers] is not installed: no package tokenizers')
@@ -76,3 +78,47 @@ def test_mistakes_are_named(file, tmp_path):
         make_tokenizer(dict(file=str(tmp_path / 'no.json'), pad_id=0), 8)(['a'])
     with pytest.raises(TypeError, match='write'):
         make_tokenizer(dict(file=file, pad_id=0), 8)('a cat')
+
+
+def field(number, content):
+    """One field of a protocol buffer: text and messages with their length, numbers as they are."""
+    if isinstance(content, int):
+        return bytes([number << 3, content])
+    if isinstance(content, float):
+        return bytes([number << 3 | 5]) + struct.pack('<f', content)
+    content = content.encode() if isinstance(content, str) else content
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def write_sentence_piece(path):
+    """The same words as a model of SentencePiece (sentencepiece_model.proto): a unigram model that changes no text."""
+    kinds = {'<pad>': 3, '</s>': 3, '<unk>': 2}
+    pieces = [field(1, word) + field(2, score) + field(3, kinds.get(word, 1)) for word, score in PIECES]
+    path.write_bytes(
+        b''.join(field(1, piece) for piece in pieces) + field(2, field(3, 1)) + field(3, field(1, 'identity'))
+    )
+    return str(path)
+
+
+def test_a_bare_model_of_sentence_piece_gives_the_same_ids(tmp_path):
+    pytest.importorskip('sentencepiece', reason='the extra [towers] is not installed: no package sentencepiece')
+    file = write_sentence_piece(tmp_path / 'spiece.model')
+    found = make_tokenizer(dict(file=file, pad_id=1, clean='canonicalize', end_id=1), 8)(TEXTS)
+    assert torch.stack(found).tolist() == RECORDED
+    # TIPS's captions have no end, and are padded by zeros.
+    found = make_tokenizer(dict(file=file, pad_id=0, clean='lower'), 8)(['a red  BUS', 'a red bus ' * 5, ''])
+    assert torch.stack(found).tolist() == [[4, 9, 10, 11, 0, 0, 0, 0], [4, 9, 10, 11, 4, 9, 10, 11], [0] * 8]
+    with pytest.raises(FileNotFoundError, match='set text_encoder.tokenizer.file'):
+        make_tokenizer(dict(file=str(tmp_path / 'no.model'), pad_id=0), 8)(['a'])
+
+
+def test_a_bare_model_beside_the_weights_is_taken_where_its_ids_are_those_of_the_tower(tmp_path):
+    weights = tmp_path / 'model.safetensors'
+    assert _tokenizer(SIGLIP, 32000, weights, None)['file'] == str(tmp_path / 'tokenizer.json')
+    file = write_sentence_piece(tmp_path / 'spiece.model')
+    for vocabulary, pad_id in ((32000, 1), (250000, 1), (256000, 0)):
+        assert _tokenizer(SIGLIP, vocabulary, weights, None) == dict(
+            file=file, pad_id=pad_id, clean='canonicalize', end_id=1
+        )
+    with pytest.raises(ValueError, match='not those of a vocabulary of 901629 words: put the tokenizer.json'):
+        _tokenizer({}, 901629, weights, None)

@@ -1,5 +1,6 @@
 """Names of Hugging Face's CLIP checkpoints (``transformers.CLIPModel``), translated to ours."""
 
+import math
 import re
 
 import torch
@@ -55,13 +56,20 @@ def is_siglip(state_dict: dict[str, Tensor]) -> bool:
     return 'vision_model.head.probe' in state_dict
 
 
+def is_naflex(state_dict: dict[str, Tensor]) -> bool:
+    """Whether they are of a SigLIP 2 of variable shapes, a ``transformers.Siglip2Model``."""
+    weight = state_dict.get('vision_model.embeddings.patch_embedding.weight')
+    return is_siglip(state_dict) and weight is not None and weight.ndim == 2
+
+
 def convert_hf_clip(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """Translate a checkpoint of transformers to ``ImageTextPretrainer``'s names and shapes.
 
     The model must be configured as :func:`~mmmaskclip.checkpoints.formats.open_clip.convert_open_clip` says.
 
     Args:
-        state_dict: Of a ``CLIPModel`` or ``SiglipModel``.
+        state_dict: Of a ``CLIPModel``, ``SiglipModel`` or ``Siglip2Model``. The latter's patches are rows of pixels,
+            of which a convolution reads the same.
 
     Returns:
         State dict for ``ImageTextPretrainer``.
@@ -69,9 +77,7 @@ def convert_hf_clip(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         KeyError: If a name is not part of such a model, or a layer lacks some of query, key and value.
     """
-    converted, siglip = {}, is_siglip(state_dict)
-    if siglip and state_dict['vision_model.embeddings.patch_embedding.weight'].ndim == 2:
-        raise KeyError('SigLIP 2 of variable shapes (NaFlex) cannot be built here, those of one image size can')
+    converted, siglip, naflex = {}, is_siglip(state_dict), is_naflex(state_dict)
     for name, value in state_dict.items():
         # Buffers of older versions.
         if name.endswith('.position_ids'):
@@ -88,6 +94,9 @@ def convert_hf_clip(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
             value = value.view(1, 1, -1)
         elif name == 'vision_model.embeddings.position_embedding.weight':
             value = value.unsqueeze(0)
+        elif naflex and name == 'vision_model.embeddings.patch_embedding.weight':
+            side = math.isqrt(value.shape[1] // 3)
+            value = value.unflatten(1, (side, side, 3)).permute(0, 3, 1, 2).contiguous()  # (C, 3, P, P)
         converted[_translate(name, siglip)] = value
     return converted
 

@@ -126,35 +126,64 @@ def make_tokenizer(options: dict | None, context_length: int) -> Tokenizer:
 
 
 def tokenize_by_file(
-    texts: list[str], context_length: int, file: str, pad_id: int, clean: str = 'whitespace'
+    texts: list[str],
+    context_length: int,
+    file: str,
+    pad_id: int,
+    clean: str = 'whitespace',
+    end_id: int | None = None,
 ) -> list[Tensor]:
-    """Token ids by the ``tokenizer.json`` of a repository of Hugging Face, as open_clip's ``HFTokenizer`` gives them.
+    """Token ids by a ``tokenizer.json``, as open_clip's ``HFTokenizer`` gives them, or by a model of SentencePiece.
 
     Args:
         texts: Captions, one string each.
         context_length: Length of the result. Longer captions are cut off before the tokens that the file puts at the
             end, shorter ones padded: a tower that is not causal sees the padding too.
-        file: Path of ``tokenizer.json``.
+        file: Path of ``tokenizer.json``; or of SentencePiece's model, whose name ends in ``.model``.
         pad_id: Id of the padding: 1 for SigLIP, 0 for SigLIP 2.
         clean: ``'whitespace'`` repairs the text and collapses spaces; ``'lower'`` lowers the letters, too;
             ``'canonicalize'``, SigLIP's, also removes punctuation. Defaults to ``'whitespace'``.
+        end_id: What ends a caption, 1 for SigLIP and SigLIP 2, in SentencePiece's models, which do not say it
+            themselves. Defaults to None: nothing does.
 
     Returns:
         One int32 tensor (context_length,) per caption.
 
     Raises:
-        ImportError: If the package tokenizers is not installed.
+        ImportError: If the package tokenizers, or sentencepiece, is not installed.
         FileNotFoundError: If there is no such file.
         ValueError: If ``clean`` is none of these.
     """
     if isinstance(texts, str):
         raise TypeError(f'tokenizing needs a list of captions, got the string {texts[:40]!r}; write [text]')
-    reader = _file_tokenizer(file, context_length)
-    encoded = reader.encode_batch([_cleaned(text, clean) for text in texts])
+    cleaned = [_cleaned(text, clean) for text in texts]
+    if Path(file).suffix == '.model':
+        end = [] if end_id is None else [end_id]
+        words = _sentence_piece(file).encode(cleaned)
+        encoded = [ids[: context_length - len(end)] + end for ids in words]
+    else:
+        encoded = [one.ids for one in _file_tokenizer(file, context_length).encode_batch(cleaned)]
     rows = torch.full((len(texts), context_length), pad_id, dtype=torch.int32)
-    for row, one in zip(rows, encoded, strict=True):
-        row[: len(one.ids)] = torch.tensor(one.ids, dtype=torch.int32)
+    for row, ids in zip(rows, encoded, strict=True):
+        row[: len(ids)] = torch.tensor(ids, dtype=torch.int32)
     return list(rows)
+
+
+@lru_cache(maxsize=4)
+def _sentence_piece(file: str) -> Any:
+    try:
+        from sentencepiece import SentencePieceProcessor
+    except ImportError as error:
+        raise ImportError(f'{file} needs the package sentencepiece: {pip_install(*TOWERS)}') from error
+    _check_tokenizer(file)
+    return SentencePieceProcessor(model_file=file)
+
+
+def _check_tokenizer(file: str) -> None:
+    if not Path(file).is_file():
+        raise FileNotFoundError(
+            f'There is no tokenizer {file!r}: set text_encoder.tokenizer.file to the tokenizer.json of the weights'
+        )
 
 
 @lru_cache(maxsize=4)
@@ -163,10 +192,7 @@ def _file_tokenizer(file: str, context_length: int) -> Any:
         from tokenizers import Tokenizer as FileTokenizer
     except ImportError as error:
         raise ImportError(f'{file} needs the package tokenizers: {pip_install(*TOWERS)}') from error
-    if not Path(file).is_file():
-        raise FileNotFoundError(
-            f'There is no tokenizer {file!r}: set text_encoder.tokenizer.file to the tokenizer.json of the weights'
-        )
+    _check_tokenizer(file)
     reader = FileTokenizer.from_file(file)
     reader.no_padding()
     reader.enable_truncation(context_length)

@@ -24,7 +24,21 @@ _ACTIVATIONS = {
     'gelu': dict(type='GELU'),
     'quick_gelu': dict(type='mmpretrain.QuickGELU'),
     'gelu_tanh': dict(type='GELU', approximate='tanh'),
+    'relu': dict(type='ReLU'),
 }
+
+
+class PaddedBlock(TransformerBlock):
+    """A block whose words see those alone that a mask shows them."""
+
+    def forward(self, x: Tensor, queries: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
+        """The block on words (T, L, C), with ``seen``, bool (T, 1, 1, L), or None: all."""
+        if seen is None:
+            return super().forward(x, queries)
+        q, k, v = self.heads(x)  # (T, H, L, D)
+        dropout = self.attn.attn_drop if self.training else 0.0
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=dropout)
+        return self.feed_forward(x + self.project(attended.transpose(1, 2).flatten(2)))
 
 
 @MODELS.register_module()
@@ -49,13 +63,15 @@ class CLIPTextTransformer(BaseModule):
             False: such weights are refused.
         quick_gelu: Use QuickGELU, as OpenAI's weights do, in place of GELU. Defaults to False.
         frozen: Keep the weights as they were loaded, as LiT does with a locked tower. Defaults to False.
-        activation: ``'gelu'``, ``'quick_gelu'`` or ``'gelu_tanh'``; None, the default, is what ``quick_gelu`` says.
+        activation: ``'gelu'``, ``'quick_gelu'``, ``'gelu_tanh'`` or ``'relu'``; None, the default, is what
+            ``quick_gelu`` says.
         hidden: Width of the feed-forward networks. Defaults to ``4 * width``.
         eps: Of the norms. Defaults to 1e-5.
         causal: Whether a word sees earlier ones only. False is SigLIP's. Defaults to True.
         pool: Whose feature is the caption's: ``'max'``, the word with the highest id, which is the end in CLIP's
-            vocabulary; a number, the first word with that id, the end in other vocabularies (MetaCLIP 2: 2); or
-            ``'last'``, the last of ``context_length`` (SigLIP). Defaults to ``'max'``.
+            vocabulary; a number, the first word with that id, the end in other vocabularies (MetaCLIP 2: 2);
+            ``'last'``, the last of ``context_length`` (SigLIP); or ``'mean'``, the mean of all words, of which none
+            sees the padding (TIPS). Defaults to ``'max'``.
         tokenizer: Options of :func:`~mmmaskclip.datasets.transforms.tokenize.make_tokenizer` for another tokenizer than
             CLIP's. Defaults to None.
         residual_dtype: ``'bf16'`` keeps the residual stream in bfloat16 under an autocast to it, as OpenCLIP does.
@@ -88,8 +104,10 @@ class CLIPTextTransformer(BaseModule):
         activation = activation or ('quick_gelu' if quick_gelu else 'gelu')
         if activation not in _ACTIVATIONS:
             raise ValueError(f'activation={activation!r}: choose one of {", ".join(_ACTIVATIONS)}')
-        if not isinstance(pool, int) and pool not in ('max', 'last'):
-            raise ValueError(f"pool={pool!r}: choose 'max', 'last' or the id of the end of a caption")
+        if not isinstance(pool, int) and pool not in ('max', 'last', 'mean'):
+            raise ValueError(f"pool={pool!r}: choose 'max', 'last', 'mean' or the id of the end of a caption")
+        if causal and pool == 'mean':
+            raise ValueError("pool='mean' with causal=True: the mean is of words that see all others, set causal=False")
         if packed and not (causal and pool == 'max'):
             raise ValueError(f"packed=True with causal={causal}, pool={pool!r}: packing needs causal=True, pool='max'")
         self.causal, self.pool, self.tokenizer = causal, pool, tokenizer
@@ -101,7 +119,7 @@ class CLIPTextTransformer(BaseModule):
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.pos_embed = nn.Parameter(torch.zeros(context_length, width))
         self.layers = nn.ModuleList(
-            (CausalBlock if causal else TransformerBlock)(
+            (CausalBlock if causal else PaddedBlock if pool == 'mean' else TransformerBlock)(
                 width,
                 num_heads,
                 hidden or 4 * width,
@@ -210,10 +228,21 @@ class CLIPTextTransformer(BaseModule):
             ValueError: If captions are not padded to ``context_length`` where ``pool='last'`` needs it.
         """
         words = self.embed(word_ids)
+        if self.pool == 'mean':
+            return self._mean_word(words, word_ids != 0)
         if self.packed:
             x, packing = self.encode_packed(words, ends or word_ids.argmax(dim=-1).tolist())
             return self.read_words(x, packing.after - 1)
         return self.encode(words, positions=self._places(word_ids))
+
+    def _mean_word(self, words: Tensor, present: Tensor) -> Tensor:
+        """Mean (T, C) of the words (T, L, C) that are ``present``, bool (T, L), after the final norm."""
+        # A caption without words sees its padding: of nothing there is no softmax. Its mean is zero all the same.
+        seen = (present | ~present.any(1, keepdim=True))[:, None, None]  # (T, 1, 1, L)
+        for layer in self.layers:
+            words = layer(words, seen=seen)
+        share = present.unsqueeze(-1).to(words.dtype)  # (T, L, 1)
+        return (self.final_norm(words) * share).sum(1) / share.sum(1).clamp(min=1)
 
     def _places(self, word_ids: Tensor) -> Tensor:
         """Position (T,) of the word whose feature is the caption's."""

@@ -4,7 +4,7 @@ timm has their parts that ours lack: rotary positions, SwiGLU, norms inside of t
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine.model import BaseModule
@@ -29,6 +29,8 @@ class TimmTower(BaseModule):
     Args:
         model_name: Name of the model in timm, e.g. ``'vit_base_patch16_siglip_224'``.
         img_size: Side of the images in pixels. Defaults to the model's own.
+        position_interpolation: How learned positions are brought to another grid: ``'bicubic'``, timm's, or
+            ``'bilinear'``, that of TIPS and of SigLIP 2 of variable shapes (NaFlex). Defaults to ``'bicubic'``.
         **settings: Arguments of ``timm.create_model``, e.g. ``act_layer='gelu_tanh'``, ``drop_path_rate=0.1``.
 
     Attributes:
@@ -40,8 +42,16 @@ class TimmTower(BaseModule):
         ValueError: If timm has no such model, or it is no plain ViT.
     """
 
-    def __init__(self, model_name: str, img_size: int | None = None, init_cfg: dict | None = None, **settings: Any):
+    def __init__(
+        self,
+        model_name: str,
+        img_size: int | None = None,
+        position_interpolation: Literal['bicubic', 'bilinear'] = 'bicubic',
+        init_cfg: dict | None = None,
+        **settings: Any,
+    ):
         super().__init__(init_cfg)
+        self.position_interpolation = position_interpolation
         if img_size is not None:
             settings['img_size'] = img_size
         self.trunk = timm_trunk(model_name, num_classes=0, global_pool='', dynamic_img_size=True, **settings)
@@ -83,14 +93,21 @@ class TimmTower(BaseModule):
         return tokens.flatten(1, 2) + self.positions(grid), grid
 
     def positions(self, grid: Grid) -> Tensor:
-        """Learned positions of a grid (1, N, C), interpolated as timm does; rotary ones are the blocks' part."""
+        """Learned positions of a grid (1, N, C), interpolated with antialiasing; rotary ones are the blocks' part."""
         table = self.trunk.pos_embed
         if table is None:
             return next(self.trunk.parameters()).new_zeros(1, 1, 1)
         from timm.layers import resample_abs_pos_embed
 
         extra = self._extra_positions
-        return resample_abs_pos_embed(table, grid, self.trunk.patch_embed.grid_size, num_prefix_tokens=extra)[:, extra:]
+        positions = resample_abs_pos_embed(
+            table,
+            grid,
+            self.trunk.patch_embed.grid_size,
+            num_prefix_tokens=extra,
+            interpolation=self.position_interpolation,
+        )
+        return positions[:, extra:]
 
     @property
     def _extra_positions(self) -> int:

@@ -14,19 +14,28 @@ class TextProjectionHead(BaseModule):
 
     Args:
         in_channels: Tower width C.
-        embed_dims: Size D of the shared embedding.
+        embed_dims: Size D of the shared embedding; None: the features are the embedding, as TIPS's are.
         frozen: Whether it keeps its weights. Defaults to False.
         bias: Whether it has a bias, as SigLIP's and timm's have. Defaults to False.
     """
 
     def __init__(
-        self, in_channels: int, embed_dims: int, frozen: bool = False, bias: bool = False, init_cfg: dict | None = None
+        self,
+        in_channels: int,
+        embed_dims: int | None,
+        frozen: bool = False,
+        bias: bool = False,
+        init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
-        self.projection = nn.Linear(in_channels, embed_dims, bias=bias).requires_grad_(not frozen)
+        self.projection: nn.Linear | nn.Identity = nn.Identity()
+        if embed_dims is not None:
+            self.projection = nn.Linear(in_channels, embed_dims, bias=bias).requires_grad_(not frozen)
 
     def init_weights(self) -> None:
         super().init_weights()
+        if isinstance(self.projection, nn.Identity):
+            return
         nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
         if self.projection.bias is not None:
             nn.init.zeros_(self.projection.bias)
@@ -42,7 +51,7 @@ class ImageProjectionHead(TextProjectionHead):
 
     Args:
         in_channels: Tower width C.
-        embed_dims: Size D of the shared embedding.
+        embed_dims: See :class:`TextProjectionHead`.
         pool: ``'mean'``, the mean of the patches, is MaskCLIP's global feature (section 3.1: "mean feature of the
             visual features"); ``'cls'``, the class token, is CLIP's. Defaults to ``'mean'``.
         frozen: Whether it keeps its weights. Defaults to False.
@@ -55,7 +64,7 @@ class ImageProjectionHead(TextProjectionHead):
     def __init__(
         self,
         in_channels: int,
-        embed_dims: int,
+        embed_dims: int | None,
         pool: str = 'mean',
         frozen: bool = False,
         bias: bool = False,
