@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmmaskclip.datasets.transforms.tokenize import Tokenizer, make_tokenizer
 from mmmaskclip.models.backbones.packed_captions import Packing
@@ -239,8 +240,10 @@ class CLIPTextTransformer(BaseModule):
         """Mean (T, C) of the words (T, L, C) that are ``present``, bool (T, L), after the final norm."""
         # A caption without words sees its padding: of nothing there is no softmax. Its mean is zero all the same.
         seen = (present | ~present.any(1, keepdim=True))[:, None, None]  # (T, 1, 1, L)
-        for layer in self.layers:
-            words = layer(words, seen=seen)
+        words = as_residual(words, self.residual_dtype)
+        with attention_without_plans(words):
+            for layer in self.layers:
+                words = layer(words, seen=seen)
         share = present.unsqueeze(-1).to(words.dtype)  # (T, L, 1)
         return (self.final_norm(words) * share).sum(1) / share.sum(1).clamp(min=1)
 
