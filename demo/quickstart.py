@@ -1,11 +1,12 @@
 """From nothing to a pretrained, evaluated MaskCLIP in minutes, on generated scenes and without a GPU.
 
     python demo/quickstart.py
+    python demo/quickstart.py --beside work_dirs/clip/vitxs8_scenes/epoch_12.pth
 
 Generates captioned scenes as tar shards, pretrains a small model on them, evaluates zero-shot classification, retrieval
 in both directions, zero-shot segmentation and pointing on held-out scenes before and after, prints one table, and draws
-word-to-patch similarity maps. Everything is in work_dirs/quickstart/ afterwards. Ends with an error if the trained
-model misses its targets.
+word-to-patch similarity maps, with --beside those of CLIP above those of MaskCLIP. Everything is in
+work_dirs/quickstart/ afterwards. Ends with an error if the trained model misses its targets.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from mmmaskclip.visualization import SimilarityRow, draw_similarity_maps
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / 'configs/maskclip/vitxs8_scenes_local.py'
+CLIP_CONFIG = ROOT / 'configs/clip/vitxs8_scenes.py'
 NUM_CAPTIONS = 5
 COLUMNS = {
     'classification/top1': 'zero-shot classification top-1',
@@ -80,6 +82,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/quickstart'), help='folder for everything')
     parser.add_argument('--seed', type=int, default=0, help='of the training, not of the scenes (default 0)')
     parser.add_argument(
+        '--beside', type=Path, metavar='CHECKPOINT', help=f'of {CLIP_CONFIG.relative_to(ROOT)}: draw its maps, too'
+    )
+    parser.add_argument(
         '--small', action='store_true', help='a quarter of a minute to try the flow; trains too little for the targets'
     )
     return parser.parse_args(argv)
@@ -121,16 +126,22 @@ def find_scenes(words: tuple[str, ...], num_scenes: int = 4) -> list[Image.Image
     return [draw_image(scene, 64) for scene in best[:num_scenes]]
 
 
-def draw_picture(checkpoint: Path, path: Path) -> None:
-    """Draws similarity maps of a few words for scenes that hold some of them."""
+def draw_picture(models: dict[str, tuple[Path, Path]], path: Path) -> None:
+    """Draws similarity maps of a few words for scenes that hold some of them.
+
+    Args:
+        models: Config and checkpoint by name; those of one scene stand one above the other.
+        path: Of the picture.
+    """
     with contextlib.redirect_stdout(ProgressOnly(sys.stdout)):
-        model = ImageTextInferencer(CONFIG, checkpoint)
-    # The read-out that is evaluated.
+        loaded = {name: ImageTextInferencer(*files) for name, files in models.items()}
+    # The read-out that is evaluated; one for all, because a read-out moves as much as a method.
     read_out = Config.fromfile(CONFIG).val_evaluator.several[-1].read_out
     rows = []
-    for image in find_scenes(PICTURE_WORDS):
-        maps = model.similarity_maps(image, PICTURE_WORDS, read_out=read_out)  # (T, H, W)
-        rows.append(SimilarityRow('', np.asarray(image), maps.cpu().numpy()))
+    for image in find_scenes(PICTURE_WORDS, 4 // len(models)):
+        for name, model in loaded.items():
+            maps = model.similarity_maps(image, PICTURE_WORDS, read_out=read_out)  # (T, H, W)
+            rows.append(SimilarityRow(name, np.asarray(image), maps.cpu().numpy()))
     draw_similarity_maps(rows, PICTURE_WORDS, path)
 
 
@@ -175,7 +186,10 @@ def main(argv: list[str] | None = None) -> int:
     trained = run_quietly(test.main, [str(CONFIG), str(checkpoint), *options])
     say('5 of 5: drawing similarity maps')
     picture = args.out / 'similarity.png'
-    draw_picture(checkpoint, picture)
+    models = {'MaskCLIP' if args.beside else '': (CONFIG, checkpoint)}
+    if args.beside:
+        models = {'CLIP': (CLIP_CONFIG, args.beside), **models}
+    draw_picture(models, picture)
 
     rows = {'chance': chance(num_held_out), 'untrained': untrained, 'trained': trained}
     (args.out / 'results.json').write_text(json.dumps(rows, indent=2) + '\n')

@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
 from paths import ROOT
 from PIL import Image
 
@@ -94,3 +95,26 @@ def test_pictured_scenes_hold_the_words(quickstart, monkeypatch):
     held = [{thing.name for thing in scene.objects} & set(quickstart['PICTURE_WORDS']) for scene in scenes]
     assert len(held) == 4
     assert min(map(len, held)) >= 2
+
+
+def test_clip_is_drawn_above_maskclip_for_every_scene(quickstart, tmp_path, monkeypatch):
+    rows, seen = [], []
+
+    class Inferencer:
+        def __init__(self, config, checkpoint):
+            self.name = config.stem
+
+        def similarity_maps(self, image, words, read_out):
+            seen.append((self.name, read_out))
+            return torch.zeros(len(words), *image.size)
+
+    space = quickstart['draw_picture'].__globals__
+    monkeypatch.setitem(space, 'ImageTextInferencer', Inferencer)
+    monkeypatch.setitem(space, 'draw_similarity_maps', lambda given, words, path: rows.extend(given))
+    models = {'CLIP': (quickstart['CLIP_CONFIG'], 'a.pth'), 'MaskCLIP': (quickstart['CONFIG'], 'b.pth')}
+    quickstart['draw_picture'](models, tmp_path / 'x.png')
+    assert [row.title for row in rows] == ['CLIP', 'MaskCLIP'] * 2
+    assert (rows[0].image == rows[1].image).all()
+    assert (rows[0].image != rows[2].image).any()
+    assert [name for name, _ in seen] == ['vitxs8_scenes', 'vitxs8_scenes_local'] * 2
+    assert len({str(read_out) for _, read_out in seen}) == 1
