@@ -25,10 +25,9 @@ from mmmaskclip.checkpoints.weights import load_what_fits
 class SafePretrainedInit(PretrainedInit):
     """mmengine's ``Pretrained``, which reads files safely and refuses those of which nothing fits.
 
-    Args:
-        checkpoint: Path or address. A CLIP of another library is translated.
-        prefix: Names in the file that begin so are the module's. Defaults to None: all are.
-        map_location: Unused: tensors come from the CPU.
+    Its arguments are mmengine's: ``checkpoint``, a path or an address, where a CLIP of another library is translated;
+    ``prefix``, with which the module's names in the file begin, by default None: all are the module's;
+    ``map_location``, unused, because tensors come from the CPU.
     """
 
     def __call__(self, module: nn.Module) -> None:

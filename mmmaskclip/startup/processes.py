@@ -129,13 +129,17 @@ def _replace_sync_bn(node: object) -> int:
 
 
 def leave_processes() -> None:
-    """Leave the process group. Call this function when nothing refers to the Runner any more.
+    """Free what the Runner held, and leave the process group. Call this when nothing refers to the Runner any more.
+
+    Reference cycles keep the Runner alive, and with it the workers of its loaders. At the interpreter's end they would
+    get a SIGTERM, which they survive for two minutes (:func:`~mmmaskclip.utils.workers.outlive_signals`), and the
+    process would wait for them.
 
     ``destroy_process_group`` alone is not enough: DDP keeps the group alive in reference cycles, and with it gloo's
     threads. At the interpreter's end a thread that still has a tensor to free aborts the process ("terminate called
     without an active exception", pytorch issue 190489). So this function first collects the cycles, which ends the
     threads.
     """
+    gc.collect()
     if torch.distributed.is_initialized():
-        gc.collect()
         torch.distributed.destroy_process_group()

@@ -1,9 +1,12 @@
+import gc
+import weakref
+
 import pytest
 import torch
 from mmengine.config import Config
 
 from mmmaskclip.startup import processes
-from mmmaskclip.startup.processes import setup_processes
+from mmmaskclip.startup.processes import leave_processes, setup_processes
 
 
 @pytest.fixture
@@ -90,3 +93,21 @@ def test_sync_bn_stays_with_gpus_and_nothing_is_broadcast_without_it(groups, mon
     cfg = Config({'launcher': 'pytorch', 'model': NORMS})
     setup_processes(cfg)
     assert cfg.model.heads[0].norm_cfg.type == 'SyncBN'
+
+
+def test_leaving_frees_what_only_cycles_hold():
+    """A Runner that stays keeps its loader's workers, and the process waits two minutes for them at its end."""
+
+    class Runner:
+        pass
+
+    runner = Runner()
+    runner.hook = runner
+    freed = weakref.ref(runner)
+    del runner
+    gc.disable()
+    try:
+        leave_processes()
+    finally:
+        gc.enable()
+    assert freed() is None

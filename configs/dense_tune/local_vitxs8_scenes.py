@@ -1,0 +1,16 @@
+"""Dense tuning of CLIP with small patches on generated scenes: patches pooled by captions.
+
+python tools/train.py configs/dense_tune/local_vitxs8_scenes.py --cfg-options load_from=WEIGHTS
+
+WEIGHTS is a checkpoint of configs/clip/vitxs8_scenes.py. All values are ours.
+"""
+
+_base_ = ['../clip/vitxs8_scenes.py', './_base_/kept.py']
+
+model = dict(
+    **_base_.start,
+    objectives=dict(preserve=_base_.preserve, local=dict(type='TextPooledContrast', reduction='sum')),
+)
+# A sixth of the pretraining's epochs.
+train_cfg = dict(max_epochs=2)
+custom_hooks = [*_base_.custom_hooks, _base_.watch]
