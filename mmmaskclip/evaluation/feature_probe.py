@@ -18,6 +18,7 @@ from mmmaskclip.evaluation.frozen_features import (
     build_train_loader,
     check_size,
     labelled_features,
+    labels_of,
     pooled_features,
 )
 from mmmaskclip.evaluation.scores import Score, check_score, classification_scores, rank_columns
@@ -165,9 +166,7 @@ class FeatureProbe(BaseMetric):
 
     def _labels(self, batch: dict) -> Tensor:
         """The labels of a test batch on the CPU, all of them classes of the training split."""
-        if 'label' not in batch:
-            raise ValueError(f'a probe needs labels, the data set gives {sorted(batch)}: set its label_key')
-        labels = batch['label'].cpu().long()
+        labels = labels_of(batch).cpu()
         self._check_kind(labels)
         if labels.ndim == 2:
             if labels.shape[1] != self.num_classes:

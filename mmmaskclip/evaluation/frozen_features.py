@@ -60,16 +60,21 @@ def labelled_features(
     features, labels, converted = [], [], ConvertedImages()
     batch: dict = {}
     for batch in loader:
-        if 'label' not in batch:
-            raise ValueError(f'a probe needs labels, the data set gives {sorted(batch)}: set its label_key')
         features.append(pooled_features(model, batch, pool))
         check_finite(features[-1], batch.get('key', range(len(features[-1]))))
-        labels.append(batch['label'].long().to(features[-1].device))
+        labels.append(labels_of(batch).to(features[-1].device))
         converted.add(batch)
     total = len(cast(Sized, loader.dataset))
     converted.report('Training split of a probe', total)
     size = tuple(batch['image'].shape[-2:])
     return gather_in_order(torch.cat(features), total), gather_in_order(torch.cat(labels), total), size
+
+
+def labels_of(batch: dict) -> Tensor:
+    """The labels of a batch, int64 (B,) or (B, K). Raises ValueError if the data set gives none."""
+    if 'label' not in batch:
+        raise ValueError(f'a probe needs labels, the data set gives {sorted(batch)}: set its label_key')
+    return batch['label'].long()
 
 
 @torch.no_grad()

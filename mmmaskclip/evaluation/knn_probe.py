@@ -11,7 +11,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from mmmaskclip.evaluation.finite import check_finite
-from mmmaskclip.evaluation.frozen_features import build_train_loader, check_size, labelled_features, pooled_features
+from mmmaskclip.evaluation.frozen_features import (
+    build_train_loader,
+    check_size,
+    labelled_features,
+    labels_of,
+    pooled_features,
+)
 from mmmaskclip.evaluation.scores import label_ranks, top_k
 from mmmaskclip.registry import METRICS
 
@@ -90,7 +96,8 @@ class KNNClassification(BaseMetric):
         if self.model is None:
             raise RuntimeError('KNNClassification.prepare(model) must be called before a batch is processed')
         check_size(data_batch, self.train_size)
-        labels = _class_labels(data_batch)
+        labels = labels_of(data_batch)
+        _check_kind(labels)
         for index, label in enumerate(labels.tolist()):
             if not 0 <= label < self.num_classes:
                 key = data_batch['key'][index] if 'key' in data_batch else index
@@ -153,13 +160,6 @@ def knn_votes(
     weights = ((scores.gather(1, indices) - nearest.values[:, :1]).double() / temperature).exp()
     votes = weights.new_zeros(len(features), int(train_labels.max()) + 1)
     return votes.scatter_add(1, train_labels[indices], weights).float()
-
-
-def _class_labels(batch: dict) -> Tensor:
-    if 'label' not in batch:
-        raise ValueError(f'a probe needs labels, the data set gives {sorted(batch)}: set its label_key')
-    _check_kind(batch['label'])
-    return batch['label'].long()
 
 
 def _check_kind(labels: Tensor) -> None:

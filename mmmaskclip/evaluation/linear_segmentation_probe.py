@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from mmmaskclip.evaluation.finite import check_finite
 from mmmaskclip.evaluation.frozen_features import build_train_loader, check_size, gather_in_order, patch_features
+from mmmaskclip.evaluation.pixel_counts import class_masks, count_pixels, iou_metrics
 from mmmaskclip.models.backbones.read_outs import ReadOut, find_read_out
 from mmmaskclip.registry import METRICS
 
@@ -97,7 +98,7 @@ class LinearSegmentationProbe(BaseMetric):
                     f'training images with {patches[0].shape[1]} and with {patches[-1].shape[1]} patches: give '
                     'torchvision/Resize a height and a width'
                 )
-            masks = self._masks(batch)
+            masks = class_masks(batch, self.num_classes, self.ignore_index)
             shares.append(class_shares(masks, features.shape[1:3], self.num_classes).to(features.device).half())
         self.train_size = tuple(batch['image'].shape[-2:])
         total = len(cast(Sized, self._loader.dataset))
@@ -121,13 +122,10 @@ class LinearSegmentationProbe(BaseMetric):
             ValueError: If a mask holds a value that is neither a class nor ignored, or the training images had another
                 size.
         """
-        # A local import: mmseg takes seconds, and runs without segmentation do not need it.
-        from mmseg.evaluation import IoUMetric
-
         if self.model is None or self.head is None:
             raise RuntimeError('LinearSegmentationProbe.prepare(model) must be called before a batch is processed')
         check_size(data_batch, self.train_size)
-        masks = self._masks(data_batch)
+        masks = class_masks(data_batch, self.num_classes, self.ignore_index)
         patches = patch_features(self.model, data_batch, self.read_out)
         check_finite(patches, data_batch.get('key', range(len(patches))))
         # The bias subtracts the patches' mean from the logits. In bfloat16 this difference would lose its digits.
@@ -135,44 +133,15 @@ class LinearSegmentationProbe(BaseMetric):
             logits = F.linear(patches, self.head[:, :-1], self.head[:, -1]).permute(0, 3, 1, 2)
         for sample, mask in zip(logits, masks, strict=True):
             predicted = F.interpolate(sample[None], size=mask.shape, mode='bilinear', align_corners=False)[0].argmax(0)
-            # The last argument is the ignored value: `_masks` has replaced ``ignore_index`` by ``num_classes``.
-            areas = IoUMetric.intersect_and_union(predicted.cpu(), mask, self.num_classes, self.num_classes)
-            self.results.append(torch.stack(areas).numpy())
+            self.results.append(count_pixels(predicted, mask, self.num_classes))
 
     def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
-        """IoU and accuracies in percent over all samples.
+        """``mIoU``, ``mAcc`` and ``aAcc`` in percent, see :func:`~.pixel_counts.iou_metrics`.
 
         Args:
-            results: For each sample (4, K): pixels of intersection, union, prediction and ground truth per class.
-
-        Returns:
-            ``mIoU``, ``mAcc`` and ``aAcc``; a class that neither occurs nor is predicted is left out of the means.
+            results: Counts of pixels, (4, K) for each sample.
         """
-        from mmseg.evaluation import IoUMetric
-
-        areas = torch.from_numpy(np.stack(results).sum(axis=0, dtype=np.float64))
-        found = IoUMetric.total_area_to_metrics(*areas)
-        return {
-            'mIoU': 100 * float(np.nanmean(found['IoU'])),
-            'mAcc': 100 * float(np.nanmean(found['Acc'])),
-            'aAcc': 100 * float(found['aAcc']),
-        }
-
-    def _masks(self, batch: dict) -> Tensor:
-        """int64 (B, H, W), ``num_classes`` where a pixel is ignored."""
-        if 'mask' not in batch:
-            raise ValueError(f'the probe needs a mask for each image, the data set gives {sorted(batch)}')
-        masks = batch['mask'].cpu().long()
-        ignored = masks == self.ignore_index
-        unknown = (masks >= self.num_classes) & ~ignored
-        if unknown.any():
-            index = int(unknown.flatten(1).any(1).nonzero()[0])
-            key = batch['key'][index] if 'key' in batch else index
-            raise ValueError(
-                f'the mask of sample {key!r} holds the value {int(masks[unknown][0])}, but there are '
-                f'{self.num_classes} classes and {self.ignore_index} is ignored: correct num_classes or ignore_index'
-            )
-        return masks.masked_fill(ignored, self.num_classes)
+        return iou_metrics(results)
 
 
 def class_shares(masks: Tensor, grid: Sequence[int], num_classes: int) -> Tensor:
