@@ -1,4 +1,8 @@
-"""Checkpoints of ours in CLIP_benchmark, as its model type ``mmmaskclip``."""
+"""Makes CLIP_benchmark evaluate checkpoints of this package. ``tools/benchmark_clip.py`` is the command.
+
+CLIP_benchmark knows several libraries, each as a *model type* with a function that loads a model. :func:`run` adds the
+model type ``mmmaskclip`` with :func:`load_model`, and starts CLIP_benchmark's own command.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +37,17 @@ class _Encoders(nn.Module):
 def load_model(
     model_name: str, pretrained: str, cache_dir: str | None = None, device: str | torch.device = 'cpu'
 ) -> tuple[nn.Module, Callable, Callable]:
-    """What CLIP_benchmark asks of a model type: model, transform of a PIL image, tokenizer.
+    """Load a model for CLIP_benchmark, which sets the names of the arguments.
 
     Args:
-        model_name: Path of the config that the checkpoint was trained with, or ``'auto'``: it is told from the
+        model_name: Path of the config that the checkpoint was trained with. ``'auto'`` finds the model from the
             checkpoint, see :func:`~mmmaskclip.models.from_pretrained.from_pretrained`.
-        pretrained: The checkpoint, or whatever else ``from_pretrained`` takes.
-        cache_dir: Not used: downloads have their own cache.
-        device: Where the model is put.
+        pretrained: The checkpoint, or another source that ``from_pretrained`` takes.
+        cache_dir: Not used: downloads of this package have their own cache.
+        device: Device of the model. Defaults to ``'cpu'``.
+
+    Returns:
+        The model, a function from a PIL image to the model's input, and the tokenizer.
     """
     if model_name == 'auto':
         loaded: Any = from_pretrained(pretrained)
@@ -58,14 +65,14 @@ def _accuracy(output: Tensor, target: Tensor, topk: Sequence[int] = (1,)) -> lis
 
 
 def run(argv: Sequence[str]) -> None:
-    """Run CLIP_benchmark's command with the further model type, which is the default then.
+    """Run CLIP_benchmark's command. Its default model type is ``mmmaskclip`` here.
 
     Args:
-        argv: Its arguments, beginning with ``eval`` or ``build``; ``--model`` and ``--pretrained`` as in
-            :func:`load_model`.
+        argv: Arguments of CLIP_benchmark, which begin with ``eval`` or ``build``. ``--model`` and ``--pretrained`` have
+            the meaning that :func:`load_model` describes.
 
     Raises:
-        SystemExit: If CLIP_benchmark, or what it needs, is not installed; names the command that installs it.
+        SystemExit: If CLIP_benchmark or one of its dependencies is not installed. Names the command that installs it.
     """
     try:
         from clip_benchmark import cli, models
@@ -75,13 +82,14 @@ def run(argv: Sequence[str]) -> None:
     models.TYPE2FUNC['mmmaskclip'] = load_model
     if 'mmmaskclip' not in models.MODEL_TYPES:
         models.MODEL_TYPES.append('mmmaskclip')
-    # CLIP_benchmark 1.6.2 turns an array with one number into a float, which NumPy 2.4 refuses.
+    # CLIP_benchmark 1.6.2's own function calls float() on an array of one number, which NumPy 2.4 refuses.
     linear_probe.accuracy = zeroshot_classification.accuracy = _accuracy
     arguments = list(argv)
     if arguments[:1] == ['eval']:
         for option, value in _DEFAULTS.items():
             if option not in arguments:
                 arguments += [option, value]
+    # CLIP_benchmark's main reads sys.argv and takes no arguments.
     before, sys.argv = sys.argv, [str(Path(sys.argv[0])), *arguments]
     try:
         cli.main()

@@ -1,4 +1,4 @@
-"""Drops messages that dependencies print at import about problems that no user of this package has."""
+"""Drops messages of dependencies about problems that no user of this package has."""
 
 from __future__ import annotations
 
@@ -7,31 +7,35 @@ import sys
 import warnings
 from importlib.abc import MetaPathFinder
 
+# Beginnings of log messages to drop.
 _MISLEADING_LOG = (
-    # mmdet, which mmpretrain and mmseg import, asks to recompile mmcv for a detector that nobody uses here.
+    # mmdet, which mmpretrain and mmseg import, asks to recompile mmcv for a detector that this package does not use.
     'Line NMS is not compiled',
-    # mmengine's own CheckpointHook uses both.
+    # Two warnings about deprecated classes. mmengine's own CheckpointHook uses them, so users cannot avoid them.
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
 )
-# A debug message about an optional dataset service; mmengine prints it at every log level.
+# A debug message about an optional dataset service, which mmengine prints whatever the log level is.
 _MISLEADING_PRINT = 'Could not import OneDL'
-# mmcv without compiled operators warns of an operator that nothing here uses.
+# mmcv without compiled operators warns about an operator that this package does not use.
 _MISLEADING_WARNING = 'Fail to import ``MultiScaleDeformableAttention``'
 
 
 def quiet_imports() -> None:
-    """Drop exactly these messages in this process from now on; all others are printed as before.
+    """Drop the messages listed in this file, in this process, from now on. All others are printed as before.
 
-    The filter is installed when one of the packages is first imported. ``import mmmaskclip`` therefore still takes
-    milliseconds, and the order of import statements does not matter.
+    mmengine's logger is patched only when one of the packages is imported for the first time. So ``import mmmaskclip``
+    still takes milliseconds, and the order of import statements does not matter.
     """
     warnings.filterwarnings('ignore', message=_MISLEADING_WARNING)
     sys.meta_path.insert(0, _FirstImport())
 
 
 class _FirstImport(MetaPathFinder):
-    """Finds nothing; notices the first import of a package that prints."""
+    """Import hook: Python asks it for every module that is not loaded yet.
+
+    It finds no module itself. At the first of the packages below it installs the filter, and removes itself.
+    """
 
     def find_spec(self, fullname, path, target=None):
         if fullname in ('mmengine.runner', 'mmpretrain', 'mmseg', 'mmdet'):

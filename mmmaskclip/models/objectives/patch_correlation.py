@@ -1,4 +1,4 @@
-"""Gram anchoring: patches keep the similarities to each other that a teacher's patches have."""
+"""Gram anchoring: keeps the similarities between the patches of an image equal to those of a teacher."""
 
 import torch
 from torch import Tensor
@@ -13,19 +13,20 @@ from mmmaskclip.registry import MODELS
 
 @MODELS.register_module()
 class PatchCorrelation(Objective):
-    """Hold the cosines between the patches of an image at those of a teacher.
+    """Compares the cosines between the patches of an image, of the student and of a teacher.
 
-    The mean over all pairs of patches of ``(<s_i, s_j> - <t_i, t_j>)^2``, with normalized features s of the student and
-    t of the teacher: the Gram objective of DINOv3 (Siméoni et al. 2025, section 4.2), which writes the sum. Only the
-    structure is compared, so the teacher may be another kind of tower: DeCLIP (CVPR 2025) takes DINOv2's.
+    The loss is the mean over all pairs (i, j) of patches of ``(<s_i, s_j> - <t_i, t_j>)^2``. Here s are the student's
+    normalized patch features, and t the teacher's. It is the Gram objective of DINOv3 (Siméoni et al. 2025, section
+    4.2), where the paper writes a sum in place of the mean. The loss never compares a student's feature with a
+    teacher's. So the teacher may be a tower of another kind and width: DeCLIP (CVPR 2025) uses DINOv2.
 
     Args:
-        frozen: Arguments of :class:`~.targets.FrozenEncoder`, another tower as teacher:
-            ``dict(encoder=dict(type=...), checkpoint='path')``; its patches are resized to the student's grid,
-            bilinearly. Defaults to None: the EMA teacher, which is the start of the run with
-            ``teacher_momentum=1.0``.
-        teacher_image_size: Image side in pixels for the teacher's pass; a larger one gives smoother targets (DINOv3
-            doubles it). Defaults to None, the student's.
+        frozen: Another tower as teacher, as arguments of :class:`~.targets.FrozenEncoder`:
+            ``dict(encoder=dict(type=...), checkpoint='path')``. Its patches are resized to the student's grid,
+            bilinearly. Defaults to None: the EMA teacher. With ``teacher_momentum=1.0`` that teacher never moves, and
+            stays the model at the start of the run.
+        teacher_image_size: Image side in pixels for the teacher's pass. A larger one gives smoother targets; DINOv3
+            doubles it. Defaults to None: the side of the student's images.
         weight: Weight of the loss. Defaults to 1.
     """
 
@@ -51,7 +52,7 @@ class PatchCorrelation(Objective):
 
 
 def correlations(patches: Tensor) -> Tensor:
-    """Cosines between the patches of each image, float32 (B, N, N) of features (B, N, C), under any autocast."""
+    """Cosines between the patches of each image: float32 (B, N, N), also under autocast, from features (B, N, C)."""
     with torch.autocast(patches.device.type, enabled=False):
         patches = F.normalize(patches.float(), dim=-1)
         return patches @ patches.transpose(1, 2)
