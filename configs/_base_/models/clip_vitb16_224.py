@@ -9,9 +9,12 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
     ),
-    image_encoder=dict(type='CLIPVisionTransformer', arch='ViT-B/16', img_size=224),
+    # OpenCLIP's habit under bf16, too; other precisions do not change. Loss curves agree: docs/performance.md.
+    image_encoder=dict(type='CLIPVisionTransformer', arch='ViT-B/16', img_size=224, residual_dtype='bf16'),
     image_projection=dict(type='ImageProjectionHead', in_channels=768, embed_dims=512, pool='mean'),
-    text_encoder=dict(type='CLIPTextTransformer', width=512, num_layers=12, num_heads=8, context_length=77),
+    text_encoder=dict(
+        type='CLIPTextTransformer', width=512, num_layers=12, num_heads=8, context_length=77, residual_dtype='bf16'
+    ),
     text_projection=dict(type='TextProjectionHead', in_channels=512, embed_dims=512),
     objectives=dict(contrast=dict(type='ImageTextContrast', loss=dict(type='InfoNCELoss', reduction='mean'))),
 )

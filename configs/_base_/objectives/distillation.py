@@ -1,5 +1,5 @@
 # MaskCLIP's objectives, and the parts whose sizes follow those of the tower.
-decoder_vitb16 = dict(type='MaskedTokenDecoder', depth=1, width=768, num_patches=196, num_heads=12)
+decoder_vitb16 = dict(type='MaskedTokenDecoder', depth=1, width=768, num_patches=196, num_heads=12, shared_keys=True)
 decoder_vitt16_112 = dict(type='MaskedTokenDecoder', depth=1, width=192, num_patches=49, num_heads=3)
 decoder_vitxs16_64 = dict(type='MaskedTokenDecoder', depth=1, width=128, num_patches=16, num_heads=4)
 codewords_vitb16 = dict(type='PrototypeHead', in_channels=768, bottleneck_channels=256)
