@@ -15,6 +15,7 @@ from mmmaskclip.checkpoints.config_text import model_config
 from mmmaskclip.checkpoints.formats.huggingface import is_naflex, is_siglip
 from mmmaskclip.checkpoints.formats.timm_trunk import is_trunk
 from mmmaskclip.checkpoints.formats.tips import is_tips
+from mmmaskclip.checkpoints.odd_files import KNOWN, nearest_tower, refuse_parts
 from mmmaskclip.checkpoints.sources import Source
 from mmmaskclip.checkpoints.text_facts import CLIP_VOCABULARY, SIGLIP, check_text, text_config
 from mmmaskclip.checkpoints.tips import tips_config
@@ -23,20 +24,6 @@ from mmmaskclip.checkpoints.trunks import KNOWN_TRUNKS, TrunkSettings, trunk_con
 
 # OpenAI's (clip/clip.py), which nearly all CLIPs share.
 _PIXELS = dict(mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711))
-# OpenCLIP's names of towers: width, blocks, patch size, image size, width of a head, and width and blocks of the text
-# tower (its model_configs). The width of a head is the one thing that shapes do not show.
-KNOWN = {
-    'ViT-S-32': (384, 12, 32, 224, 64, 384, 12),
-    'ViT-S-16': (384, 12, 16, 224, 64, 384, 12),
-    'ViT-B-32': (768, 12, 32, 224, 64, 512, 12),
-    'ViT-B-16': (768, 12, 16, 224, 64, 512, 12),
-    'ViT-L-14': (1024, 24, 14, 224, 64, 768, 12),
-    'ViT-L-14-336': (1024, 24, 14, 336, 64, 768, 12),
-    'ViT-H-14': (1280, 32, 14, 224, 80, 1024, 24),
-    'ViT-g-14': (1408, 40, 14, 224, 88, 1024, 24),
-    'ViT-bigG-14': (1664, 48, 14, 224, 104, 1280, 32),
-}
-_FACTS = ('width', 'blocks', 'patch size', 'image size', 'width of a head', 'text width', 'text blocks')
 # Settings of OpenCLIP's towers that ours has not, with the value that means "off".
 _UNSUPPORTED = dict(
     ls_init_value=None, attentional_pool=False, final_ln_after_pool=False, qk_norm=False, scaled_cosine_attn=False,
@@ -79,6 +66,7 @@ def tower_config(
             names the nearest known tower and how it differs.
     """
     path = source.path
+    refuse_parts(state_dict, path)
     if format_of(state_dict) is None:
         text = (checkpoint.get('meta') or {}).get('cfg') if isinstance(checkpoint.get('meta'), Mapping) else None
         config = model_config(text) if isinstance(text, str) else None
@@ -261,10 +249,4 @@ def _nearest(state_dict: Mapping[str, Tensor], facts: _Facts) -> str:
     size = math.isqrt(image['positions']) * image['patch']
     head = facts.head_width or _head_width(image['width'], image['layers'])
     here = (image['width'], image['layers'], image['patch'], size, head, text, _blocks(state_dict, 'text_encoder'))
-    name = min(KNOWN, key=lambda name: (sum(a != b for a, b in zip(KNOWN[name], here, strict=True)), name))
-    differs = [
-        f'{fact} {mine} for {theirs}'
-        for fact, mine, theirs in zip(_FACTS, here, KNOWN[name], strict=True)
-        if mine != theirs
-    ]
-    return f'The nearest known tower is {name}' + (f'; it differs in {", ".join(differs)}.' if differs else '.')
+    return nearest_tower(here)

@@ -12,6 +12,7 @@ from mmmaskclip.checkpoints.formats.huggingface import convert_hf_clip, is_sigli
 from mmmaskclip.checkpoints.formats.open_clip import convert_open_clip
 from mmmaskclip.checkpoints.formats.timm_trunk import is_trunk
 from mmmaskclip.checkpoints.formats.tips import convert_tips, is_tips
+from mmmaskclip.checkpoints.odd_files import refuse_quantized
 from mmmaskclip.checkpoints.positions import stretch_to_model
 from mmmaskclip.checkpoints.safe_load import read_json
 
@@ -73,8 +74,9 @@ def translate_weights(model: nn.Module, state_dict: dict[str, Tensor], path: str
         model has none, and text positions stretched where it asks for it.
 
     Raises:
-        ValueError: If it is of a CLIP that cannot be built here, or activation, mean or std differ.
+        ValueError: If it is quantized, of a CLIP that cannot be built here, or activation, mean or std differ.
     """
+    refuse_quantized(state_dict, path)
     if not any(name.startswith(_OUTER) for name, _ in model.named_parameters()):
         state_dict = without_outer_prefix(state_dict)
     if has_adapters(state_dict) and not has_adapters(name for name, _ in model.named_parameters()):

@@ -140,7 +140,8 @@ def test_what_cannot_be_built_names_the_nearest_tower(tmp_path, tiny_model_cfg):
     torch.save(MODELS.build(tiny_model_cfg()).state_dict(), tmp_path / 'ours.pth')
     with pytest.raises(ValueError, match=r'holds no config of ours.* tower is ViT-B-16; it differs in width 32 for'):
         from_pretrained(tmp_path / 'ours.pth')
-    torch.save({'visual.trunk.blocks.0.attn.qkv.weight': torch.zeros(1)}, tmp_path / 'timm.pt')
+    names = ('visual.trunk.blocks.0.attn.qkv.weight', 'text.token_embedding.weight')
+    torch.save({name: torch.zeros(1, 1) for name in names}, tmp_path / 'timm.pt')
     with pytest.raises(ValueError, match=r'nearest known tower is eva02_base\S+ of timm; it differs in width 0'):
         from_pretrained(tmp_path / 'timm.pt')
     save_folder(tmp_path / 'scaled', model_cfg(ls_init_value=0.1))

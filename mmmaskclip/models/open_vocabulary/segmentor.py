@@ -1,6 +1,7 @@
 """A pretrained model as one of mmseg's segmentors, so that mmseg's data sets, windows and metrics apply to it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
@@ -8,7 +9,8 @@ from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
 
 from mmmaskclip.datasets.prompts import ClassPrompts
-from mmmaskclip.models.backbones.read_outs import ReadOut, find_read_out
+from mmmaskclip.models.backbones.mixed_read_outs import ReadOuts, weighted_read_outs
+from mmmaskclip.models.backbones.read_outs import find_read_out
 from mmmaskclip.models.open_vocabulary.class_embeddings import encode_classes
 from mmmaskclip.models.open_vocabulary.dense_similarity import upsample_patches
 from mmmaskclip.models.open_vocabulary.pamr import pamr
@@ -32,7 +34,8 @@ class ZeroShotSegmentor(EncoderDecoder):
         classes: Prompt file, or the names (or lists of synonyms), in the order of the mask values. With a
             ``background_threshold`` the background is the value 0, and may be left out here.
         templates: Prompt file or templates. Defaults to those of Zhou et al. and of MaskCLIP, ``'scenes_85'``.
-        read_out: See :meth:`~mmmaskclip.models.backbones.CLIPVisionTransformer.dense`. Defaults to ``'patch'``.
+        read_out: One read-out, or several, whose similarities are averaged, see
+            :func:`~mmmaskclip.models.backbones.mixed_read_outs.weighted_read_outs`. Defaults to ``'patch'``.
         background_threshold: See :class:`ZeroShotSegHead`. Defaults to None.
         probability_scale: See :class:`ZeroShotSegHead`. Defaults to 10.
         probability_offset: See :class:`ZeroShotSegHead`. Defaults to 0.25.
@@ -58,7 +61,7 @@ class ZeroShotSegmentor(EncoderDecoder):
         pretrainer: ImageTextPretrainer,
         classes: str | Sequence[str | Sequence[str]],
         templates: str | Sequence[str] = 'scenes_85',
-        read_out: ReadOut = 'patch',
+        read_out: ReadOuts = 'patch',
         background_threshold: float | None = None,
         probability_scale: float = 10.0,
         probability_offset: float = 0.25,
@@ -68,8 +71,13 @@ class ZeroShotSegmentor(EncoderDecoder):
         refinement: dict | None = None,
         test_cfg: dict | None = None,
     ) -> None:
-        self.read_out: dict = {'name': read_out} if isinstance(read_out, str) else dict(read_out)
-        find_read_out(dict(self.read_out, windows=()) if stitched else read_out)
+        self.read_outs: list[tuple[float, dict]] = [
+            (weight, {'name': part} if isinstance(part, str) else dict(part))
+            for weight, part in weighted_read_outs(read_out)
+        ]
+        if stitched:
+            for _, part in self.read_outs:
+                find_read_out(dict(part, windows=()))
         self.stitched = stitched
         if background_threshold is not None and (queries is not None or window_softmax is not None):
             raise ValueError(
@@ -107,7 +115,14 @@ class ZeroShotSegmentor(EncoderDecoder):
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor]:
         """Patch embeddings (B, D, h, w) of normalized images (B, 3, H, W), h and w rounded up to whole patches."""
-        return (self.backbone.encode_dense(inputs, self.read_out),)
+        return (self._embeds(inputs),)
+
+    def _embeds(self, images: Tensor, **options: Any) -> Tensor:
+        """Mean of the read-outs' patch embeddings (B, D, h, w), whose cosines are the mean of their cosines."""
+        parts = [
+            weight * self.backbone.encode_dense(images, {**read_out, **options}) for weight, read_out in self.read_outs
+        ]
+        return torch.stack(parts).sum(0) if parts[1:] else parts[0]
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Logits (B, K, H, W) of normalized images (B, 3, H, W). Sizes come from the images, not from the metas.
@@ -142,7 +157,7 @@ class ZeroShotSegmentor(EncoderDecoder):
         windows = torch.cat([image[..., y : y + height, x : x + width] for y, x in starts])  # (W, 3, h, w)
         patch = self.backbone.image_encoder.patch_size
         places = [(y / patch[0], x / patch[1]) for y, x in starts]
-        embeds = self.backbone.encode_dense(windows, dict(self.read_out, windows=places))  # (W, D, h, w)
+        embeds = self._embeds(windows, windows=places)  # (W, D, h, w)
         logits = self._to_pixels(self.decode_head((embeds,)), windows.shape[2:])  # (W, K, H, W)
         total = image.new_zeros(1, logits.shape[1], *size)
         count = image.new_zeros(1, 1, *size)

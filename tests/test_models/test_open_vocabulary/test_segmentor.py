@@ -43,6 +43,31 @@ def make_segmentor(model, **kwargs):
     return ZeroShotSegmentor(model, **{'classes': CLASSES, 'templates': ['a {}', '{} here'], **kwargs})
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('options', [{}, dict(background_threshold=0.4, probability_offset=0.0), dict(stitched=True)])
+def test_several_read_outs_give_the_mean_of_their_similarities(model, options):
+    """Of cosines, before probabilities are made of them; in whole images, windows, and stitched windows."""
+    if 'stitched' in options:
+        options = dict(options, test_cfg=dict(mode='slide', crop_size=(32, 32), stride=(16, 16)))
+    images, metas = torch.randn(1, 3, 32, 48), [dict(img_shape=(32, 48), ori_shape=(32, 48))]
+    several = make_segmentor(model, read_out=[dict(name='patch', weight=3), dict(name='naclip', std=2)], **options)
+    found = several.inference(images, metas)
+    plain = {key: value for key, value in options.items() if 'background' not in key and 'probability' not in key}
+    one, other = (
+        make_segmentor(model, read_out=part, **plain).inference(images, metas)
+        for part in ('patch', dict(name='naclip', std=2))
+    )
+    expected = 0.75 * one + 0.25 * other
+    if 'background_threshold' not in options:
+        torch.testing.assert_close(found, expected)
+    else:  # the sigmoid stands before patches are brought to pixels
+        embeds = several.extract_feat(images)[0]
+        parts = [model.encode_dense(images, part) for part in ('patch', dict(name='naclip', std=2))]
+        torch.testing.assert_close(embeds, 0.75 * parts[0] + 0.25 * parts[1])
+    with pytest.raises(ValueError, match="read_out='key': choose one of"):
+        make_segmentor(model, read_out=['patch', 'key'])
+
+
 def make_head(threshold=None):
     return ZeroShotSegHead(F.normalize(torch.randn(3, 4), dim=-1), threshold)
 
