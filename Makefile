@@ -4,7 +4,7 @@
 # make test-matrix  run every test with other versions and other Pythons: hours, not in CI (ROWS="oldest newest")
 # make docs         build the pages of docs/ and the API reference into .cache/site (needs the extra [docs])
 # make lint         check style, types and the direction of imports
-# PYTHON=python3.11 chooses the interpreter of a new environment (3.10 to 3.12).
+# PYTHON=python3.11 chooses the interpreter of a new environment (3.10 to 3.13).
 
 ENV ?= .venv
 LOCKED = requirements/constraints.txt setup.py mmmaskclip/startup/dependencies.py

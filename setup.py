@@ -18,8 +18,8 @@ setup(
     long_description=readme.read_text() if readme.exists() else '',
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    # 3.10: the type syntax used throughout. Up to 3.12: the newest that every dependency has been tried with.
-    python_requires='>=3.10,<3.13',
+    # 3.10: the type syntax used throughout. Up to 3.13: the newest that every dependency has been tried with.
+    python_requires='>=3.10,<3.14',
     packages=find_packages(include=['mmmaskclip', 'mmmaskclip.*']),
     # .mim holds links to configs/ and tools/, where OpenMMLab's tools look for both; a wheel gets the files.
     package_data={

@@ -8,11 +8,11 @@ env=$1
 
 # A path, not a name: uv does not see through the shims of version managers and would download a Python instead.
 python=
-for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do
-    python=$("$candidate" -c 'import sys; assert (3, 10) <= sys.version_info < (3, 13); print(sys.executable)' 2>/dev/null) && break
+for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
+    python=$("$candidate" -c 'import sys; assert (3, 10) <= sys.version_info < (3, 14); print(sys.executable)' 2>/dev/null) && break
 done
 if [ -z "$python" ]; then
-    echo "error: no Python 3.10, 3.11 or 3.12 found (tried: ${PYTHON:-python3 python3.12 python3.11 python3.10})." >&2
+    echo "error: no Python 3.10 to 3.13 found (tried: ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10})." >&2
     echo "Install one, or name it: make PYTHON=/path/to/python3.11" >&2
     exit 1
 fi
