@@ -134,9 +134,11 @@ class OurContender(Contender):
         self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
         batch = random_batch(cfg, conditions.batch_size or cfg.train_dataloader.batch_size, conditions.longest_caption)
         batch['tokens'] = shorten(batch['tokens'], conditions.shortest_caption)
-        self.ends = batch['tokens'].argmax(dim=1).tolist()
+        batch['caption_ends'] = batch['tokens'].argmax(dim=1).tolist()
         self.images = len(batch['seed'])
-        self.batch = {name: value.to(self.device) for name, value in batch.items()}
+        self.batch = {
+            name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in batch.items()
+        }
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -151,7 +153,6 @@ class OurContender(Contender):
         with self.optim_wrapper.optim_context(self.model):
             with clock.part('preprocessor'):
                 batch: dict[str, Any] = self.model.data_preprocessor(self.batch, training=True)
-            batch['caption_ends'] = self.ends  # the preprocessor finds the ends only in host batches
             losses = self.model(mode='loss', **batch)
         total, _ = self.model.parse_losses(losses)
         with clock.part('optimizer'):

@@ -1,9 +1,10 @@
 """A random batch in the sizes of a config, for measuring the cost of a step without data."""
 
+from typing import Any
+
 import torch
 from mmengine.config import Config, ConfigDict
 from PIL import Image
-from torch import Tensor
 
 from mmmaskclip.datasets.transforms.views import ImageViews
 
@@ -11,7 +12,7 @@ from mmmaskclip.datasets.transforms.views import ImageViews
 _START, _END = 49406, 49407
 
 
-def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str, Tensor]:
+def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str, Any]:
     """Random images and captions, in the form of the collate function's batches.
 
     Args:
@@ -23,7 +24,8 @@ def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str,
 
     Returns:
         Every view, uint8 (B, 3, H, W), or (B, n, 3, h, w) for n crops per image; ``tokens`` int32 (B, caption_length);
-        ``seed`` int64 (B,); ``label`` int64 (B,) if the dataset gives labels, with -1 for every second image;
+        ``caption_ends``, B times the last place; ``seed`` int64 (B,);
+        ``label`` int64 (B,) if the dataset gives labels, with -1 for every second image;
         ``image_id`` int64 (B,) if the dataset gives it.
 
     Raises:
@@ -41,8 +43,11 @@ def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str,
     sample = ImageViews(views)(Image.new('RGB', (640, 480)), seed=0)
     tokens = torch.randint(1, _START, (batch_size, caption_length), dtype=torch.int32)
     tokens[:, 0], tokens[:, -1] = _START, _END
-    batch = {name: torch.randint(0, 256, (batch_size, *view.shape), dtype=torch.uint8) for name, view in sample.items()}
-    batch.update(tokens=tokens, seed=torch.randint(0, 2**62, (batch_size,)))
+    batch: dict[str, Any] = {
+        name: torch.randint(0, 256, (batch_size, *view.shape), dtype=torch.uint8) for name, view in sample.items()
+    }
+    batch.update(tokens=tokens, caption_ends=[caption_length - 1] * batch_size)
+    batch['seed'] = torch.randint(0, 2**62, (batch_size,))
     if any(source.get('type') == 'ClassCaptionShards' for source in sources):
         batch['label'] = torch.where(torch.arange(batch_size) % 2 == 0, 0, -1)
     if any(source.get('identify_images') for source in sources):

@@ -14,6 +14,7 @@ def registered():
 
 def test_pairs():
     batch = random_batch(Config.fromfile(CONFIGS / 'clip/vitt16_flickr8k.py'), 3, caption_length=9)
+    assert batch.pop('caption_ends') == [8] * 3
     assert {name: tuple(value.shape) for name, value in batch.items()} == {
         'image': (3, 3, 112, 112),
         'tokens': (3, 9),
@@ -21,7 +22,7 @@ def test_pairs():
     }
     assert (batch['image'].dtype, batch['tokens'].dtype, batch['seed'].dtype) == (torch.uint8, torch.int32, torch.int64)
     assert batch['tokens'][:, 0].tolist() == [49406] * 3
-    assert batch['tokens'].argmax(1).tolist() == [8] * 3  # the towers find the end so
+    assert batch['tokens'].argmax(1).tolist() == [8] * 3
 
 
 def test_every_view_of_the_config_and_crops_of_an_image():

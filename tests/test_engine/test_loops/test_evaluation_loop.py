@@ -49,7 +49,9 @@ class TinyModel(BaseModel):
     def encode_text(self, tokens):
         return F.normalize((self.words(tokens.long()) * (tokens != 0).unsqueeze(-1)).sum(1), dim=-1)
 
-    def forward(self, image, tokens=None, num_captions=None, label=None, mask=None, key=None, mode='tensor'):
+    def forward(
+        self, image, tokens=None, num_captions=None, label=None, mask=None, key=None, caption_ends=None, mode='tensor'
+    ):
         assert mode == 'predict'
         assert not self.training
         self.grad_enabled.append(torch.is_grad_enabled())
