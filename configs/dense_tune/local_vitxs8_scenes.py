@@ -2,7 +2,8 @@
 
 python tools/train.py configs/dense_tune/local_vitxs8_scenes.py --cfg-options load_from=WEIGHTS
 
-WEIGHTS is a checkpoint of configs/clip/vitxs8_scenes.py. All values are ours. Not run.
+WEIGHTS is a checkpoint of configs/clip/vitxs8_scenes.py. All values are ours.
+Here: not run.
 """
 
 _base_ = ['../clip/vitxs8_scenes.py', './_base_/kept.py']
