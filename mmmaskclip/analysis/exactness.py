@@ -1,4 +1,4 @@
-"""Fast forms of a computation against the plain ones: what must be equal, exactly or to rounding, on every device."""
+"""Compares fast forms of computations with their plain forms: on every device, exactly or up to rounding."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Check:
     """Two ways to compute the same tensors.
 
     Attributes:
-        name: What is compared.
+        name: Name of the computation.
         error: Largest difference, relative to the largest value of its tensor.
-        limit: What it may be.
+        limit: Largest allowed error.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within its limit; NaN is not."""
+        """Whether the error is within its limit. An error of NaN is not."""
         return self.error <= self.limit
 
 
@@ -46,7 +46,7 @@ def run_checks(device: str, compiler: dict[str, Any] | None = None) -> list[Chec
     """Compare every fast form with the plain one in float32, on random tensors. On a GPU bfloat16 has other kernels.
 
     Args:
-        device: Where.
+        device: Device that computes.
         compiler: Arguments of ``torch.compile`` for the compiled block. Defaults to None: torch's own.
     """
     torch.manual_seed(0)
@@ -75,7 +75,7 @@ def _error(ones: Tensors, others: Tensors) -> float:
             assert one is other
             continue
         errors.append(float((one - other).abs().max() / other.abs().max().clamp(min=1e-12)))
-    # max() would pass over a NaN.
+    # torch's max, because Python's would ignore a NaN.
     return float(torch.tensor(errors).max())
 
 
@@ -92,7 +92,7 @@ def _block(device: str) -> tuple[float, float]:
     theirs, ours = (kind(64, 4, 128).to(device) for kind in (TransformerEncoderLayer, TransformerBlock))
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(8, 50, 64, device=device)
-    # On a GPU the two may take attention kernels for other strides.
+    # On a GPU the two may use different attention kernels, because their strides differ.
     return _error(_results(ours, x), _results(theirs, x)), 0.0 if device == 'cpu' else 1e-5
 
 
