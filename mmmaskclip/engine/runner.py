@@ -80,6 +80,11 @@ class ReliableRunner(Runner):
         """Number of iterations that have changed the model, including the one whose hooks are running."""
         return self.iter + self._in_iteration
 
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """Register hooks by their names. None leaves a hook out; mmengine allows it for its own hooks alone."""
+        own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+        super().register_default_hooks({k: v for k, v in (hooks or {}).items() if v is not None or k in own})
+
     @property
     def at_step_boundary(self) -> bool:
         """Whether the last iteration ended with an optimizer step; between two steps a checkpoint loses gradients."""

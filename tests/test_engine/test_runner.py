@@ -304,3 +304,8 @@ def test_ranks_with_another_config_end_before_the_first_step(tiny_runner, monkey
 def _refused(*arguments):
     with pytest.raises(RuntimeError, match='do not fit together'):
         compare_ranks(*arguments)
+
+
+def test_none_leaves_any_hook_out(tiny_runner):
+    runner = tiny_runner(**{'default_hooks.similarity_maps': None, 'default_hooks.preemption': None})
+    assert not any(type(hook).__name__ == 'PreemptionHook' for hook in runner.hooks)
