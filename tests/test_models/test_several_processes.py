@@ -35,13 +35,18 @@ COLOURS = ['red', 'green', 'blue', 'grey', 'black', 'white']
 
 
 def _cases(folder: Path) -> dict[str, tuple[dict, list[dict]]]:
-    """Model and batches of each case: all objectives, one that starts late, and two without the gathered gradient."""
+    """Model and batches of each case.
+
+    All objectives, one that starts late, a contrast in chunks of rows, and two without the gathered gradient.
+    """
     tiny_models.write_weights(folder)
     table = tiny_models.objectives(folder)
     batches = [tiny_models.full_batch(BATCH, step) for step in range(STEPS)]
     table['regression']['distillation']['weight'] = dict(begin=0.5, end=1.0)
     contrast = table['infonce']['contrast']
     table['late start'] = dict(contrast=contrast, distillation=tiny_models.distillation('cvpr', start_fraction=0.5))
+    chunks = dict(type='InfoNCELoss', max_logits=BATCH + 1)
+    table['contrast in chunks'] = dict(contrast=dict(type='ImageTextContrast', loss=chunks))
     cases = {name: (tiny_models.model(chosen), batches) for name, chosen in table.items()}
     alone = dict(
         contrast=dict(**contrast, gather_with_grad=False),
@@ -247,7 +252,7 @@ def several(folder, world_size):
     return torch.load(folder / f'training_{world_size}.pt')
 
 
-CASES = [*tiny_models.OBJECTIVES, 'late start']
+CASES = [*tiny_models.OBJECTIVES, 'late start', 'contrast in chunks']
 
 
 def _types(node) -> set:
