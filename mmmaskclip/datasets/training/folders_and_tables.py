@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,9 @@ def parquet_files(path: str) -> list[str]:
         return [REMOTE + file for file in sorted(hugging_face().glob(pattern))]
     if os.path.isfile(path):
         return [path]
-    pattern = path if path.endswith('.parquet') and not os.path.isdir(path) else os.path.join(path, '**', '*.parquet')
+    is_pattern = path.endswith('.parquet') and not os.path.isdir(path)
+    # The name of a folder may hold brackets.
+    pattern = path if is_pattern else os.path.join(escape(path), '**', '*.parquet')
     return sorted(glob(pattern, recursive=True))
 
 

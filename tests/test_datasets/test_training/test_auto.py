@@ -167,6 +167,13 @@ def test_images_inside_of_parquet_become_shards_first(tmp_path):
         DATASETS.build(dict(type='auto', path=str(tmp_path), views={'image': []}))
 
 
+def test_the_name_of_a_folder_of_parquet_is_no_pattern(tmp_path, tools):
+    folder = tmp_path / 'photos [1]'
+    folder.mkdir()
+    _parquet(folder, tools)
+    assert len(DATASETS.build(dict(type='auto', path=str(folder), views={'image': []}))) == 3
+
+
 def test_the_config_of_the_docs_is_accepted_and_reads(tmp_path, tools):
     text = (ROOT / 'docs/data.md').read_text(encoding='utf-8')
     (block,) = [part.split('```')[0] for part in text.split('```python\n')[1:] if "path='PATH'" in part]
