@@ -87,8 +87,9 @@ def count_memory(cfg: Config, caption_length: int = 77, bf16: bool = True) -> St
         constant += (depth - 1) * block[0]
         sample += (depth - 1) * block[1]
         if block[1]:
-            # A checkpointed block keeps only its input, the residual stream in float32.
-            inputs += depth * (4 * _tokens(whole, tower, cfg, caption_length) - block[1])
+            # A checkpointed block keeps only its input, the residual stream.
+            value = 2 if bf16 and getattr(towers[tower], 'residual_dtype', None) == 'bf16' else 4  # bytes
+            inputs += depth * (value * _values(whole, tower, caption_length) - block[1])
             largest = max(largest, block[1])
     return StepMemory(
         parameters=sum(part.numel() * part.element_size() for part in parts),
@@ -138,7 +139,7 @@ def _fit(whole: nn.Module, cfg: Config, depths: dict[str, int], caption_length: 
     return one - 2 * sample, sample
 
 
-def _tokens(whole: Any, tower: str, cfg: Config, caption_length: int) -> int:
+def _values(whole: Any, tower: str, caption_length: int) -> int:
     """Number of values in the input of a block, for one sample."""
     if tower == 'text_encoder':
         return caption_length * whole.text_encoder.width

@@ -8,6 +8,7 @@ from paths import load_module
 
 from mmmaskclip.analysis.memory import GB, StepMemory, count_memory, saved_bytes
 from mmmaskclip.analysis.random_batch import random_batch
+from mmmaskclip.engine.distributed.activation_checkpointing import turn_on_activation_checkpointing
 from mmmaskclip.registry import MODELS
 
 
@@ -32,6 +33,20 @@ def test_count_equals_what_autograd_saves(bf16, lora):
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert (found.gradients, found.optimizer) == (4 * trained, 8 * trained)
     assert found.sample_checkpointed < found.sample
+
+
+def test_checkpointed_blocks_keep_their_input_in_the_precision_of_the_residual_stream():
+    excess = []
+    for residual_dtype in (None, 'bf16'):
+        cfg = config()
+        for tower in ('image_encoder', 'text_encoder'):
+            cfg.model[tower].residual_dtype = residual_dtype
+        model = MODELS.build(cfg.model).train()
+        turn_on_activation_checkpointing(model, ['image_encoder.layers', 'text_encoder.layers'])
+        few, many = (saved_bytes(model, random_batch(cfg, size, 9), bf16=True) for size in (2, 4))
+        excess.append(count_memory(cfg, 9).sample_checkpointed - (many - few) / 2)
+    # What is counted besides is the one block that the backward pass computes again.
+    assert 0 < excess[1] <= excess[0]
 
 
 def test_a_locked_tower_saves_nothing():
