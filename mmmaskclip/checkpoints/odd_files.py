@@ -74,9 +74,9 @@ def _resnet(state_dict: Mapping[str, Tensor]) -> str | None:
 def _one_tower(state_dict: Mapping[str, Tensor]) -> str | None:
     """Of OpenAI's, OpenCLIP's or transformers' names, but of one tower only."""
     image = any(name.startswith(('visual.', 'vision_model.')) for name in state_dict)
-    text = any(name.startswith('text_model.') or name.endswith('token_embedding.weight') for name in state_dict)
-    clip = image or any(name.startswith(('transformer.resblocks.', 'text.', 'text_model.')) for name in state_dict)
-    if not clip or (image and text):
+    # OpenCLIP names text towers of its own and of transformers alike: 'text.'.
+    text = any(name.startswith(('text.', 'text_model.', 'transformer.resblocks.')) for name in state_dict)
+    if image == text:
         return None
     article, there, lost = ('an', 'image', 'text') if image else ('a', 'text', 'image')
     found = f'has no {lost} tower: its {len(state_dict)} tensors are of {article} {there} tower.'

@@ -37,6 +37,10 @@ FILES = {
         'has no text tower: its 20 tensors are of an image tower. The nearest known tower .* differs in width 32 for',
     ),
     'no image tower': (lambda: only(clip(), 'text'), 'has no image tower: its .* are of a text tower'),
+    'a text tower of Hugging Face, which is no missing one': (
+        lambda: only(clip(), 'image') | {'text.transformer.embeddings.word_embeddings.weight': torch.zeros(60, 32)},
+        '^(?!.*has no text tower).*transformer.embeddings.word_embeddings.weight. is no weight of a ViT CLIP',
+    ),
     'DINOv2': (
         lambda: vit(init_values=1e-5, num_classes=0) | {'mask_token': torch.zeros(1, 32)},
         r"an image tower alone, with layer scale .* DINOv2's .* no text tower.*The nearest known tower is ViT-B-16; it "
