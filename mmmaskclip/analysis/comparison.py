@@ -61,9 +61,9 @@ def summarize(runs: dict[str, dict[int, dict]], reference: str) -> dict[str, dic
         By method:
 
         * ``seeds``;
-        * ``metrics``, by name, with
-        * ``mean`` and ``spread`` of each, the sample standard deviation over the seeds (None for one seed), and
-        * ``difference`` and ``difference_spread`` to the reference, over the seeds that both have (None without any);
+        * ``metrics``, by name a dict of ``mean``; ``spread``, the sample standard deviation over the seeds (None for
+          one seed); ``difference`` to the reference and ``difference_spread``, over the seeds that both have (None
+          without any);
         * ``step_time``, ``minutes`` and ``memory``, means over the seeds;
         * ``time_ratio``, the step time divided by the reference's.
     """

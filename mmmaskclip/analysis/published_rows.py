@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from mmmaskclip.analysis.budget import differences, evaluation_settings
 
-# Keys that say where the images lie and how they are read. No result depends on them.
+# Keys that say where the images lie and how they are loaded, which no result depends on; and the key of the row itself.
 _FREE = ('data_root', 'num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory', 'read_out')
 
 

@@ -24,9 +24,8 @@ def random_batch(cfg: Config, batch_size: int, caption_length: int) -> dict[str,
 
     Returns:
         Every view, uint8 (B, 3, H, W), or (B, n, 3, h, w) for n crops per image; ``tokens`` int32 (B, caption_length);
-        ``caption_ends``, B times the last place; ``seed`` int64 (B,);
-        ``label`` int64 (B,) if the dataset gives labels, with -1 for every second image;
-        ``image_id`` int64 (B,) if the dataset gives it.
+        ``caption_ends``, B times the last place; ``seed`` int64 (B,); ``label`` int64 (B,) if the dataset gives labels,
+        with -1 for every second image; ``image_id`` int64 (B,) if the dataset gives it.
 
     Raises:
         ValueError: If the training dataset has no ``views``: it comes from another package.

@@ -20,8 +20,8 @@ class CheckedIoUMetric(IoUMetric):
 
     mmseg's own metric ignores pixels whose value is no class. A mask of another data set then gives low numbers instead
     of an error. It counts NaN logits as a prediction of the first class. For a mask of colours, or of another size than
-    its prediction, torch raises an error that names no file. Its arguments are
-    those of ``mmseg.IoUMetric``.
+    its prediction, torch raises an error that names no file. The arguments of this class are those of
+    ``mmseg.IoUMetric``.
     """
 
     dataset_meta: Any

@@ -140,9 +140,8 @@ class FeatureProbe(BaseMetric):
         """The suites' metrics in percent, of each classifier.
 
         Args:
-            results: For each sample: its label and, per classifier, the label's rank (for ``roc_auc`` also the margin
-            of
-                class 1 over class 0). For ``map11``: its labels (K,) and logits (``num_heads``, K).
+            results: For each sample: its label and, per classifier, the label's rank, and for ``roc_auc`` also the
+                margin of class 1 over class 0. For ``map11``: its labels (K,) and logits (``num_heads``, K).
 
         Returns:
             See ``ZeroShotClassification``.

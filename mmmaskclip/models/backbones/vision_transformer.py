@@ -64,7 +64,7 @@ class CLIPVisionTransformer(VisionTransformer):
             :func:`~mmmaskclip.models.backbones.windows.attend_in_windows`. Defaults to None: no windows.
         global_blocks: Indices of the blocks that attend over the whole image all the same. Defaults to the last of
             every quarter, e.g. 2, 5, 8 and 11 of 12 (Li et al. 2022, ViTDet, section 3).
-        residual_dtype: ``'bf16'`` keeps the residual stream of pretraining's :meth:`encode` in bfloat16 under an
+        residual_dtype: ``'bf16'`` keeps the residual stream of :meth:`encode` and :meth:`dense` in bfloat16 under an
             autocast to it, as OpenCLIP does: less memory and time, sums of blocks rounded. Defaults to None: float32.
         **kwargs: Arguments of :class:`mmpretrain.models.VisionTransformer`: ``img_size``, ``pre_norm``, ``norm_cfg``,
             ``drop_path_rate``, ``out_type``, ``out_indices`` and so on. OpenAI's and OpenCLIP's weights need
