@@ -114,13 +114,9 @@ def steps(report: Report, device: str, small: bool, batch_size: int | None) -> N
     for title, names in (dict(small=SMALL) if small else GROUPS).items():
         contenders = _those_that_run(report, names, conditions)
         rows = groups[title] = compare(contenders, 3 if small else 8, 1, ceiling)
-        for contender in contenders:
-            kinds, longest = profile_step(contender.run, device, 40)
-            waits = lines_that_wait(contender.run) if device == 'cuda' else []
-            name = _short(contender.name)
-            kernels += ['', name, *(f'{ms:9.2f} ms  {kind[:110]}' for kind, ms in [*kinds.items(), *longest])]
-            kernels += [f'the host waits at {place}' for place in waits]
-            parts[name] = contender.parts(2)
+        # In a comprehension: a loop's variable would keep the last model on the GPU.
+        kernels += [line for contender in contenders for line in _kernels_of(contender, device)]
+        parts |= {_short(contender.name): contender.parts(2) for contender in contenders}
         del contenders
         if device == 'cuda':
             torch.cuda.empty_cache()
@@ -131,6 +127,16 @@ def steps(report: Report, device: str, small: bool, batch_size: int | None) -> N
         (report.folder / 'kernels.txt').write_text('\n'.join(kernels))
     report.add('Steps', f'Matrix products: {ceiling / 1e12:.1f} TFLOP/s. Batch {conditions.batch_size}.', '', *tables)
     report.add('Milliseconds by part', table_of_parts(parts))
+
+
+def _kernels_of(contender: Contender, device: str) -> list[str]:
+    kinds, longest = profile_step(contender.run, device, 40)
+    waits = lines_that_wait(contender.run) if device == 'cuda' else []
+    return [
+        *('', _short(contender.name)),
+        *(f'{ms:9.2f} ms  {kind[:110]}' for kind, ms in [*kinds.items(), *longest]),
+        *(f'the host waits at {place}' for place in waits),
+    ]
 
 
 def _those_that_run(report: Report, names: list[str], conditions: Conditions) -> list[Contender]:
