@@ -61,5 +61,6 @@ def test_a_short_run_is_flat(tmp_path):
     # The first readings include what is allocated once.
     first, last = readings[4], readings[-1]
     assert last.files <= first.files
-    assert last.threads <= first.threads
+    # The watchdog's first tick starts faulthandler's timer, a thread, before or after the first count.
+    assert last.threads <= first.threads + 1
     assert last.memory - first.memory < 20
