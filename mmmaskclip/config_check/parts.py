@@ -37,7 +37,6 @@ _HELD: dict[type, tuple[type, ...]] = {
 }
 
 
-@cache
 def find_part(name: str, registry: Registry | None, scope: str) -> tuple[Any, Registry | None]:
     """Find the class or function of a ``type`` and mmengine's registry above the one that has it; else None twice.
 
@@ -46,6 +45,7 @@ def find_part(name: str, registry: Registry | None, scope: str) -> tuple[Any, Re
         registry: Registry of the section, searched first; None where it is not known.
         scope: The config's scope.
     """
+    # Not cached: in a notebook a part may be registered after a mistake, or anew.
     if name.startswith('torchvision/') and name[12:] in torchvision.datasets.__all__:
         return vars(torchvision.datasets)[name[12:]], None
     for base in _registries(name, registry, scope):

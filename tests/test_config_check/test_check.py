@@ -5,6 +5,7 @@ from paths import ROOT
 from mmmaskclip.config_check import ConfigMistake
 from mmmaskclip.config_check.check import check_config
 from mmmaskclip.config_check.paths import check_paths
+from mmmaskclip.registry import MODELS
 
 CONFIGS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
 PRETRAINING = 'configs/maskclip/vitt16_flickr8k_v1.py'
@@ -60,6 +61,7 @@ def test_accepts_every_config(folder):
         (PRETRAINING, 'train_dataloader.dataset', '/data', "expected a dict, found str '/data'"),
         (PRETRAINING, 'train_dataloader.dataset.views', [], 'takes dict, found list'),
         (PRETRAINING, 'test_evaluator', [{}], 'one for each of the tasks retrieval, found a list'),
+        (PRETRAINING, 'test_evaluator.type', 'RetrievalRecall', 'one for each of the tasks .*found a single evaluator'),
         (PRETRAINING, 'val_evaluator', {'retreival': {}}, "none for the task 'retreival'. Did you mean retrieval"),
         (PRETRAINING, 'param_scheduler', [{'by_epoch': True}], r'param_scheduler\.0: it has no type'),
         (PRETRAINING, 'optim_wrapper.constructor', 'PretrainWrapperConstructor', 'mean PretrainOptimWrapperConstr'),
@@ -95,6 +97,16 @@ def test_mistakes_are_named_with_the_nearest(config, option, value, message):
     with pytest.raises(ConfigMistake, match=message) as error:
         check_config(cfg)
     assert option.rpartition('.')[0] in str(error.value)
+
+
+def test_a_part_that_is_registered_after_the_mistake_is_found(monkeypatch):
+    """As in a notebook, where the check runs again in the same process."""
+    cfg = Config.fromfile(ROOT / PRETRAINING)
+    cfg.model.objectives.mine = dict(type='RegisteredLater')
+    with pytest.raises(ConfigMistake, match="'RegisteredLater': nothing of this name is registered"):
+        check_config(cfg)
+    monkeypatch.setitem(MODELS.module_dict, 'RegisteredLater', dict)
+    check_config(cfg)
 
 
 def test_arguments_that_are_missing_are_named():

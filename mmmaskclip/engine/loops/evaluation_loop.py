@@ -48,12 +48,10 @@ def compare_tasks(dataloaders: Mapping[str, Any], evaluators: Any, prefix: str =
         evaluators: Evaluators or their configs, by task; anything else is an error.
         prefix: Put before ``dataloader`` and ``evaluator`` in the sentences, e.g. ``'val_'``. Nothing by default.
     """
-    if not isinstance(evaluators, Mapping):
+    if not isinstance(evaluators, Mapping) or 'type' in evaluators:
         tasks = ', '.join(map(str, dataloaders))
-        yield (
-            f'{prefix}evaluator: expected a dict with one for each of the tasks {tasks}, '
-            f'found a {type(evaluators).__name__}.'
-        )
+        what = 'single evaluator' if isinstance(evaluators, Mapping) else type(evaluators).__name__
+        yield f'{prefix}evaluator: expected a dict with one for each of the tasks {tasks}, found a {what}.'
         return
     for name in sorted({*dataloaders} ^ {*evaluators}):
         missing, others = ('evaluator', evaluators) if name in dataloaders else ('dataloader', dataloaders)
