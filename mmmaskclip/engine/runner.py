@@ -83,7 +83,9 @@ class ReliableRunner(Runner):
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register hooks by their names. None leaves a hook out; mmengine allows it for its own hooks alone."""
         own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-        super().register_default_hooks({k: v for k, v in (hooks or {}).items() if v is not None or k in own})
+        super().register_default_hooks(
+            {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in own}
+        )
 
     @property
     def at_step_boundary(self) -> bool:
