@@ -330,6 +330,13 @@ def test_tool_takes_the_model_from_the_checkpoint(tmp_path, capsys):
     with pytest.raises(SystemExit):
         export.main([str(tmp_path / 'epoch_1.pth'), '--to', 'transformers', '--out', str(tmp_path / 'b')])
     assert "train with image_projection.pool='cls'" in capsys.readouterr().err
+    for options, message in (
+        (['timm', '--precision', 'fp16'], 'smaller ONNX graphs, and --to is timm'),
+        (['onnx', '--photos', 'a.jpg'], 'give --precision, or leave --photos out'),
+    ):
+        with pytest.raises(SystemExit):
+            export.main([str(tmp_path / 'epoch_1.pth'), '--out', str(tmp_path / 'b'), '--to', *options])
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('method', ['simclr', 'mae'])

@@ -83,7 +83,12 @@ def test_every_kind_becomes_shuffled_shards(make_shards, tmp_path, write):
     assert order != sorted(order)
     counts = json.loads((tmp_path / 'out/counts.json').read_text())
     assert counts == {'00000.tar': 4, '00001.tar': 4, '00002.tar': 1}
-    # Shards in turn are pairs that can be shuffled anew, here by two processes.
+
+
+def test_two_processes_shuffle_shards_anew(make_shards, tmp_path):
+    (tmp_path / 'data').mkdir()
+    _folder(tmp_path / 'data')
+    make_shards(tmp_path / 'data', tmp_path / 'out')
     make_shards(tmp_path / 'out', tmp_path / 'again', '--seed', '1', '--workers', '2')
     assert sorted(_read(tmp_path / 'again')) == list(range(NUMBER))
 
@@ -226,6 +231,12 @@ def test_a_stream_of_image_files_is_read_where_they_lie(tmp_path, make_shards, d
         file.writestr('metadata.jsonl', '\n'.join(lines))
     assert '3 samples in 1 shards' in make_shards(tmp_path / 'data', tmp_path / 'out', '--split', 'train')
     assert sorted(_read(tmp_path / 'out')) == [0, 1, 2]
+
+
+def test_a_stream_takes_no_root_of_files(tmp_path, make_shards, capsys):
+    with pytest.raises(SystemExit):
+        make_shards(tmp_path, tmp_path / 'out', '--split', 'train', '--data-root', str(tmp_path))
+    assert 'leave --data-root out' in capsys.readouterr().err
 
 
 def test_a_stream_that_names_its_images_is_refused(tmp_path, make_shards, datasets):

@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--seed', type=int, default=0, help='of the order [0]')
     parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes [%(default)s]')
     args = parser.parse_args(argv)
+    if args.data_root is not None and (args.config or args.split):
+        parser.error('--data-root is for lists of files, and a stream names its own: leave --data-root out')
 
     try:
         if args.config or args.split:

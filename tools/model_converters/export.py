@@ -45,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for key in ('data', 'recipe', 'license'):
         parser.add_argument(f'--{key}', help=f'for the model card: {key}')
     args = parser.parse_args(argv)
+    if args.precision and args.to != 'onnx':
+        parser.error(f'--precision writes smaller ONNX graphs, and --to is {args.to}: leave --precision out')
+    if args.photos and not args.precision:
+        parser.error('--photos is for the comparison of smaller graphs: give --precision, or leave --photos out')
     card: dict[str, Any] = {key: getattr(args, key) for key in ('data', 'recipe', 'license')}
     card['source'] = Path(args.checkpoint).name
     if args.metrics:
