@@ -16,6 +16,7 @@ from mmmaskclip.registry import MODELS
 #: Where an attribute may be looked for: objects of other packages for which no contract exists, and why.
 LOOKED_FOR = {
     'mmmaskclip/analysis/first_step.py': (1, 'only some image towers of other packages are made for one size'),
+    'mmmaskclip/analysis/memory.py': (1, 'only towers of ours have a residual_dtype'),
     'mmmaskclip/checkpoints/export/graphs.py': (1, 'only some image towers attend to neighbours'),
     'mmmaskclip/checkpoints/export/parts.py': (5, 'image towers of mmpretrain lack registers and a resize'),
     'mmmaskclip/checkpoints/export/refusals.py': (
