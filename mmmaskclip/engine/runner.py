@@ -83,16 +83,14 @@ class ReliableRunner(Runner):
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register hooks by their names. None leaves a hook out; mmengine allows it for its own hooks alone."""
         own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-        super().register_default_hooks(
-            {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in own}
-        )
+        hooks = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in own}
+        super().register_default_hooks(hooks)
 
     @property
     def at_step_boundary(self) -> bool:
         """Whether the last iteration ended with an optimizer step; between two steps a checkpoint loses gradients."""
-        wrapper = self.optim_wrapper
         # With several optimizers the model steps them, and only the model knows when.
-        return isinstance(wrapper, OptimWrapperDict) or wrapper.should_update()
+        return isinstance(self.optim_wrapper, OptimWrapperDict) or self.optim_wrapper.should_update()
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
         """Call the hooks; restore the random states before the first epoch and after a validation."""
