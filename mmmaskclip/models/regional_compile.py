@@ -13,17 +13,17 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-# Sizes of inputs for which a region is compiled, each by itself, where gradients are computed. Beyond that it runs
-# uncompiled: a training has few sizes, and a compilation takes seconds.
+# In training, a region is compiled for so many sizes of its inputs. For further sizes it runs uncompiled: a training
+# has few sizes, and a compilation takes seconds.
 _MOST_SIZES = 8
 # Towers, teacher and decoder, with and without gradient, full and masked, are variants of one code object.
 _MOST_VARIANTS = 128
-# The marked methods: what each was before, and whether it takes any size.
+# By marked method: the original one, and whether it takes any size.
 _REGIONS: dict[Any, tuple[Callable, bool]] = {}
 
 
 def region(method: Callable | None = None, *, any_size: bool = False) -> Any:
-    """Mark a method of a module as a region: :func:`compile_regions` compiles it, without which nothing changes.
+    """Mark a method of a module as a region, which :func:`compile_regions` can compile; by itself it changes nothing.
 
     All modules of a class share one graph, in which parameters are inputs. The method takes tensors and integers by
     position, and calls no other region.
@@ -66,7 +66,7 @@ class _Compiled:
         return self._training(module, *args)
 
     def __deepcopy__(self, memo: dict) -> _Compiled:
-        # It is given the module to run, so copies of the model share it.
+        # The module is an argument, so copies of the model share the graph.
         return self
 
 

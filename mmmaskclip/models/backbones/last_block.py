@@ -1,4 +1,4 @@
-"""The last block of an image tower, opened: what its attention weighs, over one image or over windows of one."""
+"""The last block of an image tower in parts that a read-out recombines, for one image or for windows of an image."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 Grid = tuple[int, int]
 #: q, k and v, (B, H, T, d) each.
 Heads = Sequence[Tensor]
-#: Weights (B, H, T, S) of T tokens over the S they see, of the heads of both and the squared distances (T, S).
+#: Attention weights (B, H, T, S) of T queries over S keys, from the heads of both and squared distances (T, S).
 Weigh = Callable[[Heads, Heads, Tensor], Tensor]
 
 
@@ -24,11 +24,11 @@ class ReadableBlock(Protocol):
         ...
 
     def heads(self, x: Tensor) -> Sequence[Tensor]:
-        """q, k and v (B, H, T, d) of the block's input, normed and rotated as its attention takes them."""
+        """q, k and v (B, H, T, d) of the block's input, after its norms and rotary positions."""
         ...
 
     def project(self, attended: Tensor) -> Tensor:
-        """What attention adds to the tokens, of the heads' joined outputs (B, T, H d)."""
+        """What attention adds to the tokens, (B, T, C), from the joined heads (B, T, H d)."""
         ...
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class ReadableBlock(Protocol):
 
 @contextmanager
 def gathered(block: Any) -> Iterator[Any]:
-    """The block with all its parameters, of which FSDP keeps a part only outside of the block's forward pass."""
+    """The block with all its parameters. Outside the block's forward pass, FSDP keeps only a shard of them."""
     module = getattr(block, 'module', block)
     sharded = isinstance(module, FSDPModule)
     if sharded:
@@ -56,7 +56,7 @@ def gathered(block: Any) -> Iterator[Any]:
 
 
 def scores(a: Tensor, b: Tensor) -> Tensor:
-    """Scaled products (B, H, T, T) in float32, where the softmax is taken."""
+    """Scaled dot products (B, H, T, T) in float32, the precision of the softmax."""
     return (a @ b.transpose(-1, -2)).float() * a.shape[-1] ** -0.5
 
 
@@ -75,14 +75,14 @@ def squared_distances(grid: Grid, tokens: int, device: torch.device) -> Tensor:
 
 def cells(grid: Grid, device: torch.device) -> Tensor:
     """Row and column of every patch, float32 (N, 2)."""
-    # Expanded and not repeated: exported graphs keep the grid free so.
+    # Expanded and not repeated, so that an exported graph accepts any grid.
     rows = torch.arange(grid[0], device=device, dtype=torch.float32)[:, None].expand(*grid).reshape(-1)  # (N,)
     columns = torch.arange(grid[1], device=device, dtype=torch.float32).expand(*grid).reshape(-1)  # (N,)
     return torch.stack((rows, columns), dim=-1)
 
 
 def attend(last: Any, x: Tensor, grid: Grid, weigh: Weigh) -> Tensor:
-    """What the tokens x (B, T, C) get by the last block's attention, (B, H, T, d)."""
+    """Attention output (B, H, T, d) of the last block for tokens x (B, T, C), with the weights of ``weigh``."""
     heads = last.heads(x)
     if isinstance(last, StitchedBlock):
         return last.attended(heads, grid, weigh)
@@ -93,9 +93,9 @@ def attend(last: Any, x: Tensor, grid: Grid, weigh: Weigh) -> Tensor:
 class StitchedBlock:
     """A last block in which the patches of a window see those of all windows of the image.
 
-    After OV-Stitcher (Moon et al., CVPR 2026 Findings), in whose words features are stitched in the final block; its
-    equations were not at hand. Here it is attention over all windows' patches, so that windows need not lie on one grid
-    of patches. Patches in two windows are seen twice. A window's class token and registers are seen by it alone.
+    After OV-Stitcher (Moon et al., CVPR 2026 Findings), which stitches features in the final block; we had not its
+    equations. Here a patch attends to the patches of all windows, which need not lie on one grid. A patch in two
+    windows is seen twice. A window's class token and registers are seen by that window only.
 
     Args:
         block: The block.
@@ -117,7 +117,7 @@ class StitchedBlock:
             return self.feed_forward(x + self.project(joined(self.attended(self.heads(x), self.grid, weigh))))
 
     def attended(self, heads: Heads, grid: Grid, weigh: Weigh) -> Tensor:
-        """(W, H, T, d) of the windows' q, k, v: one window's weights at a time, because all would be gigabytes."""
+        """Attention output (W, H, T, d) of W windows, window by window: all weights at once would take gigabytes."""
         count = grid[0] * grid[1]
         # Of all windows, side by side: (1, H, W N, d).
         patches = [part[:, :, -count:].transpose(0, 1).flatten(1, 2).unsqueeze(0) for part in heads]
@@ -135,18 +135,18 @@ class StitchedBlock:
         return torch.cat(attended)
 
     def heads(self, x: Tensor) -> Heads:
-        """The block's own."""
+        """The wrapped block's."""
         return self.block.heads(x)
 
     def project(self, attended: Tensor) -> Tensor:
-        """The block's own."""
+        """The wrapped block's."""
         return self.block.project(attended)
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """The block's own."""
+        """The wrapped block's."""
         return self.block.feed_forward(x)
 
     @property
     def neurons_reader(self) -> nn.Linear:
-        """The block's own."""
+        """The wrapped block's."""
         return self.block.neurons_reader

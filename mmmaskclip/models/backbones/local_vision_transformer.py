@@ -1,4 +1,4 @@
-"""An image tower whose patches say what is at their own place."""
+"""An image tower whose patch features stay local: a convolutional stem, and attention between neighbours."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -43,13 +43,13 @@ class ConvStem(nn.Module):
         layers: list[nn.Module] = []
         for before, after, kernel in zip((3, *channels), channels, kernels, strict=False):
             norm = build_norm_layer(norm_cfg or dict(type='LN2d'), after)
-            # Without a bias, which the norm would take away again.
+            # No bias: the norm would subtract it again.
             layers += [nn.Conv2d(before, after, kernel, 2, (kernel - 2) // 2, bias=False), norm, nn.ReLU(inplace=True)]
         self.convolutions = nn.Sequential(*layers)
         self.projection = nn.Conv2d(channels[-1], embed_dims, 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Patches (B, N, C) of images (B, 3, H, W), and their grid; zeros fill up a side that is no multiple."""
+        """Patches (B, N, C) of images (B, 3, H, W), padded with zeros to whole patches, and their grid."""
         height, width = images.shape[-2:]
         x = F.pad(images, (0, -width % self.stride, 0, -height % self.stride))
         x = self.projection(self.convolutions(x))  # (B, C, rows, columns)
@@ -57,7 +57,7 @@ class ConvStem(nn.Module):
 
 
 class NeighbourhoodBlock(TransformerBlock):
-    """The transformer block, in which a patch attends to its neighbours alone. Parameters are the same.
+    """The transformer block with attention between neighbouring patches only. Parameters are the same.
 
     Attributes:
         reach: Side of the neighbourhood, in patches.
@@ -112,8 +112,8 @@ def neighbours(num_patches: int, reach: int, device: torch.device) -> Tensor:
 class LocalVisionTransformer(CLIPVisionTransformer):
     """A ViT image tower for dense features, with a convolutional stem and attention between neighbours.
 
-    A plain ViT that is trained to say what is in an image lets every patch say it, wherever the thing is: each patch
-    sees all others, and mean pooling gives all the same gradient. Here a patch sees its surroundings only.
+    In a plain ViT each patch sees all others, and mean pooling gives every patch the same gradient. So every patch
+    learns to describe the whole image. Here a patch sees its surroundings only.
 
     Args:
         stem: Arguments of :class:`ConvStem` without ``embed_dims``. None keeps the usual patch embedding, the default.

@@ -1,8 +1,8 @@
 """Low-rank adapters of the linear layers of a tower (LoRA, Hu et al. 2022, section 4).
 
-Ours and not peft's: peft puts a module around each layer, which renames all weights of the tower, and whose ``weight``,
-which blocks ask for, is that without the adapter. torch's parametrization renames them too, and makes the whole weight,
-and its whole gradient, in every pass.
+We do not use peft. It wraps each layer, which renames all weights of the tower, and the wrapper's ``weight``, which our
+blocks read, leaves the adapter out. torch's parametrization renames them too, and builds the full weight and its full
+gradient in every pass.
 """
 
 from __future__ import annotations

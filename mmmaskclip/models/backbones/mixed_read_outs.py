@@ -1,4 +1,4 @@
-"""Several read-outs at once: the similarity with a text is the weighted mean of theirs."""
+"""Several read-outs at once: the similarity with a text is their weighted mean."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ ReadOuts = ReadOut | Sequence[ReadOut]
 def weighted_read_outs(read_outs: ReadOuts) -> list[tuple[float, ReadOut]]:
     """Read-outs with their weights, which sum to 1.
 
-    A tower's output may know a shape from the patches around and ``'value'`` the place: their mean has both.
+    The tower's output sees a shape through the patches around, ``'value'`` keeps the place. Their mean has both.
 
     Args:
         read_outs: One read-out, or several. Each of several may have the option ``weight``, a positive number that

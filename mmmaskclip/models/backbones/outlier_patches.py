@@ -1,4 +1,4 @@
-"""Patches that lie apart from all others, in which a ViT keeps global information; their repair; similar patches."""
+"""Outlier patches, in which a ViT stores global information: how to find and repair them; means of similar patches."""
 
 import torch
 from torch import Tensor
@@ -35,14 +35,14 @@ def _at(values: Tensor, index: Tensor) -> Tensor:
 
 
 def _rounded_share(share: float, count: int) -> int:
-    """``round(share * count)`` of whole numbers alone: in a graph of ONNX the count is one, and has no ``round``."""
+    """``round(share * count)`` in integer arithmetic: in an ONNX graph the count is symbolic and has no ``round``."""
     whole = round(share * _UNIT) * count
     # Half to even, as Python rounds.
     return (whole + _UNIT // 2 - 1 + whole // _UNIT % 2) // _UNIT
 
 
 def repair_outliers(patches: Tensor, grid: tuple[int, int], share: float, neighbours: int) -> Tensor:
-    """Patches (B, N, C) of which the outliers are the mean of the sound patches around them."""
+    """Patches (B, N, C), each outlier replaced by the mean of the inliers around it."""
     number = _rounded_share(share, patches.shape[1])
     if number == 0:
         return patches
@@ -52,12 +52,12 @@ def repair_outliers(patches: Tensor, grid: tuple[int, int], share: float, neighb
     kernel = patches.new_ones(1, 1, 3, 3)
 
     def around(values: Tensor) -> Tensor:
-        maps = values.transpose(1, 2).reshape(-1, 1, *grid)
+        maps = values.transpose(1, 2).reshape(-1, 1, *grid)  # (B C, 1, rows, columns)
         return F.conv2d(maps, kernel, padding=1).reshape(len(values), -1, values.shape[1]).transpose(1, 2)
 
     weight = around(sound)
     mean = around(patches * sound) / weight.clamp(min=1)
-    # An outlier among outliers stays: nothing is known of its place.
+    # An outlier among outliers stays: there is no inlier to average.
     return torch.where(bad.unsqueeze(-1) & (weight > 0), mean.to(patches.dtype), patches)
 
 
@@ -71,6 +71,6 @@ def similarity_of_patches(patches: Tensor, threshold: float) -> Tensor:
 
 
 def mean_of_similar(similarity: Tensor, patches: Tensor) -> Tensor:
-    """Mean of all patches (B, N, C) for each, weighted by its row of the similarities (B, N, N)."""
+    """For each patch the mean of all patches (B, N, C), weighted by its row of the similarities (B, N, N)."""
     weights = similarity / similarity.sum(-1, keepdim=True)
     return weights.to(patches.dtype) @ patches

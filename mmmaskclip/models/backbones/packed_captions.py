@@ -1,4 +1,4 @@
-"""Captions end to end, without padding: where their words stand, and attention that keeps to each of them."""
+"""Captions packed end to end, without padding: positions of their words, and attention within each caption."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 def _find_varlen() -> Any:
-    """torch's attention without padding, or None before torch 2.11, which says by a window that it is causal."""
+    """torch's variable-length attention; None before torch 2.11, the first to express causality by a window."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -43,12 +43,12 @@ class Packing:
 
         Args:
             words: The words.
-            ends: Position of each caption's end, on the host, which need not wait for the device so.
-            longest: Words that a caption can have.
+            ends: Position of each caption's end, on the host, so that it need not wait for the device.
+            longest: Largest number of words of a caption.
         """
         captions, length = words.shape[:2]
         total = sum(ends) + captions
-        # All else is computed on the device; it is told the number of words, for which the host would wait.
+        # The device computes all else. The number of words comes from the host, which would otherwise wait for it.
         lengths = torch.tensor(ends).to(words.device, non_blocking=True) + 1
         after = lengths.cumsum(0)
         caption = torch.arange(captions, device=words.device).repeat_interleave(lengths, output_size=total)
@@ -89,13 +89,12 @@ def attend_packed(
     Args:
         qkv: Joint projection of the P words of all captions, (P, 3 C).
         num_heads: Heads.
-        places: As :meth:`~.transformer_block.CausalBlock.forward` takes them, and so the next three; one of this and
-            the next is given.
-        offsets: Likewise.
-        captions: Likewise.
-        length: Likewise.
+        places: As in :meth:`~.transformer_block.CausalBlock.forward`; either this or ``offsets`` is given.
+        offsets: As there.
+        captions: As there.
+        length: As there.
         causal: Whether a word sees earlier words only.
-        dropout: Of weights, where attention is padded.
+        dropout: Share of attention weights to drop, where attention is padded.
 
     Returns:
         (P, C).
@@ -103,7 +102,7 @@ def attend_packed(
     width = qkv.shape[-1] // 3
     if offsets is not None:
         q, k, v = (part.unflatten(-1, (num_heads, -1)) for part in qkv.split(width, dim=-1))  # (P, H, D) each
-        # A window of (-1, 0) is causal, one of (-1, -1) is none.
+        # (-1, 0) is causal, (-1, -1) unrestricted.
         window = (-1, 0 if causal else -1)
         return varlen_attn(q, k, v, offsets, offsets, length, length, window_size=window).flatten(1)
     assert places is not None

@@ -1,4 +1,4 @@
-"""Registers at test time: a token that was never trained takes the outliers away from the patches.
+"""Test-time registers: an extra, untrained token takes the outliers away from the patches.
 
 Jiang et al., "Vision Transformers Don't Need Trained Registers", NeurIPS 2025: a few neurons of the feed-forward
 networks make the patches of large norm in which CLIP keeps global information. Moving their activation to one more
@@ -18,7 +18,7 @@ Neurons = Mapping[int | str, Sequence[int]]
 
 @contextmanager
 def move_activations(blocks: Sequence[Any], neurons: Neurons, position: int) -> Iterator[None]:
-    """While it is open, the neurons are active at one token alone, with the largest activation of any token.
+    """Within this context the neurons are active at one token only, with their largest activation over all tokens.
 
     Args:
         blocks: Blocks of the image tower, see :class:`~mmmaskclip.models.backbones.last_block.ReadableBlock`.
@@ -55,14 +55,14 @@ def find_register_neurons(
 ) -> dict[int, list[int]]:
     """The neurons that are most active at outlier patches, on average over images (Algorithm 1 of the paper).
 
-    Outliers are the patches of the largest norm behind the last block; the paper takes a threshold of the norm, which
-    every tower needs another of.
+    Outliers are the patches of the largest norm after the last block. The paper uses a threshold of the norm, which
+    differs from tower to tower.
 
     Args:
         tower: The image tower, in evaluation mode.
         images: Normalized images (B, 3, H, W), some dozens.
         count: How many neurons. Defaults to 10.
-        top_block: The last block whose neurons are looked at. Defaults to the block at three quarters of the depth.
+        top_block: The last block whose neurons count. Defaults to the block at three quarters of the depth.
         share: Share of an image's patches that are outliers, at least one. Defaults to 0.02.
 
     Returns:

@@ -30,10 +30,10 @@ _ACTIVATIONS = {
 
 
 class PaddedBlock(TransformerBlock):
-    """A block whose words see those alone that a mask shows them."""
+    """A block with bidirectional attention that leaves padding out."""
 
     def forward(self, x: Tensor, queries: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
-        """The block on words (T, L, C), with ``seen``, bool (T, 1, 1, L), or None: all."""
+        """The block on words (T, L, C). Keys are the words that are True in ``seen``, bool (T, 1, 1, L); None: all."""
         if seen is None:
             return super().forward(x, queries)
         q, k, v = self.heads(x)  # (T, H, L, D)
@@ -67,9 +67,9 @@ class CLIPTextTransformer(BaseModule):
         activation: ``'gelu'``, ``'quick_gelu'``, ``'gelu_tanh'`` or ``'relu'``; None, the default, is what
             ``quick_gelu`` says.
         hidden: Width of the feed-forward networks. Defaults to ``4 * width``.
-        eps: Of the norms. Defaults to 1e-5.
+        eps: Epsilon of the norms. Defaults to 1e-5.
         causal: Whether a word sees earlier ones only. False is SigLIP's. Defaults to True.
-        pool: Whose feature is the caption's: ``'max'``, the word with the highest id, which is the end in CLIP's
+        pool: The word whose feature is the caption's: ``'max'``, the one with the highest id, the end in CLIP's
             vocabulary; a number, the first word with that id, the end in other vocabularies (MetaCLIP 2: 2);
             ``'last'``, the last of ``context_length`` (SigLIP); or ``'mean'``, the mean of all words, of which none
             sees the padding (TIPS). Defaults to ``'max'``.
@@ -77,8 +77,8 @@ class CLIPTextTransformer(BaseModule):
             CLIP's. Defaults to None.
         residual_dtype: ``'bf16'`` keeps the residual stream in bfloat16 under an autocast to it, as OpenCLIP does.
             Defaults to None: float32.
-        packed: Compute captions end to end, without padding. Features are equal to rounding; the fewer words the mean
-            caption has beside the longest of its batch, the more is saved. Defaults to False.
+        packed: Compute captions end to end, without padding. Features are equal to rounding; the shorter the mean
+            caption against the longest of its batch, the more this saves. Defaults to False.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class CLIPTextTransformer(BaseModule):
 
         Args:
             words: From :meth:`embed`, (T, L, C).
-            ends: Position of each caption's end, on the host, which need not wait for the device so.
+            ends: Position of each caption's end, on the host, so that it need not wait for the device.
 
         Returns:
             The P words of all captions, end to end, (P, C), and where they stand.
@@ -220,7 +220,7 @@ class CLIPTextTransformer(BaseModule):
 
         Args:
             word_ids: Captions (T, L).
-            ends: Position of each caption's end. Taken from ``word_ids`` by default, for which the host waits.
+            ends: Position of each caption's end. By default read from ``word_ids``, for which the host waits.
 
         Returns:
             (T, C).
@@ -238,7 +238,7 @@ class CLIPTextTransformer(BaseModule):
 
     def _mean_word(self, words: Tensor, present: Tensor) -> Tensor:
         """Mean (T, C) of the words (T, L, C) that are ``present``, bool (T, L), after the final norm."""
-        # A caption without words sees its padding: of nothing there is no softmax. Its mean is zero all the same.
+        # A caption without words attends to its padding: a softmax over nothing is NaN. Its mean is still zero.
         seen = (present | ~present.any(1, keepdim=True))[:, None, None]  # (T, 1, 1, L)
         words = as_residual(words, self.residual_dtype)
         with attention_without_plans(words):
@@ -263,5 +263,5 @@ class CLIPTextTransformer(BaseModule):
 
 def _flat(positions: Tensor, length: int) -> Tensor:
     """Rows, among all words of captions of one length, of one position per caption, (T,)."""
-    # Not len(), which a trace would keep as the number of captions it was made with.
+    # Not len(): a trace would freeze it to a constant.
     return torch.arange(positions.shape[0], device=positions.device) * length + positions

@@ -1,6 +1,6 @@
 """ViTs of timm as image towers: SigLIP, EVA02-CLIP, Perception Encoder, MobileCLIP's ViT.
 
-timm has their parts that ours lack: rotary positions, SwiGLU, norms inside of the attention, convolutional stems.
+timm has the parts that our tower lacks: rotary positions, SwiGLU, norms inside of the attention, convolutional stems.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ class TimmTower(BaseModule):
         **settings: Arguments of ``timm.create_model``, e.g. ``act_layer='gelu_tanh'``, ``drop_path_rate=0.1``.
 
     Attributes:
-        img_size: Height and width of the images that the positions are of.
+        img_size: Height and width of the images for which the positions were learned.
         embed_dims: Width C.
 
     Raises:
@@ -85,7 +85,7 @@ class TimmTower(BaseModule):
         return height, width
 
     def embed(self, images: Tensor) -> tuple[Tensor, Grid]:
-        """Patch tokens with positions (B, N, C) of images (B, 3, H, W), and their grid; zeros fill up the sides."""
+        """Patch tokens with positions (B, N, C) of images (B, 3, H, W), padded with zeros, and their grid."""
         height, width = self.patch_size
         images = F.pad(images, (0, -images.shape[3] % width, 0, -images.shape[2] % height))
         tokens = self.trunk.patch_embed(images)  # (B, rows, columns, C)
@@ -93,7 +93,7 @@ class TimmTower(BaseModule):
         return tokens.flatten(1, 2) + self.positions(grid), grid
 
     def positions(self, grid: Grid) -> Tensor:
-        """Learned positions of a grid (1, N, C), interpolated with antialiasing; rotary ones are the blocks' part."""
+        """Learned positions of a grid (1, N, C), interpolated with antialiasing; the blocks add rotary ones."""
         table = self.trunk.pos_embed
         if table is None:
             return next(self.trunk.parameters()).new_zeros(1, 1, 1)
@@ -198,7 +198,7 @@ class TimmBlock:
     def __init__(self, module: Any, rotation: Tensor | None):
         self.module = module
         self.rotation = rotation
-        # BEiT's and SwinV2's way: the norms stand behind attention and feed-forward network.
+        # Post-norm: the norms follow attention and feed-forward network.
         self.norms_after = type(module).__name__ == 'EvaBlockPostNorm'
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -208,14 +208,14 @@ class TimmBlock:
         return self.module(x, rope=self._rotation(x.shape[1] - self.module.attn.num_prefix_tokens))
 
     def _rotation(self, tokens: int) -> Tensor:
-        """The rotation of the last ``tokens`` tokens. One that is no patch, a register at test time, is not rotated."""
+        """Rotation of ``tokens`` tokens. Those before the patches, such as a test-time register, are not rotated."""
         assert self.rotation is not None
         sines, cosines = self.rotation.chunk(2, dim=-1)
         extra = tokens - len(sines)
         return torch.cat((F.pad(sines, (0, 0, extra, 0)), F.pad(cosines, (0, 0, extra, 0), value=1.0)), dim=-1)
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k and v (B, H, T, d), normed and rotated."""
+        """q, k and v (B, H, T, d), after norms and rotation."""
         attn, normed = self.module.attn, x if self.norms_after else self.module.norm1(x)
         if attn.qkv is None:
             parts: Sequence[Tensor] = [attn.q_proj(normed), attn.k_proj(normed), attn.v_proj(normed)]
@@ -234,7 +234,7 @@ class TimmBlock:
         return q, k, v
 
     def project(self, attended: Tensor) -> Tensor:
-        """What attention adds, of the heads' joined outputs (B, T, H d)."""
+        """What attention adds to the tokens, (B, T, C), from the joined heads (B, T, H d)."""
         attn = self.module.attn
         added = attn.proj_drop(attn.proj(attn.norm(attended)))
         if self.norms_after:

@@ -18,7 +18,7 @@ from mmmaskclip.models.regional_compile import region
 
 # In the order of their speed with less than 80 tokens.
 _WITHOUT_PLANS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
-# Compiling takes as many times longer.
+# More blocks at once would take as many times longer to compile.
 _BLOCKS_AT_ONCE = 4
 
 
@@ -28,11 +28,11 @@ def gather_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
 
 
 class TransformerBlock(TransformerEncoderLayer):
-    """mmpretrain's pre-norm block; parameters, their names, initialization and, in float32, all bits are the same.
+    """mmpretrain's pre-norm block with our forward pass. Parameters, names, initialization and float32 bits agree.
 
     The forward pass differs in three ways. q, k and v come from one ``split``, whose backward pass is one
-    concatenation; three selections fill and add three whole tensors of zeros. mmcv's decorated FFN, which inspects its
-    own signature in every call, is not called. And the output can be computed for some tokens only.
+    concatenation; three selections would fill and add three tensors of zeros. It bypasses mmcv's decorated FFN, which
+    inspects its own signature in every call. And it can compute the output for some tokens only.
     """
 
     #: Tokens attend to themselves and earlier ones only.
@@ -43,7 +43,7 @@ class TransformerBlock(TransformerEncoderLayer):
         """The block on tokens (B, N, C).
 
         Args:
-            x: All tokens; they are keys and values.
+            x: All tokens; they give the keys and values.
             queries: Indices (B, M) of the tokens to compute; not for a causal block. All by default.
 
         Returns:
@@ -59,7 +59,7 @@ class TransformerBlock(TransformerEncoderLayer):
         return x
 
     def whole(self, x: Tensor, queries: Tensor | None = None) -> Tensor:
-        """:meth:`forward`, for another region."""
+        """The body of :meth:`forward`, without a region of its own."""
         normed = self.ln1(x)
         if queries is None:
             q, k, v = self.split_heads(self.attn.qkv(normed))  # (B, H, N, D)
@@ -98,7 +98,7 @@ class TransformerBlock(TransformerEncoderLayer):
         return [self._heads(q), self._heads(k), self._heads(v)]
 
     def project(self, attended: Tensor) -> Tensor:
-        """What attention adds to the residual stream, of the heads' joined outputs (B, N, C)."""
+        """What attention adds to the residual stream, (B, N, C), from the joined heads (B, N, C)."""
         attn = self.attn
         return attn.out_drop(attn.gamma1(attn.proj_drop(attn.proj(attended))))
 
@@ -111,7 +111,7 @@ class TransformerBlock(TransformerEncoderLayer):
 
 
 class MaskedBlock(TransformerBlock):
-    """A block of a decoder, in whose input all hidden patches of one place are equal, whatever the image."""
+    """A decoder's block. In its input, the hidden patches at one position are equal in all images."""
 
     @region
     def forward(
@@ -122,7 +122,7 @@ class MaskedBlock(TransformerBlock):
         Args:
             x: All tokens; they are keys and values.
             queries: Indices (B, M) of the tokens to compute. All by default.
-            hidden: What x holds at hidden patches, (1, N, C): their q, k and v are computed once, not in every image.
+            hidden: The content of x at hidden patches, (1, N, C); q, k and v are computed once, not for every image.
             seen: Indices (B, 1 + K) of the other tokens in x. With ``hidden`` only.
         """
         if hidden is None or seen is None:
@@ -155,9 +155,9 @@ class CausalBlock(TransformerBlock):
     ) -> Tensor:
         """The block on padded words (T, L, C), or on the P words of all captions without padding (P, C).
 
-        Packed, every linear map and norm runs on P rows. So does attention where
-        :func:`~.packed_captions.has_varlen` says so; elsewhere it alone, a fortieth of the operations of CLIP's tower,
-        runs on padded captions.
+        On packed words every linear map and norm runs on P rows. Attention does too where
+        :func:`~.packed_captions.has_varlen` is True; elsewhere attention alone, a fortieth of the operations of CLIP's
+        text tower, runs on padded captions.
 
         Args:
             x: Words.
@@ -196,13 +196,13 @@ class CausalBlock(TransformerBlock):
 def run_blocks(blocks: nn.ModuleList, x: Tensor, *arguments: Any) -> Tensor:
     """Run blocks one after another; compiled ones a few at a time.
 
-    A call of a compiled region costs the host a fixed time, which a GPU with a small batch waits for; and inside of a
-    region, what one block adds and the next one normalizes is one kernel.
+    Each call of a compiled region costs the host a fixed time, for which a GPU with a small batch waits. And within a
+    region the sum of one block and the norm of the next become one kernel.
 
     Args:
-        blocks: Of one class.
-        x: The input of the first one.
-        arguments: What each of them is given besides, by position; all of it, where they are :class:`CausalBlock`.
+        blocks: Blocks of one class.
+        x: Input of the first block.
+        arguments: Further positional arguments of every block; a :class:`CausalBlock` needs all of its own.
     """
     whole: Any = blocks
     if not all(map(_may_be_chained, whole)):
@@ -216,11 +216,11 @@ def run_blocks(blocks: nn.ModuleList, x: Tensor, *arguments: Any) -> Tensor:
 
 
 def attention_without_plans(tokens: Tensor) -> AbstractContextManager:
-    """On a GPU, attention without cuDNN in what runs inside; for short sequences, and for lengths that change.
+    """Context in which attention on a GPU does without cuDNN, for short sequences and for changing lengths.
 
-    torch prefers cuDNN on newer GPUs. It builds a plan for every new length, in a tenth of a second or more. With 26 to
-    77 tokens the kernel that is taken here is as fast or up to a third faster, with 197 half as fast (H200, bfloat16,
-    head width 64, forward and backward pass).
+    torch prefers cuDNN on newer GPUs. cuDNN builds a plan for every new length, which takes a tenth of a second or
+    more. With 26 to 77 tokens the kernel chosen here is as fast or up to a third faster, with 197 half as fast (H200,
+    bfloat16, head width 64, forward and backward pass).
     """
     return sdpa_kernel(_WITHOUT_PLANS, set_priority=True) if tokens.is_cuda else nullcontext()
 
@@ -251,7 +251,7 @@ class SharedDropPath(nn.Module):
 
 
 def check_residual_dtype(name: str | None) -> str | None:
-    """The option ``residual_dtype`` of a tower, if it is None or ``'bf16'``.
+    """Return the option ``residual_dtype`` of a tower if it is None or ``'bf16'``.
 
     Raises:
         ValueError: If it is something else.
@@ -262,13 +262,13 @@ def check_residual_dtype(name: str | None) -> str | None:
 
 
 def as_residual(tokens: Tensor, name: str | None) -> Tensor:
-    """Tokens as the input of the blocks, whose residual stream keeps their precision.
+    """Cast tokens to the precision of the residual stream, which the blocks then keep.
 
     Under an autocast to bfloat16 the linear layers give bfloat16, but positions and embeddings are float32, and so is
-    every sum with them. ``'bf16'`` rounds the sums, as OpenCLIP does. Nothing changes without such an autocast.
+    every sum with them. ``'bf16'`` rounds the sums, as OpenCLIP does. Without such an autocast nothing changes.
     """
     kind = tokens.device.type
-    # The check before a run computes shapes alone, on a device without an autocast.
+    # The check before a run computes shapes only, on the meta device, which has no autocast.
     if (
         name is None
         or kind == 'meta'
@@ -287,10 +287,10 @@ def take_over(layers: nn.ModuleList) -> None:
 
 
 def share_drop_paths(block: nn.Module) -> None:
-    """Make every DropPath of a block one whose rate does not matter for ``torch.compile``; changed in place."""
+    """Replace every DropPath of a block by one whose rate is no constant of a compiled graph; changed in place."""
     for module in block.modules():
         if isinstance(module, DropPath):
-            # mmpretrain's rates are NumPy's, on which a graph breaks.
+            # mmpretrain's rates are NumPy scalars, which break a graph.
             rate = module.drop_prob = float(module.drop_prob)
             module.__class__ = SharedDropPath if rate else nn.Identity
             if rate:

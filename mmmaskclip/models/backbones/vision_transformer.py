@@ -35,10 +35,10 @@ ARCHITECTURES = {
     'L': dict(embed_dims=1024, num_layers=24, num_heads=16, feedforward_channels=4096),
 }
 
-# Tokens up to which the masked pass does better without cuDNN.
+# Up to this many tokens the masked pass is faster without cuDNN.
 _SHORT = 64
 
-# Keys of a Pretrained init_cfg that say nothing about how to load here.
+# Names of mmengine's initializer, and those of its keys that load_image_tower does not take.
 _PRETRAINED = ('Pretrained', 'PretrainedInit')
 _NOT_OF_LOADING = ('type', 'map_location')
 
@@ -58,7 +58,7 @@ class CLIPVisionTransformer(VisionTransformer):
         patch_size: Patch size in pixels. Needed with a dict ``arch``, taken from the name otherwise.
         quick_gelu: Use ``x * sigmoid(1.702 x)``, as OpenAI's weights do, in place of GELU. Defaults to False.
         num_registers: Number of learned tokens beside the class token, which take up global information that would
-            else sit in background patches (Darcet et al. 2024, who use 4). They are in no output. Defaults to 0.
+            else collect in background patches (Darcet et al. 2024, who use 4). No output has them. Defaults to 0.
         window_size: Side, in patches, of the windows in which the blocks attend in ``forward`` (not in pretraining's
             :meth:`encode`), so that large images fit; 14 is what a tower of 16-pixel patches saw at 224 pixels. See
             :func:`~mmmaskclip.models.backbones.windows.attend_in_windows`. Defaults to None: no windows.
@@ -128,11 +128,11 @@ class CLIPVisionTransformer(VisionTransformer):
         """
         init_cfg = self.init_cfg
         configs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
-        # With or without a scope, which mmengine would look up.
+        # The type may carry a scope: mmengine.Pretrained.
         pretrained = [
             cfg for cfg in configs if cfg['type'] is PretrainedInit or str(cfg['type']).split('.')[-1] in _PRETRAINED
         ]
-        # mmengine's loading runs the code in a file, and only warns where nothing fits.
+        # Not by mmengine, which executes code in a file and only warns where no weight fits.
         self.init_cfg = [cfg for cfg in configs if cfg not in pretrained]
         super().init_weights()
         self.init_cfg = init_cfg
@@ -156,12 +156,12 @@ class CLIPVisionTransformer(VisionTransformer):
             nn.init.zeros_(layer.attn.proj.bias)
 
     def _prepare_pos_embed(self, state_dict: dict[str, Tensor], prefix: str, *args, **kwargs) -> None:
-        """Fit the positions of a state dict to this tower; mmpretrain calls it when one is loaded by other ways."""
+        """Fit the positions of a state dict to this tower; mmpretrain calls it within ``load_state_dict``."""
         positions = state_dict.get(f'{prefix}pos_embed')
         if positions is None or positions.shape == self.pos_embed.shape:
             return
         has_cls = f'{prefix}cls_token' in state_dict
-        # Another number of patches that is no square is left to torch, which names the shapes.
+        # Positions that form no square are left to torch, whose error names the shapes.
         if grid := square_grid(positions.shape[1] - has_cls):
             state_dict[f'{prefix}pos_embed'] = fit_positions(self, positions, has_cls, grid)
 
@@ -195,7 +195,8 @@ class CLIPVisionTransformer(VisionTransformer):
             std: Likewise.
 
         Returns:
-            What :meth:`embed` returns; None if the patches are none of a plain embedding, or do not fill the images.
+            What :meth:`embed` returns; None if the embedding is no plain convolution or images have
+            a part of a patch.
         """
         if not isinstance(self.patch_embed, PatchEmbed) or self.patch_embed.norm is not None:
             return None
@@ -239,12 +240,12 @@ class CLIPVisionTransformer(VisionTransformer):
 
     @region
     def read_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The last block's tokens (B, 1 + registers + N, C), normed: class token (B, C) and patches (B, N, C)."""
+        """Class token (B, C) and patches (B, N, C) of the blocks' output (B, 1 + registers + N, C), after the norm."""
         if self.final_norm:
             x = self.ln1(x)
         cls, patches = x[:, 0], x[:, 1 + self.num_registers :]
-        # Compiled, the norm writes into two tensors for nothing; views would be cut out, and put together in the
-        # backward pass, outside of the graph.
+        # In a compiled graph the clones are free: the norm writes into two tensors. Views would be cut out, and their
+        # gradients joined, outside of the graph.
         return (cls.clone(), patches.clone()) if torch.compiler.is_compiling() else (cls, patches)
 
     def first_input(self, patches: Tensor) -> Tensor:
@@ -265,7 +266,7 @@ class CLIPVisionTransformer(VisionTransformer):
         x = self.first_input(patches)  # (B, 1 + registers + N, C)
         outputs = []
         for index, layer in enumerate(self.layers):
-            # By position: mmengine's activation checkpointing passes on nothing else.
+            # By position: mmengine's activation checkpointing passes on no keywords.
             x = layer(x, grid, self.window_size) if index in self.windowed else layer(x)
             if index == len(self.layers) - 1 and self.final_norm:
                 x = self.ln1(x)

@@ -1,4 +1,4 @@
-"""Pooling by attention, of whole images and of every patch alone."""
+"""Attention pooling of whole images, and its counterpart for single patches."""
 
 from typing import Literal
 
@@ -19,13 +19,13 @@ class AttentionPoolProjectionHead(BaseModule):
         embed_dims: Size D of the shared embedding; None: the pool's output is the embedding, as SigLIP's is.
         num_heads: Attention heads. Defaults to 12.
         mlp_ratio: Width of the feed-forward network over C. Defaults to 4.
-        eps: Of the norm before the feed-forward network. Defaults to 1e-6, SigLIP's.
+        eps: Epsilon of the norm before the feed-forward network. Defaults to 1e-6, SigLIP's.
         activation: ``'gelu_tanh'``, SigLIP's, or ``'gelu'``. Defaults to ``'gelu_tanh'``.
         with_cls: Whether the class token is pooled beside the patches, as by PE-Core. Defaults to False.
         bias: Whether the projection has a bias. Defaults to False.
     """
 
-    #: What probes average in its place.
+    #: Probes pool so, in place of the attention.
     pool = 'mean'
 
     def __init__(
@@ -62,16 +62,16 @@ class AttentionPoolProjectionHead(BaseModule):
         """Global embedding (B, D) of image features."""
         tokens = features.patches  # (B, N, C)
         if self.with_cls:
-            tokens = torch.cat((features.cls.unsqueeze(1), tokens), dim=1)
+            tokens = torch.cat((features.cls.unsqueeze(1), tokens), dim=1)  # (B, 1 + N, C)
         query = self.query.expand(len(tokens), -1, -1)  # (B, 1, C)
         pooled, _ = self.attention(query, tokens, tokens, need_weights=False)  # (B, 1, C)
         return self._finish(pooled[:, 0])
 
     def dense(self, patches: Tensor) -> Tensor:
-        """Embedding of every patch (B, N, C) as if it were the only one: (B, N, D).
+        """Embedding (B, N, D) of every patch (B, N, C), as if it were the only one.
 
-        Of a single patch the attention is its value, whatever the query. What the pool does to an image is so done to
-        every patch; its plain projection would lie in another space.
+        Attention to a single patch returns its value, whatever the query. So every patch gets what the pool does to an
+        image. The plain projection of a patch would lie in another space.
         """
         # The last third of the joint projection of q, k and v: (C, C) and (C,).
         weight, bias = (part.chunk(3)[2] for part in (self.attention.in_proj_weight, self.attention.in_proj_bias))

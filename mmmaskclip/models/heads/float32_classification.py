@@ -11,8 +11,8 @@ from mmmaskclip.registry import MODELS
 class Float32LinearClsHead(LinearClsHead):
     """mmpretrain's ``LinearClsHead`` whose logits are float32 under autocast.
 
-    Under ``--amp`` the logits of mmpretrain's are bfloat16: two classes that differ by less than 1/256 of a logit get
-    the same one, and which of them wins is chance.
+    Under ``--amp`` mmpretrain's head gives bfloat16 logits. Two classes whose logits differ by less than 1/256 become
+    equal, and chance decides between them.
     """
 
     def forward(self, feats: tuple[Tensor, ...]) -> Tensor:

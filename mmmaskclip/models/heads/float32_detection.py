@@ -1,9 +1,9 @@
 """Mask R-CNN's heads with boxes in float32. Not imported with ``mmmaskclip.models``: mmdet takes seconds.
 
-Under ``--amp`` mmdet makes anchors, proposals, boxes, RoIs and NMS in the precision of the heads' outputs. A bfloat16
-has 8 bits: between 512 and 1024 pixels it knows every fourth, so that boxes are up to 8 pixels off, and mmcv's batched
-NMS, which shifts each class by the image's size, suppresses nothing. Convolutions and linear layers stay in the lower
-precision here; what they return is float32, and so is all that follows.
+Under ``--amp`` mmdet computes anchors, proposals, boxes, RoIs and NMS in the precision of the heads' outputs. bfloat16
+has 8 significant bits: between 512 and 1024 pixels it represents every fourth, so that boxes are up to 8 pixels off.
+mmcv's batched NMS, which shifts each class by the image's size, then suppresses nothing. Here convolutions and linear
+layers stay in the lower precision; what they return is float32, and so is all that follows.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """UperNet's heads with logits in float32. Not imported with ``mmmaskclip.models``: mmseg takes seconds.
 
-Under ``--amp`` mmseg classifies, upsamples and compares in bfloat16. A bfloat16 has 8 bits: where two classes share
-them, the first one wins, whatever the rest says. Here the last convolution is float32, and so is all that follows.
+Under ``--amp`` mmseg classifies, upsamples and compares in bfloat16, which has 8 significant bits. Of two classes that
+agree in these, the first one wins. Here the last convolution is float32, and so is all that follows.
 """
 
 import torch

@@ -16,8 +16,8 @@ class TextDecoder(BaseModule):
     """A small bidirectional transformer on the text tower's output, and a linear layer to the vocabulary.
 
     MaskCLIP's CVPR version predicts words through a 4-layer decoder, so that the prediction does not shape the tower
-    itself. Bidirectional, because the tower is causal: without the decoder (depth 0, the paper's ablation) a word is
-    predicted from what stands before it alone. Positions are in the tower's output already.
+    itself. It is bidirectional, because the tower is causal: without it (depth 0, the paper's ablation) a word is
+    predicted from earlier words only. The tower's output already contains positions.
 
     Args:
         width: Token width C of the text tower. Defaults to 512.

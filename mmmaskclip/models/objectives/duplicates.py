@@ -1,4 +1,4 @@
-"""Pairs of a batch that say the same, and are no negatives of each other: an image twice, a caption twice."""
+"""Duplicates in a batch: pairs with the same image or the same caption, which must not be each other's negatives."""
 
 from collections.abc import Sequence
 

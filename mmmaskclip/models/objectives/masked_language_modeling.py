@@ -23,7 +23,7 @@ def choose_words(word_ids: Tensor, noise: Tensor, ratio: float, ends: list[int])
         word_ids: Captions (T, L): start, words, end (the highest id), padding.
         noise: Uniform noise (T, L); a word's number depends on its position and not on L, so neither does the choice.
         ratio: Share of words to hide, see :func:`count_hidden`.
-        ends: Position of each caption's end, on the host: the shapes depend on it, and nobody waits for the device.
+        ends: Position of each caption's end, on the host, because shapes depend on it.
 
     Returns:
         Captions and positions of all H hidden words, int64 (H,) each, caption by caption.
@@ -105,7 +105,7 @@ class MaskedLanguageModeling(Objective):
             features, packing = tower.encode_packed(words, ends)  # (P, C)
             logits = self.decoder(tower.final_norm(features), None, captions, positions, packing)  # (H, V)
         else:
-            # Not by id: zero, which pads, is also the id of "!".
+            # Padding is found by position: its id, zero, is also that of "!".
             padding = torch.arange(length, device=word_ids.device) > word_ids.argmax(dim=1, keepdim=True)
             logits = self.decoder(tower.encode(words), padding, captions, positions)  # (H, V)
         return {'loss': masked_word_cross_entropy(logits, word_ids[captions, positions], captions, num_captions)}

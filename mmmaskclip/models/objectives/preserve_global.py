@@ -1,4 +1,4 @@
-"""Keep the image embedding where it was, while something else changes the patches."""
+"""Keep the image embedding in place while another objective changes the patches."""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,8 +13,8 @@ class PreserveGlobal(Objective):
     """Hold the student's image embedding near the teacher's: ``1 - cos`` of the two, mean over images.
 
     With ``teacher_momentum=1.0`` the teacher is the model that the run started from. Tuning patches alone costs
-    recognition: CLIPSelf's author answers so in that repository's issue 11 and proposes such a loss. The student's
-    embedding is that of the pass that other objectives share, so it costs the teacher's pass alone.
+    recognition; CLIPSelf's author says so in issue 11 of that repository and proposes such a loss. The student's
+    embedding comes from the pass that other objectives share, so the only extra cost is the teacher's pass.
 
     Args:
         weight: Weight of the loss. Defaults to 1.

@@ -1,4 +1,4 @@
-"""CLIPSelf: what the student says of a region of the image equals what the teacher says of its crop."""
+"""CLIPSelf: the student's features of a region match the teacher's embedding of the region's crop."""
 
 import torch
 from torch import Tensor

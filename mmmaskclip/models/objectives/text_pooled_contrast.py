@@ -1,4 +1,4 @@
-"""Patches pooled by the caption: each caption gathers the patches it speaks of, and its own image must fit best."""
+"""Patches pooled by the caption: each caption weighs the patches of an image, and its own image must fit best."""
 
 import math
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class TextPooledContrast(ComparingObjective):
     """Contrast every image with all captions of the global batch, the image's patches pooled anew for each caption.
 
     The similarity of image i with caption j is ``cos(sum_n w_n p_n, t_j)`` with ``w = softmax_n(sharpness <p_n, t_j>)``
-    of the projected patches p, which are not normalized: a patch of background can be quiet. The softmax contrast over
-    it is InfoNCE's. It is the line of PACL (Mukhoti et al. 2023, Eq. 2 to 4), SPARC and FLAIR, whose weights differ.
+    of the projected patches p. These are not normalized, so that a background patch can count little. The contrast is
+    InfoNCE's. The idea is that of PACL (Mukhoti et al. 2023, Eq. 2 to 4), SPARC and FLAIR, whose weights differ.
 
     It is a signal about places beside ``ImageTextContrast``, not in place of it: evaluation compares the global
     embeddings. It costs O(B G N D) per process for B images, G captions of all processes, N patches and D dimensions.

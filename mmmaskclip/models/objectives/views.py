@@ -1,4 +1,4 @@
-"""The answers to what objectives ask about a batch.
+"""What objectives can ask about a batch: images, features, embeddings, word ids, masks and noise.
 
 Features and embeddings are computed when first asked for and never twice. Masks, and features under a mask, are
 computed each time.

@@ -13,7 +13,7 @@ from mmmaskclip.datasets.transforms.tokenize import pad_tokens
 
 @torch.no_grad()
 def encode_texts(model: nn.Module, texts: Sequence[str], batch_size: int = 256) -> Tensor:
-    """Encodes any number of texts in batches.
+    """Encode any number of texts in batches.
 
     Args:
         model: Has ``encode_text(tokens (T, L)) -> (T, D)``, L2-normalized, and ``tokenize(texts)``, token ids (L,) of
@@ -29,7 +29,7 @@ def encode_texts(model: nn.Module, texts: Sequence[str], batch_size: int = 256) 
     """
     refuse_string(texts, 'texts')
     device = next(model.parameters()).device
-    # One text where there is none: it tells D.
+    # Without texts one is encoded all the same, for D.
     tokens = cast(Any, model).tokenize(list(texts) or [''])
     batches = [tokens[start : start + batch_size] for start in range(0, len(tokens), batch_size)]
     embeds = torch.cat([cast(Any, model).encode_text(pad_tokens(batch).to(device)) for batch in batches])

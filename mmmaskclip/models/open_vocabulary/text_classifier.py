@@ -19,7 +19,7 @@ from mmmaskclip.registry import MODELS
 
 
 class TextTower(nn.Module):
-    """What encodes prompts, with the names it has in a pretraining checkpoint."""
+    """Text tower and text projection, with their names in a pretraining checkpoint."""
 
     def __init__(self, encoder: dict, projection: dict) -> None:
         super().__init__()
@@ -87,9 +87,9 @@ class TextClassifier(nn.Module):
         self.projection = nn.Linear(in_features, embed_dims)
         self.background = nn.Parameter(torch.randn(1, embed_dims) * embed_dims**-0.5)
         self.register_buffer('class_embeds', torch.zeros(len(names), embed_dims))
-        said = json.dumps([self.prompts.classes, self.prompts.templates]).encode()
-        # Saved beside the embeddings, to tell whose they are.
-        self.register_buffer('vocabulary', torch.tensor(list(sha256(said).digest()), dtype=torch.uint8))
+        vocabulary = json.dumps([self.prompts.classes, self.prompts.templates]).encode()
+        # Saved beside the embeddings, as the hash of the words that they embed.
+        self.register_buffer('vocabulary', torch.tensor(list(sha256(vocabulary).digest()), dtype=torch.uint8))
         is_novel = [name in set(novel) for name in names]
         # Not saved: it follows from the config.
         self.register_buffer('is_novel', torch.tensor([*is_novel, False]), persistent=False)
@@ -108,7 +108,7 @@ class TextClassifier(nn.Module):
         self.class_embeds.copy_(encode_classes(tower, self.prompts.classes, self.prompts.templates))
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
-        """Embed the class names anew where the checkpoint's are others."""
+        """Embed the class names again if the checkpoint was trained with others."""
         saved = state_dict.get(f'{prefix}vocabulary')
         if saved is not None and not torch.equal(saved.cpu(), self.vocabulary.cpu()):
             print_log(

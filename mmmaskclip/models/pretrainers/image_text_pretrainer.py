@@ -93,7 +93,7 @@ class ImageTextPretrainer(BaseModel):
         self.compile_regions(compiled)
 
     def compile_regions(self, how: bool | str | dict) -> None:
-        """Let ``torch.compile`` compile what is worth it, see the argument ``compiled``."""
+        """Compile the regions of this model, see the argument ``compiled``."""
         compiles = compile_regions(self, how)
         if isinstance(self.data_preprocessor, ImageTextPreprocessor):
             self.data_preprocessor.keeps_pixels = compiles
@@ -115,7 +115,7 @@ class ImageTextPretrainer(BaseModel):
             copy.reset()
 
     def _dump_init_info(self) -> None:
-        """Say nothing: mmengine would print a line for each of some hundred parameters."""
+        """Print nothing: mmengine would print a line for each of some hundred parameters."""
 
     def set_progress(self, progress: float) -> None:
         """Set the share of the run, in [0, 1], that is done; weights, momentum and temperatures depend on it."""
@@ -124,7 +124,7 @@ class ImageTextPretrainer(BaseModel):
             follower.set_progress(progress)
 
     def after_optimizer_step(self) -> None:
-        """Move what follows the parameters. To be called once per optimizer step that was really taken."""
+        """Move EMA copies, centres and temperatures. Call it once after every optimizer step that was taken."""
         follow(self.momentum_copies, self.teacher_momentum(self.progress))
         for follower in self._followers:
             follower.after_optimizer_step()

@@ -1,4 +1,4 @@
-"""Batches to the device, images to the towers' range."""
+"""The preprocessors: they move batches to the device and normalize the images there."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -21,15 +21,15 @@ class ImageTextPreprocessor(BaseDataPreprocessor):
     Args:
         mean: Mean of R, G and B in 0..255.
         std: Standard deviation of R, G and B in 0..255.
-        interpolation: ``'bilinear'`` or ``'bicubic'``: how images were resized when the weights were trained, which the
-            inferencer and ``tools/test.py --model`` do, too. Defaults to ``'bilinear'``.
-        resize_mode: What was done then with images of another shape, likewise: ``'shortest'``, ``'longest'`` or
+        interpolation: How images were resized when the weights were trained, ``'bilinear'`` or ``'bicubic'``; the
+            inferencer and ``tools/test.py --model`` resize so, too. Defaults to ``'bilinear'``.
+        resize_mode: How images of another shape were made to fit, likewise: ``'shortest'``, ``'longest'`` or
             ``'squash'``, see :func:`~mmmaskclip.datasets.transforms.resize.resize_for_model`. Defaults to
             ``'shortest'``.
 
     Attributes:
-        keeps_pixels (bool): In training leave the images as they are; the compiled model normalizes them within its
-            patch embedding.
+        keeps_pixels (bool): In training, leave images as uint8; the compiled model normalizes them within its patch
+            embedding.
 
     Raises:
         ValueError: If ``interpolation`` or ``resize_mode`` is none of these.
