@@ -6,10 +6,16 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 from paths import DATA
+from settled import settle
 
 # Before any test module imports mmpretrain, which would leave mmdet without operators.
 import mmmaskclip  # noqa: F401  # isort: skip
 import tiny_models  # isort: skip
+
+
+def pytest_collection_finish() -> None:
+    settle()
+
 
 # One thread each: results do not depend on the machine, and tests do not fight over cores.
 torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 import inspect
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import socket
 import time
@@ -10,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mmengine.runner.runner
+import pytest
 import torch
-from paths import load_module
+from paths import ROOT, load_module
 
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.startup.processes import leave_processes
@@ -21,8 +22,18 @@ LIMIT = 200
 # A server that has imported what takes seconds and has no thread, from which processes are forked.
 _context = multiprocessing.get_context('forkserver')
 _context.set_forkserver_preload(
-    ['mmmaskclip.cli.train', 'mmmaskclip.cli.test', 'mmpretrain.models', 'mmseg.models', 'mmdet.models', 'mmdet.apis']
+    [
+        *('mmmaskclip.cli.train', 'mmmaskclip.cli.test', 'mmmaskclip.engine', 'mmmaskclip.analysis.first_step'),
+        *('mmpretrain.models', 'mmseg.models', 'mmdet.models', 'mmdet.apis', 'settled_server'),
+    ]
 )
+
+
+def start_server() -> None:
+    """Start the server; Python 3.11 gives it no ``sys.path``, and so no modules of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('PYTHONPATH', os.pathsep.join([str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]))
+        multiprocessing.forkserver.ensure_running()
 
 
 def free_port() -> str:
@@ -52,6 +63,7 @@ def run_ranks(function: Callable[..., None], *arguments: Any, world_size: int = 
     target = inspect.getfile(function), function.__name__, arguments
     ranks = [_context.Process(target=_run, args=(each, *target)) for each in environments(world_size)]
     deadline = time.monotonic() + LIMIT
+    start_server()
     for rank in ranks:
         rank.start()
     try:
@@ -102,8 +114,6 @@ def _run(environment: dict[str, str], file: str, name: str, arguments: tuple[Any
     # Workers of data loaders, as in a process of a user.
     multiprocessing.set_start_method('fork', force=True)
     torch.set_num_threads(1)
-    # It asks compilers for their versions, in processes of their own.
-    mmengine.runner.runner.collect_env = dict
     register_all_modules()
     # Test files have no name under which they could be imported.
     getattr(load_module(file), name)(*arguments)

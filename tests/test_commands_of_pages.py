@@ -11,13 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mmengine.runner.runner
 import pytest
 import torchvision
 from mmengine.config import Config
 from pages import COMMAND, PAGES, PREPARES, read_page, settings_and_words
 from paths import ROOT, load_module
-from user_folder import CONFIG, PLACEHOLDERS, furnish, make_small, plain_text, write_weights
+from user_folder import CONFIG, PLACEHOLDERS, furnish, make_small, write_weights
 
 import mmmaskclip.cli.demo
 import mmmaskclip.cli.overview
@@ -80,9 +79,6 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(Config, 'fromfile', staticmethod(read_small))
-        # Formatted with yapf for the log, which takes longer than these runs; versions of compilers likewise.
-        patch.setattr(Config, 'pretty_text', property(plain_text))
-        patch.setattr(mmengine.runner.runner, 'collect_env', dict)
         # torchvision knows the checksums of the real files.
         patch.setattr(torchvision.datasets.cifar, 'check_integrity', lambda *_args, **_kwargs: True)
         for name, value in (

@@ -10,7 +10,6 @@ import tarfile
 import time
 from pathlib import Path
 
-import mmengine.runner.runner
 import numpy as np
 import pytest
 import torch
@@ -120,8 +119,6 @@ def write_config(data, tiny_model_cfg, distillation_cfg):
 def _main(arguments, kill_at, prepare, environment):
     RecordOfKeys.kill_at = kill_at
     os.environ.update(environment)
-    # The versions of compilers are asked for in processes of their own.
-    mmengine.runner.runner.collect_env = dict
     torch.set_num_threads(1)
     if prepare is not None:
         prepare()
@@ -195,7 +192,7 @@ def log_of(work_dir):
 
 @pytest.mark.parametrize(
     ('kind', 'workers', 'accumulate'),
-    [('map', 0, 2), ('map', 2, 1), ('map', 2, 2), ('shards', 0, 1), ('shards', 0, 2), ('shards', 2, 1)],
+    [('map', 2, 2), ('shards', 0, 2), ('shards', 2, 1)],
 )
 def test_killed_twice_and_resumed_equals_uninterrupted(tmp_path, write_config, kind, workers, accumulate):
     write_config(tmp_path / 'tiny.py', kind, workers, accumulate)

@@ -10,7 +10,6 @@ import importlib
 import re
 from pathlib import Path
 
-import mmengine.runner.runner
 import pytest
 import torch
 import torchvision
@@ -18,7 +17,7 @@ from mmengine.config import Config, ConfigDict
 from one_layer import shrink
 from pages import PAGES, read_page
 from paths import CONFIGS, ROOT
-from user_folder import CONFIG, furnish, make_small, plain_text, write_weights
+from user_folder import CONFIG, furnish, make_small, write_weights
 
 import mmmaskclip.cli.train
 from mmmaskclip.cli.config import leave_out_without_loader
@@ -50,8 +49,6 @@ def home(tmp_path_factory):
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
         patch.setattr(Config, 'fromfile', staticmethod(read_small))
-        patch.setattr(Config, 'pretty_text', property(plain_text))
-        patch.setattr(mmengine.runner.runner, 'collect_env', dict)
         patch.setattr(torchvision.datasets.cifar, 'check_integrity', lambda *_args, **_kwargs: True)
         patch.setenv('MMMASKCLIP_DATA', 'data')
         patch.setenv('MMMASKCLIP_SCENES', 'data/scenes')

@@ -10,10 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import mmengine.runner.runner
 import torch
 from paths import TINY
-from ranks import environments
+from ranks import environments, start_server
 
 from mmmaskclip.cli.train import main
 from mmmaskclip.engine.registration import register_all_modules
@@ -58,6 +57,7 @@ def train_together(parent: Path, **runs: tuple[str, int]) -> dict[str, Ended]:
 
 def _start(folder: Path, options: str, world_size: int) -> list:
     folder.mkdir()
+    start_server()
     imports = "custom_imports = dict(imports=['tiny_parts', 'fault_parts'])"
     local = "visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])"
     (folder / 'config.py').write_text(f"_base_ = '{TINY}/tiny.py'\n{imports}\n{local}\n{options}\n")
@@ -80,8 +80,6 @@ def _train(folder: Path, environment: dict[str, str], group: int) -> None:
     sys.path.insert(0, str(TINY))
     torch.set_num_threads(1)
     register_all_modules(init_default_scope=False)
-    # The versions of compilers are asked for in processes of their own.
-    mmengine.runner.runner.collect_env = dict
     launcher = ['--launcher', 'pytorch'] if environment['WORLD_SIZE'] != '1' else []
     code = 0
     try:

@@ -130,11 +130,6 @@ def _any_number(node: object) -> None:
             _any_number(value)
 
 
-def plain_text(cfg: Config) -> str:
-    """A config's text, as a checkpoint has it; without yapf, which takes longer than the runs."""
-    return ''.join(f'{name} = {value!r}\n' for name, value in cfg._cfg_dict.to_dict().items())
-
-
 def write_weights(path: Path, config: str) -> None:
     """Random weights of a config's model, with its text as a checkpoint has it."""
     model: ConfigDict = Config.fromfile(find_config(config)).model

@@ -203,7 +203,7 @@ def _objective(file: str, name: str) -> dict[str, Any]:
 
 def _read(name: str) -> dict[str, Any]:
     """A ``_base_`` file of the shipped configs, with the variables that it defines."""
-    return Config.fromfile(_CONFIGS / f'{name}.py', format_python_code=False).to_dict()
+    return Config.fromfile(_CONFIGS / f'{name}.py').to_dict()
 
 
 def _decoder(tower: Tower) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mmmaskclip.cli.options import Options, apply_options
 from mmmaskclip.cli.shipped import find_config, register_shipped_configs, shipped
 from mmmaskclip.config_check import ConfigMistake
+from mmmaskclip.startup.config_text import format_configs_once
 from mmmaskclip.utils.exit_codes import CANNOT_START, CannotStart
 from mmmaskclip.utils.nearest import meant
 
@@ -74,6 +75,7 @@ def load_config(args: argparse.Namespace) -> Config:
     # A local import: mmengine and the parts' packages take seconds, for which --help should not wait.
     from mmmaskclip.config_check.check import check_config
 
+    format_configs_once()
     cfg = read_config(args.config)
     apply_options(cfg, args.cfg_options)
     leave_out_without_loader(cfg)
@@ -111,9 +113,8 @@ def read_config(name: str) -> Config:
     if not osp.isfile(path):
         raise ConfigMistake(f'There is no config {path!r}.{_similar_files(path)}')
     register_shipped_configs()
-    # yapf, which would format its text for logs and checkpoints, takes seconds each time, for some configs minutes.
     try:
-        return Config.fromfile(path, format_python_code=False)
+        return Config.fromfile(path)
     except FileNotFoundError as error:
         missing = osp.normpath(error.filename or path)
         raise ConfigMistake(f'{path}: there is no {missing!r}.{_similar_files(missing)}') from error

@@ -75,7 +75,7 @@ def finetune_config(
     given = {name: value for name, value in (settings or {}).items() if value is not None}
     name = choose_recipe(pairs, given.get('lora'))
     register_shipped_configs()
-    cfg = Config.fromfile(str(shipped('configs') / f'finetune_clip/{name}.py'), format_python_code=False)
+    cfg = Config.fromfile(str(shipped('configs') / f'finetune_clip/{name}.py'))
     transforms = {
         'train': cfg.train_dataloader.dataset['views']['image'],
         'val': cfg.val_dataloader.retrieval.dataset['transforms'],

@@ -42,7 +42,7 @@ def use_model(cfg: Config, path: str, checkpoint: str = 'none') -> str:
     path = find_config(path)
     if not Path(path).is_file():
         raise ConfigMistake(f'There is no config {path!r}: --model takes a config, the checkpoint comes after it.')
-    model = Config.fromfile(path, format_python_code=False).get('model')
+    model = Config.fromfile(path).get('model')
     if model is None:
         raise ConfigMistake(f'{path} has no model: --model takes the config that the checkpoint was trained with.')
     set_model(cfg, model)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mmmaskclip.cli.config import add_config_arguments, load_config, run_command
 from mmmaskclip.config_check import ConfigMistake
+from mmmaskclip.startup.collector import paused_collector
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -34,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """
     args = parse_args(argv)
     # Local imports: they load torch and the toolboxes, for which --help should not wait.
-    cfg = load_config(args)
+    with paused_collector():
+        cfg = load_config(args)
+        import mmmaskclip.engine  # noqa: F401
     check_tests(cfg, args)
 
     from mmengine.dist import is_main_process

@@ -20,7 +20,7 @@ def test_schedules_keep_their_shares_of_the_run():
 def _of_epochs():
     for path in sorted(CONFIGS.rglob('*.py')):
         if '_base_' not in path.parts:
-            cfg = Config.fromfile(path, format_python_code=False)
+            cfg = Config.fromfile(path)
             if (cfg.get('train_cfg') or {}).get('max_epochs'):
                 yield path, cfg
 

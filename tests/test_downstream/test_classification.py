@@ -33,10 +33,8 @@ PROBES += ['probes/pets_logistic.py', 'probes/imagenet_linear.py']
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch):
+def registered():
     register_all_modules()
-    # mmengine formats every config with yapf, which takes longer than these runs.
-    monkeypatch.setattr(Config, 'pretty_text', property(repr))
 
 
 @pytest.fixture(scope='module')

@@ -16,10 +16,8 @@ from mmmaskclip.registry import DATASETS
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch):
+def registered():
     register_all_modules()
-    # mmengine formats every config with yapf, which takes longer than these runs.
-    monkeypatch.setattr(Config, 'pretty_text', property(repr))
 
 
 def run(name, model_cfg, work_dir, **options):

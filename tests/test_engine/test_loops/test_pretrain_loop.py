@@ -10,6 +10,7 @@ import torch
 from mmengine.hooks import Hook
 from options import MAP_STYLE, VALIDATION
 from ranks import fork_ranks
+from settled import FREEZE, UNFREEZE
 
 from mmmaskclip.engine import PretrainLoop, ResumableSampler
 
@@ -138,6 +139,17 @@ class CountFrozen(Hook):
         self.frozen.append(gc.get_freeze_count())
 
 
+@pytest.fixture
+def thawed(monkeypatch):
+    """The collector as a user's process has it."""
+    monkeypatch.setattr(gc, 'freeze', FREEZE)
+    monkeypatch.setattr(gc, 'unfreeze', UNFREEZE)
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
+@pytest.mark.usefixtures('thawed')
 @pytest.mark.parametrize('delivers', [16, 12])
 def test_garbage_collection_passes_over_what_stands_until_the_end_of_the_run(tiny_runner, delivers):
     """Also when the run ends with an error."""
