@@ -3,6 +3,33 @@
 import numpy as np
 import torch
 from scipy.special import erf
+from torch import nn
+
+from mmmaskclip.registry import MODELS
+
+TOWER = dict(
+    type='CLIPVisionTransformer',
+    arch=dict(embed_dims=32, num_layers=4, num_heads=2, feedforward_channels=64),
+    patch_size=8,
+    img_size=32,
+)
+TOWERS = {
+    'plain': {},
+    'registers': dict(num_registers=2),
+    'openai': dict(pre_norm=True, quick_gelu=True, norm_cfg=dict(type='LN', eps=1e-5)),
+    'layer scale': dict(layer_cfgs=dict(layer_scale_init_value=0.5)),
+}
+
+
+def make_tower(**changes):
+    torch.manual_seed(0)
+    tower = MODELS.build({**TOWER, **changes})
+    tower.init_weights()
+    for name, parameter in tower.named_parameters():
+        # Away from 0 and 1, where a missing bias or norm would not show.
+        if 'bias' in name or 'ln' in name:
+            nn.init.normal_(parameter, std=0.5)
+    return tower.eval()
 
 
 class Reference:
@@ -123,7 +150,8 @@ class TimmReference(Reference):
         if f'{name}.fc1_g.weight' in self.weights:
             gate = self.linear(normed, f'{name}.fc1_g')
             hidden = gate / (1 + np.exp(-gate)) * self.linear(normed, f'{name}.fc1_x')
-            hidden = self.norm(hidden, f'{name}.norm')
+            if f'{name}.norm.weight' in self.weights:
+                hidden = self.norm(hidden, f'{name}.norm')
         else:
             hidden = self.linear(normed, f'{name}.fc1')
             hidden = hidden * (1 + erf(hidden / np.sqrt(2))) / 2
@@ -178,11 +206,16 @@ def csa(ref, x, grid):
 def neighbourhood_attention(ref, x, grid):
     """NACLIP: softmax(k k / sqrt(d) + Gaussian), the Gaussian of the distance of patches with deviation 5."""
     k = ref.qkv(x, LAST)[1]
-    scores = k @ k.swapaxes(1, 2) / np.sqrt(k.shape[-1])
+    return softmax(k @ k.swapaxes(1, 2) / np.sqrt(k.shape[-1]) + neighbourhood(ref, grid, k.shape[1]))
+
+
+def neighbourhood(ref, grid, tokens):
+    """The Gaussian (tokens, tokens) of the distance of patches, zero where no patch is."""
+    near = np.zeros((tokens, tokens))
     for i, j in np.ndindex(grid[0] * grid[1], grid[0] * grid[1]):
         distance = (i // grid[1] - j // grid[1]) ** 2 + (i % grid[1] - j % grid[1]) ** 2
-        scores[:, ref.extra + i, ref.extra + j] += np.exp(-distance / 50)
-    return softmax(scores)
+        near[ref.extra + i, ref.extra + j] = np.exp(-distance / 50)
+    return near
 
 
 def naclip(ref, x, grid):
@@ -198,6 +231,48 @@ def resclip(ref, x, grid):
     x = ref.block(before, 2)
     weights = neighbourhood_attention(ref, x, grid) / 2 + middle / 2
     return ref.finish(ref.project(weights @ ref.qkv(x, LAST)[2], LAST))
+
+
+def semantic_feedback(labels, grid):
+    """ResCLIP: 1 for patches of one label, decaying with distance where the straight line between them leaves it.
+
+    Rows are smoothed by a Gaussian of 5 patches and 3 deviations, divided by their sums, and all by the largest."""
+    cells = list(np.ndindex(*grid))
+    count, farthest = len(cells), max(grid) - 1
+    same = np.zeros((count, count))
+    for i, j in np.ndindex(count, count):
+        if labels[i] != labels[j]:
+            continue
+        (top, left), (bottom, right) = cells[i], cells[j]
+        steps = max(abs(bottom - top), abs(right - left))
+        line = [
+            (round(top + step * (bottom - top) / steps), round(left + step * (right - left) / steps))
+            for step in range(1, steps)
+        ]
+        on_label = all(labels[row * grid[1] + column] == labels[i] for row, column in line)
+        same[i, j] = 1 if on_label else np.exp(-steps / farthest)
+    radius = min(count // 2, 15)
+    smooth = np.zeros_like(same)
+    for i, j in np.ndindex(count, count):
+        for offset in range(-radius, radius + 1):
+            if 0 <= j + offset < count:
+                smooth[i, j] += same[i, j + offset] * np.exp(-(offset**2) / 50)
+    smooth /= smooth.sum(-1, keepdims=True)
+    return smooth / smooth.max()
+
+
+def resclip_twice(ref, x, grid, labels):
+    """ResCLIP with feedback: 2 (0.3 k k / sqrt(d) + 0.7 S) in the place of k k / sqrt(d), S zero where no patch is."""
+    before = ref.until(x, 2)
+    q, k, _ = ref.qkv(before, 2)
+    middle = softmax(q @ k.swapaxes(1, 2) / np.sqrt(q.shape[-1]))
+    x = ref.block(before, 2)
+    _, k, v = ref.qkv(x, LAST)
+    near = neighbourhood(ref, grid, k.shape[1])
+    scores = 0.6 * k @ k.swapaxes(1, 2) / np.sqrt(k.shape[-1])
+    scores[:, ref.extra :, ref.extra :] += 1.4 * semantic_feedback(labels, grid)
+    weights = 2 * (0.7 * softmax(scores + near) + 0.3 * middle)
+    return ref.finish(ref.project(weights @ v, LAST))
 
 
 def outlier_factors(points, k):

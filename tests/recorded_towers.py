@@ -117,5 +117,37 @@ def record(folder):
         Path(folder, f'{name}.json').write_text(json.dumps(content, separators=(',', ':')) + '\n')
 
 
+def photo(height, width):
+    return np.random.RandomState(3).randint(256, size=(height, width, 3)).astype(np.uint8)
+
+
+def record_naflex_images(folder):
+    """What SigLIP 2's processor makes of images of many shapes: their size, and of two of them the pixels."""
+    import transformers
+    from PIL import Image
+    from transformers.models.siglip2.image_processing_siglip2 import (
+        Siglip2ImageProcessor,
+        get_image_size_for_max_num_patches,
+    )
+
+    random = np.random.RandomState(4)
+    shapes = [(1, 900), (3000, 7), (17, 17), (256, 256), (480, 640), (4000, 3000)]
+    shapes += [tuple(side) for side in random.randint(3, 3000, (60, 2)).tolist()]
+    sizes = [
+        [*shape, patch, budget, *get_image_size_for_max_num_patches(*shape, patch, budget)]
+        for shape in shapes
+        for patch, budget in ((16, 256), (16, 784), (14, 100))
+    ]
+    processor, images = Siglip2ImageProcessor(patch_size=4, max_num_patches=12), []
+    for shape in ((19, 31), (50, 20)):
+        done = processor(images=[Image.fromarray(photo(*shape))], return_tensors='pt')
+        grid = done['spatial_shapes'][0].tolist()
+        pixels = done['pixel_values'][0, : grid[0] * grid[1]]
+        images.append(dict(shape=shape, grid=grid, pixels=[round(value, 4) for value in pixels.flatten().tolist()]))
+    content = dict(library=f'transformers {transformers.__version__}', sizes=sizes, images=images)
+    Path(folder, 'transformers_siglip2_images.json').write_text(json.dumps(content, separators=(',', ':')) + '\n')
+
+
 if __name__ == '__main__':
     record(sys.argv[1])
+    record_naflex_images(sys.argv[1])

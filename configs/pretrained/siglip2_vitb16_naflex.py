@@ -3,15 +3,15 @@
 python tools/test.py configs/zero_shot_seg/ade20k_maskclip.py model.safetensors \
     --model configs/pretrained/siglip2_vitb16_naflex.py
 
-Dense features are of the image's own shape. Where images form batches (classification, retrieval) they are squashed
-to 256 x 256 px, the 256 patches that NaFlex takes by default; NaFlex itself would keep their shape.
+Images keep their aspect ratio, at no more than 256 patches: resize_mode='patches'. Where a loader makes batches of
+them (classification, retrieval) they are squashed to 256 x 256 px.
 The tokenizer is SigLIP 2's, see siglip2_vitb16.py. Here: not run.
 """
 
 _base_ = 'siglip2_vitb16_256.py'
 
 model = dict(
-    data_preprocessor=dict(interpolation='bilinear'),
+    data_preprocessor=dict(interpolation='bilinear', resize_mode='patches'),
     image_encoder=dict(act_layer='gelu_tanh', position_interpolation='bilinear'),
     image_projection=dict(activation='gelu_tanh'),
 )

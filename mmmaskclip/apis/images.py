@@ -1,11 +1,12 @@
 """Images as a person sees them, from files or from memory, and as a model sees them."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -85,6 +86,7 @@ class ResizedImages(Dataset):
         size: Height and width.
         interpolation: See :func:`~mmmaskclip.datasets.transforms.resize.resize_for_model`.
         resize_mode: Likewise. Defaults to ``'shortest'``.
+        patch_size: Likewise. Defaults to 16.
     """
 
     def __init__(
@@ -93,9 +95,10 @@ class ResizedImages(Dataset):
         size: tuple[int, int],
         interpolation: Literal['bilinear', 'bicubic'],
         resize_mode: ResizeMode = 'shortest',
+        patch_size: int = 16,
     ) -> None:
-        self.images, self.size = images, size
-        self.interpolation, self.resize_mode = interpolation, resize_mode
+        self.images = images
+        self.how = (size, interpolation, resize_mode, patch_size)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -106,7 +109,17 @@ class ResizedImages(Dataset):
             image = open_image(self.images[index])
         except (OSError, ValueError) as error:
             return str(error)
-        return TF.pil_to_tensor(resize_for_model(image, self.size, self.interpolation, self.resize_mode))
+        return TF.pil_to_tensor(resize_for_model(image, *self.how))
+
+
+def stacks_of_one_shape(images: Sequence[Tensor | str]) -> Iterator[tuple[list[int], Tensor]]:
+    """Images that can be one batch: their places in the list, and their stack (B, 3, H, W); messages are left out."""
+    shapes: dict[Any, list[int]] = {}
+    for place, image in enumerate(images):
+        if not isinstance(image, str):
+            shapes.setdefault(image.shape, []).append(place)
+    for places in shapes.values():
+        yield places, torch.stack([cast(Tensor, images[place]) for place in places])
 
 
 def refuse_one_image(images: Any) -> None:

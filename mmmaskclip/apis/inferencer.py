@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 from mmmaskclip.apis.image_index import ImageIndex, find_images, stamps_of
-from mmmaskclip.apis.images import ImageLike, ResizedImages, refuse_one_image, to_pixels
+from mmmaskclip.apis.images import ImageLike, ResizedImages, refuse_one_image, stacks_of_one_shape, to_pixels
 from mmmaskclip.apis.windows import average_windows, read_windows
 from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.datasets.prompts import refuse_string
@@ -183,12 +183,13 @@ class ImageTextInferencer:
         ]
         return found if several else found[0]
 
-    def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> Result:
+    def embed_texts(self, texts: Sequence[str], batch_size: int = 256, for_patches: bool = False) -> Result:
         """Embeds texts, cut off at the length that the model was trained with.
 
         Args:
             texts: T sentences.
             batch_size: How many are encoded at once. Defaults to 256.
+            for_patches: Whether :meth:`dense_features` are compared with them. Defaults to False: images are.
 
         Returns:
             (T, D), L2-normalized, float32; (0, D) without texts.
@@ -196,7 +197,7 @@ class ImageTextInferencer:
         Raises:
             TypeError: If ``texts`` is one string.
         """
-        return self._result(self._of_texts(encode_texts, texts, batch_size))
+        return self._result(self._of_texts(encode_texts, texts, batch_size, for_patches))
 
     @torch.no_grad()
     def classify(
@@ -292,7 +293,7 @@ class ImageTextInferencer:
             ValueError: If ``mode`` or ``read_out`` is unknown, or ``size`` is not positive.
         """
         pixels = to_pixels(image)
-        maps = self._maps(pixels, self._of_texts(encode_texts, texts), size, mode, read_out)
+        maps = self._maps(pixels, self._of_texts(encode_texts, texts, for_patches=True), size, mode, read_out)
         return self._result(upsample_patches(maps[None], pixels.shape[1:])[0])
 
     @torch.no_grad()
@@ -324,7 +325,8 @@ class ImageTextInferencer:
                 template.
         """
         pixels = to_pixels(image)
-        maps = self._maps(pixels, self._of_texts(encode_classes, classes, templates), size, mode, read_out)
+        embeds = self._of_texts(encode_classes, classes, templates, for_patches=True)
+        maps = self._maps(pixels, embeds, size, mode, read_out)
         best = maps.new_full(pixels.shape[1:], -torch.inf)
         labels = torch.zeros_like(best, dtype=torch.long)
         # One class after the other: 150 maps of a photo's full size need gigabytes. Those that sliding windows add up
@@ -338,20 +340,19 @@ class ImageTextInferencer:
     @torch.no_grad()
     def _embed(self, images: Sequence[ImageLike], batch_size: int, num_workers: int) -> Iterator[tuple[int, list[Any]]]:
         """By batch: index of its first image, and for each image its embedding (D,), or why there is none."""
-        data = ResizedImages(images, self.image_size, self.interpolation, self.resize_mode)
+        data = ResizedImages(images, self.image_size, self.interpolation, self.resize_mode, self.patch_size)
         start = 0
         for batch in DataLoader(data, batch_size, num_workers=num_workers, collate_fn=list) if len(images) else ():
-            pixels = [one for one in batch if not isinstance(one, str)]
-            embeds: Iterator[Tensor] = iter(())
-            if pixels:
+            embeds: dict[int, Tensor] = {}
+            for places, pixels in stacks_of_one_shape(batch):
                 with self._autocast:
-                    embeds = iter(self.model.encode_image(self._normalized(torch.stack(pixels))))
-            yield start, [one if isinstance(one, str) else next(embeds) for one in batch]
+                    embeds |= zip(places, self.model.encode_image(self._normalized(pixels)), strict=True)
+            yield start, [embeds.get(place, one) for place, one in enumerate(batch)]
             start += len(batch)
 
-    def _of_texts(self, encode: Callable[..., Tensor], *args: Any) -> Tensor:
+    def _of_texts(self, encode: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
         with self._autocast:
-            return encode(self.model, *args).float()
+            return encode(self.model, *args, **options).float()
 
     def _embeddings(self, images: Any) -> Tensor:
         if isinstance(images, (Tensor, np.ndarray)) and images.ndim == 2:

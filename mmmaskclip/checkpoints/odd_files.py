@@ -73,7 +73,7 @@ def _resnet(state_dict: Mapping[str, Tensor]) -> str | None:
 
 def _one_tower(state_dict: Mapping[str, Tensor]) -> str | None:
     """Of OpenAI's, OpenCLIP's or transformers' names, but of one tower only."""
-    image = any(name.startswith(('visual.', 'vision_model.')) for name in state_dict)
+    image = any(name.startswith(('visual.', 'vision_model.', 'visual_model.')) for name in state_dict)
     # OpenCLIP names text towers of its own and of transformers alike: 'text.'.
     text = any(name.startswith(('text.', 'text_model.', 'transformer.resblocks.')) for name in state_dict)
     if image == text:

@@ -12,6 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from mmmaskclip.checkpoints.config_text import model_config
+from mmmaskclip.checkpoints.dino_text import dino_text_config
+from mmmaskclip.checkpoints.formats.dino_text import is_dino_text
 from mmmaskclip.checkpoints.formats.huggingface import is_naflex, is_siglip
 from mmmaskclip.checkpoints.formats.timm_trunk import is_trunk
 from mmmaskclip.checkpoints.formats.tips import is_tips
@@ -77,6 +79,8 @@ def tower_config(
                 f'{_nearest(state_dict, _Facts())}'
             )
         return config
+    if is_dino_text(state_dict):
+        return dino_text_config(convert_weights(state_dict, path))
     if is_tips(state_dict):
         return tips_config(convert_weights(state_dict, path), path, source.tokenizer)
     if is_trunk(state_dict) or is_siglip(state_dict):
@@ -110,7 +114,7 @@ def _trunk_config(state_dict: dict[str, Tensor], source: Source) -> dict[str, An
         settings.text = SIGLIP | dict(act_kwargs=dict(approximate='tanh'))
         if is_naflex(state_dict):
             settings.position_interpolation = 'bilinear'
-            settings.pixels = dict(interpolation='bilinear')
+            settings.pixels = dict(interpolation='bilinear', resize_mode='patches')
         config = read_beside(path, 'config.json') or {}
         if heads := (config.get('text_config') or {}).get('num_attention_heads'):
             settings.text = {**settings.text, 'heads': heads}

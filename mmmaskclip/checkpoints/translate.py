@@ -8,6 +8,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mmmaskclip.checkpoints.adapters import has_adapters, merge_adapters
+from mmmaskclip.checkpoints.dino_text import with_backbone
+from mmmaskclip.checkpoints.formats.dino_text import convert_dino_text, is_dino_text
 from mmmaskclip.checkpoints.formats.huggingface import convert_hf_clip, is_siglip
 from mmmaskclip.checkpoints.formats.open_clip import convert_open_clip
 from mmmaskclip.checkpoints.formats.timm_trunk import is_trunk
@@ -18,6 +20,8 @@ from mmmaskclip.checkpoints.safe_load import read_json
 
 # How names of the other formats begin; none of ours does.
 _FORMATS = (
+    # Before transformers', whose text towers begin alike.
+    ('dino_text', ('visual_model.', 'text_model.backbone.'), convert_dino_text),
     ('open_clip', ('visual.', 'transformer.resblocks.', 'text.transformer.resblocks.'), convert_open_clip),
     ('transformers', ('vision_model.', 'text_model.'), convert_hf_clip),
     ('tips', ('vision_encoder.', 'text_encoder.transformer.'), convert_tips),
@@ -27,7 +31,9 @@ _REMEDY = 'See configs/pretrained for the settings of these weights.'
 
 
 def format_of(state_dict: dict[str, Tensor]) -> str | None:
-    """Whose CLIP has such names: ``'open_clip'`` (OpenAI's too), ``'transformers'``, ``'tips'``; None: ours."""
+    """Whose CLIP has such names: ``'open_clip'`` (OpenAI's too), ``'transformers'``, ``'tips'`` or ``'dino_text'``.
+
+    None: ours."""
     for name, prefixes, _ in _FORMATS:
         if any(key.startswith(prefixes) for key in state_dict):
             return name
@@ -53,6 +59,8 @@ def convert_weights(state_dict: dict[str, Tensor], path: str | os.PathLike) -> d
     """
     for name, _, convert in _FORMATS:
         if name == format_of(state_dict):
+            if is_dino_text(state_dict):
+                state_dict = with_backbone(state_dict, path)
             try:
                 return convert(state_dict)
             except KeyError as error:
@@ -91,7 +99,7 @@ def activation_of(state_dict: dict[str, Tensor], path: str | os.PathLike) -> str
     """The activation of another CLIP, ``'quick_gelu'`` or ``'gelu'``; None where nothing tells it: shapes do not."""
     if 'input_resolution' in state_dict:  # A buffer that only OpenAI's own models have.
         return 'quick_gelu'
-    if is_trunk(state_dict) or is_siglip(state_dict) or is_tips(state_dict):
+    if any(of(state_dict) for of in (is_trunk, is_siglip, is_tips, is_dino_text)):
         return None  # Their models say it by name.
     if format_of(state_dict) == 'transformers':
         settings = read_beside(path, 'config.json')

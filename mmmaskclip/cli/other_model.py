@@ -81,7 +81,8 @@ def set_model(cfg: Config, model: ConfigDict) -> None:
 def _resize_as_trained(step: dict, settings: dict) -> None:
     if 'interpolation' in settings:
         step['interpolation'] = _FILTERS[settings['interpolation']]
-    if settings.get('resize_mode', 'shortest') == 'squash' and isinstance(step['size'], int):
+    # Loaders make batches, which images of different shapes (patches) do not form.
+    if settings.get('resize_mode') in ('squash', 'patches') and isinstance(step['size'], int):
         step['size'] = [step['size'], step['size']]
     elif settings.get('resize_mode') == 'longest':
         raise ConfigMistake(

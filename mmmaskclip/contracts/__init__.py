@@ -34,7 +34,7 @@ from mmmaskclip.contracts.training import (
     TextTower,
     Views,
 )
-from mmmaskclip.contracts.values import POOLS, ImageFeatures, Mask, Pairs, Similarities, check_pool
+from mmmaskclip.contracts.values import POOLS, ImageFeatures, Mask, Pairs, Similarities, check_pool, patch_part
 
 __all__ = [
     'POOLS',
@@ -62,4 +62,5 @@ __all__ = [
     'TrainingSamples',
     'Views',
     'check_pool',
+    'patch_part',
 ]

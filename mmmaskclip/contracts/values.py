@@ -37,6 +37,17 @@ def check_pool(how: str) -> str:
     return how
 
 
+def patch_part(embeds: Tensor, dims: int | None) -> Tensor:
+    """The part of global embeddings (..., D) that patches of ``dims`` numbers are compared with.
+
+    Mostly all of it, unchanged. Where a half belongs to the class token (dino.txt, Jose et al., CVPR 2025) it is the
+    last ``dims`` numbers, L2-normalized. None is for a model without such a half.
+    """
+    if dims is None or embeds.shape[-1] == dims:
+        return embeds
+    return F.normalize(embeds[..., -dims:], dim=-1)
+
+
 @dataclass(frozen=True)
 class Mask:
     """Which patches of each image are hidden; every image has the same number of them.

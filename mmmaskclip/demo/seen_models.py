@@ -83,7 +83,7 @@ class SeenModel:
             return self._fingerprint
 
     def _embed_word(self, word: str) -> np.ndarray:
-        return torch.as_tensor(self.inferencer.embed_texts([word])[0]).float().cpu().numpy()
+        return torch.as_tensor(self.inferencer.embed_texts([word], for_patches=True)[0]).float().cpu().numpy()
 
     def _cached(self, cache: OrderedDict, key: Any, compute: Callable[[], np.ndarray], most: int) -> np.ndarray:
         with self._lock:

@@ -26,6 +26,9 @@ class PromptedMetric(BaseMetric):
         class_embeds (Tensor | None): (K, D), L2-normalized; None before :meth:`prepare`.
     """
 
+    #: Whether patches, not images, are compared with the class names.
+    for_patches = False
+
     def __init__(
         self,
         classes: str | Sequence[str | Sequence[str]],
@@ -43,7 +46,9 @@ class PromptedMetric(BaseMetric):
         Args:
             model: Has ``encode_text``; in evaluation mode.
         """
-        self.class_embeds = encode_classes(model, self.prompts.classes, self.prompts.templates)
+        self.class_embeds = encode_classes(
+            model, self.prompts.classes, self.prompts.templates, for_patches=self.for_patches
+        )
 
     def prepared(self) -> Tensor:
         """The embeddings of the classes, (K, D), from :meth:`prepare`.
@@ -73,6 +78,7 @@ class DensePromptedMetric(PromptedMetric):
     """
 
     needs_predictions = False
+    for_patches = True
 
     def __init__(
         self,

@@ -77,9 +77,10 @@ def pretrained_config(
 def preprocessing(model: Any) -> Callable[[Image.Image], Tensor]:
     """The resize, crop and normalization of images that a model was trained with, as a function of a PIL image."""
     settings, size = model.data_preprocessor, list(model.image_encoder.img_size)
+    how = (settings.interpolation, settings.resize_mode, model.image_encoder.patch_size[0])
 
     def preprocess(image: Image.Image) -> Tensor:
-        resized = resize_for_model(image.convert('RGB'), size, settings.interpolation, settings.resize_mode)
+        resized = resize_for_model(image.convert('RGB'), size, *how)
         mean, std = settings.mean.cpu(), settings.std.cpu()
         return (TF.pil_to_tensor(resized).float() - mean) / std  # (3, H, W)
 

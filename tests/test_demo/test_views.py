@@ -58,7 +58,9 @@ def test_features_and_words_are_computed_once(photo, monkeypatch, model):
     calls = []
     dense, embed = model.inferencer.dense_features, model.inferencer.embed_texts
     monkeypatch.setattr(model.inferencer, 'dense_features', lambda *args: [calls.append('photo'), dense(*args)][1])
-    monkeypatch.setattr(model.inferencer, 'embed_texts', lambda *args: [calls.append('word'), embed(*args)][1])
+    monkeypatch.setattr(
+        model.inferencer, 'embed_texts', lambda *args, **options: [calls.append('word'), embed(*args, **options)][1]
+    )
     fresh = seen_models.SeenModel('fresh', model.inferencer)
     for words in (['red'], ['red', 'blue'], ['blue']):
         view_words(photo, [fresh], words, Settings())

@@ -105,7 +105,7 @@ def test_shipped_configs_are_those_of_their_weights():
         else:
             model, text = dict(act_layer='gelu_tanh'), dict(act_kwargs=dict(approximate='tanh'))
             settings = TrunkSettings(model=model, text=SIGLIP | text, position_interpolation='bilinear')
-            settings.pixels = dict(interpolation='bilinear')
+            settings.pixels = dict(interpolation='bilinear', resize_mode='patches')
             expected = trunk_config(weights, settings, 'model.safetensors')
         for part in ('data_preprocessor', 'image_encoder', 'image_projection', 'text_encoder', 'text_projection'):
             found, told = settings_of(shipped[part]), settings_of(expected[part])

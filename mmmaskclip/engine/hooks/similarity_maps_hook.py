@@ -71,7 +71,7 @@ class SimilarityMapsHook(Hook):
         model, pictures = _bare(runner), self._pictures(runner)
         training = model.training
         model.eval()
-        embeds = encode_texts(model, self.words)
+        embeds = encode_texts(model, self.words, for_patches=True)
         drawn = []
         for picture in pictures:
             pixels = model.data_preprocessor({'image': picture[None]})['image']  # (1, 3, H, W)

@@ -151,9 +151,15 @@ class TimmTower(BaseModule):
         return self._features(self.first_input(tokens), self._rotation(grid))
 
     def _features(self, x: Tensor, rotation: Tensor | None) -> ImageFeatures:
+        return self._split(self._tokens(x, rotation))
+
+    def _tokens(self, x: Tensor, rotation: Tensor | None) -> Tensor:
+        """All tokens (B, E + N, C) after the final norm."""
         for block in self.trunk.blocks:
             x = block(x) if rotation is None else block(x, rope=rotation)
-        x = self.trunk.norm(x)
+        return self.trunk.norm(x)
+
+    def _split(self, x: Tensor) -> ImageFeatures:
         extra = self.trunk.num_prefix_tokens
         patches = x[:, extra:]
         return ImageFeatures(cls=patches.mean(dim=1) if self.trunk.cls_token is None else x[:, 0], patches=patches)

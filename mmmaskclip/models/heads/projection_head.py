@@ -1,5 +1,6 @@
 """Projections of the towers' features into the shared embedding space."""
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -83,4 +84,45 @@ class ImageProjectionHead(TextProjectionHead):
 
     def dense(self, patches: Tensor) -> Tensor:
         """Project patches (B, N, C) to (B, N, D). With mean pooling, the mean of these is the global embedding."""
+        return self.projection(patches)
+
+
+@MODELS.register_module()
+class ClassAndPatchesProjectionHead(TextProjectionHead):
+    """The class token and the mean of the patches, side by side (Jose et al., CVPR 2025, section 3.2).
+
+    The second half of a text's embedding is what patches are compared with, see
+    :func:`~mmmaskclip.contracts.patch_part`.
+
+    Args:
+        in_channels: Tower width C.
+        embed_dims: Size D of the shared embedding, of which each token gives one half; None: the features are the
+            embedding, 2 C, as DINOv3's are.
+        frozen: See :class:`TextProjectionHead`. Defaults to False.
+
+    Attributes:
+        patch_dims: Size of a patch's embedding, D / 2.
+
+    Raises:
+        ValueError: If ``embed_dims`` is odd.
+    """
+
+    #: What probes average in its place.
+    pool = 'mean'
+
+    def __init__(
+        self, in_channels: int, embed_dims: int | None = None, frozen: bool = False, init_cfg: dict | None = None
+    ):
+        if embed_dims is not None and embed_dims % 2:
+            raise ValueError(f'embed_dims={embed_dims}: class token and patches take a half each, give an even number')
+        half = None if embed_dims is None else embed_dims // 2
+        super().__init__(in_channels, half, frozen, init_cfg=init_cfg)
+        self.patch_dims = half or in_channels
+
+    def forward(self, features: ImageFeatures) -> Tensor:
+        """Global embedding (B, D) of image features."""
+        return torch.cat((self.projection(features.cls), self.projection(features.patches).mean(dim=1)), dim=-1)
+
+    def dense(self, patches: Tensor) -> Tensor:
+        """Project patches (B, N, C) to (B, N, D / 2)."""
         return self.projection(patches)

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from mmmaskclip.contracts import Views
+from mmmaskclip.contracts import Views, patch_part
 from mmmaskclip.models.objectives.base import Objective
 from mmmaskclip.models.objectives.noise import REGION_STREAM
 from mmmaskclip.registry import MODELS
@@ -60,6 +60,7 @@ class RegionCropDistillation(Objective):
         maps = views.projected_patches().transpose(1, 2).unflatten(2, (rows, columns))  # (B, D, rows, columns)
         # A patch tower's grid has the image's proportions, so one factor serves both axes.
         pooled = _align(maps, boxes, (1, 1), scale=rows / images.shape[-2]).flatten(1)  # (B * R, D)
+        targets = patch_part(targets, pooled.shape[-1])
         return {'loss': (1 - (F.normalize(pooled, dim=-1) * targets).sum(dim=-1)).mean()}
 
     def _regions(self, noise: Tensor, size: torch.Size) -> Tensor:

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmmaskclip.contracts import Pairs, Views
+from mmmaskclip.contracts import Pairs, Views, patch_part
 from mmmaskclip.models.losses import positive_targets
 from mmmaskclip.models.objectives.base import ComparingObjective
 from mmmaskclip.models.objectives.duplicates import check_duplicates, duplicate_labels
@@ -63,7 +63,8 @@ class TextPooledContrast(ComparingObjective):
 
     def embed(self, views: Views) -> dict[str, Tensor]:
         """Projected patches (B, N, D), caption embeddings (B, D), and ``label`` (B, K) where duplicates are known."""
-        rows = {'patches': views.projected_patches(), 'text': views.text_embedding()}
+        patches = views.projected_patches()
+        rows = {'patches': patches, 'text': patch_part(views.text_embedding(), patches.shape[-1])}
         if labels := duplicate_labels(views, self.duplicates):
             rows['label'] = torch.stack(labels, dim=1)  # (B, K)
         return rows

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmmaskclip.contracts import patch_part
 from mmmaskclip.datasets.prompts import as_classes, check_templates, refuse_string
 from mmmaskclip.datasets.transforms.tokenize import pad_tokens
 
 
 @torch.no_grad()
-def encode_texts(model: nn.Module, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+def encode_texts(model: nn.Module, texts: Sequence[str], batch_size: int = 256, for_patches: bool = False) -> Tensor:
     """Encode any number of texts in batches.
 
     Args:
@@ -20,6 +21,8 @@ def encode_texts(model: nn.Module, texts: Sequence[str], batch_size: int = 256) 
             each; texts that are too long lose their end.
         texts: T sentences.
         batch_size: How many are encoded at once. Defaults to 256.
+        for_patches: Whether patches are compared with them, which of some models have embeddings of their own, see
+            :func:`~mmmaskclip.contracts.patch_part`. Defaults to False: whole images are.
 
     Returns:
         (T, D), L2-normalized, on the model's device; (0, D) without texts.
@@ -33,12 +36,19 @@ def encode_texts(model: nn.Module, texts: Sequence[str], batch_size: int = 256) 
     tokens = cast(Any, model).tokenize(list(texts) or [''])
     batches = [tokens[start : start + batch_size] for start in range(0, len(tokens), batch_size)]
     embeds = torch.cat([cast(Any, model).encode_text(pad_tokens(batch).to(device)) for batch in batches])
+    if for_patches:
+        head = getattr(model, 'image_projection', None)
+        embeds = patch_part(embeds, getattr(head, 'patch_dims', None))
     return embeds[: len(texts)]
 
 
 @torch.no_grad()
 def encode_classes(
-    model: nn.Module, classes: Sequence[str | Sequence[str]], templates: Sequence[str], batch_size: int = 256
+    model: nn.Module,
+    classes: Sequence[str | Sequence[str]],
+    templates: Sequence[str],
+    batch_size: int = 256,
+    for_patches: bool = False,
 ) -> Tensor:
     """One embedding per class: the normalized mean of the normalized embeddings of all its prompts (SLIP's
     eval_zeroshot.py, which MaskCLIP uses).
@@ -48,6 +58,7 @@ def encode_classes(
         classes: C class names, or lists of synonyms; a class's prompts are all its synonyms in all templates.
         templates: Sentences with one ``{}``.
         batch_size: How many prompts are encoded at once.
+        for_patches: See ``encode_texts``. Defaults to False.
 
     Returns:
         (C, D), L2-normalized, float32, on the model's device.
@@ -60,6 +71,7 @@ def encode_classes(
         raise ValueError(f'zero-shot needs classes and templates; got {len(classes)} and {len(templates)}')
     check_templates(templates)
     prompts = [[template.format(name) for template in templates for name in names] for names in classes]
-    embeds = encode_texts(model, [prompt for of_class in prompts for prompt in of_class], batch_size).float()
+    every = [prompt for of_class in prompts for prompt in of_class]
+    embeds = encode_texts(model, every, batch_size, for_patches).float()
     means = [of_class.mean(0) for of_class in embeds.split([len(of_class) for of_class in prompts])]
     return F.normalize(torch.stack(means), dim=-1)

@@ -1,6 +1,8 @@
 """A pretrained model as one of mmseg's segmentors, so that mmseg's data sets, windows and metrics apply to it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,9 +13,11 @@ from torch import Tensor
 from mmmaskclip.datasets.prompts import ClassPrompts
 from mmmaskclip.models.backbones.mixed_read_outs import ReadOuts, weighted_read_outs
 from mmmaskclip.models.backbones.read_outs import find_read_out
+from mmmaskclip.models.backbones.semantic_feedback import SemanticFeedback
 from mmmaskclip.models.open_vocabulary.class_embeddings import encode_classes
 from mmmaskclip.models.open_vocabulary.dense_similarity import upsample_patches
 from mmmaskclip.models.open_vocabulary.pamr import pamr
+from mmmaskclip.models.open_vocabulary.patch_labels import label_patches
 from mmmaskclip.models.open_vocabulary.segmentation_head import ZeroShotSegHead
 from mmmaskclip.models.open_vocabulary.word_queries import WordQueries
 from mmmaskclip.models.pretrainers import ImageTextPretrainer
@@ -101,7 +105,7 @@ class ZeroShotSegmentor(EncoderDecoder):
         self.queries = None if queries is None else WordQueries(foreground, **queries)
         words = foreground if self.queries is None else [[word] for word in self.queries.words]
         self.decode_head = ZeroShotSegHead(
-            encode_classes(pretrainer, words, prompts.templates),
+            encode_classes(pretrainer, words, prompts.templates, for_patches=True),
             background_threshold,
             probability_scale,
             probability_offset,
@@ -119,9 +123,13 @@ class ZeroShotSegmentor(EncoderDecoder):
 
     def _embeds(self, images: Tensor, **options: Any) -> Tensor:
         """Mean of the read-outs' patch embeddings (B, D, h, w), whose cosines are the mean of their cosines."""
-        parts = [
-            weight * self.backbone.encode_dense(images, {**read_out, **options}) for weight, read_out in self.read_outs
-        ]
+        parts = []
+        for weight, read_out in self.read_outs:
+            if read_out.get('feedback') is not None:
+                settings = SemanticFeedback.of(read_out['feedback'])
+                label = partial(label_patches, self.backbone, images, self.decode_head.class_embeds, settings)
+                read_out = {**read_out, 'feedback': replace(settings, label=label)}
+            parts.append(weight * self.backbone.encode_dense(images, {**read_out, **options}))
         return torch.stack(parts).sum(0) if parts[1:] else parts[0]
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:

@@ -23,9 +23,9 @@ class ImageTextPreprocessor(BaseDataPreprocessor):
         std: Standard deviation of R, G and B in 0..255.
         interpolation: How images were resized when the weights were trained, ``'bilinear'`` or ``'bicubic'``; the
             inferencer and ``tools/test.py --model`` resize so, too. Defaults to ``'bilinear'``.
-        resize_mode: How images of another shape were made to fit, likewise: ``'shortest'``, ``'longest'`` or
-            ``'squash'``, see :func:`~mmmaskclip.datasets.transforms.resize.resize_for_model`. Defaults to
-            ``'shortest'``.
+        resize_mode: How images of another shape were made to fit, likewise: ``'shortest'``, ``'longest'``,
+            ``'squash'`` or ``'patches'``, see :func:`~mmmaskclip.datasets.transforms.resize.resize_for_model`. Defaults
+            to ``'shortest'``.
 
     Attributes:
         keeps_pixels (bool): In training, leave images as uint8; the compiled model normalizes them within its patch
@@ -47,7 +47,7 @@ class ImageTextPreprocessor(BaseDataPreprocessor):
         if interpolation not in ('bilinear', 'bicubic'):
             raise ValueError(f"interpolation={interpolation!r}: choose 'bilinear' or 'bicubic'")
         if resize_mode not in get_args(ResizeMode):
-            raise ValueError(f"resize_mode={resize_mode!r}: choose 'shortest', 'longest' or 'squash'")
+            raise ValueError(f'resize_mode={resize_mode!r}: choose one of {", ".join(get_args(ResizeMode))}')
         self.interpolation: Literal['bilinear', 'bicubic'] = interpolation
         self.resize_mode: ResizeMode = resize_mode
         self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent=False)

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from read_out_references import LAST, REFERENCES, Reference, blocks_input, outlier_factors, softmax
+from read_out_references import (
+    LAST,
+    REFERENCES,
+    TOWERS,
+    Reference,
+    blocks_input,
+    make_tower,
+    outlier_factors,
+    softmax,
+)
 from scipy.special import erf
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -13,30 +22,6 @@ from mmmaskclip.models.backbones.outlier_patches import local_outlier_factors
 from mmmaskclip.models.backbones.read_outs import READ_OUTS, find_read_out
 from mmmaskclip.models.backbones.register_neurons import find_register_neurons
 from mmmaskclip.registry import MODELS
-
-TOWER = dict(
-    type='CLIPVisionTransformer',
-    arch=dict(embed_dims=32, num_layers=4, num_heads=2, feedforward_channels=64),
-    patch_size=8,
-    img_size=32,
-)
-TOWERS = {
-    'plain': {},
-    'registers': dict(num_registers=2),
-    'openai': dict(pre_norm=True, quick_gelu=True, norm_cfg=dict(type='LN', eps=1e-5)),
-    'layer scale': dict(layer_cfgs=dict(layer_scale_init_value=0.5)),
-}
-
-
-def make_tower(**changes):
-    torch.manual_seed(0)
-    tower = MODELS.build({**TOWER, **changes})
-    tower.init_weights()
-    for name, parameter in tower.named_parameters():
-        # Away from 0 and 1, where a missing bias or norm would not show.
-        if 'bias' in name or 'ln' in name:
-            nn.init.normal_(parameter, std=0.5)
-    return tower.eval()
 
 
 def test_every_read_out_has_a_reference():

@@ -215,6 +215,29 @@ def test_words_are_queries_and_the_best_speaks_for_its_class(model):
     assert (without.num_classes, without.out_channels) == (3, 4)
 
 
+def test_classes_of_a_small_share_of_the_foreground_are_removed(model):
+    """SCLIP's, in NumPy: what is no more than the share of all pixels that are not background is no candidate."""
+    options = dict(scale=30.0, threshold=0.3, background=['grass', 'wall'])
+    segmentor = make_segmentor(model, queries=dict(options, min_area=0.35))
+    cosines = torch.randn(6, 5, 7, generator=torch.Generator().manual_seed(0)) / 30
+    scores = np.exp(30 * cosines.numpy())
+    scores /= scores.sum(0)
+    of_class = np.stack([scores[:2].max(0), scores[2], scores[3:5].max(0), scores[5]])
+    best = of_class.argmax(0)
+    areas = [(best == index).sum() for index in (1, 2, 3)]
+    removed = [index for index, area in zip((1, 2, 3), areas, strict=True) if area <= 0.35 * sum(areas)]
+    assert 0 < len(removed) < 3
+    of_class[removed] = 0
+    expected = np.where(of_class.max(0) < 0.3, 0, of_class.argmax(0))
+    found = segmentor.postprocess_result(cosines[None])[0].pred_sem_seg.data
+    assert (found.numpy() == expected).all()
+    whole = make_segmentor(model, queries=options).postprocess_result(cosines[None])[0].pred_sem_seg.data
+    assert (whole != found).any()
+    for wrong in (dict(min_area=0.1), dict(min_area=1.0, threshold=0.1), dict(min_area=-0.1, threshold=0.1)):
+        with pytest.raises(ValueError, match=r'queries\.min_area=\S+ with queries\.threshold='):
+            make_segmentor(model, queries=wrong)
+
+
 def test_softmax_of_each_window_is_averaged(model):
     options = dict(test_cfg=dict(mode='slide', crop_size=(16, 16), stride=(8, 8)))
     plain, soft = make_segmentor(model, **options), make_segmentor(model, window_softmax=7.0, **options)
