@@ -22,6 +22,7 @@ from mmmaskclip.contracts.evaluation import (
     OpenVocabularyModel,
     PreparedMetric,
     SelfPredictingMetric,
+    TextsForPatches,
 )
 from mmmaskclip.contracts.training import (
     ContrastiveLoss,
@@ -59,6 +60,7 @@ __all__ = [
     'SelfPredictingMetric',
     'Similarities',
     'TextTower',
+    'TextsForPatches',
     'TrainingSamples',
     'Views',
     'check_pool',

@@ -28,6 +28,14 @@ class OpenVocabularyModel(Protocol):
         """Caption embeddings (T, D), L2-normalized, of word ids (T, L)."""
 
 
+@runtime_checkable
+class TextsForPatches(Protocol):
+    """A model of whose text embeddings a part is for patches; of others patches are compared with all of them."""
+
+    def texts_for_patches(self, embeds: Tensor) -> Tensor:
+        """What patches are compared with, (T, D of the patches), L2-normalized, of caption embeddings (T, D)."""
+
+
 class Metric(Protocol):
     """An evaluation metric of mmengine. The next two contracts are optional additions."""
 

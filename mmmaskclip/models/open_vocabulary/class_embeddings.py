@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmmaskclip.contracts import patch_part
+from mmmaskclip.contracts import TextsForPatches
 from mmmaskclip.datasets.prompts import as_classes, check_templates, refuse_string
 from mmmaskclip.datasets.transforms.tokenize import pad_tokens
 
@@ -22,7 +22,7 @@ def encode_texts(model: nn.Module, texts: Sequence[str], batch_size: int = 256, 
         texts: T sentences.
         batch_size: How many are encoded at once. Defaults to 256.
         for_patches: Whether patches are compared with them, which of some models have embeddings of their own, see
-            :func:`~mmmaskclip.contracts.patch_part`. Defaults to False: whole images are.
+            :class:`~mmmaskclip.contracts.TextsForPatches`. Defaults to False: whole images are.
 
     Returns:
         (T, D), L2-normalized, on the model's device; (0, D) without texts.
@@ -36,9 +36,8 @@ def encode_texts(model: nn.Module, texts: Sequence[str], batch_size: int = 256, 
     tokens = cast(Any, model).tokenize(list(texts) or [''])
     batches = [tokens[start : start + batch_size] for start in range(0, len(tokens), batch_size)]
     embeds = torch.cat([cast(Any, model).encode_text(pad_tokens(batch).to(device)) for batch in batches])
-    if for_patches:
-        head = getattr(model, 'image_projection', None)
-        embeds = patch_part(embeds, getattr(head, 'patch_dims', None))
+    if for_patches and isinstance(model, TextsForPatches):
+        embeds = model.texts_for_patches(embeds)
     return embeds[: len(texts)]
 
 

@@ -7,10 +7,11 @@ from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmmaskclip.contracts import DenseTower, FollowsRun
+from mmmaskclip.contracts import DenseTower, FollowsRun, patch_part
 from mmmaskclip.models.backbones.lora import add_lora
 from mmmaskclip.models.backbones.mixed_read_outs import ReadOuts, weighted_read_outs
 from mmmaskclip.models.backbones.whole_image_tower import check_tower
+from mmmaskclip.models.heads import ClassAndPatchesProjectionHead
 from mmmaskclip.models.objectives import ImageTextContrast, Objective
 from mmmaskclip.models.objectives.teacher import MomentumCopy, follow
 from mmmaskclip.models.objectives.views import BatchViews
@@ -231,6 +232,11 @@ class ImageTextPretrainer(BaseModel):
         if self.text_encoder is None:
             raise AttributeError('this model has no text tower: evaluate it by linear probe or fine-tuning')
         return self.text_encoder.tokenize(texts)
+
+    def texts_for_patches(self, embeds: Tensor) -> Tensor:
+        """See :class:`~mmmaskclip.contracts.TextsForPatches`: half of them where the class token has the other half."""
+        head = self.image_projection
+        return patch_part(embeds, head.patch_dims if isinstance(head, ClassAndPatchesProjectionHead) else None)
 
     @property
     def context_length(self) -> int:
