@@ -10,7 +10,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import torch.distributed as dist
@@ -24,6 +24,8 @@ _PULSE = 5.0
 SILENCE = 60.0
 #: Seconds between two lines of the log about a wait.
 _HEARTBEAT = 60.0
+#: Seconds for which rank 0, whose process may keep the store, waits for the others to read it.
+_FAREWELL = 10.0
 
 
 def own_store() -> dist.Store | None:
@@ -57,16 +59,33 @@ def on_rank_0(work: Callable[[], T], what: str) -> T:
         return work()
     store = own_store()
     assert store is not None, 'the process group is gone'
-    return _on_rank_0(work, what, store, dist.get_rank())
+    return _on_rank_0(work, what, store, dist.get_rank(), dist.get_world_size())
 
 
-def _on_rank_0(work: Callable[[], T], what: str, store: dist.Store, rank: int) -> T:
+def _on_rank_0(work: Callable[[], T], what: str, store: dist.Store, rank: int, world_size: int) -> T:
     name = _name_call(store, 'on_rank_0', rank)
-    if rank:
-        return _wait_for(store, name, 0, what)
-    with _tell(store, name, 0, what) as done:
-        done['result'] = work()
-    return done['result']
+    with _read_by_all(store, name, rank, world_size):
+        if rank:
+            return _wait_for(store, name, 0, what)
+        with _tell(store, name, 0, what) as done:
+            done['result'] = work()
+        return done['result']
+
+
+@contextmanager
+def _read_by_all(store: dist.Store, name: str, rank: int, world_size: int) -> Iterator[None]:
+    """Let rank 0 leave the block when the others have left it, too, or after ten seconds.
+
+    An error that this block spreads ends rank 0, and with it the store, before the others have read which error it is.
+    """
+    try:
+        yield
+    finally:
+        deadline = time.monotonic() + _FAREWELL
+        with suppress(RuntimeError):  # the store is gone already
+            store.add(f'{name}/left', 1)
+            while rank == 0 and store.add(f'{name}/left', 0) < world_size and time.monotonic() < deadline:
+                time.sleep(_POLL / 10)
 
 
 @contextmanager
@@ -94,10 +113,11 @@ def together(what: str) -> Iterator[None]:
 @contextmanager
 def _together(what: str, store: dist.Store, rank: int, world_size: int) -> Iterator[None]:
     name = _name_call(store, 'together', rank)
-    with _tell(store, name, rank, what):
-        yield
-    for other in range(world_size):
-        _wait_for(store, name, other, what)
+    with _read_by_all(store, name, rank, world_size):
+        with _tell(store, name, rank, what):
+            yield
+        for other in range(world_size):
+            _wait_for(store, name, other, what)
 
 
 @contextmanager
@@ -142,10 +162,13 @@ def _gather_on_store(value: Any, title: str, store: dist.Store, rank: int, world
     name = _name_call(store, f'gather/{title}', rank)
     store.set(f'{name}/{rank}', json.dumps(value))
     deadline = time.monotonic() + limit
-    return [
-        json.loads(_poll(store, f'{name}/{other}', f'rank {other} ({title})', max(0.0, deadline - time.monotonic())))
-        for other in range(world_size)
-    ]
+    with _read_by_all(store, name, rank, world_size):
+        return [
+            json.loads(
+                _poll(store, f'{name}/{other}', f'rank {other} ({title})', max(0.0, deadline - time.monotonic()))
+            )
+            for other in range(world_size)
+        ]
 
 
 def compare_ranks(
@@ -169,9 +192,10 @@ def compare_ranks(
     """
     name = _name_call(store, f'compare/{title}', rank)
     store.set(f'{name}/{rank}', json.dumps({key: str(value) for key, value in facts.items()}))
-    if rank == 0:
-        store.set(f'{name}/verdict', json.dumps(_differences(store, name, title, world_size, limit)))
-    text = json.loads(_poll(store, f'{name}/verdict', f'the comparison of the ranks ({title})', 2 * limit))
+    with _read_by_all(store, name, rank, world_size):
+        if rank == 0:
+            store.set(f'{name}/verdict', json.dumps(_differences(store, name, title, world_size, limit)))
+        text = json.loads(_poll(store, f'{name}/verdict', f'the comparison of the ranks ({title})', 2 * limit))
     if text:
         raise RuntimeError(f'The processes of this run do not fit together ({title}): {text}')
 

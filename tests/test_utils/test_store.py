@@ -61,6 +61,11 @@ def test_ranks_that_never_arrive_are_named():
     assert all('rank 2-3 of 4 did not arrive within 0.2 s' in str(error) for error in errors)
 
 
+@pytest.fixture(autouse=True)
+def _short_farewell(monkeypatch):
+    monkeypatch.setattr(stores, '_FAREWELL', 0.5)
+
+
 def test_a_long_wait_is_in_the_log(monkeypatch):
     said = []
     monkeypatch.setattr(stores, '_HEARTBEAT', 0.05)
@@ -88,7 +93,7 @@ def test_rank_0_works_and_the_others_wait_longer_than_any_silence(monkeypatch):
         return 7
 
     def call(rank):
-        value = stores._on_rank_0(work, 'fitting', store, rank)
+        value = stores._on_rank_0(work, 'fitting', store, rank, 3)
         return value, len(done)
 
     assert on_threads(3, call) == [(7, 1)] * 3
@@ -102,17 +107,45 @@ def test_an_error_of_rank_0_is_raised_on_all(error, kind):
     def work():
         raise error
 
-    mine, other = on_threads(2, lambda rank: stores._on_rank_0(work, 'fitting', store, rank))
+    mine, other = on_threads(2, lambda rank: stores._on_rank_0(work, 'fitting', store, rank, 2))
     assert mine is error
     assert type(other) is kind
     assert str(error) in str(other)
+
+
+def test_rank_0_whose_process_keeps_the_store_leaves_when_the_others_have_read_its_error():
+    store, left = HashStore(), []
+
+    def call(rank):
+        time.sleep(0.2 * rank)
+        try:
+            compare_ranks({'seed': rank}, 'test', store, rank, 2)
+        finally:
+            left.append(rank)
+
+    assert all('seed: 0 on rank 0; 1 on rank 1.' in str(error) for error in on_threads(2, call))
+    left.clear()
+
+    def work():
+        raise ValueError('bad')
+
+    def late(rank):
+        time.sleep(0.2 * rank)
+        try:
+            stores._on_rank_0(work, 'fitting', store, rank, 2)
+        finally:
+            left.append((rank, time.monotonic()))
+
+    on_threads(2, late)
+    times = dict(left)
+    assert times[0] > times[1] - 0.05
 
 
 def test_a_rank_0_that_gives_no_sign_of_life_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(stores, 'SILENCE', 0.2)
     store = HashStore()
     with pytest.raises(RuntimeError, match=r'Rank 0 was fitting and has given no sign of life for'):
-        stores._on_rank_0(lambda: None, 'fitting', store, 1)
+        stores._on_rank_0(lambda: None, 'fitting', store, 1, 2)
 
 
 def test_all_work_as_long_as_they_need_and_wait_for_the_last_on_the_store(monkeypatch):
