@@ -45,7 +45,7 @@ def load(source: Any, checkpoint: str | PathLike | None = None, **options: Any) 
 
 
 def train(pairs: Any, start_from: Any, out: str | PathLike, **options: Any) -> FineTuned:
-    """Fine-tunes a released CLIP on your own pairs, with a recipe for their number.
+    """Fine-tune a released CLIP on your own pairs, with a recipe for their number.
 
     The config of the training is written to ``out/config.py``, which ``tools/train.py`` takes, too. A second call with
     the same arguments resumes an interrupted training exactly, and returns the result of a finished one at once.

@@ -58,7 +58,7 @@ TOWERS = {
 def write_configs(
     folder: Path, data: dict[str, str], tower: str, batch_size: int, precision: str, workers: int
 ) -> dict[str, list[Path]]:
-    """Writes ``FOLDER/DATA/METHOD.py``.
+    """Write ``FOLDER/DATA/METHOD.py``.
 
     Args:
         folder: Folder to write into.

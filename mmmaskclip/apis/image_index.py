@@ -33,13 +33,13 @@ class ImageIndex:
         return len(self.paths)
 
     def save(self, path: str | PathLike) -> None:
-        """Writes paths, embeddings and stamps as ``.npz``."""
+        """Write paths, embeddings and stamps as ``.npz``."""
         stamps: Any = {} if self.stamps is None else {'stamps': self.stamps}
         np.savez(path, paths=np.array(self.paths, dtype=np.str_), embeds=self.embeds, **stamps)
 
     @classmethod
     def load(cls, path: str | PathLike) -> 'ImageIndex':
-        """Reads what :meth:`save` wrote; nothing in the file is executed."""
+        """Read what :meth:`save` wrote; nothing in the file is executed."""
         with np.load(path, allow_pickle=False) as content:
             return cls(content['paths'].tolist(), content['embeds'], stamps=content.get('stamps'))
 

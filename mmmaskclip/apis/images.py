@@ -22,7 +22,7 @@ _DEEP = ('I', 'F')
 
 
 def open_image(image: ImageLike) -> Image.Image:
-    """Opens an image.
+    """Open an image.
 
     Args:
         image: Path, content of a file, PIL image, or uint8 array (H, W), (H, W, 1) or (H, W, 3), in RGB.
@@ -123,7 +123,7 @@ def stacks_of_one_shape(images: Sequence[Tensor | str]) -> Iterator[tuple[list[i
 
 
 def refuse_one_image(images: Any) -> None:
-    """Refuses one image, or its path, where a list belongs.
+    """Refuse one image, or its path, where a list belongs.
 
     Raises:
         TypeError: It is one.

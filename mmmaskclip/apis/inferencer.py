@@ -86,7 +86,7 @@ class ImageTextInferencer:
         self.interpolation, self.resize_mode = settings.interpolation, settings.resize_mode
 
     def embed_images(self, images: Sequence[ImageLike], batch_size: int = 64, num_workers: int = 0) -> Result:
-        """Embeds images, each resized to the model's size by its shorter side and cropped in the middle.
+        """Embed images, each resized to the model's size by its shorter side and cropped in the middle.
 
         Args:
             images: B images.
@@ -118,7 +118,7 @@ class ImageTextInferencer:
         known: ImageIndex | None = None,
         report: Callable[[int, int], None] | None = None,
     ) -> ImageIndex:
-        """Embeds all images of a folder and the folders below, beside a bar where stderr is a terminal.
+        """Embed all images of a folder and the folders below, beside a bar where stderr is a terminal.
 
         Images that cannot be used are reported, not fatal.
 
@@ -160,7 +160,7 @@ class ImageTextInferencer:
     def search(
         self, index: ImageIndex, query: Any, topk: int = 5
     ) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:
-        """Finds the images of an index that fit a text, texts, or an image best.
+        """Find the images of an index that fit a text, texts, or an image best.
 
         Args:
             index: Of :meth:`embed_folder`.
@@ -184,7 +184,7 @@ class ImageTextInferencer:
         return found if several else found[0]
 
     def embed_texts(self, texts: Sequence[str], batch_size: int = 256, for_patches: bool = False) -> Result:
-        """Embeds texts, cut off at the length that the model was trained with.
+        """Embed texts, cut off at the length that the model was trained with.
 
         Args:
             texts: T sentences.
@@ -223,7 +223,7 @@ class ImageTextInferencer:
         return self._result(self.model.logits(self._embeddings(images), class_embeds).softmax(-1))
 
     def retrieve(self, texts: Sequence[str], images: Sequence[ImageLike], topk: int = 5) -> tuple[Result, Result]:
-        """Finds the images that fit each text best.
+        """Find the images that fit each text best.
 
         Args:
             texts: T sentences.

@@ -14,7 +14,7 @@ from mmmaskclip.models.backbones.read_outs import READ_OUTS
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that both picture tools share: images, models, and how the models see the images."""
+    """Add the arguments that both picture tools share: images, models, and how the models see the images."""
     parser.add_argument('images', nargs='+', help='paths of images')
     parser.add_argument('--config', nargs='+', required=True, help='one for all checkpoints, or one for each')
     parser.add_argument('--checkpoints', nargs='+', required=True, help='one or more; "none" is the untrained model')
@@ -36,7 +36,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_model_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Ends the program with a message if an argument would cause an error only after the models ran.
+    """End the program with a message if an argument would cause an error only after the models ran.
 
     It checks that the numbers of configs, checkpoints and names fit, that the files exist, that the images open, that
     the size is positive, and that the ending of ``args.out`` names a format.
@@ -61,13 +61,13 @@ def check_model_arguments(parser: argparse.ArgumentParser, args: argparse.Namesp
 
 
 def check_texts(parser: argparse.ArgumentParser, option: str, texts: Sequence[str] | None) -> None:
-    """Ends the program with a message if a text is empty: an empty text has an embedding, but no meaning."""
+    """End the program with a message if a text is empty: an empty text has an embedding, but no meaning."""
     if any(not text.strip() for text in texts or ()):
         parser.error(f'{option}: a text is empty')
 
 
 def load_models(args: argparse.Namespace) -> Iterator[tuple[str, ImageTextInferencer]]:
-    """Gives one model after the other, so that only one is in memory.
+    """Yield one model after the other, so that only one is in memory.
 
     Args:
         args: The parsed arguments of :func:`add_model_arguments`.
@@ -85,7 +85,7 @@ def load_models(args: argparse.Namespace) -> Iterator[tuple[str, ImageTextInfere
 
 
 def open_images(paths: Sequence[str], crop: bool = False) -> list[Image.Image]:
-    """Opens images upright, as a person sees them.
+    """Open images upright, as a person sees them.
 
     Args:
         paths: Their paths.

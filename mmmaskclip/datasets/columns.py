@@ -1,4 +1,4 @@
-"""Many small values in few arrays."""
+"""A list of strings in two arrays, which workers share without copies."""
 
 from array import array
 from collections.abc import Iterable, Sequence

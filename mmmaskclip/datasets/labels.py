@@ -24,7 +24,7 @@ class LabelReader:
         self._of_name = {name: label for label, names in reversed(list(enumerate(classes))) for name in names}
 
     def __call__(self, data: bytes) -> int:
-        """Reads a label.
+        """Read a label.
 
         Args:
             data: Content of the label's file.

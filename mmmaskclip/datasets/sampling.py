@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-# Records that are no losses: a shard was read again, samples come again in the epoch.
+# Causes that lose no sample: a shard was read again, or samples are repeated in an epoch.
 NOTES = ('retried_shard', 'repeated_sample')
 
 
@@ -19,7 +19,7 @@ class BadSample(Exception):
 
     Args:
         cause: One of a small set of names under which such samples are counted, e.g. ``truncated_image``.
-        detail: What was found, for the list of bad samples.
+        detail: Details for the list of bad samples.
     """
 
     def __init__(self, cause: str, detail: str = '') -> None:
@@ -31,13 +31,13 @@ class BadSample(Exception):
         return type(self), (self.cause, self.detail)
 
     def record(self, key: str, shard: str = '', samples: int = 1) -> dict[str, Any]:
-        """Makes the entry of this sample, or of so many of a shard, in ``sample['skipped']``."""
+        """Return the entry of ``sample['skipped']`` for this sample, or for several samples of a shard."""
         record = {'cause': self.cause, 'key': key, 'shard': shard, 'detail': self.detail[:300]}
         return record if samples == 1 else {**record, 'samples': samples}
 
 
 def lost_samples(records: Iterable[dict[str, Any]]) -> int:
-    """Counts the samples that are lost by the records of ``sample['skipped']``, :data:`NOTES` apart."""
+    """Count the samples that the records of ``sample['skipped']`` report as lost; :data:`NOTES` lose none."""
     return sum(record.get('samples', 1) for record in records if record['cause'] not in NOTES)
 
 
@@ -62,10 +62,10 @@ def content_hash(data: bytes) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Runs a block with the random generators of Python, NumPy and torch (CPU) set from ``seed``, then restores them.
+    """Run a block with the random generators of Python, NumPy and torch (CPU) set from ``seed``, then restores them.
 
-    In a loader's worker nothing is restored, which is most of the time this takes: there everything that draws is
-    seeded. ``torch.manual_seed`` is avoided: it also queues a call for every accelerator.
+    In a loader's worker nothing is restored, because restoring takes most of the time and every draw there is seeded.
+    ``torch.manual_seed`` is avoided, because it also queues a call for every accelerator.
 
     Args:
         seed: Non-negative int of at most 63 bits.

@@ -9,7 +9,7 @@ from mmmaskclip.datasets.sampling import BadSample
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[str]:
-    """Reads a text file in UTF-8, with or without a byte order mark, line by line; every line ends with ``\\n``.
+    """Read a text file in UTF-8, with or without a byte order mark, line by line; every line ends with ``\\n``.
 
     Raises:
         ValueError: The file is not in UTF-8; names the file, the line, and the remedy.
@@ -22,7 +22,7 @@ def read_lines(path: str | os.PathLike) -> Iterator[str]:
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """Reads a text file as :func:`read_lines` does, in one piece."""
+    """Read a text file as :func:`read_lines` does, in one piece."""
     return ''.join(read_lines(path))
 
 
@@ -40,7 +40,7 @@ def _not_utf8(path: str | os.PathLike) -> str:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Reads a JSON file in UTF-8, with or without a byte order mark.
+    """Read a JSON file in UTF-8, with or without a byte order mark.
 
     Raises:
         ValueError: The file is not in UTF-8, or no JSON; names the file.
@@ -52,10 +52,10 @@ def read_json(path: str | os.PathLike) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parses JSON of strangers.
+    """Parse JSON from outside.
 
     Raises:
-        BadSample: ``not_utf8`` or ``broken_json``, whatever the parser raised.
+        BadSample: ``not_utf8`` or ``broken_json``, for any error of the parser.
     """
     try:
         return json.loads(text)

@@ -73,7 +73,7 @@ class FolderSearch:
         self._lock = threading.Lock()
 
     def start(self, folder: Any, model: Any = 0) -> FolderIndex:
-        """Begins to index a folder in a thread; an index in progress is not begun again, a finished one is renewed.
+        """Begin to index a folder in a thread; an index in progress is not begun again, a finished one is renewed.
 
         Raises:
             Refused: If there is no such folder or model, or folders may not be read.

@@ -45,7 +45,7 @@ class Photo:
 
 
 def read_photo(data: bytes) -> Photo:
-    """Reads the content of a file.
+    """Read the content of a file.
 
     A phone's picture is turned upright, an animation shows its first frame, large photos are made smaller.
 
@@ -106,7 +106,7 @@ class PhotoStore:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, photo: Photo) -> Photo:
-        """Keeps a photo; the one that nobody has asked for longest may go."""
+        """Keep a photo; the one that nobody has asked for longest may go."""
         with self._lock:
             self._photos[photo.key] = photo
             self._photos.move_to_end(photo.key)

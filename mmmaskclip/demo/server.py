@@ -118,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
 
     def _is_foreign(self) -> bool:
-        """Refuses a name that another site has pointed at this machine (DNS rebinding)."""
+        """Refuse a name that another site has pointed at this machine (DNS rebinding)."""
         name = (self.headers.get('Host') or '').rsplit(':', 1)[0].strip('[]')
         if self.server.host in LOCAL and name not in LOCAL:
             self._say(HTTPStatus.FORBIDDEN, f'This page is served at {self.server.address} only.')

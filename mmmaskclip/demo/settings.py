@@ -55,7 +55,7 @@ class Settings:
 
     @classmethod
     def read(cls, content: Any) -> Settings:
-        """Checks what a browser sent.
+        """Check what a browser sent.
 
         Raises:
             Refused: If a value is unknown or out of range.

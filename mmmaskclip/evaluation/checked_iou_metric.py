@@ -27,7 +27,7 @@ class CheckedIoUMetric(IoUMetric):
     dataset_meta: Any
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Checks and counts one batch.
+        """Check and counts one batch.
 
         Args:
             data_batch: Not used.

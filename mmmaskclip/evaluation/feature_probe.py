@@ -67,7 +67,7 @@ class FeatureProbe(BaseMetric):
 
     @abstractmethod
     def fit(self, features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-        """Fits the classifiers. Called on all processes, which share the work.
+        """Fit the classifiers. Called on all processes, which share the work.
 
         Args:
             features: (N, C) float32, the same on every process.
@@ -80,7 +80,7 @@ class FeatureProbe(BaseMetric):
 
     @torch.no_grad()
     def prepare(self, model: nn.Module) -> None:
-        """Computes the features of the training split and fits on them.
+        """Compute the features of the training split and fits on them.
 
         Args:
             model: See ``pooled_features``; in evaluation mode. It is not changed.
@@ -103,7 +103,7 @@ class FeatureProbe(BaseMetric):
         broadcast(self.heads)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Classifies one batch.
+        """Classify one batch.
 
         Args:
             data_batch: ``image`` uint8 (B, 3, H, W), ``label`` (B,) or (B, K) for ``map11``, and optionally ``key``.

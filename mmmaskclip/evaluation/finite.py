@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def check_finite(values: Tensor, keys: Sequence) -> None:
-    """Raises an error if any of a model's outputs for a batch is NaN or infinite.
+    """Raise an error if any of a model's outputs for a batch is NaN or infinite.
 
     Args:
         values: (B, ...), features or similarities.

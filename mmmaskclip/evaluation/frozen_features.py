@@ -149,7 +149,7 @@ def build_train_loader(cfg: dict) -> DataLoader:
 
 
 def check_size(batch: dict, train_size: Sequence[int]) -> None:
-    """Compares the image size of a test batch with that of the probe's training images.
+    """Compare the image size of a test batch with that of the probe's training images.
 
     Args:
         batch: With ``image`` (B, 3, H, W).
@@ -167,7 +167,7 @@ def check_size(batch: dict, train_size: Sequence[int]) -> None:
 
 
 def gather_in_order(rows: Tensor, total: int) -> Tensor:
-    """Gathers the processes' rows for the samples of :func:`build_train_loader`, in the order of the samples.
+    """Gather the processes' rows for the samples of :func:`build_train_loader`, in the order of the samples.
 
     Args:
         rows: (n, ...) of this process; n is the same on all processes. Sample i of the data set is row

@@ -63,7 +63,7 @@ class KNNClassification(BaseMetric):
 
     @torch.no_grad()
     def prepare(self, model: nn.Module) -> None:
-        """Computes the features of the training split.
+        """Compute the features of the training split.
 
         Args:
             model: See ``pooled_features``; in evaluation mode.
@@ -83,7 +83,7 @@ class KNNClassification(BaseMetric):
         self.num_classes = int(self.train_labels.max()) + 1
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Ranks the right class of each sample of one batch.
+        """Rank the right class of each sample of one batch.
 
         Args:
             data_batch: ``image`` uint8 (B, 3, H, W), ``label`` (B,) and optionally ``key``.

@@ -92,7 +92,7 @@ def fit_linear_classifier(
     lr: float,
     momentum: float,
 ) -> Tensor:
-    """Trains batch normalization and a linear layer, always from the same initial weights and in the same order.
+    """Train batch normalization and a linear layer, always from the same initial weights and in the same order.
 
     Collective: each process computes the gradient of its share of a batch.
 

@@ -76,7 +76,7 @@ class LinearSegmentationProbe(BaseMetric):
         self._loader: DataLoader | None = None
 
     def prepare(self, model: nn.Module) -> None:
-        """Trains the classifier on the training split.
+        """Train the classifier on the training split.
 
         Args:
             model: See ``patch_features``; in evaluation mode. It is not changed.
@@ -111,7 +111,7 @@ class LinearSegmentationProbe(BaseMetric):
         broadcast(self.head)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Counts the pixels of one batch.
+        """Count the pixels of one batch.
 
         Args:
             data_batch: ``image`` uint8 (B, 3, h, w), ``mask`` uint8 (B, H, W) and optionally ``key``.
@@ -169,7 +169,7 @@ def class_shares(masks: Tensor, grid: Sequence[int], num_classes: int) -> Tensor
 def fit_linear_head(
     patches: Tensor, shares: Tensor, steps: int, batch_size: int, lr: float, weight_decay: float
 ) -> Tensor:
-    """Fits a linear classifier on standardized patches: AdamW on the cross entropy with soft targets.
+    """Fit a linear classifier on standardized patches: AdamW on the cross entropy with soft targets.
 
     Args:
         patches: (N, C).

@@ -87,7 +87,7 @@ class LogisticRegressionProbe(FeatureProbe):
         return 1 if self.shots is None else len(self.shots) * len(self.seeds)
 
     def fit(self, features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-        """Searches C and fits, once for all images or once for each draw."""
+        """Search C and fits, once for all images or once for each draw."""
         targets = labels.cpu()
         if self.shots is None:
             draws = [('all images', np.arange(len(targets)))]
@@ -136,7 +136,7 @@ def draw_shots(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
 def fit_logistic(
     features: Tensor, labels: Tensor, num_classes: int, held_out: float, max_iter: int
 ) -> tuple[float, Tensor]:
-    """Searches C on a part of the samples and fits all of them with it. Collective: all processes fit together.
+    """Search C on a part of the samples and fits all of them with it. Collective: all processes fit together.
 
     Args:
         features: (N, C), the same on every process.

@@ -78,7 +78,7 @@ class RegionAccuracy(DensePromptedMetric):
 
     @torch.no_grad()
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Ranks the right class of each region of one batch.
+        """Rank the right class of each region of one batch.
 
         Args:
             data_batch: ``image`` uint8 (B, 3, H, W) and optionally ``key``. Also ``regions``, for each image a list of

@@ -112,7 +112,7 @@ class RetrievalRecall(BaseMetric):
         self.block = block
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keeps the embeddings of one batch.
+        """Keep the embeddings of one batch.
 
         Args:
             data_batch: Not used.

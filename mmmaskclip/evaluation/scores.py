@@ -87,7 +87,7 @@ def average_precision_11(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def check_score(metric: str, num_classes: int, classes: Any) -> None:
-    """Refuses a metric that does not fit the number of classes.
+    """Refuse a metric that does not fit the number of classes.
 
     Args:
         metric: See :func:`classification_scores`.

@@ -53,7 +53,7 @@ class ZeroShotClassification(PromptedMetric):
         check_score(metric, len(self.prompts.classes), classes)
 
     def prepare(self, model: nn.Module) -> None:
-        """Encodes the class prompts with the model that is evaluated.
+        """Encode the class prompts with the model that is evaluated.
 
         Args:
             model: Has ``encode_text``; in evaluation mode.
@@ -65,7 +65,7 @@ class ZeroShotClassification(PromptedMetric):
         super().prepare(model)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Compares the samples of one batch with the classes.
+        """Compare the samples of one batch with the classes.
 
         Args:
             data_batch: Not used.

@@ -27,7 +27,7 @@ class ZeroShotSegmentation(DensePromptedMetric):
 
     @torch.no_grad()
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Counts the pixels of one batch.
+        """Count the pixels of one batch.
 
         Args:
             data_batch: ``image`` uint8 (B, 3, H, W), ``mask`` uint8 (B, H', W') and optionally ``key``.

@@ -74,7 +74,7 @@ class PictureGrid:
         return self._axes(left, self._bottoms[row], _BAR_INCHES, self._heights[row])
 
     def save(self, path: str | PathLike) -> None:
-        """Writes the figure. The ending of ``path`` sets the format; missing folders are created."""
+        """Write the figure. The ending of ``path`` sets the format; missing folders are created."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         FigureCanvasAgg(self.figure).print_figure(path, dpi=130)
 

@@ -54,7 +54,7 @@ def class_colours(count: int) -> list[Colour]:
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, colours: Sequence[Colour], alpha: float = 0.6) -> np.ndarray:
-    """Lays the colours of classes over an image.
+    """Lay the colours of classes over an image.
 
     Args:
         image: uint8 (H, W, 3).
@@ -86,7 +86,7 @@ def draw_segmentations(
     path: str | PathLike,
     colours: Sequence[Colour] | None = None,
 ) -> None:
-    """Draws a grid with one row per image: the image, then an overlay for every model. A legend stands below.
+    """Draw a grid with one row per image: the image, then an overlay for every model. A legend stands below.
 
     mmseg's ``SegLocalVisualizer`` does not fit: it draws one prediction per file and writes names into the image.
 

@@ -37,7 +37,7 @@ class SimilarityRow:
 def draw_similarity_maps(
     rows: Sequence[SimilarityRow], words: Sequence[str], path: str | PathLike, scale: str = 'row'
 ) -> None:
-    """Writes the picture of :func:`lay_out_similarity_maps`; missing folders are created.
+    """Write the picture of :func:`lay_out_similarity_maps`; missing folders are created.
 
     Args:
         rows: The rows.
@@ -52,7 +52,7 @@ def draw_similarity_maps(
 
 
 def lay_out_similarity_maps(rows: Sequence[SimilarityRow], words: Sequence[str], scale: str = 'row') -> PictureGrid:
-    """Draws a grid. Rows are models; columns are the image, then a heat map over it for every word and the caption.
+    """Draw a grid. Rows are models; columns are the image, then a heat map over it for every word and the caption.
 
     Neighbouring rows with the same image and caption form a block, which shows image and caption once. A colour bar
     shows the scale. No scale spans several rows, because the similarities of different models are not comparable.
@@ -112,7 +112,7 @@ def _name(row: SimilarityRow) -> str:
 
 
 def _draw_maps(axes: Sequence[Axes], row: SimilarityRow, bar: Axes | None) -> None:
-    """Draws the maps of a row: on one shared scale if the row has a colour bar, else each on its own scale."""
+    """Draw the maps of a row: on one shared scale if the row has a colour bar, else each on its own scale."""
     # The image is lightened: the colours of the heat map stay bright over dark areas.
     grey = 0.65 * row.image.mean(-1) + 0.35 * 255
     shared = Normalize(row.maps.min(), row.maps.max())

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from mmmaskclip.config_check.check import check_config
 from mmmaskclip.datasets.evaluation import CocoRegions, PanopticRegions
-from mmmaskclip.datasets.evaluation.panoptic_regions import said
+from mmmaskclip.datasets.evaluation.panoptic_regions import plain_name
 from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.evaluation import RegionAccuracy
@@ -230,9 +230,16 @@ def test_segments_of_panoptic_masks(panoptic):
         data[0]
 
 
-def test_names_of_stuff_are_said():
+def test_names_of_stuff_become_plain_words():
     names = ['floor-other-merged', 'window-blind', 'door-stuff', 'water-other', 'playingfield', 'building, edifice']
-    assert [said(name) for name in names] == ['floor', 'blind window', 'door', 'water', 'playing field', 'building']
+    assert [plain_name(name) for name in names] == [
+        'floor',
+        'blind window',
+        'door',
+        'water',
+        'playing field',
+        'building',
+    ]
 
 
 def test_classes_of_the_data_set_are_taken(case):

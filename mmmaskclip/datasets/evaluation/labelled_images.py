@@ -130,7 +130,7 @@ class LabelledImages(Dataset):
             )
 
     def _renumber(self, order: Sequence[int]) -> None:
-        """Replaces every label by its index in ``order``; with several labels per sample, reorders the columns."""
+        """Replace every label by its index in ``order``; with several labels per sample, reorders the columns."""
         if not order:
             return
         if self._labels.ndim == 2:

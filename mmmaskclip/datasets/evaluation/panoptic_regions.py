@@ -18,8 +18,8 @@ from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
 from mmmaskclip.registry import DATASETS
 
-# Endings of COCO's names of stuff that are no words of the name.
-_NOT_SAID = ('-merged', '-other', '-stuff')
+# Suffixes in COCO's names of stuff that describe the annotation, not the thing.
+_SUFFIXES = ('-merged', '-other', '-stuff')
 
 
 @DATASETS.register_module()
@@ -37,8 +37,8 @@ class PanopticRegions(Dataset):
         num_samples: Number of images that the file must list. Default: not checked.
 
     Attributes:
-        metainfo (dict): ``classes``, in the order of the labels: the categories, sorted by id, as :func:`said` writes
-            their names.
+        metainfo (dict): ``classes``, in the order of the labels: the categories, sorted by id, with the names of
+            :func:`plain_name`.
 
     Raises:
         FileNotFoundError: If ``ann_file`` does not exist.
@@ -65,7 +65,7 @@ class PanopticRegions(Dataset):
             raise ValueError(f'{ann_file} is no json of panoptic segments: {error!r}') from error
         if num_samples not in (None, len(self._samples)):
             raise ValueError(f'{ann_file} lists {len(self._samples)} images, the protocol {num_samples}')
-        self.metainfo: dict[str, Any] = {'classes': tuple(said(category['name']) for category in categories)}
+        self.metainfo: dict[str, Any] = {'classes': tuple(plain_name(category['name']) for category in categories)}
         self._labels = {category['id']: label for label, category in enumerate(categories)}
         self._masks, self._images, self._size = Path(mask_folder), Path(image_folder), list(size)
 
@@ -107,13 +107,13 @@ class PanopticRegions(Dataset):
         return [dict(kind='boxes', label=label, mask=box), dict(kind='things', label=label, mask=mask)]
 
 
-def said(name: str) -> str:
+def plain_name(name: str) -> str:
     """A category's name in plain words: ``'brick wall'`` for ``'wall-brick'``, ``'food'`` for ``'food-other-merged'``.
 
     If a category has several names, as in ADE20K, this is the first.
     """
     name = name.split(',')[0].strip()
-    for ending in _NOT_SAID:
+    for ending in _SUFFIXES:
         name = name.removesuffix(ending)
     first, _, kind = name.partition('-')
     return {'playingfield': 'playing field'}.get(name, f'{kind} {first}' if kind else first)

@@ -40,7 +40,7 @@ class PromptSet:
 
 
 def load_prompts(name: str | Path) -> PromptSet:
-    """Reads a prompt file.
+    """Read a prompt file.
 
     Args:
         name: Name of a file of this package (``'imagenet_7'``), or the path of a ``.json`` file.
@@ -103,7 +103,7 @@ def _mmseg_templates(name: str) -> Sequence | None:
 
 
 def refuse_string(texts: Sequence, where: str) -> None:
-    """Refuses a string in place of a list: Python would iterate over its letters.
+    """Refuse a string in place of a list: Python would iterate over its letters.
 
     Args:
         texts: The user's argument.
@@ -117,7 +117,7 @@ def refuse_string(texts: Sequence, where: str) -> None:
 
 
 def check_templates(templates: Sequence[str], where: str = 'templates') -> None:
-    """Checks that every template has exactly one place for the class name.
+    """Check that every template has exactly one place for the class name.
 
     Args:
         templates: Sentences with one ``{}``.
@@ -134,7 +134,7 @@ def check_templates(templates: Sequence[str], where: str = 'templates') -> None:
 
 
 def as_classes(classes: Sequence[str | Sequence[str]], where: str = 'classes') -> tuple[tuple[str, ...], ...]:
-    """Brings class names to one form, a tuple of synonyms for each class.
+    """Bring class names to one form, a tuple of synonyms for each class.
 
     Args:
         classes: For each class a name or a list of synonyms.

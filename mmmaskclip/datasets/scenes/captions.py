@@ -32,7 +32,7 @@ _TEMPLATES = {1: _ONE, 2: _TWO, 3: _THREE}
 
 
 def write_captions(scene: Scene, seed: str, num_captions: int = 5) -> list[str]:
-    """Writes captions of a scene, each about a random subset of at most three of its objects.
+    """Write captions of a scene, each about a random subset of at most three of its objects.
 
     Args:
         scene: What is in the image.

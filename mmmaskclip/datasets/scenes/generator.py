@@ -175,7 +175,7 @@ def object_cover(thing: SceneObject, size: int) -> np.ndarray:
 
 
 def draw_image(scene: Scene, size: int) -> Image.Image:
-    """Draws a scene.
+    """Draw a scene.
 
     Args:
         scene: What to draw.

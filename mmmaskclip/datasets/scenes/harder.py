@@ -78,7 +78,7 @@ def sample_hard_scene(seed: str, num_objects: tuple[int, int] = (3, 8), label: i
 
 
 def draw_hard_image(scene: HardScene, size: int) -> Image.Image:
-    """Draws a scene: background, lines, distractors, then the objects.
+    """Draw a scene: background, lines, distractors, then the objects.
 
     Args:
         scene: What to draw.
@@ -115,7 +115,7 @@ def _place(random: Random, colour: str, shape: str, others: list[SceneObject], c
 
 
 def _lay(pixels: np.ndarray, thing: SceneObject, shade: np.ndarray, texture: str, random: Random) -> None:
-    """Draws an object into pixels (size, size, 3), in the square around it: objects are small, and there are many."""
+    """Draw an object into pixels (size, size, 3), in the square around it: objects are small, and there are many."""
     size = len(pixels)
     left, top = (max(0, math.floor((place - thing.radius) * size)) for place in (thing.x, thing.y))
     right, bottom = (min(size, math.ceil((place + thing.radius) * size) + 1) for place in (thing.x, thing.y))

@@ -92,7 +92,7 @@ def default_splits(num_train: int = 6000, num_held_out: int = 720) -> dict[str, 
 def generate(
     name: str, split: SceneSplit, start: int, stop: int, image_size: int, seed: int, shard_size: int
 ) -> Iterator[SceneSample]:
-    """Generates the scenes ``start`` to ``stop`` of a split. Each scene depends on (seed, name, index) alone.
+    """Generate the scenes ``start`` to ``stop`` of a split. Each scene depends on (seed, name, index) alone.
 
     Args:
         name: The split's name.
@@ -178,7 +178,7 @@ def write_shards(
     shard_size: int = 500,
     workers: int = 1,
 ) -> list[Path]:
-    """Writes tar shards as img2dataset lays them out: ``KEY.jpg``, ``KEY.txt`` (first caption), ``KEY.json`` (with
+    """Write tar shards as img2dataset lays them out: ``KEY.jpg``, ``KEY.txt`` (first caption), ``KEY.json`` (with
     ``captions``), and for held-out splits ``KEY.mask.png`` and ``KEY.cls``. The same arguments give the same bytes.
     Older shards of these splits are deleted from the folder first: a pattern such as ``train-*.tar`` would match them.
 
@@ -219,7 +219,7 @@ def write_shards(
 
 
 def write_folder(root: str | Path, splits: Mapping[str, SceneSplit], image_size: int = 64, seed: int = 0) -> None:
-    """Writes the scenes as mmseg and mmdet read them.
+    """Write the scenes as mmseg and mmdet read them.
 
     The files are ``images/SPLIT/KEY.jpg``, ``annotations/SPLIT/KEY.png`` as in ADE20K (0 = background, 1..40 = classes:
     ``reduce_zero_label=True``), and ``coco/SPLIT.json`` (boxes and masks).

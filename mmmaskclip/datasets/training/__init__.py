@@ -1,4 +1,4 @@
-"""Image-text pairs for training: what reads them, orders them, and makes batches of them."""
+"""Image-text pairs for training: readers, sample order, and batches."""
 
 from mmmaskclip.datasets.training.auto import FoundData, build_auto, find_data
 from mmmaskclip.datasets.training.class_caption_shards import ClassCaptionShards

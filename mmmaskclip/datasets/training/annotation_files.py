@@ -63,7 +63,7 @@ class CaptionTable:
 
 
 def detect_format(path: str) -> str:
-    """Tells the format of an annotation file from its extension and, for json, its content."""
+    """Detect the format of an annotation file from its extension and, for json, its content."""
     for name in ('csv', 'tsv', 'jsonl'):
         if path.lower().endswith(f'.{name}'):
             return name
@@ -89,9 +89,9 @@ def read_pairs(
     split: str | Sequence[str] | None,
     bad: list[BadSample],
 ) -> Iterator[tuple[str, str]]:
-    """Reads (image path, caption) from an annotation file; no caption is blank, except that ``images`` have none.
+    """Yield (image path, caption) of an annotation file. No caption is blank, but those of ``images`` are empty.
 
-    Every row is either given or added to ``bad``, with its line.
+    A row that cannot be used is added to ``bad``, with its line.
 
     Args:
         path: The file, in UTF-8; a folder for ``folder``, ``images``, ``parquet`` and ``arrow``.
@@ -99,7 +99,7 @@ def read_pairs(
         image_key: Column or field of the image (csv, tsv, jsonl, parquet, arrow).
         caption_key: Columns or fields of the captions; they may hold lists (jsonl, parquet, arrow).
         split: Splits to keep (karpathy).
-        bad: Receives what is wrong with single rows: ``broken_row``, ``broken_json``, ``missing_image``,
+        bad: Receives the faults of single rows: ``broken_row``, ``broken_json``, ``missing_image``,
             ``missing_caption`` or ``empty_caption``.
 
     Raises:
@@ -134,7 +134,7 @@ def read_pairs(
         if not captions:
             bad.append(BadSample('missing_caption', f'{where}: no caption for {name}'))
         for caption in captions:
-            # json's NaN, null and numbers are no captions; str() would make some of them.
+            # NaN, null and numbers of json are no captions; str() would turn them into some.
             if isinstance(caption, str) and not is_blank(caption):
                 yield name, caption
             else:
@@ -154,7 +154,7 @@ def _table_rows(path: str, format: str, image_key: str, keys: list[str], bad: li
 
 
 def _split_csv(path: str) -> Iterator[tuple[int, list[str]]]:
-    """Gives the number of the first line, and the cells, of every row of a csv file."""
+    """Yield the number of its first line and the cells of every row of a csv file."""
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(read_lines(path), strict=True)
     remedy = 'Double every quotation mark inside of a quoted cell ("") and close every cell that begins with one.'
@@ -171,7 +171,7 @@ def _split_csv(path: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _swallowed(cell: str, cells: list[str]) -> bool:
-    """Whether a cell of several lines holds what looks like rows: an unclosed quotation mark eats them silently."""
+    """Whether a cell of several lines looks like rows that an unclosed quotation mark has swallowed silently."""
     endings = {ending for other in cells if (ending := _file_ending(other))}
     return any(_file_ending(part) in endings for line in cell.split('\n')[1:] for part in line.split(',')[:-1])
 
@@ -182,7 +182,7 @@ def _file_ending(text: str) -> str | None:
 
 
 def _split_tsv(path: str) -> Iterator[tuple[int, list[str]]]:
-    """Gives the number and cells of every line; a tsv has no quoting, but pandas quotes cells that hold a mark."""
+    """Yield number and cells of every line. A tsv has no quoting, but pandas quotes cells with a quotation mark."""
     for number, line in enumerate(read_lines(path), 1):
         if line.strip():
             yield number, [_unquoted(cell) for cell in line.rstrip('\n').split('\t')]

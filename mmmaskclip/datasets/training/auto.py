@@ -1,4 +1,4 @@
-"""Tells what data lie at a path, so that ``dict(type='auto', path=...)`` can train on them as they are."""
+"""Detects the data at a path, so that ``dict(type='auto', path=...)`` can train on them as they are."""
 
 import csv
 import os
@@ -31,7 +31,7 @@ from mmmaskclip.datasets.training.shard_urls import expand_urls, is_local
 from mmmaskclip.datasets.transforms.decode import MOST_PIXELS, decode_image
 from mmmaskclip.registry import DATASETS
 
-# Names of columns and fields as data sets have them, the likeliest first.
+# Usual names of columns and fields, the likeliest first.
 IMAGE_COLUMNS = ('filepath', 'file_name', 'filename', 'image', 'image_path', 'img_path', 'img', 'path', 'file', 'jpg')
 CAPTION_COLUMNS = (
     'captions',
@@ -52,7 +52,7 @@ _SPLITS |= dict.fromkeys(('val', 'valid', 'validation', 'dev'), 'validation')
 
 @dataclass
 class FoundData:
-    """What lies at a path.
+    """The data at a path.
 
     Attributes:
         kind: ``shards``, ``csv``, ``tsv``, ``jsonl``, ``coco``, ``karpathy``, ``folder``, ``parquet`` or ``arrow``.
@@ -67,17 +67,17 @@ class FoundData:
 def find_data(
     path: str | Sequence[str], image_key: str | None = None, caption_key: str | Sequence[str] | None = None
 ) -> FoundData:
-    """Tells what data lie at a path.
+    """Detect the data at a path.
 
     Args:
         path: A folder, a file, a pattern, a list of shards, or ``hf://datasets/OWNER/NAME``, a repository of Hugging
-            Face, with a folder or file in it if wanted.
+            Face, optionally with a folder or file in it.
         image_key: Column or field of the image. Default: one of :data:`IMAGE_COLUMNS`.
         caption_key: Column, field or key of the captions, or several. Default: one of :data:`CAPTION_COLUMNS`.
 
     Raises:
-        FileNotFoundError: Nothing is there.
-        ValueError: It is nothing that can be read; says what is there and what could be done.
+        FileNotFoundError: If the path does not exist.
+        ValueError: If no reader fits the data; the message says what is there and what to do.
     """
     if isinstance(path, str) and path.startswith(REMOTE):
         return _in_repository(path, image_key, caption_key)
@@ -100,7 +100,7 @@ def build_auto(
     caption_key: str | Sequence[str] | None = None,
     **kwargs: Any,
 ) -> Dataset:
-    """Makes the dataset that reads the data at a path, and logs what it found.
+    """Build the dataset that reads the data at a path, and log a description of the data.
 
     Args:
         path: See :func:`find_data`.
@@ -121,7 +121,7 @@ DATASETS.register_module(name='auto', module=build_auto)
 
 
 def default_sampler(dataset: Any) -> dict[str, Any] | None:
-    """Tells which sampler a training set needs where its config names none: shards decide their order themselves.
+    """Config of the sampler of a training set whose config names none; None for shards, which order themselves.
 
     Args:
         dataset: Config of a dataset, or a dataset.
@@ -135,7 +135,7 @@ def default_sampler(dataset: Any) -> dict[str, Any] | None:
 
 
 def describe_data(path: Any, found: FoundData, dataset: Any) -> str:
-    """Says what was found: the kind, how it is read, how much, sizes, captions per image and three examples."""
+    """Describe the data: kind, options of the reader, number, image sizes, captions per image, three examples."""
     options = ', '.join(f'{name}={value!r}' for name, value in found.options.items())
     if isinstance(dataset, ImageTextShards):
         samples = _first_of_shards(dataset)
@@ -150,9 +150,9 @@ def describe_data(path: Any, found: FoundData, dataset: Any) -> str:
     lines = [f'{path}: {found.kind}, read with {options}', f'  {how_many}']
     if sizes:
         small, large = sizes[0][1], sizes[-1][1]
-        lines.append(f'  {len(sizes)} images looked at: {small[0]}x{small[1]} to {large[0]}x{large[1]} pixels')
+        lines.append(f'  {len(sizes)} images checked: {small[0]}x{small[1]} to {large[0]}x{large[1]} pixels')
     if len(sizes) < len(samples):
-        lines.append(f'  {len(samples) - len(sizes)} of {len(samples)} images looked at cannot be used')
+        lines.append(f'  {len(samples) - len(sizes)} of {len(samples)} checked images cannot be used')
     lines += [f'  {name}: {" | ".join(captions[:5])[:200]}' for name, _, captions in samples[:3]]
     return '\n'.join(lines)
 
@@ -209,7 +209,7 @@ def _shards(path: str | Sequence[str], caption_key: str | Sequence[str] | None) 
 
 
 def _key_of_sample(files: dict[str, bytes]) -> str | None:
-    """The key under which the most captions are."""
+    """The key with the most captions."""
     best: tuple[int, str | None] = (0, None)
     for key in ('txt', *(f'json:{name}' for name in CAPTION_COLUMNS)):
         try:
@@ -310,10 +310,10 @@ def _table(
 def choose_columns(
     path: str, columns: Sequence[str], image_key: str | None, caption_key: str | Sequence[str] | None
 ) -> tuple[Any, Any]:
-    """Gives the columns of image and caption: those that are given, or those that look like them.
+    """Return the columns of image and caption: those that are given, or those with a usual name.
 
     Raises:
-        ValueError: None does; names the columns.
+        ValueError: If no column has one; the message names the columns.
     """
     chosen = []
     for given, known, what in ((image_key, IMAGE_COLUMNS, 'image'), (caption_key, CAPTION_COLUMNS, 'caption')):
@@ -330,7 +330,7 @@ def choose_columns(
 
 
 def _root(path: str, names: Iterable[Any]) -> str:
-    """The folder that the images' paths start from: near the list, or where the program was started."""
+    """The folder that the images' paths are relative to: one near the list, or the working directory."""
     folder = Path(path).absolute().parent
     near = [folder, folder / 'images', folder.parent, folder.parent / 'images', Path.cwd()]
     # COCO: annotations/captions_val2017.json, and val2017 beside the folder.

@@ -9,16 +9,16 @@ from mmmaskclip.datasets.transforms.tokenize import is_blank
 
 
 class CaptionSource(Protocol):
-    """Whatever finds or makes the captions of a sample."""
+    """Finds or makes the captions of a sample."""
 
     keys: list[str]
-    """Where it looks, as in :class:`CaptionReader`."""
+    """Places of the captions, as in :class:`CaptionReader`."""
 
     def __call__(self, files: Mapping[str, bytes]) -> list[str]:
-        """Gets all captions of a sample; raises BadSample when there are none."""
+        """Return all captions of a sample; raise BadSample if there are none."""
 
     def missing(self, files: Mapping[str, bytes]) -> str | None:
-        """Says what is wrong with a sample's keys, or None."""
+        """Describe the fault of a sample's keys; None if there is none."""
 
 
 class CaptionReader:
@@ -36,13 +36,14 @@ class CaptionReader:
             raise ValueError("caption_key is empty; give e.g. 'txt' or 'json:captions'")
 
     def __call__(self, files: Mapping[str, bytes]) -> list[str]:
-        """Gets the captions that are not blank, without repetition.
+        """Return the captions that are not blank, without repetition.
 
         Args:
             files: Extension to content.
 
         Raises:
-            BadSample: ``missing_caption`` (no key is there), ``empty_caption``, ``not_utf8`` or ``broken_json``.
+            BadSample: ``missing_caption`` (the sample has none of the keys), ``empty_caption``, ``not_utf8`` or
+                ``broken_json``.
         """
         found = self._found(files)
         captions = list(dict.fromkeys(text for text in map(_one_line, found) if not is_blank(text)))
@@ -51,7 +52,7 @@ class CaptionReader:
         return captions
 
     def every(self, files: Mapping[str, bytes]) -> list[str]:
-        """Gets all captions as they are, repetitions too: in retrieval each of them is a query of its own.
+        """Return all captions, with repetitions, because in retrieval each of them is a query.
 
         Args:
             files: Extension to content.
@@ -75,7 +76,7 @@ class CaptionReader:
         return [_one_line(value) for value in found]
 
     def missing(self, files: Mapping[str, bytes]) -> str | None:
-        """Says what is wrong with a sample's keys, for the check before training; None when a caption key is there."""
+        """Describe the fault of a sample's keys, for the check before training; None if a caption key is present."""
         try:
             self(files)
         except BadSample as bad:
@@ -105,7 +106,7 @@ class CaptionReader:
 
 
 def listed(files: Mapping[str, Any]) -> str:
-    """Lists the extensions of a sample for an error, with a word on dots where they may be what is wrong."""
+    """List the extensions of a sample for an error, with a hint on dots in names, a common cause."""
     names = ', '.join(sorted(files)) or 'no other file'
     if any('.' in name for name in files):
         names += ' (a name ends at its first dot: rename files with dots in their names)'
@@ -124,5 +125,5 @@ def _one_line(value: Any) -> str:
 
 
 def choose_caption(captions: Sequence[str], seed: int) -> str:
-    """Picks one caption, each with the same chance, as the seed of the sample says."""
+    """Pick one caption, uniformly, by the seed of the sample."""
     return captions[stable_hash(seed, 'caption') % len(captions)]

@@ -24,7 +24,7 @@ def collate_image_text(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Returns:
         dict: ``tokens`` int32 (B, L), or (T, L) with ``num_captions`` int64 (B,) when samples have lists of captions,
         zeros after the end of a caption, L = longest caption of the batch; ``caption_ends``, the place of the highest
-        id, CLIP's end, in each caption, a list of ints, for which the host then need not wait; ``seed``, ``label`` and
+        id, CLIP's end, in each caption, a list of ints, so that the host need not wait for it; ``seed``, ``label`` and
         ``image_id`` int64 (B,); ``key`` list of B strings; ``skipped`` one flat list; every other key stacked along a
         new first dimension.
     """
@@ -46,7 +46,7 @@ def collate_image_text(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 @FUNCTIONS.register_module()
 def collate_labelled(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Makes one batch of B samples as mmpretrain packs them, for linear probes and fine-tuning with large batches.
+    """Make one batch of B samples as mmpretrain packs them, for linear probes and fine-tuning with large batches.
 
     mmengine's own ``pseudo_collate`` keeps B images, and each tensor that a worker sends is a shared-memory file of its
     own: at 2,048 images per process a loader exceeds the usual limit of 1,024 open files. Here a batch takes one file
@@ -63,7 +63,7 @@ def collate_labelled(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 class _Packed(list):
-    """A list of data samples that is sent between processes with one tensor for each field of all of them."""
+    """A list of data samples that travels between processes as one tensor per field."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = [dict(sample.items()) for sample in self]
@@ -110,7 +110,7 @@ def _stack(name: str, values: list[Tensor], samples: Sequence[dict[str, Any]]) -
         )
     if get_worker_info() is None:
         return torch.stack(values)
-    # Into the memory that the training process reads: else the batch is copied there once more when it is sent.
+    # Stack in shared memory; otherwise sending the batch to the training process copies it once more.
     size = sum(value.numel() for value in values)
     out = values[0].new(values[0]._typed_storage()._new_shared(size, device='cpu'))
     return torch.stack(values, out=out.resize_(len(values), *values[0].shape))

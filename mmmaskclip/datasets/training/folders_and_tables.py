@@ -1,4 +1,4 @@
-"""Reads pairs that stand in no list: a folder of images with texts, parquet, Hugging Face data sets on disk."""
+"""Reads pairs without a list: folders of images with texts, parquet, Hugging Face data sets on disk."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.training.captions import CaptionReader
 
-# Where it stands, for errors; the image's name; its captions as they are.
+# A row: its place, for errors; the image's name; the raw captions.
 Row = tuple[str, Any, list[Any]]
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')
 REMOTE = 'hf://'
@@ -17,16 +17,16 @@ _TEXT_KEYS = ('json:captions', 'json:caption', 'json:text', 'txt')
 
 
 def image_files(path: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walks through a folder and its folders; gives each with the names of its images, sorted, and of all its files."""
+    """Yield a folder and all folders below, each with the sorted names of its images and the names of all its files."""
     for folder, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith('.') and name != '__MACOSX')
-        # A hidden file may be what macOS adds to each image.
+        # macOS adds a hidden file to each image.
         images = sorted(name for name in names if name.lower().endswith(IMAGE_ENDINGS) and name[0] != '.')
         yield folder, images, names
 
 
 def folder_rows(path: str, bad: list[BadSample]) -> Iterator[Row]:
-    """Gives the images of a folder and its folders, with the captions of the same-named ``.txt`` or ``.json``."""
+    """Yield the images in and below a folder, with the captions of the ``.txt`` or ``.json`` of the same name."""
     reader = CaptionReader(_TEXT_KEYS)
     for folder, images, names in image_files(path):
         texts = {name.lower(): name for name in names if name.lower().endswith(('.txt', '.json'))}
@@ -44,10 +44,10 @@ def folder_rows(path: str, bad: list[BadSample]) -> Iterator[Row]:
 
 
 def arrow() -> Any:
-    """Gives pyarrow, which is no dependency of everybody.
+    """Import pyarrow, an optional dependency.
 
     Raises:
-        ImportError: It is not installed; says how to get it.
+        ImportError: If it is not installed; the message says how to get it.
     """
     try:
         import pyarrow
@@ -61,10 +61,10 @@ def arrow() -> Any:
 
 
 def hugging_face() -> Any:
-    """Gives the file system of Hugging Face's repositories, of which files are read as far as they are needed.
+    """Return the file system of Hugging Face's repositories, which downloads only the parts of a file that are read.
 
     Raises:
-        ImportError: huggingface_hub is not installed; says how to get it.
+        ImportError: If huggingface_hub is not installed; the message says how to get it.
     """
     try:
         from huggingface_hub import HfFileSystem
@@ -74,13 +74,13 @@ def hugging_face() -> Any:
 
 
 def open_parquet(file: str) -> Any:
-    """Opens a parquet file of this machine or, ``hf://datasets/OWNER/NAME/FILE``, of Hugging Face."""
+    """Open a parquet file, local or of Hugging Face (``hf://datasets/OWNER/NAME/FILE``)."""
     source = hugging_face().open(file.removeprefix(REMOTE), 'rb') if file.startswith(REMOTE) else file
     return arrow().parquet.ParquetFile(source)
 
 
 def parquet_files(path: str) -> list[str]:
-    """Lists the parquet files of a folder or a repository and its folders, those of a pattern, or the one file."""
+    """List the parquet files in and below a folder or repository, those of a pattern, or the one file."""
     if path.startswith(REMOTE):
         inside = path.removeprefix(REMOTE)
         pattern = inside if inside.endswith('.parquet') else f'{inside.rstrip("/")}/**/*.parquet'
@@ -88,20 +88,20 @@ def parquet_files(path: str) -> list[str]:
     if os.path.isfile(path):
         return [path]
     is_pattern = path.endswith('.parquet') and not os.path.isdir(path)
-    # The name of a folder may hold brackets.
+    # escape: the name of a folder may contain brackets.
     pattern = path if is_pattern else os.path.join(escape(path), '**', '*.parquet')
     return sorted(glob(pattern, recursive=True))
 
 
 def parquet_rows(path: str, image_key: str, keys: Sequence[str]) -> Iterator[Row]:
-    """Gives the rows of parquet files that name image files."""
+    """Yield the rows of parquet files whose image column holds paths."""
     for file in parquet_files(path):
         table = open_parquet(file)
         check_columns(file, table.schema_arrow.names, image_key, keys)
         if not _is_text(table.schema_arrow.field(image_key).type):
             raise ValueError(
-                f'{file} holds the images themselves, which cannot be read one by one at the speed of training. Make '
-                f'shards of them: python tools/dataset_converters/make_shards.py {path} OUT'
+                f'{file} contains the images, which parquet cannot deliver one by one at the speed of training. '
+                f'Convert it to shards: python tools/dataset_converters/make_shards.py {path} OUT'
             )
         number = 0
         for batch in table.iter_batches(columns=[image_key, *keys]):
@@ -125,7 +125,7 @@ class ArrowFolder:
         self._tables: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # Memory maps are opened anew in a process that is spawned.
+        # A spawned process opens the memory maps again.
         return {**self.__dict__, '_tables': {}}
 
     def table(self, file: str) -> Any:
@@ -139,7 +139,7 @@ class ArrowFolder:
         return self._tables[file]
 
     def rows(self, image_key: str, keys: Sequence[str]) -> Iterator[Row]:
-        """Gives all rows; the image's name is FILE/ROW."""
+        """Yield all rows; the image's name is FILE/ROW."""
         for file in self.files:
             table = self.table(file)
             check_columns(os.path.join(self.path, file), table.column_names, image_key, keys)
@@ -147,7 +147,7 @@ class ArrowFolder:
                 yield f'{file} row {number}', f'{file}/{number}', row_captions(row, keys)
 
     def image(self, name: str, image_key: str) -> bytes:
-        """Reads the image of a row.
+        """Read the image of a row.
 
         Raises:
             BadSample: ``missing_image``.
@@ -157,7 +157,7 @@ class ArrowFolder:
 
 
 def image_bytes(value: Any, root: str) -> bytes:
-    """Gives the content of an image as a table holds it: bytes, a path, or ``{'bytes': ..., 'path': ...}``.
+    """Return the bytes of an image from a table's value: bytes, a path, or ``{'bytes': ..., 'path': ...}``.
 
     Raises:
         BadSample: ``missing_image``.
@@ -177,10 +177,10 @@ def image_bytes(value: Any, root: str) -> bytes:
 
 
 def check_columns(where: str, columns: Sequence[str], image_key: str, keys: Sequence[str]) -> None:
-    """Checks that the columns are there.
+    """Check that the table has the columns.
 
     Raises:
-        ValueError: One is not; names those that are.
+        ValueError: If one is missing; the message names those that exist.
     """
     missing = [key for key in (image_key, *keys) if key not in columns]
     if missing:
@@ -188,7 +188,7 @@ def check_columns(where: str, columns: Sequence[str], image_key: str, keys: Sequ
 
 
 def row_captions(row: dict[str, Any], keys: Sequence[str]) -> list[Any]:
-    """Gives the captions of a row; a column may hold one or a list."""
+    """Return the captions of a row; a column may hold one caption or a list."""
     return [item for key in keys for item in (row[key] if isinstance(row[key], list) else [row[key]])]
 
 

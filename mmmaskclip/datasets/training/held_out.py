@@ -1,4 +1,4 @@
-"""Pairs that are held out of training, chosen by their names, so that the same are chosen each time."""
+"""Splits pairs into training and held-out pairs. A hash of the name decides, so the split is the same each time."""
 
 import json
 import os
@@ -25,17 +25,16 @@ _MOST_COPIED = 4 * 1024**3  # bytes
 def split_pairs(
     path: str | Sequence[str], folder: str | os.PathLike, image_key: str | None = None, caption_key: Any = None
 ) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Hold a twentieth of the pairs out, at most 1,000 images; of a few hundred images 100, or a fifth.
+    """Hold out a twentieth of the pairs, at most 1,000 images; of a few hundred images 100, or a fifth.
 
-    Of a list or folder of images two lists are written into ``folder``. Of a Hugging Face data set the images that are
-    held out are copied into it, beside the list of their names, which training leaves out. Of shards the last ones are
-    held out, and up to 1,000 of their images are copied; training leaves these shards out. Where there are too few
-    shards, all of their images are copied, up to 4 GB, and two lists written. Images that cannot be used are not held
-    out.
+    A list or folder of images becomes two lists in ``folder``. Of a Hugging Face data set, the held-out images are
+    copied into ``folder``, beside a list of their names, which training leaves out. Of shards, the last ones are held
+    out: training leaves them out, and up to 1,000 of their images are copied. If there are too few shards, all images
+    are copied, up to 4 GB, and become two lists. Images that cannot be used are not held out.
 
     Args:
         path: The pairs, see :func:`~mmmaskclip.datasets.training.auto.find_data`.
-        folder: Where the lists and images go.
+        folder: Folder for the lists and images.
         image_key: See :func:`~mmmaskclip.datasets.training.auto.find_data`.
         caption_key: Likewise.
 
@@ -69,7 +68,7 @@ def read_pairs_at(
 
 
 def held_out_at(path: str | Sequence[str], image_key: str | None = None, caption_key: Any = None) -> dict[str, Any]:
-    """Arguments, with ``type``, of the evaluation dataset of pairs that were held out by somebody else."""
+    """Arguments, with ``type``, of the evaluation dataset of pairs that the user has held out."""
     found = find_data(path, image_key, caption_key)
     if found.kind == 'shards':
         return dict(type='EvaluationShards', **found.options)

@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face that its ``datasets`` streams: any format it reads, of several configs and splits."""
+"""Hugging Face data sets that the library ``datasets`` streams: any format, several configs and splits."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ def find_stream(
     image_key: str | None = None,
     caption_key: str | Sequence[str] | None = None,
 ) -> FoundData:
-    """Tells how ``datasets`` streams a data set.
+    """Find the configs, splits and columns with which ``datasets`` streams a data set.
 
     Args:
-        path: ``hf://datasets/OWNER/NAME``, with ``@REVISION`` if wanted, or a folder of this machine that is laid out
-            like one.
-        configs: Configs (subsets) to read, one after the other. Default: the only one, or the one that its author has
-            declared the default.
+        path: ``hf://datasets/OWNER/NAME``, optionally with ``@REVISION``, or a local folder that is laid out like one.
+        configs: Configs (subsets) to read, one after the other. Default: the only one, or the author's default.
         splits: Splits of each of them. Default: the only one.
         image_key: See :func:`~mmmaskclip.datasets.training.auto.find_data`.
         caption_key: Likewise.
@@ -31,8 +29,9 @@ def find_stream(
         ``stream``; its options are ``path``, ``parts`` (config and split of each), ``image_key`` and ``caption_key``.
 
     Raises:
-        ImportError: ``datasets`` is not installed.
-        ValueError: There are several and none is chosen, or there is none of that name; names those that are there.
+        ImportError: If ``datasets`` is not installed.
+        ValueError: If there are several configs or splits and none is chosen, or one does not exist; the message lists
+            those that do.
     """
     library = _library()
     name, revision = _address(path)
@@ -54,7 +53,7 @@ def find_stream(
 
 
 def open_stream(path: str, config: str, split: str) -> Any:
-    """Opens one split as ``datasets.IterableDataset``; its images are files as they are, not pixels."""
+    """Open one split as ``datasets.IterableDataset``; images stay encoded files."""
     library = _library()
     name, revision = _address(path)
     stream = library.load_dataset(name, config, split=split, revision=revision, streaming=True)

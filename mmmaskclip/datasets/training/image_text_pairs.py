@@ -20,7 +20,7 @@ from mmmaskclip.datasets.transforms.tokenize import make_tokenizer
 from mmmaskclip.datasets.transforms.views import ImageViews
 from mmmaskclip.registry import DATASETS
 
-# After that many bad ones in a row the folder is wrong, not the images.
+# So many bad images in a row mean a wrong folder.
 _MOST_BAD_IN_A_ROW = 1000
 _MOST_JUMPS = 20
 
@@ -29,15 +29,15 @@ _MOST_JUMPS = 20
 class ImageTextPairs(Dataset):
     """Image-text pairs from image files and a list of captions; one sample is an image with all of its captions.
 
-    Training: one caption is chosen at random. An image that cannot be used is replaced by another one, which the
-    sample's seed picks, and reported in ``skipped``; rows that name no image or have no caption are reported with the
-    first image of the epoch. Testing (``test_mode``): all captions, in the order of the file; a row or an image that
-    cannot be used is an error.
+    Training chooses one caption at random. An image that cannot be used is reported in ``skipped`` and replaced by
+    another one, which the sample's seed picks. Rows without image or caption are reported with the first image of the
+    epoch. Testing (``test_mode``) returns all captions in the order of the file; a row or an image that cannot be used
+    is an error.
 
     Args:
         ann_file: The list; a folder for ``folder``, ``images``, ``parquet`` and ``arrow``.
         views: Transforms by view, see :class:`~mmmaskclip.datasets.transforms.views.ImageViews`.
-        data_root: Folder that the paths in the list start from. Default: the folder of ``ann_file``.
+        data_root: Folder that the paths in the list are relative to. Default: the folder of ``ann_file``.
         format: ``csv``, ``tsv``, ``jsonl``, ``coco``, ``karpathy``, ``folder`` (images with same-named ``.txt`` or
             ``.json``), ``images`` (a folder of images without captions: samples have no ``tokens``), ``parquet`` (that
             names image files) or ``arrow`` (``datasets``' ``save_to_disk``). Default: from the name of the file.
@@ -47,20 +47,20 @@ class ImageTextPairs(Dataset):
         test_mode: For evaluation.
         max_pixels: Larger images are skipped.
         context_length: Longest caption in tokens.
-        tokenizer: Of another vocabulary than CLIP's, see
+        tokenizer: Tokenizer of another vocabulary than CLIP's, see
             :func:`~mmmaskclip.datasets.transforms.tokenize.make_tokenizer`.
         shrink_to: Decode large JPEGs at a fraction of their size, see
             :func:`~mmmaskclip.datasets.transforms.decode.decode_image`. Default: never.
-        identify_images: Give each sample ``image_id``, a hash of the image's file, for a contrast that tells
+        identify_images: Add ``image_id``, a hash of the image's file, to each sample, for a contrast with
             ``duplicates``. Defaults to False.
-        leave_out: File with names of images, as the list has them, one a line: they are not used. Default: none.
+        leave_out: File with one name of an image per line, as in the list; these images are not used. Default: none.
 
     Raises:
-        ValueError: The list is not of its format, or names no image with a caption; in ``test_mode`` also if a row
+        ValueError: If the list is not of its format, or names no image with a caption; in ``test_mode`` also if a row
             cannot be used.
     """
 
-    # The loops of mmengine warn about datasets without it.
+    # mmengine's loops warn about datasets without metainfo.
     metainfo: ClassVar[dict[str, Any]] = {}
 
     def __init__(
@@ -91,9 +91,11 @@ class ImageTextPairs(Dataset):
             rows = (row for row in rows if row[0] not in left_out)
         self._table = CaptionTable(rows)
         if not len(self._table) or (test_mode and bad):
-            what = 'lists no image with a caption' if not len(self._table) else f'has {len(bad)} rows without a use'
+            what = (
+                'lists no image with a caption' if not len(self._table) else f'has {len(bad)} rows that cannot be used'
+            )
             where = ''.join(f'\n  {problem}' for problem in bad[:5])
-            # Left out, a caption would let the next one move into its place: protocols take the first five.
+            # A caption must not be left out: the next one would take its place, and protocols count the first five.
             raise ValueError(f'{ann_file} ({format}) {what}; set image_key and caption_key, or correct it:{where}')
         if bad:
             causes = ', '.join(f'{cause} {count}' for cause, count in Counter(row.cause for row in bad).most_common())
@@ -120,11 +122,11 @@ class ImageTextPairs(Dataset):
         return self._table.num_captions
 
     def row(self, index: int) -> tuple[str, list[str]]:
-        """Gives name and captions of an image, without reading it."""
+        """Return name and captions of an image, without reading the file."""
         return self._table.paths[index], self._table.captions(index)
 
     def raw(self, index: int) -> tuple[str, bytes, list[str]]:
-        """Gives name, file content and captions of an image.
+        """Return name, file content and captions of an image.
 
         Raises:
             BadSample: ``missing_image``.
@@ -135,21 +137,21 @@ class ImageTextPairs(Dataset):
         return name, image_bytes(name, self.data_root), self._table.captions(index)
 
     def begin_epoch(self, epoch: int, seed: int, batch_size: int = 0, start_batch: int = 0) -> None:
-        """Set what the samples' random choices derive from; reaches persistent workers.
+        """Set epoch and seed, from which all random choices follow; persistent workers see them too.
 
         Args:
             epoch: Counted from 0.
             seed: The same on all ranks.
-            batch_size: Unused: which samples are read is the sampler's affair.
+            batch_size: Unused, because the sampler chooses the samples.
             start_batch: Unused, likewise.
         """
         self._state.set(epoch=epoch, seed=seed)
 
     def preflight(self) -> None:
-        """Check that some of the images, spread over the list, are where they should be.
+        """Try to read some images, spread over the list.
 
         Raises:
-            ValueError: None of them is.
+            ValueError: If none of them can be used.
         """
         problems = []
         for index in np.unique(np.linspace(0, len(self) - 1, 16).astype(int)):
@@ -159,8 +161,8 @@ class ImageTextPairs(Dataset):
             except BadSample as bad:
                 problems.append(bad)
         raise ValueError(
-            f'none of {len(problems)} images of {self.ann_file} that were tried can be used; {problems[0]}. '
-            f'Paths start from data_root={self.data_root!r}.'
+            f'none of {len(problems)} tried images of {self.ann_file} can be used; {problems[0]}. '
+            f'Paths are relative to data_root={self.data_root!r}.'
         )
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -171,7 +173,7 @@ class ImageTextPairs(Dataset):
                 raise ValueError(f'{self._table.paths[index]} of {self.ann_file} cannot be evaluated: {bad}') from bad
         state = self._state.get()
         seed = stable_hash(state['seed'], state['epoch'], index)
-        # Rows that name no image belong to no index; they are reported with the first.
+        # Rows without an image have no index; they are reported with the first one.
         skipped = list(self._bad_rows) if index == 0 else []
         current = index
         for step in range(1, min(len(self), _MOST_BAD_IN_A_ROW) + _MOST_JUMPS):
@@ -180,14 +182,14 @@ class ImageTextPairs(Dataset):
             except BadSample as bad:
                 last = bad
                 if step == 1:
-                    # Only its own: a substitute that is bad too is reported when its own turn comes.
+                    # Only this one: a bad substitute is reported at its own index.
                     skipped.append(bad.record(self._table.paths[current], os.path.basename(self.ann_file)))
-            # From anywhere: what follows a bad image in the list often lies in the same lost folder. After many jumps
-            # one after the other, so that the only good image is met.
+            # Substitutes come from anywhere, because neighbours in the list often share the same lost folder. After
+            # many jumps they come one by one, so that even a single good image is met.
             far = stable_hash(seed, 'substitute', step) if step < _MOST_JUMPS else 1
             current = (current + far) % len(self)
         raise RuntimeError(
-            f'none of {min(step, len(self))} images of {self.ann_file} that were tried can be used; '
+            f'none of {min(step, len(self))} tried images of {self.ann_file} can be used; '
             f'e.g. {last.cause}: {last.detail}'
         )
 

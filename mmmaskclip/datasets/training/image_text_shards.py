@@ -41,16 +41,16 @@ IMAGE_KEYS = ('jpg', 'jpeg', 'png', 'webp')
 class ImageTextShards(IterableDataset):
     """Streams image-text pairs from tar shards, in an order that is a pure function of (seed, epoch, rank, worker).
 
-    In each epoch the shards are permuted and laid end to end, and each stream, one per rank and worker, reads its own
-    contiguous range of samples through a shuffle buffer, so that every sample is read once, whatever the number of
-    shards (but for the rest that fills no batch on all ranks). This needs to know how many samples each shard has: they
-    are counted once, by the headers, and kept in a small index. Shards that are not local tar files need
-    ``num_samples``. Where that is a total, streams read whole shards, or every k-th sample where there are fewer shards
-    than streams.
+    In each epoch the shards are permuted and laid end to end. Each stream (one per rank and worker) reads its own
+    contiguous range of samples through a shuffle buffer. So every sample is read once, for any number of shards, except
+    for the rest that does not fill a batch on all ranks. The ranges need the number of samples in each shard: the
+    dataset counts them once, by the headers, and keeps them in a small index. Shards that are not local tar files need
+    ``num_samples``. If that is a total, streams read whole shards, or every k-th sample if there are fewer shards than
+    streams.
 
     Every rank gets the same number of full batches. A sample that cannot be used is replaced by another one of its
-    stream and reported in ``skipped`` of the sample that is delivered in its place. All randomness of a sample (crop,
-    choice of caption) follows from its ``seed``.
+    stream, whose ``skipped`` reports it. All randomness of a sample (crop, choice of caption) follows from its
+    ``seed``.
 
     Use it with ``sampler=None``, ``drop_last=True`` and ``collate_fn=dict(type='collate_image_text')``, and call
     :meth:`begin_epoch` before each pass over the loader.
@@ -59,24 +59,24 @@ class ImageTextShards(IterableDataset):
         urls: A path or url with braces or wildcards, or a list of them: local tar files, or anything that
             ``webdataset.gopen`` opens (``pipe:aws s3 cp ... -``, ``https://...``).
         views: Transforms by view, see :class:`~mmmaskclip.datasets.transforms.views.ImageViews`.
-        caption_key: Where captions are, see :class:`~.captions.CaptionReader`. Among several, one is
-            chosen at random each time.
-        image_keys: Extensions of the image; the first that is there is taken.
-        num_samples: Samples in all shards, roughly; or where the number of each shard stands: a json file
+        caption_key: Place of the captions, see :class:`~.captions.CaptionReader`. Of several, one is chosen at random
+            each time.
+        image_keys: Extensions of the image, in order of preference.
+        num_samples: Samples in all shards, roughly; or the source of the number of each shard: a json file
             ``{"00000.tar": 9876, ...}`` or a folder of img2dataset's ``00000_stats.json``. Default: they are counted.
         shuffle_buffer: Samples per stream, as encoded bytes, among which the next is drawn.
-        max_pixels: Larger images are skipped, unseen.
+        max_pixels: Larger images are skipped without decoding.
         context_length: Longest caption in tokens.
-        tokenizer: Of another vocabulary than CLIP's, see
+        tokenizer: Tokenizer of another vocabulary than CLIP's, see
             :func:`~mmmaskclip.datasets.transforms.tokenize.make_tokenizer`.
         shrink_to: Decode large JPEGs at a fraction of their size, see
             :func:`~mmmaskclip.datasets.transforms.decode.decode_image`. Default: never.
-        identify_images: Give each sample ``image_id``, a hash of the image's file, for a contrast that tells
+        identify_images: Add ``image_id``, a hash of the image's file, to each sample, for a contrast with
             ``duplicates``. Defaults to False.
         index_dir: Folder of the index. Default: beside the shards, or in the user's cache folder.
     """
 
-    # The loops of mmengine warn about datasets without it.
+    # mmengine's loops warn about datasets without metainfo.
     metainfo: ClassVar[dict[str, Any]] = {}
 
     def __init__(
@@ -117,7 +117,7 @@ class ImageTextShards(IterableDataset):
             )
 
     def full_init(self) -> None:
-        """Count the samples, if not done yet. Collective: every rank calls it, through the Runner or ``len``."""
+        """Count the samples at the first call. Collective: every rank calls it, through the Runner or ``len``."""
         if self._ready:
             return
         rank, world_size = get_dist_info()
@@ -141,15 +141,15 @@ class ImageTextShards(IterableDataset):
         return self.total_samples // self._state.get()['world_size']
 
     def begin_epoch(self, epoch: int, seed: int, batch_size: int, start_batch: int = 0) -> None:
-        """Set what the next pass over the loader reads; reaches persistent workers too.
+        """Set the position of the next pass over the loader; persistent workers see it too.
 
         Args:
             epoch: Counted from 0.
             seed: The same on all ranks.
             batch_size: Per rank, as in the loader.
-            start_batch: Batches of this rank to leave out, for a run that continues in the middle of an epoch. None
-                of their images is decoded. The remaining batches are exactly those of an uninterrupted run, as long as
-                the number of ranks and workers and the batch size are unchanged.
+            start_batch: Batches of this rank to leave out, for a resume in the middle of an epoch. None of their images
+                is decoded. The remaining batches are exactly those of an uninterrupted run, as long as the number of
+                ranks and workers and the batch size are unchanged.
         """
         batches = len(self) // batch_size
         if batches == 0:
@@ -182,7 +182,7 @@ class ImageTextShards(IterableDataset):
     def stream(
         self, epoch: int, seed: int, batch_size: int, start_batch: int, worker: int, num_workers: int
     ) -> Iterator[dict[str, Any]]:
-        """Give the samples that one worker of this rank delivers in one epoch, whatever :meth:`begin_epoch` has set.
+        """Yield the samples of one worker of this rank in one epoch; :meth:`begin_epoch` has no effect on them.
 
         Args:
             epoch: As in :meth:`begin_epoch`, like the next three.
@@ -197,7 +197,7 @@ class ImageTextShards(IterableDataset):
 
     @property
     def counts(self) -> ShardCounts | None:
-        """Samples in each shard; None when only their total is given."""
+        """Samples in each shard; None if only their total is given."""
         return self._counts
 
     def seen_counts(self) -> SeenCounts:
@@ -205,7 +205,7 @@ class ImageTextShards(IterableDataset):
         return SeenCounts(self.shards, self.index_dir)
 
     def warn_about_streams(self, num_streams: int) -> None:
-        """Say once per run what few shards cost."""
+        """Warn once per run that few shards make reading slow."""
         if len(self.shards) >= num_streams or self._state.get()['warned']:
             return
         self._state.set(warned=1)
@@ -213,8 +213,8 @@ class ImageTextShards(IterableDataset):
             'each reads its own part of them' if self._counts is not None else 'each reads a whole one and keeps a part'
         )
         print_log(
-            f'{len(self.shards)} shards for {num_streams} streams (ranks x workers): {how}. Training is right, reading '
-            'is slower; more shards, or fewer workers, avoid it.',
+            f'{len(self.shards)} shards for {num_streams} streams (ranks x workers): {how}. Training is correct, but '
+            'reading is slower; more shards or fewer workers avoid it.',
             logger='current',
             level=logging.WARNING,
         )
@@ -223,7 +223,7 @@ class ImageTextShards(IterableDataset):
         """Decode and transform one sample.
 
         Raises:
-            BadSample: It cannot be used.
+            BadSample: If the sample cannot be used.
         """
         if raw.error is not None:
             raise raw.error
@@ -237,7 +237,7 @@ class ImageTextShards(IterableDataset):
         return {**sample, 'image_id': content_hash(data)} if self._identify_images else sample
 
     def key(self, raw: RawSample) -> str:
-        """Name a sample, for people."""
+        """The readable name of a sample."""
         return f'{shard_name(self.shards[raw.shard])}/{raw.key}'
 
 
@@ -248,8 +248,8 @@ class _Stream:
         self._dataset, self._seed, self._epoch = dataset, state['seed'], state['epoch']
         batch_size, start, rank = state['batch_size'], state['start_batch'], state['rank']
         batches = len(dataset) // batch_size
-        # The loader asks its workers for batches in turn, beginning with worker 0; after a restart at batch s, worker 0
-        # must go on with what was the work of worker s % n.
+        # The loader asks its workers for batches in turn, beginning with worker 0. After a restart at batch s, worker 0
+        # must therefore continue the work of worker s % n.
         role = (worker + start) % num_workers
         quota = [len(range(i, batches, num_workers)) for i in range(num_workers)]
         self._total = quota[role] * batch_size
@@ -293,8 +293,8 @@ class _Stream:
             seed = stable_hash(
                 self._seed, self._epoch, raw.shard, shard_name(self._dataset.shards[raw.shard]), raw.index, raw.lap
             )
-            # The substitute is drawn from elsewhere instead of reading on, so that one bad image moves no other sample
-            # and a resumed run need not decode the past to know where it is.
+            # The substitute is another sample of the buffer, not the next one. So one bad image moves no other sample,
+            # and a resumed run knows its position without decoding earlier images.
             sample = self._first_good(chain([raw], reader.others(seed)), seed)
             if sample is None:
                 sample = self._first_good(self._source.one_lap(), seed)

@@ -1,4 +1,4 @@
-"""Pairs of any kind by number, and the order in which shards of them are written."""
+"""Pairs of any source by number, and the order in which they are written to shards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar('T')
 
 
 class Pair(NamedTuple):
-    """An image file and its captions, or what is wrong with them."""
+    """An image file and its captions, or their fault."""
 
     name: str
     image: bytes
@@ -35,17 +35,17 @@ class Source(Protocol):
     """Pairs that can be read in any order, by number."""
 
     unit: str
-    """What is numbered."""
+    """Name of the numbered things, for messages."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of pairs, or files of a stream."""
 
     def plan(self, size: int, seed: int) -> list[np.ndarray]:
-        """Gives parts that are written one by one, each as numbers in their order: what goes into one shard of at most
-        ``size`` pairs, or a file of a stream, which becomes as many shards as it fills."""
+        """Return the parts to write, each an array of numbers in order. A part is one shard of at most ``size`` pairs,
+        or one file of a stream, which becomes as many shards as it fills."""
 
     def read(self, numbers: Sequence[int]) -> Iterator[Pair]:
-        """Reads pairs."""
+        """Yield the pairs with these numbers."""
 
 
 class Listed:
@@ -72,7 +72,7 @@ class Listed:
 
 
 class Tars:
-    """Pairs in local tar shards, which are shuffled anew."""
+    """Pairs in local tar shards, to be shuffled again."""
 
     unit = 'images'
 
@@ -106,8 +106,8 @@ class Tars:
 
 
 class Parquet:
-    """Pairs in parquet files, images included. They are read by row groups, so these are what is shuffled, and the rows
-    of those that fall into one shard."""
+    """Pairs in parquet files, images included. Parquet is read by row groups. So the groups are shuffled, and then the
+    rows within one shard."""
 
     unit = 'images'
 
@@ -152,10 +152,10 @@ class Parquet:
 
 
 class Streams:
-    """Pairs of a Hugging Face data set, streamed by its ``datasets``: each of its files from the beginning to the end.
+    """Pairs of a Hugging Face data set that ``datasets`` streams, each file from the beginning to the end.
 
-    The files are shuffled, and the rows of each in a buffer of 1,000. Not by ``datasets``, whose shuffled streams sleep
-    for seconds at the end of each file.
+    The files are shuffled, and the rows of each file in a buffer of 1,000. We shuffle here, because the shuffled
+    streams of ``datasets`` sleep for seconds at the end of each file.
     """
 
     unit = 'files of a stream'
@@ -209,7 +209,7 @@ def _streamed_image(value: Any) -> bytes:
         return image_bytes(value, '')
     import fsspec
 
-    # Of a data set of image files, or of a zip of them, a row has the address, which may lie within another.
+    # For a data set of image files, or of zips of them, a row holds the address, which may point into an archive.
     try:
         with fsspec.open(path, 'rb') as file:
             return file.read()
@@ -218,7 +218,7 @@ def _streamed_image(value: Any) -> bytes:
 
 
 def open_source(path: str, found: FoundData) -> Source:
-    """Opens what was found at a path."""
+    """Open the data that :func:`~.auto.find_data` found at a path."""
     if found.kind == 'shards':
         return Tars(found.options)
     if found.kind == 'parquet':

@@ -1,4 +1,4 @@
-"""Looks at shards before training starts, because a loader that finds nothing to load would only wait."""
+"""Checks shards before training starts, because a loader without usable samples would only wait."""
 
 import logging
 import re
@@ -19,22 +19,22 @@ from mmmaskclip.datasets.training.tar_files import Sample, read_span, walk_sampl
 from mmmaskclip.utils.progress import track
 from mmmaskclip.utils.store import together
 
-# Of more shards so many, spread over the list, are looked at: a command costs about a second to start.
+# Of more shards, so many are checked, spread over the list: a command costs about a second to start.
 MOST_CHECKED = 2000
 _THREADS = 16
 _LISTED = 20
-# A README or one odd sample at the beginning is no fault of a shard.
+# A README or one odd sample at the beginning does not make a shard bad.
 _TRIED_SAMPLES = 4
-# Where a sample lacks a file, so many samples after it are searched for a file of the same name.
+# If a sample lacks a file, so many following samples are searched for a file of the same name.
 _SEARCHED_SAMPLES = 20_000
 _PERCENT_ENCODED = re.compile('%[0-9A-Fa-f]{2}')
 
 
 def check_shards(shards: Sequence[str], image_keys: Sequence[str], captions: CaptionSource) -> None:
-    """Opens the first samples of shards and checks that an image and a caption are where the config says.
+    """Open the first samples of shards and checks that an image and a caption are where the config says.
 
-    Collective: every rank looks at its share. Remote shards are tried as often as in training. Of more than
-    :data:`MOST_CHECKED` shards so many are looked at.
+    Collective: every rank checks its share. Remote shards are tried as often as in training. Of more than
+    :data:`MOST_CHECKED` shards, so many are checked.
 
     Args:
         shards: Tar files, or anything that ``webdataset.gopen`` opens.
@@ -42,16 +42,16 @@ def check_shards(shards: Sequence[str], image_keys: Sequence[str], captions: Cap
         captions: Finds the captions of a sample.
 
     Raises:
-        ValueError: On every rank. Names every shard that cannot be read, is empty, or has other keys than expected
-            (with those that were found), and the remedy.
+        ValueError: On every rank. The message names every shard that cannot be read, is empty or has unexpected keys,
+            the keys it has, and the remedy.
     """
     chosen = np.unique(np.linspace(0, len(shards) - 1, min(len(shards), MOST_CHECKED)).astype(int)).tolist()
     if len(chosen) < len(shards):
-        print_log(f'{len(chosen)} of {len(shards)} shards are looked at before the first step.', logger='current')
+        print_log(f'Checking {len(chosen)} of {len(shards)} shards before the first step.', logger='current')
     mine = [shards[i] for i in chosen[get_rank() :: get_world_size()]]
-    with together('looking at shards'), ThreadPoolExecutor(_THREADS) as threads:
+    with together('checking shards'), ThreadPoolExecutor(_THREADS) as threads:
         results = threads.map(lambda url: _check(url, image_keys, captions), mine)
-        checks = list(track(results, 'Looking at shards', len(mine)))
+        checks = list(track(results, 'Checking shards', len(mine)))
     gathered = all_gather_object([(url, check) for url, check in zip(mine, checks, strict=True) if check])
     found = [(url, check) for part in gathered for url, check in part]
     problems = [(url, check) for url, check in found if isinstance(check, str)]
@@ -69,7 +69,7 @@ def check_shards(shards: Sequence[str], image_keys: Sequence[str], captions: Cap
 
 
 def _check(url: str, image_keys: Sequence[str], captions: CaptionSource) -> list[str] | str:
-    """Gives the captions of the first sample that has all it needs, or says what is wrong with the shard."""
+    """Return the captions of the first complete sample, or the fault of the shard."""
     for attempt in range(1 if is_local(url) else shard_reading.RETRIES + 1):
         if attempt:
             time.sleep(shard_reading.FIRST_WAIT * 2 ** (attempt - 1))
@@ -105,7 +105,7 @@ def _problem(files: Mapping[str, bytes], image_keys: Sequence[str], captions: Ca
 
 
 def _elsewhere(key: str, samples: Iterable[Sample]) -> str:
-    """Says where the files are that a sample lacks: files of a sample must follow each other, in one folder."""
+    """Say where the missing files of a sample are: files of a sample must follow each other, in one folder."""
     name = key.rpartition('/')[2]
     for number, sample in enumerate(samples):
         if number and sample.key.rpartition('/')[2] == name:
@@ -128,8 +128,8 @@ def _warn_about_texts(texts: Sequence[str]) -> None:
     encoded = [text for text in texts if _PERCENT_ENCODED.search(text)]
     if 2 * len(encoded) > len(texts):
         print_log(
-            f'{len(encoded)} of {len(texts)} first captions look percent-encoded, e.g. {encoded[0][:80]!r}: they would '
-            "be trained on as they are. Decode them when the shards are made (YFCC's titles: unquote_plus of urllib).",
+            f'{len(encoded)} of {len(texts)} first captions look percent-encoded, e.g. {encoded[0][:80]!r}. Training '
+            "would use them as they are. Decode them when the shards are made (YFCC's titles: unquote_plus of urllib).",
             logger='current',
             level=logging.WARNING,
         )
@@ -141,7 +141,7 @@ def _samples(url: str) -> Iterator[Sample[bytes]]:
         return
     with open(url, 'rb', buffering=0) as file:
         for number, sample in enumerate(walk_samples(file)):
-            # Of what comes after the samples that are tried only the names matter.
+            # Only the names of later samples matter.
             read = number < _TRIED_SAMPLES
             files = {name: read_span(file, span) if read else b'' for name, span in sample.files.items()}
             yield Sample(sample.key, files, sample.problem)

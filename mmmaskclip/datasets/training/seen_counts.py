@@ -1,4 +1,4 @@
-"""Counts of remote shards, remembered when one has been read to its end."""
+"""Sample counts of remote shards, stored once a stream has read a shard to its end."""
 
 import hashlib
 import json
@@ -9,12 +9,12 @@ from typing import Any
 
 
 class SeenCounts:
-    """Counts of remote shards, written when a stream has read one to its end.
+    """Sample counts of remote shards, written once a stream has read a shard to its end.
 
-    They spare a resumed run the reading of shards that it has used up. Streams of all processes append to one file.
+    With them a resumed run need not read the shards that it has used up. Streams of all processes append to one file.
 
     Args:
-        shards: The shards; another list is another file.
+        shards: The shards; another list has another file.
         index_dir: Folder of the file. Default: in the user's cache folder.
     """
 
@@ -27,11 +27,11 @@ class SeenCounts:
                 self._counts[int(name)] = count
 
     def get(self, shard: int) -> int | None:
-        """Samples of a shard, by its position; None where nobody has read it to its end."""
+        """Samples of a shard, by its position; None if no stream has read it to its end."""
         return self._counts.get(shard)
 
     def add(self, shard: int, samples: int) -> None:
-        """Remembers the count of a shard; where nothing can be written, only for this process."""
+        """Store the count of a shard; if the file cannot be written, only for this process."""
         if self._counts.get(shard) == samples:
             return
         self._counts[shard] = samples
@@ -45,14 +45,14 @@ class SeenCounts:
 
 
 def user_folder(index_dir: str | None) -> Path:
-    """Folder of what is remembered about shards whose own folder cannot be written."""
+    """Folder of the counts of shards whose own folder is not writable."""
     if index_dir is not None:
         return Path(index_dir)
     return Path(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')) / 'mmmaskclip' / 'index'
 
 
 def named_lines(part: Path) -> dict[str, list[Any]]:
-    """Reads the lines ``[name, entry]`` that several processes have appended; broken ones are left out."""
+    """Read the lines ``[name, entry]`` that several processes have appended; broken lines are ignored."""
     found = {}
     try:
         for line in part.read_text(encoding='utf-8').splitlines():

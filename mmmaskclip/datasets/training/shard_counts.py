@@ -26,21 +26,21 @@ from mmmaskclip.utils.store import gather_on_store, together
 INDEX_NAME = '.mmmaskclip_index.json'
 _THREADS = 16
 _ANYONE_WRITES = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
-# Seconds between two writings of what was counted, and between two lines in the log.
+# Seconds between two writes of the counts, and between two lines in the log.
 _FLUSH = 5.0
 _HEARTBEAT = 30.0
-# Where img2dataset's notes are right about that many shards of a rank, they are believed about the others.
+# If img2dataset's statistics are right for so many shards of a rank, they are trusted for the others.
 _PROVED_NOTES = 3
 _ESTIMATED_FROM = 64
 
 
 @dataclass(frozen=True)
 class ShardCounts:
-    """How many samples each shard has, in columns: 200,000 dicts would be copied by every worker.
+    """Samples of each shard, in columns, because every worker would copy 200,000 dicts.
 
     Attributes:
-        samples: int64 (S,), those before the damage where a shard is damaged.
-        damage: For each damaged shard, by its position: cause, detail, and how many samples are lost, roughly.
+        samples: int64 (S,); of a damaged shard, the samples before the damage.
+        damage: By position of a damaged shard: cause, detail, and roughly the number of lost samples.
     """
 
     samples: np.ndarray
@@ -55,18 +55,18 @@ class ShardCounts:
         """Records of the damaged shards, for ``sample['skipped']``."""
         mean = self.total // max(1, len(self.samples) - len(self.damage))
         return [
-            # Of a shard that cannot be opened nothing is known but that others have so many.
+            # A shard that cannot be opened is counted as an average shard.
             BadSample(cause, detail).record('', shard_name(shards[shard]), lost or max(1, mean))
             for shard, (cause, detail, lost) in self.damage.items()
         ]
 
 
 def scan_shard(path: str) -> list[Any]:
-    """Counts the samples of one local shard by its headers.
+    """Count the samples of one local shard by its headers.
 
     Returns:
-        list: size and modification time of the file (to notice changes), number of samples. Of a shard that cannot be
-        read or is damaged also the cause, the detail, and the number of samples lost, by its size (0: unknown).
+        list: size and modification time of the file (to notice changes), number of samples. For a shard that cannot be
+        read or is damaged also the cause, the detail, and the number of lost samples, estimated by size (0: unknown).
     """
     size, modified, samples = -1, -1, 0
     end = 0
@@ -86,10 +86,10 @@ def scan_shard(path: str) -> list[Any]:
 
 
 def count_samples(shards: Sequence[str], index_dir: str | None = None) -> ShardCounts:
-    """Looks up, or finds out, how many samples each shard has. Collective: every rank must call it.
+    """Look up or count the samples of each shard. Collective: every rank must call it.
 
-    Each rank counts every ``world_size``-th shard. Threads scan the shards that the index does not hold or that have
-    changed since. The counts are written every few seconds, so that an interrupted scan resumes. Where img2dataset has
+    Each rank counts every ``world_size``-th shard. Threads scan the shards that are missing in the index or have
+    changed since. The counts are written every few seconds, so that an interrupted scan resumes. If img2dataset has
     left its statistics (``00000_stats.json``), and the first of them are right, they replace the scan.
 
     Args:
@@ -102,14 +102,14 @@ def count_samples(shards: Sequence[str], index_dir: str | None = None) -> ShardC
     index = _Index(index_dir)
     entries: dict[str, list[Any]] = {}
     if len(mine) > 100:
-        print_log(f'Looking for the numbers of samples of {len(names)} shards.', logger='current')
+        print_log(f'Counting the samples of {len(names)} shards.', logger='current')
     heard = time.monotonic()
     with together('counting shards'):
         for path, entry in _entries(mine, index):
             entries[path] = entry
             if time.monotonic() - heard > _HEARTBEAT:
                 heard = time.monotonic()
-                print_log(f'{len(entries)} of {len(mine)} shards of this rank are counted.', logger='current')
+                print_log(f'Counted {len(entries)} of {len(mine)} shards of this rank.', logger='current')
         index.flush()
     for part in all_gather_object(entries):
         entries.update(part)
@@ -121,9 +121,9 @@ def count_samples(shards: Sequence[str], index_dir: str | None = None) -> ShardC
 
 
 def estimate_samples(shards: Sequence[str], index_dir: str | None = None) -> tuple[int, bool]:
-    """Tells roughly how many samples there are, from the sizes of some shards and what is known of them.
+    """Estimate the number of samples from the sizes of some shards and the counts that are known.
 
-    Known are shards of the index and those beside which img2dataset has left its statistics; of none, the first is
+    Known are the shards of the index and those with statistics of img2dataset. If there are none, the first shard is
     counted.
 
     Args:
@@ -152,13 +152,13 @@ def estimate_samples(shards: Sequence[str], index_dir: str | None = None) -> tup
 
 
 def check_same_shards(shards: Sequence[str]) -> None:
-    """Checks that all ranks have found the same shards. Collective.
+    """Check that all ranks have found the same shards. Collective.
 
-    Every rank reads its own disks: a wildcard may match other files on another node. Lists of other lengths would let
-    ranks wait for each other at the end of the epoch, for ever.
+    Every rank reads its own disks, so a wildcard may match other files on another node. With lists of different lengths
+    the ranks would wait for each other at the end of the epoch, for ever.
 
     Raises:
-        ValueError: They have not, on every rank; names hosts, numbers and examples.
+        ValueError: On every rank, if they differ; the message names hosts, numbers and examples.
     """
     digest = hashlib.sha1('\n'.join(shards).encode('utf-8', 'surrogatepass')).hexdigest()
     found = gather_on_store((digest, len(shards), socket.gethostname()), 'list of shards')
@@ -182,7 +182,7 @@ def check_same_shards(shards: Sequence[str]) -> None:
 
 
 def _entries(paths: Sequence[str], index: '_Index') -> Iterator[tuple[str, list[Any]]]:
-    """Gives what is known, or found, about each shard, in their order."""
+    """Yield each shard with its entry, from the index, the statistics or a scan, in order."""
     with ThreadPoolExecutor(_THREADS) as threads:
         status = list(threads.map(_status, paths))
         known = [
@@ -204,7 +204,7 @@ def _entries(paths: Sequence[str], index: '_Index') -> Iterator[tuple[str, list[
 
 
 def _status(path: str) -> list[Any] | tuple[int, int]:
-    """Size and modification time of a shard, or its entry where it has none."""
+    """Size and modification time of a shard, or its entry if it cannot be read."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -213,7 +213,7 @@ def _status(path: str) -> list[Any] | tuple[int, int]:
 
 
 def _noted(path: str) -> int | None:
-    """Number of samples that img2dataset has noted beside a shard."""
+    """Number of samples in the statistics that img2dataset has left beside a shard."""
     try:
         return int(json.loads(Path(f'{path.removesuffix(".tar")}_stats.json').read_bytes())['successes'])
     except (OSError, ValueError, KeyError, TypeError):
@@ -228,9 +228,9 @@ def _notes_are_right(paths: Sequence[str]) -> bool:
 
 
 class _Index:
-    """A small json per folder of shards: file name to what :func:`scan_shard` found.
+    """A small json per folder of shards: file name to the result of :func:`scan_shard`.
 
-    While shards are counted, each rank appends what it finds to a file of its own beside the index; rank 0 merges them.
+    While shards are counted, each rank appends its results to its own file beside the index; rank 0 merges the files.
     """
 
     def __init__(self, index_dir: str | None) -> None:
@@ -240,7 +240,7 @@ class _Index:
         self._flushed = time.monotonic()
 
     def lookup(self, path: str, size: int, modified: int) -> list[Any] | None:
-        """Finds what is known about a shard and still true."""
+        """The entry of a shard that has not changed since; else None."""
         folder, name = os.path.split(os.path.abspath(path))
         if folder not in self._known:
             self._known[folder] = self._read(folder)
@@ -248,7 +248,7 @@ class _Index:
         return entry if isinstance(entry, list) and entry[:2] == [size, modified] else None
 
     def add(self, path: str, entry: list[Any]) -> None:
-        """Takes what a scan has found; every few seconds it is written."""
+        """Add the result of a scan; every few seconds all new results are written."""
         if entry[0] < 0:
             return
         folder, name = os.path.split(os.path.abspath(path))
@@ -257,7 +257,7 @@ class _Index:
             self.flush()
 
     def flush(self) -> None:
-        """Appends what is new to this rank's files; a folder that cannot be written costs the next run a scan."""
+        """Append the new results to this rank's files. For a folder that is not writable, the next run scans again."""
         new, self._new, self._flushed = self._new, {}, time.monotonic()
         for folder, entries in new.items():
             lines = ''.join(f'{json.dumps([name, entry])}\n' for name, entry in entries.items())
@@ -271,7 +271,7 @@ class _Index:
                     continue
 
     def merge(self, entries: dict[str, list[Any]]) -> None:
-        """Writes one index per folder, in place of the files of the ranks."""
+        """Write one index per folder, which replaces the files of the ranks."""
         folders: dict[str, dict[str, list[Any]]] = {}
         for path, entry in entries.items():
             folder, name = os.path.split(os.path.abspath(path))
@@ -312,7 +312,7 @@ class _Index:
         return sorted(target.parent.glob(f'{target.name}.rank*')) if target.parent.is_dir() else []
 
     def _writable(self, folder: str) -> list[Path]:
-        # A folder that nobody may write is left alone, though root, as in most containers, would get away with it.
+        # A read-only folder stays untouched, although root, the user of most containers, could write there.
         return [
             target
             for target in self._candidates(folder)
@@ -327,14 +327,14 @@ class _Index:
 
 
 def read_counts(path: str, shards: Sequence[str]) -> ShardCounts:
-    """Reads counts that somebody else has made, for shards that cannot be counted from here.
+    """Read given counts of shards that cannot be counted from here.
 
     Args:
-        path: A json file ``{"00000.tar": 9876, ...}``, or a folder of img2dataset's notes (``00000_stats.json``).
-        shards: Their names are looked up without folders.
+        path: A json file ``{"00000.tar": 9876, ...}``, or a folder of img2dataset's statistics (``00000_stats.json``).
+        shards: The shards; the file names them without folders.
 
     Raises:
-        ValueError: A shard is missing there, or its count is no number; names some.
+        ValueError: If a shard is missing or its count is no number; the message names some of them.
     """
     names = [shard_name(url).split(' ')[0] for url in shards]
     if os.path.isdir(path):

@@ -1,4 +1,4 @@
-"""Reads shards from their beginning, again where one fails."""
+"""Reads shards from their beginning, and retries after an error."""
 
 import logging
 import tarfile
@@ -22,11 +22,11 @@ from mmmaskclip.datasets.training.tar_files import (
     walk_samples,
 )
 
-# Waits between the attempts to read a shard that is not a local file: 1 s, 2 s, 4 s ... Half a minute in all is longer
-# than a server's hiccup and short against what a cluster waits for. Samples that arrive start the count anew.
+# Waits between the attempts to read a remote shard: 1 s, 2 s, 4 s ... Half a minute in all is longer than a server's
+# hiccup and shorter than a cluster's time limits. A new sample resets the count of attempts.
 RETRIES = 5
 FIRST_WAIT = 1.0
-# So many shards in a row from which nothing arrives are an outage, not damage.
+# So many shards in a row without a sample are an outage, not damage.
 MOST_LOST_SHARDS = 3
 _BLOCK = 512
 
@@ -34,15 +34,14 @@ _BLOCK = 512
 class ShardReader:
     """Reads shards from beginning to end, for one stream.
 
-    A shard that is not a local file is read again after an error. The wait before it doubles each time
-    (:data:`FIRST_WAIT`, :data:`RETRIES`), and the samples that were read already are left out. ``events`` has a record
-    ``retried_shard`` of each attempt.
+    After an error, a remote shard is read again. The wait doubles each time (:data:`FIRST_WAIT`, :data:`RETRIES`), and
+    samples that were read before are left out. ``events`` has a record ``retried_shard`` of each attempt.
 
     Args:
         shards: Tar files, or anything that ``webdataset.gopen`` opens.
 
     Attributes:
-        failure: Why the rest of the last shard is lost; None if it was read to its end.
+        failure: Reason why the rest of the last shard is lost; None if it was read to its end.
     """
 
     def __init__(self, shards: Sequence[str]) -> None:
@@ -52,10 +51,10 @@ class ShardReader:
         self._lost: list[str] = []
 
     def read(self, shard: int) -> Iterator[tuple[int, Sample[bytes]]]:
-        """Gives the samples of a shard with their positions, over all attempts.
+        """Yield the samples of a shard with their positions, over all attempts.
 
         Raises:
-            RuntimeError: From :data:`MOST_LOST_SHARDS` remote shards in a row nothing has arrived; names them.
+            RuntimeError: If :data:`MOST_LOST_SHARDS` remote shards in a row gave no sample; the message names them.
         """
         url = self._shards[shard]
         self.failure = None
@@ -74,7 +73,7 @@ class ShardReader:
             except Exception as problem:  # whatever a pipe, curl, tarfile or a decompressor may raise
                 located = _located(problem, done)
             failures = 1 if done > before else failures + 1
-            # Local files do not get better; what a server gives up on is lost, and counted.
+            # A local file does not get better. The rest of a remote shard is lost after the last attempt, and counted.
             if is_local(url) or failures > RETRIES:
                 break
             self.events.append(BadSample('retried_shard', located.detail).record('', shard_name(url)))
@@ -85,9 +84,9 @@ class ShardReader:
         self._lost.append(f'{shard_name(url)}: {located.detail}')
         if len(self._lost) >= MOST_LOST_SHARDS:
             raise RuntimeError(
-                f'nothing arrives from {len(self._lost)} shards in a row, after {RETRIES} more attempts at each: '
-                f'{"; ".join(self._lost)}. Training stops, because it would go on without the data. When the store '
-                'answers again, go on with --resume.'
+                f'{len(self._lost)} shards in a row gave no sample, after {RETRIES} more attempts at each: '
+                f'{"; ".join(self._lost)}. Training stops, because it would continue without the data. When the store '
+                'answers again, resume with --resume.'
             )
 
 
@@ -108,7 +107,7 @@ def _wait(url: str, failures: int, problem: BadSample) -> None:
 
 
 def open_shard(url: str) -> Iterator[Sample[bytes]]:
-    """Gives every sample of a shard; local files are walked, because ``tarfile`` hides damage inside."""
+    """Yield every sample of a shard. Local files are read by our own walk, because ``tarfile`` hides damage."""
     if is_indexable(url):
         with open(url, 'rb', buffering=0) as file:
             for entry in walk_samples(file):
@@ -119,20 +118,20 @@ def open_shard(url: str) -> Iterator[Sample[bytes]]:
 
 
 def stream_samples(url: str) -> Iterator[Sample[bytes]]:
-    """Gives every sample of a shard that a command or an address delivers.
+    """Yield every sample of a shard from a command or a url.
 
-    The command is killed when it is left before its end.
+    If the caller stops before the end, the command is killed.
 
     Args:
-        url: As :func:`webdataset.gopen` takes it, ``pipe:...`` for a command.
+        url: Address for :func:`webdataset.gopen`, ``pipe:...`` for a command.
 
     Raises:
         OSError: If the command fails.
-        tarfile.TarError: If what it gives is no tar file.
+        tarfile.TarError: If its output is no tar file.
     """
     stream = gopen(url)
     command = isinstance(stream, Pipe)
-    # Else a read raises as soon as the command has failed, and how much of its output is lost depends on timing.
+    # Otherwise a read raises as soon as the command has failed, and timing decides how much of its output is lost.
     set_options(stream, ignore_errors=True)
     grouper: SampleGrouper[bytes] = SampleGrouper()
     watched = _Watched(stream)
@@ -142,8 +141,8 @@ def stream_samples(url: str) -> Iterator[Sample[bytes]]:
             sample = grouper.add(member['fname'], member['data'])
             if sample is not None:
                 yield sample
-        # A connection that breaks between two files looks like the end of the tar file; only the exit status of what
-        # reads it tells, and the last sample may then lack files.
+        # A connection that breaks between two files looks like the end of the tar file. Only the exit status of the
+        # command tells them apart, and the last sample may lack files.
         watched.read_rest()
         stream.close()
     except tarfile.TarError as problem:
@@ -152,7 +151,7 @@ def stream_samples(url: str) -> Iterator[Sample[bytes]]:
             raise OSError(f'exit status {status} of the command, {describe(problem)}') from problem
         raise
     finally:
-        # Else a command that is left before its end is waited for, for ever if it is stuck.
+        # Otherwise Python would wait for the end of the command, for ever if it is stuck.
         if command and stream.status is None:
             stream.proc.kill()
     if command and stream.status not in stream.ignore_status:
@@ -163,7 +162,7 @@ def stream_samples(url: str) -> Iterator[Sample[bytes]]:
 
 
 class _Watched:
-    """A stream that remembers how it began and ended, because ``tarfile`` takes any end for that of the archive."""
+    """A stream that remembers its first and last bytes, because ``tarfile`` takes any end for that of the archive."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -178,14 +177,14 @@ class _Watched:
         return data
 
     def read_rest(self) -> None:
-        """Read what follows the archive's end."""
+        """Read the bytes after the end of the archive."""
         while data := self.read(1 << 20):
             self._joined |= any(data)
 
     def check_end(self) -> None:
-        """Raise ``tarfile.ReadError`` where the archive does not end with zeros, or another one follows.
+        """Raise ``tarfile.ReadError`` if the archive does not end with zeros or another one follows.
 
-        Compressed archives have checks of their own.
+        Compressed archives have their own checks.
         """
         if self._head[257:262] != b'ustar':
             return

@@ -1,9 +1,8 @@
-"""Which samples of which shards one loader worker reads, in which order.
+"""The order of samples: which samples of which shards a loader worker reads, and when.
 
 Every (rank, worker) pair is a stream. The ordinal of a sample is its position in its stream, from 0 in each epoch.
-Shards, samples and their order are a function of (seed, epoch, stream, number of streams), so that a resumed run reads
-what the interrupted one would have read. Samples are raw bytes here: order never depends on whether an image can be
-decoded.
+Shards, samples and their order are a function of (seed, epoch, stream, number of streams). So a resumed run reads what
+the interrupted one would have read. Samples are raw bytes here: a damaged image does not change the order.
 """
 
 import random
@@ -23,15 +22,15 @@ from mmmaskclip.datasets.training.tar_files import read_span, walk_samples
 
 @dataclass
 class RawSample:
-    """A sample as it lies in its shard.
+    """A sample before decoding.
 
     Attributes:
         shard: Position of its shard in the list of shards.
         index: Its position in the shard.
         key: Its name in the shard.
         files: Content by extension; empty for the extensions that the dataset does not use.
-        error: Why the sample cannot be used; None if it can.
-        lap: How often the stream had wrapped around its shards when this was read.
+        error: Reason why the sample cannot be used; None if it can.
+        lap: Number of times that the stream had started over its shards before.
     """
 
     shard: int
@@ -46,16 +45,16 @@ class Source(Protocol):
     """Raw samples of one stream, in shard order."""
 
     def take_events(self) -> list[dict[str, Any]]:
-        """Gives the records of what went wrong with whole shards since the last call."""
+        """Return the records of faults of whole shards since the last call."""
 
     def names(self) -> list[str]:
         """Shards that the stream reads."""
 
     def read(self, is_needed: Callable[[int], bool]) -> Iterator[RawSample | None]:
-        """Gives the samples from ordinal 0 on; None in place of a sample for whose ordinal ``is_needed`` is False."""
+        """Yield the samples from ordinal 0 on, None in place of those whose ordinal is not needed."""
 
     def one_lap(self) -> Iterator[RawSample]:
-        """Gives every sample of the stream once."""
+        """Yield every sample of the stream once."""
 
 
 def permuted_shards(num_shards: int, seed: int, epoch: int) -> list[int]:
@@ -75,8 +74,8 @@ class CountedRange:
         counts: Samples in each of the S shards, int64 (S,).
         order: The shards' order in this epoch.
         start: First sample of the range, counted over all shards in that order.
-        stop: The sample after the last one, counted likewise.
-        extensions: Files of a sample to read; others are jumped over.
+        stop: One past the last sample, counted likewise.
+        extensions: Extensions of the files to read; other files are skipped.
     """
 
     def __init__(
@@ -125,7 +124,7 @@ class CountedRange:
 
     def _read_part(self, shard: int, low: int, mask: list[bool]) -> Iterator[RawSample | None]:
         done = 0
-        error = BadSample('broken_tar', 'fewer samples than were counted: the shard has changed while it was in use')
+        error = BadSample('broken_tar', 'the shard has fewer samples than its count: it has changed while in use')
         try:
             samples = self._jump(shard, low, mask) if is_indexable(self._shards[shard]) else self._run(shard, low)
             for sample in samples:
@@ -138,12 +137,12 @@ class CountedRange:
             error = bad
         except OSError as problem:
             error = BadSample('unreadable_shard', describe(problem))
-        # What could not be read keeps its place in the order, so that nothing after it moves.
+        # Unreadable samples keep their places in the order, so that no later sample moves.
         for index in range(low + done, low + len(mask)):
             yield RawSample(shard, index, f'sample {index}', error=error)
 
     def _jump(self, shard: int, low: int, mask: list[bool]) -> Iterator[RawSample | None]:
-        """The samples of a local shard from ``low`` on; contents only of those in the mask."""
+        """The samples of a local shard from ``low`` on; only those in the mask are read."""
         with open(self._shards[shard], 'rb', buffering=0) as file:
             for index, entry in enumerate(walk_samples(file)):
                 if index < low:
@@ -158,14 +157,14 @@ class CountedRange:
                 yield RawSample(shard, index, entry.key, files, entry.problem)
 
     def _run(self, shard: int, low: int) -> Iterator[RawSample]:
-        """The samples of a shard that must be read from its beginning, from ``low`` on."""
+        """The samples from ``low`` on of a shard that can only be read from its beginning."""
         for index, sample in self._reader.read(shard):
             if index >= low:
                 yield RawSample(shard, index, sample.key, sample.files, sample.problem)
 
 
 class SequentialSource:
-    """Shards whose counts are not known: the stream reads whole ones, in turn, over and over.
+    """Shards with unknown counts: the stream reads whole shards in turn, and starts over at the end.
 
     With fewer shards than streams, a stream shares its shard with others and keeps every k-th sample. The stream skips
     a shard without a needed sample if an earlier pass has counted it. Events say how many samples are lost with a shard
@@ -256,15 +255,15 @@ class SequentialSource:
 class ShuffledReader:
     """Shuffles the samples of a source in a buffer of raw bytes.
 
-    Which sample is drawn when depends on positions only, so that the first draws can be skipped without reading more
-    than what is still in the buffer afterwards.
+    The draws depend on positions only. So a resumed run can skip the first draws and reads only the samples that are
+    still in the buffer after them.
 
     Args:
         source: What to read.
         buffer_size: Samples in the buffer.
         seed: Seed of the draws.
         total: Samples to draw; they are the source's first ``total``.
-        skip: Draws that the interrupted run has made already; they are repeated without reading.
+        skip: Draws of the interrupted run, which are repeated without reading.
     """
 
     def __init__(self, source: Source, buffer_size: int, seed: int, total: int, skip: int) -> None:
@@ -287,7 +286,7 @@ class ShuffledReader:
             yield self._loaded.pop(self._draw())
 
     def others(self, seed: int) -> Iterator[RawSample]:
-        """Gives the samples in the buffer, as substitutes for a bad one; the seed decides with which they begin."""
+        """Yield the samples in the buffer, as substitutes for a bad one; the seed decides the first."""
         waiting = [ordinal for ordinal in self._waiting if ordinal in self._loaded]
         start = seed % len(waiting) if waiting else 0
         for ordinal in waiting[start:] + waiting[:start]:

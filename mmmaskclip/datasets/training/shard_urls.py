@@ -8,17 +8,17 @@ from braceexpand import braceexpand
 
 
 def expand_urls(urls: str | Sequence[str]) -> list[str]:
-    """Lists the shards that a pattern, or several, stand for.
+    """List the shards of a pattern, or of several.
 
     Args:
         urls: A path or url, with braces (``{00000..00099}.tar``) or, for local files, wildcards; a folder of ``.tar``
-            files; or a list of such. ``pipe:COMMAND`` is taken as it is, except for braces.
+            files; or a list of such. ``pipe:COMMAND`` stays as it is, except for braces.
 
     Returns:
         The shards, in the order of the patterns; the matches of a wildcard, and the files of a folder, are sorted.
 
     Raises:
-        FileNotFoundError: A wildcard matches nothing, or a folder has no ``.tar`` file.
+        FileNotFoundError: If a wildcard matches nothing, or a folder has no ``.tar`` file.
     """
     shards: list[str] = []
     for pattern in [urls] if isinstance(urls, str) else urls:
@@ -45,18 +45,18 @@ def _in_folder(folder: str) -> list[str]:
     if not shards:
         raise FileNotFoundError(
             f'the folder {folder!r} has no .tar file, but {", ".join(names[:5]) or "nothing"}. For other data use '
-            "type='auto', path=..., or make shards of it with tools/dataset_converters/make_shards.py"
+            "type='auto', path=..., or convert them with tools/dataset_converters/make_shards.py"
         )
     return shards
 
 
 def is_local(url: str) -> bool:
-    """Whether a shard is a file of this machine, as opposed to ``pipe:...`` or ``SCHEME://...``."""
+    """Whether a shard is a local file, and not ``pipe:...`` or ``SCHEME://...``."""
     return '://' not in url and not url.startswith('pipe:')
 
 
 def is_indexable(url: str) -> bool:
-    """Whether samples of a shard can be counted and jumped to without reading it."""
+    """Whether samples of a shard can be counted and reached without reading the whole shard."""
     return is_local(url) and not url.endswith(('.gz', '.bz2', '.xz', '.zst'))
 
 

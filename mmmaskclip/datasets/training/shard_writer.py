@@ -1,4 +1,4 @@
-"""Shuffled tar shards from image-text pairs of any kind, by several processes."""
+"""Writes shuffled tar shards of image-text pairs, in several processes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _ENDINGS = {b'\xff\xd8': 'jpg', b'\x89P': 'png', b'RI': 'webp'}
 
 
 def write_shard(path: Path, pairs: Iterator[Pair]) -> tuple[int, list[dict[str, Any]]]:
-    """Writes one shard, under another name until it is whole.
+    """Write one shard (atomic write).
 
     Args:
-        path: The file. Its name without ``.tar`` begins the keys of its samples.
-        pairs: What goes into it.
+        path: The file. The keys of its samples begin with its name, without ``.tar``.
+        pairs: The pairs to write.
 
     Returns:
-        How many samples it has, and records of those that were left out.
+        Number of samples, and records of the pairs that were left out.
     """
     temporary = path.with_name(f'.{path.name}.{os.getpid()}')
     written, bad = 0, []
@@ -69,7 +69,7 @@ def _files(pair: Pair) -> dict[str, bytes]:
 
 
 class Job(NamedTuple):
-    """What all processes write: shards of one source in one order."""
+    """The task of all processes: shards of one source in one order."""
 
     path: str
     found: FoundData
@@ -78,13 +78,13 @@ class Job(NamedTuple):
     out: str
 
     def plan(self) -> tuple[Source, list[np.ndarray]]:
-        """Opens the source; gives it and its plan."""
+        """Open the source; return it and its plan."""
         source = open_source(self.path, self.found)
         return source, source.plan(self.size, self.seed)
 
 
 class Written(NamedTuple):
-    """What one part of the plan has become: its number, the samples of each of its shards, and what was left out."""
+    """A written part of the plan: its number, the samples of each of its shards, records of pairs left out."""
 
     number: int
     samples: dict[str, int]
@@ -92,15 +92,15 @@ class Written(NamedTuple):
 
 
 def write_shards(job: Job, numbers: Sequence[int], workers: int) -> Iterator[Written]:
-    """Writes parts of the plan, each with ``.NUMBER.json`` beside its shards: an interrupted run keeps what is there.
+    """Write parts of the plan. A ``.NUMBER.json`` beside its shards marks a finished part, which a later run keeps.
 
     Args:
-        job: What to write.
-        numbers: Which parts of its plan.
+        job: The task.
+        numbers: Numbers of the parts of its plan.
         workers: Processes. The bytes do not depend on their number.
 
     Yields:
-        Each part once it is there, in any order.
+        Each part once it is finished, in any order.
     """
     if workers < 2 or len(numbers) < 2:
         _start(job)
@@ -129,7 +129,7 @@ def _write(number: int) -> Written:
         first = next(pairs, None)
         if first is None:
             break
-        # Only a file of a stream, whose pairs nobody has counted, fills more than one.
+        # Only a file of a stream, whose pairs are not counted, fills more than one shard.
         name = f'{number:05d}-{part:03d}.tar' if part else f'{number:05d}.tar'
         samples[name], left_out = write_shard(Path(job.out, name), chain([first], islice(pairs, job.size - 1)))
         bad += left_out

@@ -1,8 +1,8 @@
-"""Walks a local, uncompressed tar file by its headers, so that what is not needed is never read.
+"""Walks a local, uncompressed tar file by its headers, so that only needed files are read.
 
-``tarfile`` takes a damaged header in the middle of a file, or the end of a file that was cut off, for the end of the
-archive, without a word, so a shard could lose half of its samples unnoticed. It also needs three times as long, and
-millions of members are counted before training starts.
+``tarfile`` silently takes a damaged header, or the end of a truncated file, for the end of the archive. So a shard
+could lose half of its samples unnoticed. It also takes three times as long, and millions of members are counted before
+training starts.
 """
 
 import re
@@ -17,8 +17,8 @@ from mmmaskclip.datasets.sampling import BadSample
 _BLOCK = 512
 _END = bytes(_BLOCK)
 NO_END = 'the blocks of zeros that end an archive are missing'
-JOINED = 'archives were joined; tar --concatenate, or make_shards.py, makes one of them'
-# Notes about a shard, __meta__.json or a folder __x__, as webdataset has them; and what macOS adds to a folder.
+JOINED = 'several archives in one file; tar --concatenate or make_shards.py merges them'
+# Metadata of webdataset (__meta__.json, a folder __x__), and the folder that macOS adds.
 _NOTE = re.compile(r'(?:.*/)?__[^/]*__(?:[./].*)?$')
 _MAC_FOLDER = '__MACOSX'
 T = TypeVar('T')
@@ -26,7 +26,7 @@ Span = tuple[int, int]
 
 
 def is_side_file(name: str) -> bool:
-    """Tells whether a member of a tar file is no part of a sample: hidden files, notes, what macOS adds."""
+    """Whether a member of a tar file is no part of a sample: hidden files, metadata, files of macOS."""
     *folders, file = name.split('/')
     return file.startswith('.') or _MAC_FOLDER in folders or _NOTE.match(name) is not None
 
@@ -36,9 +36,9 @@ class Sample(Generic[T]):
     """The files of one sample: ``KEY.jpg``, ``KEY.txt``, ... side by side in a tar file.
 
     Attributes:
-        key: Their common name, with its folder, without extension.
-        files: Extension (lower case) to the content, or to where it is.
-        problem: Set when the sample cannot be used.
+        key: Common name of the files, with the folder, without extension.
+        files: Content, or its place in the tar file, by extension (lower case).
+        problem: Reason why the sample cannot be used; None if it can.
     """
 
     key: str
@@ -47,13 +47,13 @@ class Sample(Generic[T]):
 
 
 class SampleGrouper(Generic[T]):
-    """Puts members of a tar file that follow each other, with one name up to the first dot, together to samples."""
+    """Groups consecutive members of a tar file with one name up to the first dot into samples."""
 
     def __init__(self) -> None:
         self.held: Sample[T] | None = None
 
     def add(self, name: str, content: T) -> Sample[T] | None:
-        """Takes the next member; gives the sample before it when that is complete."""
+        """Add the next member; return the sample before it once that is complete."""
         key, extension = base_plus_ext(name)
         if key is None or is_side_file(name):
             return None
@@ -62,23 +62,23 @@ class SampleGrouper(Generic[T]):
             done, self.held = self.held, Sample(key)
         extension = extension.lower()
         if extension in self.held.files:
-            # Tar's own rule is that the later one replaces the first; which one was meant nobody can tell.
+            # In tar the later one replaces the first, but nobody can tell which was meant.
             self.held.problem = BadSample('duplicate_member', f'{name} is in the tar file twice')
         self.held.files[extension] = content
         return done
 
 
 def walk_samples(file: BinaryIO) -> Iterator[Sample[Span]]:
-    """Finds the samples of a tar file from its beginning, in order, reading headers only.
+    """Yield the samples of a tar file from its beginning, in order, reading headers only.
 
     Args:
         file: Open for reading, unbuffered (the walk jumps from header to header).
 
     Yields:
-        Samples all of whose files are complete; contents are (offset, size) in the tar file.
+        Complete samples; contents are (offset, size) in the tar file.
 
     Raises:
-        BadSample: ``broken_tar``, after the last complete sample, when the file is damaged or cut off there.
+        BadSample: ``broken_tar``, after the last complete sample, if the file is damaged or truncated there.
     """
     grouper: SampleGrouper[Span] = SampleGrouper()
     try:
@@ -86,20 +86,20 @@ def walk_samples(file: BinaryIO) -> Iterator[Sample[Span]]:
             sample = grouper.add(name, (offset, size))
             if sample is not None:
                 yield sample
-        # Now, because whoever gets the last sample reads its files before it goes on.
+        # Before the yield, because the caller moves the file position when it reads the last sample.
         end = file.tell()
         if grouper.held is not None:
             yield grouper.held
             grouper.held = None
         _check_end(file, end)
     except BadSample as broken:
-        # Whether the last sample before the damage is complete cannot be known; half of it may be missing.
+        # The last sample before the damage may be incomplete.
         lost = f'; lost from sample {grouper.held.key} on' if grouper.held is not None else ''
         raise BadSample('broken_tar', broken.detail + lost) from broken
 
 
 def read_span(file: BinaryIO, span: Span) -> bytes:
-    """Reads one file of a sample."""
+    """Read one file of a sample."""
     offset, size = span
     file.seek(offset)
     data = file.read(size)
@@ -116,7 +116,7 @@ def _walk_members(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
         file.seek(position)
         header = file.read(_BLOCK)
         if header == _END:
-            return  # the file stands behind this block
+            return  # the position is after this block
         size = _check(header, position)
         kind = header[156:157]
         if 'size' in extended:
@@ -133,12 +133,12 @@ def _walk_members(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
             if kind in (b'0', b'\0', b'7'):
                 yield extended.get('path') or _name(header), start, size
             extended = {}
-    # Zeros end every archive: a copy that stopped between two files has none.
+    # Zeros end every archive; a copy that stopped between two files lacks them.
     raise BadSample('broken_tar', f'cut off at byte {end_of_file}, between two files: {NO_END}')
 
 
 def _check_end(file: BinaryIO, start: int) -> None:
-    """Raises where files follow the end of the archive, which every program would pass over."""
+    """Raise BadSample if files follow the end of the archive, which every program would ignore."""
     file.seek(start)
     while block := file.read(_BLOCK * 2048):
         if any(block):
@@ -146,7 +146,7 @@ def _check_end(file: BinaryIO, start: int) -> None:
 
 
 def _check(header: bytes, position: int) -> int:
-    """Verifies a header's checksum and gives the size of what follows it."""
+    """Verify a header's checksum and return the size of the file after it."""
     if len(header) != _BLOCK:
         raise BadSample('broken_tar', f'no valid header at byte {position}: cut off')
     if _number(header[148:156], 8, position) != sum(header) - sum(header[148:156]) + 256:
@@ -158,7 +158,7 @@ def _check(header: bytes, position: int) -> int:
 
 def _number(text: bytes, base: int, position: int) -> int:
     digits = text.rstrip(b' \0').lstrip() or b'0'
-    # A negative size would send the walk back, for ever.
+    # A negative size would make the walk loop for ever.
     if not digits.isdigit():
         raise BadSample('broken_tar', f'no valid header at byte {position}: {digits[:20]!r} is no number')
     try:
@@ -176,7 +176,7 @@ def _name(header: bytes) -> str:
 
 
 def _pax(data: bytes) -> dict[str, str]:
-    """Parses the records ``LENGTH KEY=VALUE`` of a pax header, of which path and size matter here."""
+    """Parse path and size from the records ``LENGTH KEY=VALUE`` of a pax header."""
     records = {}
     while data:
         length, _, _ = data.partition(b' ')

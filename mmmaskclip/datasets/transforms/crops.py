@@ -34,7 +34,7 @@ class RepeatCrops:
         self._transforms = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in transforms]
 
     def __call__(self, image: Image.Image) -> list[Any]:
-        """Makes the crops of one image, each with new random numbers. A larger ``count`` only appends crops."""
+        """Make the crops of one image, each with new random numbers. A larger ``count`` only appends crops."""
         return [self._crop(image) for _ in range(self.count)]
 
     def _crop(self, image: Any) -> Any:

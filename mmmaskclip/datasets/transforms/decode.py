@@ -58,7 +58,7 @@ _OTHER_FORMATS = (
 
 
 def decode_image(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, shrink_to: int | None = None) -> Image.Image:
-    """Decodes an image file to RGB. EXIF orientation is applied; transparent pixels become white.
+    """Decode an image file to RGB. EXIF orientation is applied; transparent pixels become white.
 
     Args:
         data: The content of the file.
@@ -88,7 +88,7 @@ def decode_image(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, shrink_to: i
 
 
 def _faster(image: Image.Image, data: bytes) -> Image.Image:
-    """Decodes with simplejpeg, whose pixels equal Pillow's. A file that simplejpeg refuses is left to Pillow."""
+    """Decode with simplejpeg, whose pixels equal Pillow's. A file that simplejpeg refuses is left to Pillow."""
     try:
         pixels = simplejpeg.decode_jpeg(data, 'RGB')
     except MemoryError:
@@ -101,7 +101,7 @@ def _faster(image: Image.Image, data: bytes) -> Image.Image:
 
 
 def decode_published(data: bytes) -> tuple[Image.Image, str]:
-    """Decodes an image of a published evaluation set as its protocol does: converts unusual images.
+    """Decode an image of a published evaluation set as its protocol does: converts unusual images.
 
     ImageNet, SUN397 and others hold CMYK photographs, animations and large scans. Leaving them out would change the
     metric. Therefore this function takes the first frame and Pillow's colour conversion, as torchvision's datasets do.
@@ -123,7 +123,7 @@ def decode_published(data: bytes) -> tuple[Image.Image, str]:
 
 @contextmanager
 def pillow_decodes_published() -> Iterator[list[str]]:
-    """Replaces ``PIL.Image.open`` by :func:`decode_published` in a block, for torchvision's datasets.
+    """Replace ``PIL.Image.open`` by :func:`decode_published` in a block, for torchvision's datasets.
 
     Yields:
         A list that gets the reasons for conversions.
@@ -160,7 +160,7 @@ def _decode(image: Image.Image) -> Image.Image:
 
 
 def decode_mask(data: bytes) -> np.ndarray:
-    """Decodes a mask of class numbers.
+    """Decode a mask of class numbers.
 
     Args:
         data: The content of a PNG file of one channel of 8 bit.
@@ -221,7 +221,7 @@ def _unsupported(image: Image.Image, data: bytes) -> BadSample | None:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """Converts an image to RGB, transparent pixels on white, as img2dataset does."""
+    """Convert an image to RGB, transparent pixels on white, as img2dataset does."""
     if image.mode == 'RGB' and 'transparency' not in image.info:
         image.load()
         return image
@@ -236,7 +236,7 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Applies the orientation of the EXIF or XMP data; unreadable data are ignored."""
+    """Apply the orientation of the EXIF or XMP data; unreadable data are ignored."""
     if not _ORIENTED & set(image.info):
         return image
     try:

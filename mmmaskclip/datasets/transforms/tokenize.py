@@ -117,7 +117,7 @@ def make_tokenizer(options: dict | None, context_length: int) -> Tokenizer:
     """CLIP's tokenizer, or one from a file.
 
     Args:
-        options: Arguments of :func:`tokenize_by_file` but the texts and the length; None for CLIP's.
+        options: Arguments of :func:`tokenize_by_file` except the texts and the length; None for CLIP's.
         context_length: Longest caption in tokens.
     """
     if options is None:
@@ -137,14 +137,14 @@ def tokenize_by_file(
 
     Args:
         texts: Captions, one string each.
-        context_length: Length of the result. Longer captions are cut off before the tokens that the file puts at the
-            end, shorter ones padded: a tower that is not causal sees the padding too.
+        context_length: Length of the result. Longer captions are truncated before the end tokens of the file, shorter
+            ones padded, because a tower that is not causal sees the padding too.
         file: Path of ``tokenizer.json``; or of SentencePiece's model, whose name ends in ``.model``.
         pad_id: Id of the padding: 1 for SigLIP, 0 for SigLIP 2.
         clean: ``'whitespace'`` repairs the text and collapses spaces; ``'lower'`` lowers the letters, too;
             ``'canonicalize'``, SigLIP's, also removes punctuation. Defaults to ``'whitespace'``.
-        end_id: What ends a caption, 1 for SigLIP and SigLIP 2, in SentencePiece's models, which do not say it
-            themselves. Defaults to None: nothing does.
+        end_id: Id of the end of a caption for SentencePiece's models, which do not contain it: 1 for SigLIP and SigLIP
+            2. Defaults to None: no end.
 
     Returns:
         One int32 tensor (context_length,) per caption.

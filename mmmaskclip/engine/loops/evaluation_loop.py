@@ -127,7 +127,7 @@ class EvaluationLoop(BaseLoop):
 
     @torch.no_grad()
     def run(self) -> dict[str, float]:
-        """Runs all tasks.
+        """Run all tasks.
 
         Returns:
             All metrics by name, on every process.

@@ -68,7 +68,7 @@ class SuiteLoop(EvaluationLoop):
 
     @torch.no_grad()
     def run(self) -> dict[str, float]:
-        """Evaluates every set that is present and has no stored result.
+        """Evaluate every set that is present and has no stored result.
 
         Returns:
             All metrics of all sets that are present, as ``SET/METRIC``, and ``average`` of their scores, on every
@@ -125,7 +125,7 @@ class SuiteLoop(EvaluationLoop):
         return {**metrics, f'{self.suite}/average': average(scores)}
 
     def _build(self, name: str) -> str:
-        """Makes one set the only task of this loop. On all processes, returns why the set is missing, or ''."""
+        """Make one set the only task of this loop. On all processes, returns why the set is missing, or ''."""
         self._release()
         dataloader, evaluator = self.configs[name]
         reason = ''

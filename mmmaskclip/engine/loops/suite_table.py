@@ -25,7 +25,7 @@ class Published:
 
     @classmethod
     def of(cls, row: Mapping[str, Any], suite: Iterable[str]) -> Published:
-        """Reads a row of a config: ``name``, ``average``, ``source``, and ``without``, the sets that it leaves out.
+        """Read a row of a config: ``name``, ``average``, ``source``, and ``without``, the sets that it leaves out.
 
         Raises:
             ValueError: If ``without`` names a set that the suite does not have.

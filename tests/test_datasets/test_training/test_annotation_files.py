@@ -92,7 +92,7 @@ def test_evaluation_refuses_rows_without_a_use(format, tmp_path, tools):
     text, _ = WRITERS[format](['a', None if format != 'csv' and format != 'tsv' else '', 'b'], '')
     path = tmp_path / f'a.{format}'
     path.write_text(text, encoding='utf-8')
-    message = rf'a\.{format} .*has \d rows without a use[\s\S]*empty_caption: (line|image) \d'
+    message = rf'a\.{format} .*has \d rows that cannot be used[\s\S]*empty_caption: (line|image) \d'
     with pytest.raises(ValueError, match=message):
         ImageTextPairs(str(path), tools.views, format=format, test_mode=True)
     assert len(ImageTextPairs(str(path), tools.views, format=format)) == 2

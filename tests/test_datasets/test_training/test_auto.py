@@ -132,7 +132,7 @@ def test_every_kind_is_found_said_and_read(write, tmp_path, tools, monkeypatch):
     assert [sample['skipped'] for sample in samples] == [[], [], []]
     (text,) = said
     assert f'{root}' in text
-    assert '3 images looked at: 10x8 to 12x8 pixels' in text
+    assert '3 images checked: 10x8 to 12x8 pixels' in text
     assert 'a red cat | the cat' in text
     how_many = (
         '1 shards of 3 images; 1.7 captions per image in the first 3'

@@ -98,7 +98,7 @@ def test_joined_archives_are_counted(prefix, make_shards, tmp_path, waits):
     path.write_bytes(data + data)
     order, events = _read(f'{prefix}{path}')
     assert order[:29] == list(range(29))
-    assert 'archives were joined' in events[-1]['detail']
+    assert 'several archives in one file' in events[-1]['detail']
 
 
 def test_compressed_shards_have_an_end_of_their_own(make_shards, tmp_path, waits):

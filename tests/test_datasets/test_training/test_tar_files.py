@@ -98,7 +98,9 @@ def test_a_file_that_is_cut_between_two_members_is_not_whole(members):
 def test_files_behind_the_end_of_the_archive_are_noticed():
     first, second = (_tar([(f'{i}.jpg', b'x')]) for i in range(2))
     found = []
-    with pytest.raises(BadSample, match='files follow the end of the archive at byte 1536: archives were joined'):
+    with pytest.raises(
+        BadSample, match='files follow the end of the archive at byte 1536: several archives in one file'
+    ):
         found.extend(sample.key for sample in walk_samples(io.BytesIO(first + second)))
     assert found == ['0']
 
