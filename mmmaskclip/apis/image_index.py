@@ -1,4 +1,4 @@
-"""Embeddings of many images, with their paths: what a search looks through."""
+"""The index of a search: embeddings of many images, with their paths."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# Of the formats that are decoded; case does not matter.
+# Endings of the formats that we decode, in any case.
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif')
 
 
@@ -19,9 +19,9 @@ class ImageIndex:
     Attributes:
         paths: N paths.
         embeds: float32 (N, D), L2-normalized.
-        bad: Why an image could not be used, by its path.
-        stamps: int64 (N, 2), bytes and time of the last change of each file, by which :meth:`find_known` tells whether
-            a file is still the one that was embedded. Defaults to None: nothing is taken from this index.
+        bad: Reason why an image could not be used, by its path.
+        stamps: int64 (N, 2), size in bytes and time of the last change of each file. :meth:`find_known` compares them.
+            Defaults to None: no file is known.
     """
 
     paths: list[str]
@@ -39,12 +39,12 @@ class ImageIndex:
 
     @classmethod
     def load(cls, path: str | PathLike) -> 'ImageIndex':
-        """Read what :meth:`save` wrote; nothing in the file is executed."""
+        """Read a file of :meth:`save`; nothing in it is executed."""
         with np.load(path, allow_pickle=False) as content:
             return cls(content['paths'].tolist(), content['embeds'], stamps=content.get('stamps'))
 
     def find_known(self, paths: Sequence[str]) -> dict[str, np.ndarray]:
-        """Embeddings (D,) of those files that are as they were when they were embedded, by their path."""
+        """Embeddings (D,), by path, of the files that have not changed since they were embedded."""
         if self.stamps is None:
             return {}
         places = {path: place for place, path in enumerate(self.paths)}

@@ -1,4 +1,4 @@
-"""Images as a person sees them, from files or from memory, and as a model sees them."""
+"""Opens images upright, from files or from memory, and resizes them for a model."""
 
 from collections.abc import Iterator, Sequence, Sized
 from os import PathLike
@@ -32,7 +32,7 @@ def open_image(image: ImageLike) -> Image.Image:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        TypeError: If it is something else.
+        TypeError: If ``image`` is of another type.
         ValueError: If the file is no image, damaged, of another format than JPEG, PNG, WebP, GIF and BMP, or of a kind
             that does not convert to RGB without loss of meaning (16 bit, float, CMYK, animated), see
             :func:`~mmmaskclip.datasets.transforms.decode.decode_image`; or the array is not uint8 or of another shape.
@@ -79,10 +79,10 @@ def to_pixels(image: ImageLike) -> Tensor:
 
 
 class ResizedImages(Dataset):
-    """Images as a model's global embedding sees them, opened one by one, by the workers of a loader.
+    """Images at a model's input size, opened one by one in the workers of a loader.
 
     Args:
-        images: What :func:`open_image` takes.
+        images: Images that :func:`open_image` takes.
         size: Height and width.
         interpolation: See :func:`~mmmaskclip.datasets.transforms.resize.resize_for_model`.
         resize_mode: Likewise. Defaults to ``'shortest'``.
@@ -104,7 +104,7 @@ class ResizedImages(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor | str:
-        """The image as uint8 (3, height, width), or why it cannot be used."""
+        """The image as uint8 (3, height, width), or the reason why it cannot be used."""
         try:
             image = open_image(self.images[index])
         except (OSError, ValueError) as error:
@@ -126,7 +126,7 @@ def refuse_one_image(images: Any) -> None:
     """Refuse one image, or its path, where a list belongs.
 
     Raises:
-        TypeError: It is one.
+        TypeError: If ``images`` is one image.
     """
     if isinstance(images, (str, bytes, PathLike)) or not isinstance(images, Sized):
         raise TypeError(f'images is {images!r:.80}: give a list of images, [image]')

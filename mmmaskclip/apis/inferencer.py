@@ -30,8 +30,9 @@ Result = Any  # Tensor, or np.ndarray with numpy=True
 
 
 class ImageTextInferencer:
-    """Uses a pretrained model on images and texts. Ours, because mmpretrain's inferencers take one input kind each and
-    look models up in mmpretrain's list.
+    """Uses a pretrained model on images and texts.
+
+    mmpretrain's inferencers do not fit: each takes one kind of input, and looks models up in mmpretrain's list.
 
     An image is a path, bytes, a PIL image or a uint8 array (H, W, 3). Image size, resize, mean and std, and the length
     of texts are those that the model was trained with.
@@ -42,7 +43,7 @@ class ImageTextInferencer:
             or folder of OpenAI's, OpenCLIP's or Hugging Face's CLIP, ``'hf://OWNER/REPOSITORY'`` or
             ``'openclip:ARCHITECTURE/TAG'``, see :func:`~mmmaskclip.models.from_pretrained.from_pretrained`.
         checkpoint: Path of the weights; nothing in the file is executed. Default: the model starts untrained.
-        device: Where it runs, e.g. ``'cuda:1'``. Default: the GPU if there is one.
+        device: Device of the model, e.g. ``'cuda:1'``. Default: the GPU if there is one.
         numpy: Results are NumPy arrays instead of tensors. Defaults to False.
         precision: ``'float32'``, ``'bfloat16'``, or ``'auto'``: bfloat16 on GPUs that compute in it, float32
             elsewhere; of images and texts alike. Defaults to ``'float32'``.
@@ -67,7 +68,7 @@ class ImageTextInferencer:
             model = from_pretrained(config).model
         else:
             config = config if isinstance(config, Config) else Config.fromfile(str(config))
-            # A compilation takes longer than the images of most users.
+            # Compiling takes longer than embedding the images of most users.
             model = MODELS.build({key: value for key, value in config.model.items() if key != 'compiled'})
             model.init_weights()
         if checkpoint is not None:
@@ -131,7 +132,7 @@ class ImageTextInferencer:
             report: Called with the number of images done and of all images, after every batch. Default: nothing.
 
         Returns:
-            What :meth:`search` takes; ``bad`` says why an image was left out.
+            The index for :meth:`search`; its ``bad`` says why an image was left out.
 
         Raises:
             NotADirectoryError: If there is no such folder.
@@ -140,7 +141,7 @@ class ImageTextInferencer:
         paths = [str(path) for path in find_images(folder)]
         embeds: dict[str, np.ndarray] = {} if known is None else known.find_known(paths)
         new, bad = [path for path in paths if path not in embeds], {}
-        # Before they are read: a file that changes meanwhile is embedded again next time.
+        # Taken before the files are read, so that a file that changes meanwhile is embedded again next time.
         stamps = dict(zip(paths, stamps_of(paths), strict=True))
         with progress_bar('Embedding images', len(paths)) as advance:
             advance(len(embeds))
@@ -163,7 +164,7 @@ class ImageTextInferencer:
         """Find the images of an index that fit a text, texts, or an image best.
 
         Args:
-            index: Of :meth:`embed_folder`.
+            index: Index from :meth:`embed_folder`.
             query: One text, a list of texts, or an image that is no path (bytes, PIL image or array).
             topk: How many to find; all where there are fewer. Defaults to 5.
 
@@ -329,8 +330,8 @@ class ImageTextInferencer:
         maps = self._maps(pixels, embeds, size, mode, read_out)
         best = maps.new_full(pixels.shape[1:], -torch.inf)
         labels = torch.zeros_like(best, dtype=torch.long)
-        # One class after the other: 150 maps of a photo's full size need gigabytes. Those that sliding windows add up
-        # are of the size at which the model sees the image, mostly far smaller.
+        # Class by class, because 150 maps of a photo's full size need gigabytes. The maps of sliding windows have the
+        # size at which the model sees the image, which is mostly far smaller.
         for index in range(len(maps)):
             scores = upsample_patches(maps[None, index : index + 1], pixels.shape[1:])[0, 0]
             labels[scores > best] = index
@@ -339,7 +340,7 @@ class ImageTextInferencer:
 
     @torch.no_grad()
     def _embed(self, images: Sequence[ImageLike], batch_size: int, num_workers: int) -> Iterator[tuple[int, list[Any]]]:
-        """By batch: index of its first image, and for each image its embedding (D,), or why there is none."""
+        """Yield for each batch the index of its first image, and per image the embedding (D,) or why there is none."""
         data = ResizedImages(images, self.image_size, self.interpolation, self.resize_mode, self.patch_size)
         start = 0
         for batch in DataLoader(data, batch_size, num_workers=num_workers, collate_fn=list) if len(images) else ():

@@ -1,4 +1,4 @@
-"""Windows that slide over an image larger than the one that a model was trained with."""
+"""Sliding windows over an image that is larger than those of the training."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,30 +8,30 @@ from torchvision.transforms.v2 import functional as TF
 
 from mmmaskclip.models.open_vocabulary.dense_similarity import upsample_patches
 
-# Windows that are encoded at once.
+# Windows per forward pass.
 _BATCH = 16
 
 
 def window_starts(side: int, window: int, unit: int = 1) -> list[int]:
-    """Where windows start that are half of their size apart; the last one ends with the image.
+    """Starts of windows that overlap by half; the last window ends with the image.
 
     Args:
         side: Length of the image.
         window: Length of a window, at most ``side``.
-        unit: Starts are multiples of it, where ``side`` and ``window`` are. Defaults to 1.
+        unit: Starts are multiples of this, if ``side`` and ``window`` are. Defaults to 1.
     """
     stride = max(1, window // 2 // unit) * unit
     return [min(start, side - window) for start in range(0, side - window + stride, stride)]
 
 
 def read_windows(image: Tensor, window: Sequence[int], patch: int, encode: Callable[[Tensor], Tensor]) -> Tensor:
-    """Vectors of patches, from windows that lie on whole patches; where windows overlap, the mean of their vectors.
+    """Patch vectors from windows aligned to whole patches; the mean where windows overlap.
 
     Args:
         image: Normalized (1, 3, H, W), H and W multiples of ``patch``.
         window: Height and width of a window, likewise multiples, at most the image's.
         patch: Side of a patch.
-        encode: Windows (B, 3, *window) to vectors (B, D, h, w), one for each patch.
+        encode: Maps windows (B, 3, *window) to vectors (B, D, h, w), one per patch.
 
     Returns:
         (D, H / patch, W / patch).
@@ -52,15 +52,15 @@ def read_windows(image: Tensor, window: Sequence[int], patch: int, encode: Calla
 
 
 def average_windows(image: Tensor, window: Sequence[int], maps_of: Callable[[Tensor], Tensor]) -> Tensor:
-    """Maps of pixels, from windows at any place; where windows overlap, the mean of their maps.
+    """Pixel maps from windows at any offset; the mean where windows overlap.
 
-    As mmseg's ``EncoderDecoder.slide_inference``, which needs a segmentor of mmseg around the model; and several
-    windows at once.
+    Unlike mmseg's ``EncoderDecoder.slide_inference``, this function needs no segmentor around the model, and it encodes
+    several windows at once.
 
     Args:
         image: Normalized (1, 3, H, W).
         window: Height and width of a window, at most the image's.
-        maps_of: Windows (B, 3, *window) to maps of patches (B, T, h, w).
+        maps_of: Maps windows (B, 3, *window) to maps of patches (B, T, h, w).
 
     Returns:
         (T, H, W).

@@ -38,7 +38,7 @@ class OrdersEpochs(Protocol):
     """A dataset or sampler whose order, or whose random choices, depend on the epoch."""
 
     def begin_epoch(self, epoch: int, seed: int, batch_size: int, start_batch: int = 0) -> None:
-        """Set what the next pass over the loader reads. The setting must reach persistent workers.
+        """Set the position of the next pass over the loader. The setting must reach persistent workers.
 
         Args:
             epoch: Counted from 0.
@@ -50,11 +50,12 @@ class OrdersEpochs(Protocol):
 
 @runtime_checkable
 class ChecksBeforeTraining(Protocol):
-    """A dataset that can look at its files before the first step."""
+    """A dataset that can check its files before the first step."""
 
     def preflight(self) -> None:
-        """Check the files. Collective: every rank calls it, once, and each may look at a share of them.
+        """Check the files. Collective: every rank calls it once, and may check a share of them.
 
         Raises:
-            ValueError: The data cannot be used, on one rank or on all. Names the files, what was expected, the remedy.
+            ValueError: On one rank or on all, if the data cannot be used. The message names the files, what was
+                expected, and the remedy.
         """

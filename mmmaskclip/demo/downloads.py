@@ -26,7 +26,7 @@ def make_page(data: dict | None = None) -> str:
     """The page as one text: styles and scripts inside, nothing from elsewhere.
 
     Args:
-        data: What a page without a server shows. None: the live page, which asks its server.
+        data: Content of a page without a server. None: the live page, which asks its server.
     """
     parts = {
         '/*STYLE*/': (_PAGE / 'page.css').read_text(encoding='utf-8'),

@@ -1,4 +1,4 @@
-"""Search of folders of photos by text: indexed in the background, with progress, and once for all."""
+"""Text search of folders of photos. A thread builds the index, the page shows its progress, a cache keeps it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BATCH = 16
 
 
 def cache_folder() -> Path:
-    """Where indexes are kept: ``$XDG_CACHE_HOME/mmmaskclip/folders``, in ``~/.cache`` unless the variable is set."""
+    """Folder of the indexes: ``$XDG_CACHE_HOME/mmmaskclip/folders``, in ``~/.cache`` unless the variable is set."""
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'mmmaskclip', 'folders')
 
 
@@ -33,7 +33,7 @@ class FolderIndex:
         done: Images embedded or known from an earlier index.
         total: Images in the folder; 0 until they are counted.
         index: The index; None until it is finished.
-        problem: Why there is no index, a sentence.
+        problem: Reason why there is no index, a sentence.
     """
 
     folder: str
@@ -73,7 +73,7 @@ class FolderSearch:
         self._lock = threading.Lock()
 
     def start(self, folder: Any, model: Any = 0) -> FolderIndex:
-        """Begin to index a folder in a thread; an index in progress is not begun again, a finished one is renewed.
+        """Start to index a folder in a thread. An index in progress is not started again; a finished one is renewed.
 
         Raises:
             Refused: If there is no such folder or model, or folders may not be read.
@@ -115,7 +115,7 @@ class FolderSearch:
         return [dict(path=path, name=Path(path).name, place=places[path], score=score) for path, score in best]
 
     def photo_path(self, folder: Any, model: Any, place: Any) -> Path:
-        """The file of a photo in an index; other files cannot be asked for.
+        """The file of a photo in an index; no other file can be requested.
 
         Raises:
             Refused: If the index has no such photo, or its file is gone.
@@ -151,7 +151,7 @@ class FolderSearch:
             _save(made.index, kept)
         except (OSError, ValueError) as error:
             made.problem = f'The folder cannot be indexed: {error}.'
-        except Exception as error:  # nobody waits for this thread: the page has to say it
+        except Exception as error:  # nobody waits for this thread, so the page must show the error
             made.problem = f'The index failed: {type(error).__name__}: {error}.'
         finally:
             made.finished.set()
@@ -160,12 +160,12 @@ class FolderSearch:
 def _load(path: Path) -> ImageIndex | None:
     try:
         return ImageIndex.load(path)
-    except (OSError, ValueError, KeyError, BadZipFile):  # none yet, or damaged: it is made anew
+    except (OSError, ValueError, KeyError, BadZipFile):  # no index yet, or a damaged one: build a new one
         return None
 
 
 def _save(index: ImageIndex, path: Path) -> None:
-    # Written under another name and renamed, so that an interrupted write leaves no half of it.
+    # Atomic write: an interrupted write leaves no incomplete file.
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, part = tempfile.mkstemp(suffix='.npz', dir=path.parent)
     os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Photos that a person drops on the page: any file, a sentence for what is no photo."""
+"""Reads the photos that a person drops on the page; for another file, a sentence names the remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, MOST_PIXEL
 LONGEST_SIDE = 1600
 MOST_BYTES = 100_000_000
 _NARROWEST = 1 / 12
-# Causes of refused photos that the page shows all the same, and what it says then.
+# Photos that the page shows in spite of these causes, and its note about them.
 _SHOWN = {'animated': 'This is an animation: its first frame is shown.'}
 _REFUSED = {
     'empty_file': 'The file is empty: choose another photo.',
@@ -26,7 +26,7 @@ _REFUSED = {
 
 
 class Refused(ValueError):
-    """What a person gave cannot be used. The message is a sentence for this person, with the remedy."""
+    """The input of a person cannot be used. The message is a sentence for this person, with the remedy."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Photo:
     Attributes:
         key: Hash of the file, by which the page names the photo.
         image: RGB, upright, the longer side at most :data:`LONGEST_SIDE` pixels.
-        notes: Sentences about what was done to it.
+        notes: Sentences about changes of the photo.
     """
 
     key: str
@@ -59,8 +59,8 @@ def read_photo(data: bytes) -> Photo:
         raise Refused(f'The file has {len(data) / 1e6:,.0f} MB: the most is {MOST_BYTES / 1e6:.0f} MB.')
     notes: list[str] = []
     try:
-        # libjpeg reads a large JPEG at a half, a quarter or an eighth of its size, so that a scan of 100 megapixels
-        # never takes the memory of one.
+        # libjpeg decodes a large JPEG at a half, a quarter or an eighth of its size, so that a scan of 100 megapixels
+        # does not need the memory of 100 megapixels.
         image = decode_image(data, MOST_PIXELS if data.startswith(b'\xff\xd8') else DEFAULT_MAX_PIXELS, LONGEST_SIDE)
     except BadSample as bad:
         if bad.cause not in _SHOWN:
@@ -106,7 +106,7 @@ class PhotoStore:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, photo: Photo) -> Photo:
-        """Keep a photo; the one that nobody has asked for longest may go."""
+        """Keep a photo; drop the least recently used one if there are too many."""
         with self._lock:
             self._photos[photo.key] = photo
             self._photos.move_to_end(photo.key)

@@ -19,7 +19,7 @@ TURBO = (colormaps['turbo'](np.arange(256))[:, :3] * 255).round().astype(np.uint
 
 
 def data_url(image: Image.Image, kind: str = 'PNG') -> str:
-    """An image as the text that a page takes in the place of an address."""
+    """An image as a ``data:`` URL."""
     file = io.BytesIO()
     image.save(file, kind, **({'quality': 88} if kind == 'JPEG' else {'optimize': True}))
     return f'data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}'

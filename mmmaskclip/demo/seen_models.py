@@ -25,7 +25,7 @@ class SeenModel:
     """A model under its name. Browsers ask from several threads; the model answers one at a time.
 
     Args:
-        name: What the page calls it.
+        name: Name of the model on the page.
         inferencer: The model.
     """
 
@@ -72,7 +72,7 @@ class SeenModel:
         return np.einsum('dhw,td->thw', self.features(photo, settings), self.embed_words(words))
 
     def fingerprint(self) -> str:
-        """Hash of all weights: an index of another model is not taken for this one's."""
+        """Hash of all weights, which tells the indexes of different models apart."""
         with self._lock:
             if self._fingerprint is None:
                 digest = hashlib.blake2b(digest_size=12)

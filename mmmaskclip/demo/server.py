@@ -42,8 +42,8 @@ class DemoServer(ThreadingHTTPServer):
 
     Args:
         models: One or two models.
-        host: Where it listens. Defaults to this machine alone.
-        port: Its port; 0 takes a free one. Defaults to 7860.
+        host: Address on which the server listens. Defaults to this machine alone.
+        port: Port of the server; 0 takes a free one. Defaults to 7860.
         examples: Content of example photos. Default: four generated scenes.
         folders: Search of folders. Default: allowed where ``host`` is this machine alone.
     """
@@ -67,7 +67,7 @@ class DemoServer(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """What to open in a browser."""
+        """The address to open in a browser."""
         return f'http://{self.host if self.host in LOCAL else "localhost"}:{self.server_address[1]}'
 
 
@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: DemoServer
     protocol_version = 'HTTP/1.1'
     server_version, sys_version = 'mmmaskclip', ''
-    # A browser that opens a connection and says nothing keeps its thread no longer.
+    # Seconds after which a silent connection loses its thread.
     timeout = 120
 
     def do_GET(self) -> None:
@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(result if isinstance(result, bytes) else json.dumps(result).encode(), kind)
         except Refused as refused:
             self._say(HTTPStatus.BAD_REQUEST, str(refused))
-        except (BrokenPipeError, ConnectionResetError):  # the browser went on to something else
+        except (BrokenPipeError, ConnectionResetError):  # the browser has closed the connection
             self.close_connection = True
         except Exception as error:  # a person at a page cannot read a trace; the terminal gets it
             print_log(traceback.format_exc(), logger='current', level=logging.ERROR)
@@ -130,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         is_file = self.path == '/api/photo' and self.headers.get('Content-Type') != 'application/json'
         most = MOST_BYTES if is_file else _MOST_JSON
         if length > most:
-            self.close_connection = True  # what is not read would be taken for the next request
+            self.close_connection = True  # the unread rest would be taken for the next request
             raise Refused(f'The file has {length / 1e6:,.0f} MB: the most is {most / 1e6:.0f} MB.')
         data = self.rfile.read(length)
         if is_file:
@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not worth a line of the terminal."""
+        """Log nothing: requests are not worth a line of the terminal."""
 
 
 def _state(server: DemoServer, _: dict) -> dict:

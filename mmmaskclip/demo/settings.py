@@ -1,4 +1,4 @@
-"""What a person asks for: words, and how the models look at the photo."""
+"""Checks the input of a person: words, and settings of the models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmmaskclip.models.backbones.read_outs import READ_OUTS
 
 MOST_WORDS = 24
 _LONGEST_WORD = 300
-# Of the shorter side; more patches than MOST_PATCHES are refused by the model at hand.
+# Range of the shorter side in pixels. SeenModel refuses more patches than MOST_PATCHES.
 SIZES = (16, 1024)
 
 
@@ -41,7 +41,7 @@ class Settings:
     """How the models look at a photo.
 
     Attributes:
-        read_out: How one vector per patch is read from the image tower.
+        read_out: Read-out of the image tower.
         size: Shorter side in pixels at which a model sees the photo; None: the model's own.
         mode: ``'interpolate'``, the photo in one piece, or ``'sliding'``, in windows of the model's own size.
         background: None: every pixel belongs to the word that fits it best. Or a share of the shared scale, 0 its
@@ -55,7 +55,7 @@ class Settings:
 
     @classmethod
     def read(cls, content: Any) -> Settings:
-        """Check what a browser sent.
+        """Check the settings that a browser sent.
 
         Raises:
             Refused: If a value is unknown or out of range.

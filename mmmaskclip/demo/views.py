@@ -1,4 +1,4 @@
-"""What the page shows of a photo, as plain data: the same in the live page and in the file that works alone."""
+"""The content of the page about a photo, as plain data, for the live page and for the downloaded file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mmmaskclip.demo.seen_models import SeenModel
 from mmmaskclip.demo.settings import Settings
 from mmmaskclip.visualization import class_colours
 
-# Patches up to which a file that works alone holds the likeness of all pairs: 1,600^2 bytes.
+# Up to this many patches, a downloaded page holds the likeness of all pairs: 1,600^2 bytes.
 _MOST_PAIRS = 1600
 
 
@@ -53,7 +53,7 @@ def view_words(photo: Photo, models: Sequence[SeenModel], words: Sequence[str], 
 
 
 def view_patch(photo: Photo, models: Sequence[SeenModel], settings: Settings, place: tuple[float, float]) -> list[dict]:
-    """Per model what resembles the patch at a place.
+    """Per model a map of the likeness with the patch at a place.
 
     Args:
         photo: The photo.
@@ -80,7 +80,7 @@ def view_patch(photo: Photo, models: Sequence[SeenModel], settings: Settings, pl
 
 
 def view_pairs(photo: Photo, model: SeenModel, settings: Settings) -> dict[str, Any] | None:
-    """The likeness of all pairs of patches as a picture, (N, N); None where that would be a large file."""
+    """The likeness of all pairs of patches as a picture, (N, N); None if the file would be large."""
     features = model.features(photo, settings)
     if features[0].size > _MOST_PAIRS:
         return None
