@@ -101,7 +101,9 @@ def _tokenizer(
         return None
     kwargs = settings.get('tokenizer_kwargs') or {}
     if unknown := sorted(set(kwargs) - {'clean'}):
-        raise ValueError(f'{os.fspath(path)!r} has tokenizer_kwargs {", ".join(unknown)}, which are not known here.')
+        raise ValueError(
+            f'{os.fspath(path)!r} has tokenizer_kwargs {", ".join(unknown)}, which this package does not support.'
+        )
     file = tokenizer or find_tokenizer(path)
     options = dict(file=file, pad_id=PADDING.get(vocabulary, 0), clean=kwargs.get('clean', 'whitespace'))
     if Path(file).suffix == '.model':

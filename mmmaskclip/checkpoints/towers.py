@@ -141,7 +141,7 @@ def _open_clip_facts(path: str, source: Source) -> _Facts:
     if unsupported := [key for key, off in _UNSUPPORTED.items() if vision.get(key, off) != off]:
         raise ValueError(
             f'{path!r} is of a model with {", ".join(f"{key}={vision[key]!r}" for key in unsupported)} in its image '
-            f'tower, which the tower here has not. Known are {", ".join(KNOWN)}, and others of their kind.'
+            f'tower, which our image tower does not support. It supports {", ".join(KNOWN)}, and others of their kind.'
         )
     check_text(text, path)
     facts.quick_gelu = bool(model.get('quick_gelu', False))

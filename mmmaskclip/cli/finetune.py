@@ -95,7 +95,7 @@ def finetune(
     runner, code = run(cfg, note if cfg.resume else None)
     if code is not None:
         raise KeyboardInterrupt(
-            f'A signal has stopped the fine-tuning; everything is saved in {folder}. The same call goes on from there.'
+            f'A signal has stopped the fine-tuning; everything is saved in {folder}. The same call resumes it.'
         )
     metrics = {
         name.removeprefix('val/'): float(buffer.data[0][-1])
@@ -137,7 +137,7 @@ def _compare_arguments(folder: Path, arguments: dict[str, Any]) -> None:
         changed = '; '.join(f'{name}={before.get(name)!r} there, {arguments.get(name)!r} now' for name in names)
         raise ValueError(
             f'{folder} holds a fine-tuning with other arguments ({changed}): give another out, or the same arguments '
-            'to go on with it'
+            'to resume it'
         )
 
 

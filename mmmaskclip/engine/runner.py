@@ -146,7 +146,7 @@ class ReliableRunner(Runner):
         own, (self._load_from, self._resume) = (self._load_from, self._resume), chosen[0]
         if own != chosen[0]:
             print_log(
-                f'On rank {self.rank} load_from and resume were {own}; those of rank 0 are taken, {chosen[0]}. Is '
+                f'Rank {self.rank} has load_from and resume {own}, rank 0 has {chosen[0]}, which all ranks use. Is '
                 f'{self.work_dir} the same folder on all nodes?',
                 logger='current',
                 level=logging.WARNING,
@@ -241,9 +241,9 @@ class ReliableRunner(Runner):
         meta = checkpoint['meta'].get(_META)
         if meta is None:
             self.logger.warning(
-                f"{filename} is of mmengine's own Runner and holds no random states: it is resumed, but what "
-                'drop path and dropout draw differs from an uninterrupted run. It does not hold its batch size and '
-                'number of processes: both must be the same.'
+                f"{filename} is of mmengine's own Runner and holds no random states. The run resumes, but drop path and "
+                'dropout draw other numbers than in an uninterrupted run. The file does not hold its batch size and '
+                'number of processes, so keep both as they were.'
             )
             return
         for text in differences(filename, meta, self.cfg):

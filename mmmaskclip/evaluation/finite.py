@@ -19,6 +19,6 @@ def check_finite(values: Tensor, keys: Sequence) -> None:
     if not good.all():
         index = int((~good).nonzero()[0])
         raise ValueError(
-            f'what the model gives for sample {keys[index]!r} is not finite ({int((~good).sum())} of {len(good)} '
+            f'the model output for sample {keys[index]!r} is not finite ({int((~good).sum())} of {len(good)} '
             'samples of this batch): the weights hold NaN or infinity, or the precision is too low for this model'
         )

@@ -72,7 +72,7 @@ def test_a_signal_is_said_with_what_to_do(done, place, tmp_path, monkeypatch):
     (tmp_path / 'out/result.json').unlink()
     monkeypatch.setattr('mmmaskclip.cli.finetune.run', lambda cfg, note: (None, 3))
     arguments = dict(pairs=place / 'pairs', start_from=place / 'clip', epochs=2, zero_shot=None, device='cpu')
-    with pytest.raises(KeyboardInterrupt, match='everything is saved in .* The same call goes on from there'):
+    with pytest.raises(KeyboardInterrupt, match='everything is saved in .* The same call resumes it'):
         mmmaskclip.train(out=tmp_path / 'out', **arguments)
 
 

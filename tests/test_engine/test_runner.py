@@ -179,7 +179,7 @@ def test_all_ranks_load_what_the_first_one_found(noisy_runner, monkeypatch):
     runner.load_or_resume()
     assert resumed == ['iter_5.pth']
     assert (
-        "load_from and resume were ('iter_10.pth', False); those of rank 0 are taken, ('iter_5.pth', True)" in told[0]
+        "load_from and resume ('iter_10.pth', False), rank 0 has ('iter_5.pth', True), which all ranks use" in told[0]
     )
 
 

@@ -115,5 +115,5 @@ def test_nan_is_not_the_best_answer(model):
     metric = KNNClassification(dict(dataset=coloured(12), batch_size=4), k=2)
     metric.prepare(model)
     torch.nn.init.constant_(model.image_encoder.ln1.weight, torch.nan)
-    with pytest.raises(ValueError, match="what the model gives for sample 'image 0' is not finite"):
+    with pytest.raises(ValueError, match="the model output for sample 'image 0' is not finite"):
         metric.process(batch_of(coloured(2)), None)

@@ -181,5 +181,5 @@ def test_nan_is_not_the_best_answer(model):
     metric = probe(coloured(12), epochs=1, warmup_epochs=0)
     metric.prepare(model)
     torch.nn.init.constant_(model.image_encoder.ln1.weight, torch.nan)
-    with pytest.raises(ValueError, match="what the model gives for sample 'image 0' is not finite"):
+    with pytest.raises(ValueError, match="the model output for sample 'image 0' is not finite"):
         metric.process(batch_of(coloured(2)), None)

@@ -137,7 +137,7 @@ def test_nan_is_not_the_best_answer(model):
     metric = make_metric()
     metric.prepare(model)
     torch.nn.init.constant_(model.image_encoder.ln1.weight, torch.nan)
-    with pytest.raises(ValueError, match="what the model gives for sample 'image 0' is not finite"):
+    with pytest.raises(ValueError, match="the model output for sample 'image 0' is not finite"):
         metric.process(batch_of(Patchwork(2)), None)
-    with pytest.raises(ValueError, match="what the model gives for sample 'image 0' is not finite"):
+    with pytest.raises(ValueError, match="the model output for sample 'image 0' is not finite"):
         metric.prepare(model)

@@ -67,7 +67,7 @@ def to_timm(settings: Settings, state_dict: Mapping[str, Tensor]) -> tuple[dict[
     )
     # timm leaves the bias of the patch embedding out where there is a norm behind it.
     if settings.pre_norm == ('patch_embed.proj.bias' in weights):
-        raise NotExpressible('timm has a bias in the patch embedding just where there is no norm before the blocks')
+        raise NotExpressible('timm has a bias in the patch embedding only without a norm before the blocks')
     pixels = dict(
         input_size=[3, *settings.image_size],
         interpolation=settings.interpolation,

@@ -176,7 +176,7 @@ class ReliableCheckpointHook(CheckpointHook):
             return path
         if not runner.at_step_boundary:
             runner.logger.warning(
-                f'{name} is saved between two optimizer steps: the gradients gathered so far are lost in it.'
+                f'{name} falls between two optimizer steps, so it lacks the gradients accumulated since the last one.'
             )
         runner.logger.info(f'{reason}: saving {path}')
         meta = dict(epoch=runner.epoch, iter=done)
@@ -212,8 +212,8 @@ class ReliableCheckpointHook(CheckpointHook):
                 self._due = True  # by a validation between two optimizer steps
                 return
             runner.logger.warning(
-                f'Epoch {step} ends between two optimizer steps: the gradients gathered so far are lost in its '
-                'checkpoint. Let accumulative_counts divide the iterations of an epoch.'
+                f'Epoch {step} ends between two optimizer steps, so its checkpoint lacks the gradients accumulated since '
+                'the last one. Let accumulative_counts divide the iterations of an epoch.'
             )
         try:
             self._write_step(runner, step, meta)

@@ -93,7 +93,7 @@ class GeneralAbilityHook(Hook):
             runner.logger.info(f'Starting point of the general ability: {names or "nothing is watched"}.')
             if not watched:
                 runner.logger.warning(
-                    'No zero-shot set is validated, so what the model forgets is not seen. Add one: docs/finetune.md, '
+                    'No zero-shot set is validated, so nothing shows what the model forgets. Add one: docs/finetune.md, '
                     '"What is forgotten".'
                 )
             self._keep(runner)

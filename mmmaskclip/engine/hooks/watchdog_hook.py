@@ -117,7 +117,7 @@ class WatchdogHook(Hook):
             'A worker of the data loader is gone, see dmesg. ' if isinstance(error, ConnectionError | EOFError) else ''
         )
         print(
-            f'ERROR: rank {rank} of {world_size} failed during {self._watchdog.phase}: {kind.__name__}, see above. '
+            f'error: rank {rank} of {world_size} failed during {self._watchdog.phase}: {kind.__name__}, see above. '
             f'{hint}{self._watchdog.others()}',
             file=sys.stderr,
             flush=True,

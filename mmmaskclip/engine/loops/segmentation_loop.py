@@ -47,7 +47,7 @@ class ZeroShotSegmentationLoop(EvaluationLoop):
             if root and not Path(root).is_dir():
                 raise FileNotFoundError(
                     f'There is no data set in {root!r}: get it as docs/evaluation.md says, or set data_root in '
-                    'test_dataloader to where it is.'
+                    'test_dataloader to its folder.'
                 )
         super().__init__(runner, dataloader, evaluator)
         self.segmentor = dict(segmentor)

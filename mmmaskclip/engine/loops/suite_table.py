@@ -32,7 +32,9 @@ class Published:
         """
         suite, without = list(suite), set(row.get('without', ()))
         if not without <= set(suite):
-            raise ValueError(f'published {row["name"]!r} is without {sorted(without - set(suite))}, which no set is')
+            raise ValueError(
+                f'published {row["name"]!r} leaves out {sorted(without - set(suite))}: the suite has no such set'
+            )
         sets = tuple(name for name in suite if name not in without)
         return cls(row['name'], row['average'], row['source'], sets)
 

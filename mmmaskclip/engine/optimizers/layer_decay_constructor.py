@@ -167,7 +167,7 @@ def _num_blocks(backbone: str, names: Sequence[str]) -> int:
     # Stages of blocks, as in a Swin Transformer: the number of the stage alone is not a depth.
     if len(lists) != 1 or any(re.match(r'blocks\.\d', match[3]) for match in blocks):
         raise ValueError(
-            f'The layers of {backbone} cannot be told for layer-wise decay: it has no get_layer_depth, and its '
+            f'Layer-wise decay cannot find the layers of {backbone}: it has no get_layer_depth, and its '
             f'parameters ({", ".join(names[:3])}, ...) are not in one list layers.N, blocks.N or resblocks.N. Use a '
             "ViT, or another constructor ('mmmaskclip.PretrainOptimWrapperConstructor')."
         )

@@ -176,7 +176,7 @@ class NonFiniteHook(Hook):
         if len(self._records) >= self.max_in_a_row:
             raise RuntimeError(
                 f'{len(self._records)} optimizer steps in a row had to be skipped, the last in iteration '
-                f'{records[-1]["iteration"]}: {message}. The parameters are those before the first of them. Look at '
+                f'{records[-1]["iteration"]}: {message}. The parameters are those before the first of them. Check '
                 'these samples; if several batches fail, lower the learning rate and resume from an older checkpoint.'
             )
         runner.logger.warning(f'Optimizer step of iteration {records[-1]["iteration"]} skipped: {message}.')

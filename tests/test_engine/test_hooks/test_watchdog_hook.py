@@ -91,14 +91,14 @@ def test_a_killed_worker_names_the_rank(ended):
     assert code == 1
     # The second where it died while a batch was on its way from it.
     assert 'is killed by signal: Killed' in error or 'A worker of the data loader is gone' in error
-    assert 'ERROR: rank 0 of 1 failed during ' in error
+    assert 'error: rank 0 of 1 failed during ' in error
 
 
 def test_a_killed_rank_ends_the_other_which_names_it(ended):
     _, codes, errors = ended['killed_rank']
     assert codes[1] == -signal.SIGKILL
     assert codes[0] not in (0, 75)
-    assert 'ERROR: rank 0 of 2 failed during the training step of iteration 5' in errors[0], errors[0]
+    assert 'error: rank 0 of 2 failed during the training step of iteration 5' in errors[0], errors[0]
     assert 'Rank 1: dead or stopped' in errors[0]
 
 
