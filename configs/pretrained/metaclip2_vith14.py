@@ -3,7 +3,7 @@
 python tools/test.py configs/zero_shot/suite_slip26.py open_clip_model.safetensors \
     --model configs/pretrained/metaclip2_vith14.py
 
-The tokenizer.json of facebook/xlm-v-base at Hugging Face is to lie in data/tokenizers/xlm_v/. Here: not run.
+The tokenizer.json of facebook/xlm-v-base at Hugging Face belongs in data/tokenizers/xlm_v/. Here: not run.
 """
 
 _base_ = 'openclip_vith14.py'

@@ -3,7 +3,7 @@
 python tools/test.py configs/zero_shot/suite_slip26.py open_clip_model.safetensors \
     --model configs/pretrained/siglip_vitb16.py
 
-The tokenizer.json of the repository (timm/ViT-B-16-SigLIP, or google/siglip-base-patch16-224) is to lie
+The tokenizer.json of the repository (timm/ViT-B-16-SigLIP, or google/siglip-base-patch16-224) belongs
 in data/tokenizers/siglip/; --model auto takes the one beside the weights. Here: not run.
 """
 

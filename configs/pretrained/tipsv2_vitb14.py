@@ -2,7 +2,7 @@
 
 python tools/test.py configs/zero_shot_seg/ade20k_tips.py model.safetensors --model configs/pretrained/tipsv2_vitb14.py
 
-tokenizer.json of the repository, or its tokenizer.model, is to lie in data/tokenizers/tipsv2/; --model auto takes the
+tokenizer.json of the repository, or its tokenizer.model, belongs in data/tokenizers/tipsv2/; --model auto takes the
 one beside the weights. Weights CC-BY-4.0.
 Published: ADE20K 17.4 mIoU (their README; their own protocol and read-out, value). Here: not run.
 """

@@ -241,9 +241,9 @@ class ReliableRunner(Runner):
         meta = checkpoint['meta'].get(_META)
         if meta is None:
             self.logger.warning(
-                f"{filename} is of mmengine's own Runner and holds no random states. The run resumes, but drop path and "
-                'dropout draw other numbers than in an uninterrupted run. The file does not hold its batch size and '
-                'number of processes, so keep both as they were.'
+                f"{filename} is of mmengine's own Runner and holds no random states. The run resumes, but drop path "
+                'and dropout draw other numbers than in an uninterrupted run. The file does not hold its batch size '
+                'and number of processes, so keep both as they were.'
             )
             return
         for text in differences(filename, meta, self.cfg):

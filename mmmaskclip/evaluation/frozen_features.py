@@ -14,7 +14,7 @@ from mmmaskclip.evaluation.converted_images import ConvertedImages
 from mmmaskclip.evaluation.finite import check_finite
 from mmmaskclip.models.backbones.read_outs import ReadOut
 from mmmaskclip.registry import DATASETS
-from mmmaskclip.utils.workers import call_in_workers, outlive_signals
+from mmmaskclip.startup.workers import call_in_workers, outlive_signals
 
 Pool = Literal['mean', 'cls']
 

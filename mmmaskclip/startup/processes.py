@@ -132,7 +132,7 @@ def leave_processes() -> None:
     """Free what the Runner held, and leave the process group. Call this when nothing refers to the Runner any more.
 
     Reference cycles keep the Runner alive, and with it the workers of its loaders. At the interpreter's end they would
-    get a SIGTERM, which they survive for two minutes (:func:`~mmmaskclip.utils.workers.outlive_signals`), and the
+    get a SIGTERM, which they survive for two minutes (:func:`~mmmaskclip.startup.workers.outlive_signals`), and the
     process would wait for them.
 
     ``destroy_process_group`` alone is not enough: DDP keeps the group alive in reference cycles, and with it gloo's

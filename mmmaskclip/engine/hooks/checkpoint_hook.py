@@ -212,8 +212,8 @@ class ReliableCheckpointHook(CheckpointHook):
                 self._due = True  # by a validation between two optimizer steps
                 return
             runner.logger.warning(
-                f'Epoch {step} ends between two optimizer steps, so its checkpoint lacks the gradients accumulated since '
-                'the last one. Let accumulative_counts divide the iterations of an epoch.'
+                f'Epoch {step} ends between two optimizer steps, so its checkpoint lacks the gradients accumulated '
+                'since the last one. Let accumulative_counts divide the iterations of an epoch.'
             )
         try:
             self._write_step(runner, step, meta)

@@ -93,8 +93,8 @@ class GeneralAbilityHook(Hook):
             runner.logger.info(f'Starting point of the general ability: {names or "nothing is watched"}.')
             if not watched:
                 runner.logger.warning(
-                    'No zero-shot set is validated, so nothing shows what the model forgets. Add one: docs/finetune.md, '
-                    '"What is forgotten".'
+                    'No zero-shot set is validated, so nothing shows what the model forgets. Add one: docs/finetune.md'
+                    ', "What is forgotten".'
                 )
             self._keep(runner)
             return

@@ -50,6 +50,7 @@ class LongCaptionsHook(Hook):
         if full:
             runner.logger.warning(
                 f'{full} of {seen} captions of this epoch ({full / seen:.1%}) fill all {self._length} tokens of the '
-                'text tower; the tower does not see the rest. To include it set model.text_encoder.context_length=248 and '
-                'stretch_positions=True, and context_length=248 of the datasets (docs/finetune.md, "Long captions").'
+                'text tower; the tower does not see the rest. To include it set model.text_encoder.context_length=248 '
+                'and stretch_positions=True, and context_length=248 of the datasets (docs/finetune.md, '
+                '"Long captions").'
             )

@@ -19,9 +19,9 @@ from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.engine.step.optim_wrapper import PretrainOptimWrapper
 from mmmaskclip.engine.step.outcome import StepOutcome
 from mmmaskclip.registry import HOOKS
+from mmmaskclip.startup.workers import call_in_workers, outlive_signals
 from mmmaskclip.utils.distributed import any_rank
 from mmmaskclip.utils.exit_codes import SAVED
-from mmmaskclip.utils.workers import call_in_workers, outlive_signals
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 

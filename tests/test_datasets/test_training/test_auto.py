@@ -163,7 +163,7 @@ def test_what_cannot_be_read_is_said_with_a_remedy(tmp_path, tools):
 def test_images_inside_of_parquet_become_shards_first(tmp_path):
     pa = _pyarrow()
     pa.parquet.write_table(pa.table({'image': [{'bytes': b'x', 'path': ''}], 'text': ['a']}), tmp_path / 'a.parquet')
-    with pytest.raises(ValueError, match=r'Make shards of them: python tools/dataset_converters/make_shards\.py'):
+    with pytest.raises(ValueError, match=r'Convert it to shards: python tools/dataset_converters/make_shards\.py'):
         DATASETS.build(dict(type='auto', path=str(tmp_path), views={'image': []}))
 
 

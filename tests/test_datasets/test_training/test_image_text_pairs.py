@@ -129,9 +129,9 @@ def test_one_good_image_among_many_is_found(build):
 
 def test_nothing_usable_is_an_error(build):
     dataset = build('a.csv', 'filepath,caption\nx.jpg,a\ny.jpg,b\n')
-    with pytest.raises(RuntimeError, match='none of 2 images .* can be used; e.g. missing_image'):
+    with pytest.raises(RuntimeError, match='none of 2 tried images .* can be used; e.g. missing_image'):
         dataset[0]
-    with pytest.raises(ValueError, match='none of 2 images .*data_root='):
+    with pytest.raises(ValueError, match='none of 2 tried images .*data_root='):
         dataset.preflight()
     with pytest.raises(ValueError, match='lists no image with a caption'):
         build('b.csv', 'filepath,caption\n')

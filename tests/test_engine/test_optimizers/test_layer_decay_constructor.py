@@ -221,7 +221,7 @@ class Stages(nn.Module):
 
 @pytest.mark.parametrize('backbone', [nn.Sequential(nn.Linear(2, 2)), Stages()])
 def test_a_backbone_without_depths_is_named(backbone):
-    with pytest.raises(ValueError, match=f'layers of {type(backbone).__name__} cannot be told'):
+    with pytest.raises(ValueError, match=f'cannot find the layers of {type(backbone).__name__}'):
         optimizer_of(Model(backbone))
 
 
