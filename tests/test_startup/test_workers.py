@@ -4,8 +4,8 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from mmmaskclip.evaluation.frozen_features import build_train_loader
+from mmmaskclip.startup import workers
 from mmmaskclip.startup.workers import call_in_workers, outlive_signals
-from mmmaskclip.utils import workers
 
 
 @pytest.fixture
