@@ -275,8 +275,8 @@ def _wait_for(store: dist.Store, name: str, rank: int, what: str) -> Any:
             pulse, seen_at = new, now
         if now - seen_at > SILENCE:
             raise RuntimeError(
-                f'Rank {rank} was {what} and has given no sign of life for {now - seen_at:.0f} s: it has died, or '
-                'its machine is unreachable.'
+                f'Rank {rank} was {what} and has given no sign of life for {now - seen_at:.0f} s: it is gone, or its '
+                'machine is not reached.'
             )
         time.sleep(_POLL)
     done = json.loads(store.get(f'{key}/done'))
@@ -290,7 +290,7 @@ def _poll(store: dist.Store, key: str, what: str, limit: float) -> bytes:
     while not store.check([key]):
         now = time.monotonic()
         if now - begin >= limit:
-            raise TimeoutError(f'{what}: no answer within {limit:g} s')
+            raise TimeoutError(f'{what}: nothing came within {limit:g} s')
         if now - said >= _HEARTBEAT:
             said = now
             print_log(f'Waiting for {what} for {now - begin:.0f} s.', logger='current', level=logging.WARNING)

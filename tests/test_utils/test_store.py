@@ -197,7 +197,7 @@ def test_values_of_all_ranks_come_in_their_order_or_the_absent_one_is_named():
     assert gathered == [[[0, 'x'], [1, 'x'], [2, 'x']]] * 3
     (error,) = on_threads(1, lambda rank: stores._gather_on_store(0, 'lists', HashStore(), rank, 2, 0.2))
     assert isinstance(error, TimeoutError)
-    assert str(error).startswith('rank 1 (lists): no answer within')
+    assert str(error).startswith('rank 1 (lists): nothing came within')
 
 
 def test_runs_of_ranks_are_shortened():
