@@ -330,7 +330,7 @@ def test_two_steps_and_an_evaluation_on_real_images(data_root, tmp_path, monkeyp
         *('train_dataloader.batch_size=2', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1'),
         *('model.test_cfg.rcnn.score_thr=0.001', 'model.test_cfg.rcnn.max_per_img=5'),
         *('model.train_cfg.rpn_proposal.max_per_img=30', 'model.test_cfg.rpn.max_per_img=30'),
-        'model.train_cfg.rcnn.sampler.num=16',
+        *('model.train_cfg.rcnn.sampler.num=16', 'test_evaluator.metric=bbox'),
         'default_hooks.logger.interval=1',
     ]
     config, work_dir = str(CONFIGS / 'vitt16_coco_tiny.py'), tmp_path / 'run'

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmmaskclip.models.backbones.outlier_patches import local_outlier_factors
 from mmmaskclip.models.backbones.read_outs import READ_OUTS, find_read_out
 from mmmaskclip.models.backbones.register_neurons import find_register_neurons
+from mmmaskclip.models.backbones.semantic_feedback import SemanticFeedback
 from mmmaskclip.registry import MODELS
 
 
@@ -79,11 +80,13 @@ def test_none_costs_twice_the_plain_pass():
     with FakeTensorMode():
         tower = MODELS.build(dict(type='CLIPVisionTransformer', arch='ViT-B/16')).eval()
         costs = {name: cost(name) for name in REFERENCES}
+        feedback = SemanticFeedback(label=lambda patches, grid: torch.zeros(1, 196, dtype=torch.long))
+        costs['resclip twice'] = cost(dict(name='resclip', feedback=feedback))
         stitched = cost(dict(name='kk', windows=places), 9)
     assert max(costs.values()) < 1.1 * costs['patch']
     assert {name: round(value, 1) for name, value in costs.items()} == {
         'patch': 33.7, 'value': 33.7, 'qq': 32.0, 'kk': 32.0, 'vv': 32.0, 'csa': 33.9, 'naclip': 32.0, 'resclip': 34.2,
-        'self_calibrated': 33.2,
+        'resclip twice': 34.5, 'self_calibrated': 33.2,
     }  # fmt: skip
     assert stitched < 1.1 * 9 * costs['kk']
 
