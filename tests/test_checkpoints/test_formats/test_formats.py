@@ -33,6 +33,7 @@ OPENCLIP_NAMES = {
     'openclip_vitb32': 'ViT-B-32',
     'openclip_vitl14': 'ViT-L-14',
     'openclip_vith14': 'ViT-H-14',
+    'openclip_vitbigg14': 'ViT-bigG-14',
 }
 
 
@@ -193,6 +194,7 @@ def test_config_fits_the_published_model(name):
         ('openclip_vitb32', 'ViT-B-32', 'laion2b_s34b_b79k'),
         ('openclip_vitl14', 'ViT-L-14', 'laion2b_s32b_b82k'),
         ('openclip_vith14', 'ViT-H-14', 'laion2b_s32b_b79k'),
+        ('openclip_vitbigg14', 'ViT-bigG-14', 'laion2b_s39b_b160k'),
     ],
 )
 def test_mean_and_std_are_those_of_the_weights(name, arch, tag):
