@@ -1,6 +1,7 @@
 """CLIP, ViT-bigG/14, OpenCLIP's laion2b_s39b_b160k (GELU); OpenCLIP's or Hugging Face's file.
 
-python tools/test.py configs/zero_shot/suite_slip26.py model.safetensors --model configs/pretrained/openclip_vitbigg14.py
+python tools/test.py configs/zero_shot/suite_slip26.py model.safetensors \
+    --model configs/pretrained/openclip_vitbigg14.py
 
 Published: ImageNet zero-shot 80.1 (OpenCLIP, docs/openclip_results.csv; 80 templates, bicubic resize). Here: not run.
 """
