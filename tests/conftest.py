@@ -6,11 +6,13 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 from paths import DATA
-from settled import settle
+from settled import remember_shipped_configs, settle
 
 # Before any test module imports mmpretrain, which would leave mmdet without operators.
 import mmmaskclip  # noqa: F401  # isort: skip
 import tiny_models  # isort: skip
+
+remember_shipped_configs()
 
 
 def pytest_collection_finish() -> None:

@@ -25,7 +25,7 @@ def test_table():
         '  published averages, and ours over those of their sets that ran:',
         '  A   40.00   ours  15.00 (2 of 2)   paper',
     ]
-    with pytest.raises(ValueError, match=r"published 'A' is without \['z'\]"):
+    with pytest.raises(ValueError, match=r"published 'A' leaves out \['z'\]"):
         Published.of(dict(name='A', average=40.0, source='paper', without=['z']), 'abc')
 
 
