@@ -6,6 +6,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from mmmaskclip.startup.dependencies import check_dependencies
+from mmmaskclip.startup.detection import leave_out_detection
 from mmmaskclip.startup.mmcv_ops import provide_mmcv_ops
 from mmmaskclip.startup.multimodal import leave_out_multimodal
 from mmmaskclip.startup.quiet_imports import quiet_imports
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 check_dependencies()
 quiet_imports()
 leave_out_multimodal()
-# Here already: mmpretrain and mmseg try to import mmdet, which then keeps stubs in place of the operators it misses.
+leave_out_detection()
+# Here already: mmseg tries to import mmdet, which then keeps stubs in place of the operators it misses.
 provide_mmcv_ops()
 
 __all__ = ['__version__', 'load', 'train']
