@@ -6,13 +6,13 @@ set -eu
 cd "$(dirname "$0")/.."
 export MMCV_WITH_OPS=0 PYTHONDONTWRITEBYTECODE=
 
-# Row, Python, resolution (locked: the constraints of this repository), further requirement.
+# Row, Python, resolution (locked: the constraints of this repository), further requirement, versions that are not held.
 rows='oldest 3.10 lowest-direct
 python310 3.10 locked
 python312 3.12 locked
 python313 3.13 highest
 newest 3.12 highest
-transformers4 3.11 locked transformers<5
+transformers4 3.11 locked transformers>=4.57,<5 huggingface-hub|tokenizers|datasets|fsspec
 transformers5 3.11 locked transformers>=5'
 
 dependencies() {
@@ -36,8 +36,9 @@ for row in ${*:-$(echo "$rows" | cut -d' ' -f1)}; do
     env=.cache/matrix/$row
     mkdir -p "$env"
     case $3 in
-        # transformers 4 wants an older huggingface-hub than the one held.
-        locked) grep -v '^huggingface-hub==' requirements/constraints.txt >"$env/constraints.txt"; how="-c $env/constraints.txt" ;;
+        # transformers 4 needs an older huggingface-hub than the one held, which needs an older datasets, and so on. With a
+        # lower bound: uv would rather take transformers 0.1 than give up.
+        locked) grep -vE "^(${5:--})==" requirements/constraints.txt >"$env/constraints.txt"; how="-c $env/constraints.txt" ;;
         *) how="--resolution $3" ;;
     esac
     if [ ! -e "$env/.installed" ]; then

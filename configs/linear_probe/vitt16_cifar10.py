@@ -1,6 +1,7 @@
 """Linear probe on CIFAR-10 as JPEG files (5,000 + 5,000 images), ViT-Ti/16 at 112 px, on one small machine.
 
-tar xf train.tar -C data/zero_shot/cifar10_folder; tar xf test.tar -C data/zero_shot/cifar10_folder
+tar xf train.tar --one-top-level=data/zero_shot/cifar10_folder
+tar xf test.tar --one-top-level=data/zero_shot/cifar10_folder
 python tools/train.py configs/linear_probe/vitt16_cifar10.py \
     --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT
 python tools/test.py configs/linear_probe/vitt16_cifar10.py work_dirs/linear_probe/vitt16_cifar10/epoch_20.pth

@@ -1,6 +1,7 @@
 """Few-shot on CIFAR-10 as JPEG files: logistic regression on 1, 5, 10, 20 and 50 images per class, three draws each.
 
-tar xf train.tar -C data/zero_shot/cifar10_folder; tar xf test.tar -C data/zero_shot/cifar10_folder
+tar xf train.tar --one-top-level=data/zero_shot/cifar10_folder
+tar xf test.tar --one-top-level=data/zero_shot/cifar10_folder
 python tools/test.py configs/probes/cifar10_few_shot.py CHECKPOINT --model CONFIG
 
 Reports few_shot/5_shot/top1, the mean over the seeds, few_shot/5_shot/top1_std and so on, on all 5,000 test images.

@@ -1,6 +1,7 @@
 """Linear probe on CIFAR-10 as JPEG files (5,000 + 5,000 images), on features of one pass: MaskCLIP's recipe in seconds.
 
-tar xf train.tar -C data/zero_shot/cifar10_folder; tar xf test.tar -C data/zero_shot/cifar10_folder
+tar xf train.tar --one-top-level=data/zero_shot/cifar10_folder
+tar xf test.tar --one-top-level=data/zero_shot/cifar10_folder
 python tools/test.py configs/probes/cifar10_linear.py CHECKPOINT --model CONFIG
 
 CHECKPOINT 'none' gives the random tower's. Reads what configs/zero_shot/cifar10_folder.py reads, in both splits; the

@@ -1,6 +1,7 @@
 """Logistic regression on CIFAR-10 as JPEG files (5,000 + 5,000 images), C searched as CLIP does.
 
-tar xf train.tar -C data/zero_shot/cifar10_folder; tar xf test.tar -C data/zero_shot/cifar10_folder
+tar xf train.tar --one-top-level=data/zero_shot/cifar10_folder
+tar xf test.tar --one-top-level=data/zero_shot/cifar10_folder
 python tools/test.py configs/probes/cifar10_logistic.py CHECKPOINT --model CONFIG
 
 Reads what configs/zero_shot/cifar10_folder.py reads, in both splits. pets_logistic.py is the same for another set.

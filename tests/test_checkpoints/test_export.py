@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import logging
+import re
 import subprocess
 import sys
 
@@ -21,7 +23,7 @@ from mmmaskclip.checkpoints.files import sha256_of, write_checkpoint
 from mmmaskclip.checkpoints.safe_load import read_state_dict
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.models.from_pretrained import from_pretrained, preprocessing
-from mmmaskclip.models.open_vocabulary import encode_texts
+from mmmaskclip.models.open_vocabulary import encode_classes, encode_texts
 from mmmaskclip.registry import MODELS
 
 CAPTIONS = ['a red bus', 'Two dogs, running on grass! ' * 3, '']
@@ -315,6 +317,35 @@ def test_onnx_takes_images_of_any_size_and_says_what_smaller_graphs_lose(tmp_pat
     # What is needed to make its inputs.
     assert json.loads((tmp_path / 'preprocess.json').read_text())['interpolation'] == 'bicubic'
     assert json.loads((tmp_path / 'vocab.json').read_text())['<|endoftext|>'] == 49407
+
+
+def test_open_clips_own_evaluation_gives_our_accuracy(tmp_path, build, monkeypatch, caplog):
+    """Its command, on a folder as that of ImageNet's val; few classes, because the prompts of 1,000 take minutes."""
+    main, zero_shot = map(importlib.import_module, ('open_clip_train.main', 'open_clip_train.zero_shot'))
+    names, templates = ['tench', 'goldfish', 'hen', 'ostrich', 'jay', 'bulbul', 'magpie'], ['a {}.', 'my {}.']
+    monkeypatch.setattr(zero_shot, 'IMAGENET_CLASSNAMES', names)
+    monkeypatch.setattr(zero_shot, 'OPENAI_IMAGENET_TEMPLATES', [template.format for template in templates])
+    monkeypatch.setattr(zero_shot, 'accuracy', count_hits)
+    monkeypatch.setattr(main, 'setup_logging', lambda path, level: None)  # it sets the level of every logger
+    caplog.set_level(logging.INFO)
+    model = build()
+    export_folder(model, 'open_clip', tmp_path / 'a')
+    image = model.encode_image(preprocessing(model)(photo())[None])[0]
+    best = (encode_classes(model, names, templates) @ image).argmax()
+    # The same photo in every folder, twice in that of the best class: 2 of 8 are right at once, 6 among the first five.
+    for index in range(len(names)):
+        (tmp_path / f'val/n{index:08d}').mkdir(parents=True)
+        photo().save(tmp_path / f'val/n{index:08d}/0.PNG')
+    photo().save(tmp_path / f'val/n{best:08d}/1.PNG')
+    command = ['--model', f'local-dir:{tmp_path / "a"}', '--imagenet-val', str(tmp_path / 'val'), '--workers', '0']
+    main.main([*command, '--precision', 'fp32', '--logs', str(tmp_path / 'logs')])
+    assert re.findall(r'val-top(\d): ([\d.]+)', caplog.text) == [('1', '0.2500'), ('5', '0.7500')]
+
+
+def count_hits(output, target, topk):
+    """Theirs turns an array of one number into a number, which NumPy 2.4 refuses."""
+    hits = output.topk(max(topk)).indices == target[:, None]
+    return [float(hits[:, :k].sum()) for k in topk]
 
 
 def test_tool_takes_the_model_from_the_checkpoint(tmp_path, capsys):

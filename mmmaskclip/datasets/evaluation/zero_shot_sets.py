@@ -268,7 +268,7 @@ _variant('imagenet_80', 'imagenet', title="ImageNet-1K, val split, OpenAI's 80 t
 _variant(
     'cifar10_folder', 'cifar10', title="5,000 of CIFAR-10's test images as JPEG files", source=IMAGE_FOLDER,
     folder='cifar10_folder/test', arguments={}, shards=None, num_samples=5000,
-    get='One folder per class, 500 images in each: `tar xf test.tar -C data/zero_shot/cifar10_folder`.',
+    get='One folder per class, 500 images in each: `tar xf test.tar --one-top-level=data/zero_shot/cifar10_folder`.',
     train=dict(folder='cifar10_folder/train', num_samples=5000),
     note='For quick comparisons; not comparable with published results.',
 )  # fmt: skip
