@@ -118,10 +118,9 @@ class ImageTextInferencer:
         num_workers: int = 0,
         known: ImageIndex | None = None,
         report: Callable[[int, int], None] | None = None,
+        progress: bool = True,
     ) -> ImageIndex:
-        """Embed all images of a folder and the folders below, beside a bar where stderr is a terminal.
-
-        Images that cannot be used are reported, not fatal.
+        """Embed all images of a folder and the folders below. Images that cannot be used are reported, not fatal.
 
         Args:
             folder: The folder.
@@ -130,6 +129,7 @@ class ImageTextInferencer:
             known: An earlier index of this model; files that have not changed since are not embedded again. Default:
                 none.
             report: Called with the number of images done and of all images, after every batch. Default: nothing.
+            progress: Show a bar where stderr is a terminal, and below the cell of a notebook. Defaults to True.
 
         Returns:
             The index for :meth:`search`; its ``bad`` says why an image was left out.
@@ -143,7 +143,7 @@ class ImageTextInferencer:
         new, bad = [path for path in paths if path not in embeds], {}
         # Taken before the files are read, so that a file that changes meanwhile is embedded again next time.
         stamps = dict(zip(paths, stamps_of(paths), strict=True))
-        with progress_bar('Embedding images', len(paths)) as advance:
+        with progress_bar('Embedding images', len(paths), progress) as advance:
             advance(len(embeds))
             for start, batch in self._embed(new, batch_size, num_workers):
                 for path, one in zip(new[start:], batch, strict=False):

@@ -23,7 +23,7 @@ def shows_bars() -> bool:
 
 
 @contextmanager
-def progress_bar(text: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+def progress_bar(text: str, total: int | None = None, shown: bool = True) -> Iterator[Callable[[int], None]]:
     """A bar on stderr, or below the cell of a notebook, which disappears at the end.
 
     Where stderr is neither (a log file, a pipe), and on processes other than the first, nothing is shown and no thread
@@ -32,18 +32,19 @@ def progress_bar(text: str, total: int | None = None) -> Iterator[Callable[[int]
     Args:
         text: Label of the bar.
         total: Number of items. Defaults to None: the bar has no end.
+        shown: False shows nothing anywhere. Defaults to True.
 
     Yields:
         A function that moves the bar by a number of items.
     """
-    if in_notebook() and is_main_process():
+    if shown and in_notebook() and is_main_process():
         line = _Line(text, total)
         try:
             yield line.advance
         finally:
             line.show('')
         return
-    if not shows_bars():
+    if not (shown and shows_bars()):
         yield lambda _: None
         return
     columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()

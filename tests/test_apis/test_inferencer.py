@@ -17,6 +17,7 @@ from mmmaskclip.apis.image_index import ImageIndex
 from mmmaskclip.apis.images import open_image
 from mmmaskclip.datasets.transforms.tokenize import pad_tokens, tokenize
 from mmmaskclip.registry import MODELS
+from mmmaskclip.utils.progress import progress_bar
 
 
 @pytest.fixture(scope='module')
@@ -282,7 +283,7 @@ def test_images_are_encoded_once(inferencer, images, monkeypatch):
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])
-def test_a_folder_is_embedded_and_searched(inferencer, images, tmp_path, num_workers):
+def test_a_folder_is_embedded_and_searched(inferencer, images, tmp_path, num_workers, monkeypatch):
     for index, image in enumerate(images):
         path = tmp_path / 'photos' / f'{index % 2}' / f'{index}.PNG'
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -290,11 +291,14 @@ def test_a_folder_is_embedded_and_searched(inferencer, images, tmp_path, num_wor
     (tmp_path / 'photos/broken.jpg').write_bytes(b'<html>')
     (tmp_path / 'photos/notes.txt').write_text('no image')
     (tmp_path / 'photos/.hidden.png').write_bytes(b'')
-    done = []
+    done, bars = [], []
+    noted = 'mmmaskclip.apis.inferencer.progress_bar'
+    monkeypatch.setattr(noted, lambda *given: bars.append(given) or progress_bar(*given))
     index = inferencer.embed_folder(
-        tmp_path / 'photos', batch_size=2, num_workers=num_workers, report=lambda *numbers: done.append(numbers)
+        tmp_path / 'photos', 2, num_workers, report=lambda *numbers: done.append(numbers), progress=False
     )
     assert done == [(2, 6), (4, 6), (6, 6)]
+    assert bars == [('Embedding images', 6, False)]
     assert [str(tmp_path / 'photos' / name) for name in ('0/0.PNG', '0/2.PNG', '0/4.PNG', '1/1.PNG', '1/3.PNG')] == (
         index.paths
     )

@@ -49,6 +49,10 @@ def test_a_log_file_and_other_processes_see_nothing(be, monkeypatch):
     with progress_bar('Images', 5) as advance:
         advance(5)
     assert stderr.getvalue() == ''
+    stderr = be(_Terminal())
+    with progress_bar('Images', 5, shown=False) as advance:
+        advance(5)
+    assert stderr.getvalue() == ''
     monkeypatch.setattr(progress, 'is_main_process', lambda: False)
     stderr = be(_Terminal())
     assert list(track([1, 2], 'Sets')) == [1, 2]
