@@ -14,10 +14,11 @@ import pytest
 import timm
 import torch
 from mmengine.config import Config
+from packaging import version
 from PIL import Image
 
 from mmmaskclip.checkpoints.export.folder import export_folder
-from mmmaskclip.checkpoints.export.graphs import export_graphs
+from mmmaskclip.checkpoints.export.graphs import OLDEST_TORCH, export_graphs
 from mmmaskclip.checkpoints.export.parts import NotExpressible
 from mmmaskclip.checkpoints.files import sha256_of, write_checkpoint
 from mmmaskclip.checkpoints.safe_load import read_state_dict
@@ -255,6 +256,8 @@ def needs_onnx():
     missing = [name for name in ('onnx', 'onnxscript', 'onnxruntime') if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f'not installed: {", ".join(missing)}')
+    if version.parse(torch.__version__) < version.parse(OLDEST_TORCH):
+        pytest.skip(f'torch {torch.__version__} cannot export them')
 
 
 def run_onnx(path, given):
@@ -346,6 +349,14 @@ def count_hits(output, target, topk):
     """Theirs turns an array of one number into a number, which NumPy 2.4 refuses."""
     hits = output.topk(max(topk)).indices == target[:, None]
     return [float(hits[:, :k].sum()) for k in topk]
+
+
+def test_a_torch_that_is_too_old_for_onnx_is_named_with_what_works(tmp_path, build, monkeypatch):
+    monkeypatch.setattr(torch, '__version__', '2.6.0+cu124')
+    with pytest.raises(
+        ImportError, match=r"torch 2\.6\.0\+cu124 cannot .* 2\.8 is the oldest .* to='torchscript' works"
+    ):
+        export_graphs(build(), 'onnx', tmp_path)
 
 
 def test_tool_takes_the_model_from_the_checkpoint(tmp_path, capsys):

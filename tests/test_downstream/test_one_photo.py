@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 from mmseg.apis import inference_model, init_model
-from paths import CONFIGS
+from paths import CONFIGS, ROOT
 from PIL import Image
 
 from mmmaskclip.engine.registration import register_all_modules
@@ -28,6 +28,21 @@ def config(name):
 def test_segmentation(photo):
     model = init_model(config('upernet/vitt16_camvid.py'), device='cpu')
     assert inference_model(model, photo).pred_sem_seg.data.shape == (1, 60, 90)
+
+
+def test_the_backbone_of_the_page_is_one_for_mmsegs_heads(photo):
+    page = (ROOT / 'docs/downstream.md').read_text()
+    block = page.partition('## From a checkpoint to a backbone')[2].partition('```python\n')[2].partition('```')[0]
+    names = {}
+    exec(block.replace('ViT-B/16', 'ViT-Ti/16').replace('img_size=512', 'img_size=32'), names)
+    names['backbone'].pop('init_cfg')
+    head = dict(type='FCNHead', in_channels=192, in_index=3, channels=8, num_convs=1, concat_input=False, num_classes=4)
+    pixels = dict(type='SegDataPreProcessor', mean=[0, 0, 0], std=[1, 1, 1], size=(32, 48), seg_pad_val=255)
+    model = dict(type='EncoderDecoder', data_preprocessor=pixels, backbone=names['backbone'], decode_head=head)
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]
+    cfg = dict(model=model | dict(test_cfg=dict(mode='whole')), test_pipeline=pipeline, default_scope='mmseg')
+    segmentor = init_model(Config(cfg), device='cpu')
+    assert inference_model(segmentor, photo).pred_sem_seg.data.shape == (1, 60, 90)
 
 
 def test_classification(photo):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from packaging import version
 from torch import Tensor, nn
 
 from mmmaskclip.checkpoints.export.card import as_text, model_card
@@ -19,6 +20,8 @@ from mmmaskclip.checkpoints.export.transformers import tokenizer_files
 from mmmaskclip.checkpoints.files import sha256_of
 
 GRAPHS = ('onnx', 'torchscript')
+# For ONNX. 2.6 refuses to resize positions to a size that is free; 2.7 has not been tried.
+OLDEST_TORCH = '2.8'
 
 
 class _Image(nn.Module):
@@ -78,7 +81,7 @@ def export_graphs(
         SHA-256 by the name of each file of weights.
 
     Raises:
-        ImportError: If a package that ONNX needs is missing.
+        ImportError: If a package that ONNX needs is missing, or torch is older than :data:`OLDEST_TORCH`.
         NotExpressible: If the model has no text tower, or windows.
         ValueError: If smaller graphs are asked of TorchScript.
     """
@@ -148,6 +151,11 @@ def _probe(example: Tensor, vocab_size: int) -> Tensor:
 
 
 def _to_onnx(part: nn.Module, example: Tensor, dynamic: dict, path: Path) -> None:
+    if version.parse(torch.__version__) < version.parse(OLDEST_TORCH):
+        raise ImportError(
+            f'torch {torch.__version__} cannot export ONNX graphs with a free image size; {OLDEST_TORCH} is the oldest '
+            "that can: pip install -U torch torchvision. to='torchscript' works with this one."
+        )
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
