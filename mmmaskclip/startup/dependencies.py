@@ -62,8 +62,8 @@ RUNTIME = (
 DETECTION = (Dependency('onedl-mmdetection', '>=3.5,<4', '3.4 imports imgaug, which NumPy 2 does not run', ('mmdet',)),)
 
 EXPORT = (
-    Dependency('onnx', '>=1.17', 'torch 2.6 writes by it; older ones have not been tried'),
-    Dependency('onnxscript', '>=0.2', "torch's exporter; older ones have not been tried"),
+    Dependency('onnx', '>=1.17', 'onnxscript writes by it; older ones have not been tried'),
+    Dependency('onnxscript', '>=0.7.2', "torch's exporter; 0.2 and 0.5 fail, those between have not been tried"),
 )
 
 TOWERS = (

@@ -69,6 +69,10 @@ def test_every_bound_has_a_reason_and_extras_include_detection():
     assert set(DETECTION) <= set(EXTRAS['tests'])
 
 
+def test_released_weights_are_read_without_an_extra():
+    assert 'safetensors' in {dependency.name for dependency in RUNTIME}
+
+
 def test_importing_the_package_checks_and_stays_light():
     code = (
         'import sys; from importlib import metadata; seen = []; version = metadata.version\n'

@@ -26,6 +26,14 @@ def test_resumed_logs_are_joined_and_validation_is_placed_at_its_iteration(tool,
     assert tool.read_curves(tmp_path / 'run') == {'loss': {10: 3.0, 20: 2.4}, 'R@1': {20: 0.2}}
 
 
+@pytest.mark.parametrize(('resume', 'loss'), [(True, {10: 3.0, 20: 2.5}), (False, {20: 2.5})])
+def test_another_run_of_the_same_folder_is_not_joined(tool, tmp_path, resume, loss):
+    write_log(tmp_path / 'run/1', [{'loss': 3.0, 'iter': 10}])
+    write_log(tmp_path / 'run/2', [{'loss': 2.5, 'iter': 20}])
+    (tmp_path / 'run/2/vis_data/config.py').write_text(f'model = None\nresume = {resume}\n')
+    assert tool.read_curves(tmp_path / 'run') == {'loss': loss}
+
+
 def test_several_runs_into_one_png(tool, tmp_path):
     for name in ('clip', 'maskclip'):
         write_log(tmp_path / name / '1', [{'loss': 3.0, 'lr': 0.1, 'iter': 10}, {'loss': 2.5, 'lr': 0.2, 'iter': 20}])

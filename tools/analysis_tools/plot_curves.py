@@ -2,8 +2,9 @@
 
 python tools/analysis_tools/plot_curves.py work_dirs/clip work_dirs/maskclip --keys loss retrieval/image_to_text_R@1
 
-A run is a work dir or a scalars.json. The logs of a resumed run are joined. Several seeds of one run, separated by
-commas (clip_seed0,clip_seed1,clip_seed2), are drawn as their mean, with a band from the lowest to the highest value.
+A run is a work dir or a scalars.json. The logs of a resumed run are joined; of several runs in one work dir the newest
+is drawn. Several seeds of one run, separated by commas (clip_seed0,clip_seed1,clip_seed2), are drawn as their mean,
+with a band from the lowest to the highest value.
 Every key has a panel over the iterations, every run a colour. Validation values are drawn at the iteration of the
 validation.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +33,8 @@ def read_curves(run: str | Path) -> dict[str, Curve]:
         run: A work dir or a ``scalars.json``.
 
     Returns:
-        The values of each key by iteration. If a resumed run repeats an iteration, the later value counts.
+        The values of each key by iteration. If a resumed run repeats an iteration, the later value counts; what was
+        logged before a run that started afresh does not.
 
     Raises:
         FileNotFoundError: If the run has no log.
@@ -44,6 +47,9 @@ def read_curves(run: str | Path) -> dict[str, Curve]:
         raise FileNotFoundError(f'{run} is neither a scalars.json nor a work dir that has */vis_data/scalars.json.')
     curves: dict[str, Curve] = {}
     for file in files:
+        config = file.with_name('config.py')
+        if config.is_file() and not re.search('^resume = True$', config.read_text(encoding='utf-8'), re.M):
+            curves.clear()
         iteration = 0
         for line in file.read_text().splitlines():
             try:

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if args.photos:
                 photos = torch.stack([preprocessing(model)(open_image(photo)) for photo in args.photos])
             digests = export_graphs(model, args.to, args.out, args.read_out, args.precision, card, photos)
-    except (NotExpressible, ValueError) as error:
+    except (ImportError, NotExpressible, ValueError) as error:
         parser.error(str(error))
     for name, digest in digests.items():
         print(f'{args.out / name}\nsha256 {digest}')

@@ -20,8 +20,8 @@ from mmmaskclip.checkpoints.export.transformers import tokenizer_files
 from mmmaskclip.checkpoints.files import sha256_of
 
 GRAPHS = ('onnx', 'torchscript')
-# For ONNX. 2.6 refuses to resize positions to a size that is free; 2.7 has not been tried.
-OLDEST_TORCH = '2.8'
+# For ONNX. 2.6 and 2.8 fail at sizes that are free; 2.9 and 2.10 have not been tried.
+OLDEST_TORCH = '2.11'
 
 
 class _Image(nn.Module):
@@ -153,8 +153,8 @@ def _probe(example: Tensor, vocab_size: int) -> Tensor:
 def _to_onnx(part: nn.Module, example: Tensor, dynamic: dict, path: Path) -> None:
     if version.parse(torch.__version__) < version.parse(OLDEST_TORCH):
         raise ImportError(
-            f'torch {torch.__version__} cannot export ONNX graphs with a free image size; {OLDEST_TORCH} is the oldest '
-            "that can: pip install -U torch torchvision. to='torchscript' works with this one."
+            f'torch {torch.__version__} cannot export ONNX graphs whose batch and image size are free; {OLDEST_TORCH} is '
+            "the oldest that was seen to: pip install -U torch torchvision, or choose to='torchscript'."
         )
     try:
         import onnx  # noqa: F401
