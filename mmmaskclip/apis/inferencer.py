@@ -18,7 +18,7 @@ from mmmaskclip.apis.windows import average_windows, read_windows
 from mmmaskclip.checkpoints.weights import load_weights
 from mmmaskclip.datasets.prompts import refuse_string
 from mmmaskclip.models.backbones.mixed_read_outs import ReadOuts
-from mmmaskclip.models.from_pretrained import from_pretrained
+from mmmaskclip.models.from_pretrained import from_pretrained, image_tower_of
 from mmmaskclip.models.open_vocabulary import encode_classes, encode_texts
 from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity, upsample_patches
 from mmmaskclip.registry import MODELS
@@ -49,7 +49,7 @@ class ImageTextInferencer:
             elsewhere; of images and texts alike. Defaults to ``'float32'``.
 
     Raises:
-        ValueError: If ``precision`` is unknown.
+        TypeError, ValueError: If the model has no ``image_encoder``, as MAE; if ``precision`` is unknown.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ImageTextInferencer:
             precision == 'auto' and self.device.type == 'cuda' and torch.cuda.is_bf16_supported(False)
         )
         self._autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=low)
-        image_encoder: Any = model.image_encoder
+        image_encoder = image_tower_of(model)
         self.image_size: tuple[int, int] = tuple(image_encoder.img_size)
         self.patch_size: int = image_encoder.patch_size[0]
         settings = cast(Any, model).data_preprocessor

@@ -20,6 +20,8 @@ from mmmaskclip.utils.nearest import meant
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+_ENDINGS = ('.py', '.json', '.yml', '.yaml')
+
 
 def run_command(main: Callable[[], Any]) -> None:
     """Run a command. Print an error that the user can mend as one sentence, without a traceback.
@@ -112,6 +114,10 @@ def read_config(name: str) -> Config:
     path = find_config(name)
     if not osp.isfile(path):
         raise ConfigMistake(f'There is no config {path!r}.{_similar_files(path)}')
+    if not path.endswith(_ENDINGS):
+        raise ConfigMistake(
+            f'{path!r} is no config (they end in {", ".join(_ENDINGS)}). The checkpoint comes after it.'
+        )
     register_shipped_configs()
     try:
         return Config.fromfile(path)

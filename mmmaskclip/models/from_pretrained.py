@@ -94,3 +94,17 @@ def tokenizer_of(text_encoder: Any) -> Callable[[list[str]], Tensor]:
         return pad_tokens(text_encoder.tokenize(texts))
 
     return tokens
+
+
+def image_tower_of(model: Any) -> Any:
+    """Find the image tower of a model of images and texts.
+
+    Raises:
+        TypeError: If it is another model, such as MAE or a segmentor.
+    """
+    if not hasattr(model, 'image_encoder'):
+        raise TypeError(
+            f'{type(model).__name__} has no image_encoder: give a model that is pretrained on images and texts, such '
+            'as those of configs/clip and configs/maskclip'
+        )
+    return model.image_encoder

@@ -397,6 +397,11 @@ def test_bfloat16_on_request(inferencer, images):
         ImageTextInferencer(inferencer.model, precision='half')
 
 
+def test_a_model_without_two_towers_is_named():
+    with pytest.raises(TypeError, match='Linear has no image_encoder: give a model that is pretrained on images'):
+        ImageTextInferencer(torch.nn.Linear(2, 2))
+
+
 def test_missing_image_is_named(inferencer):
     with pytest.raises(FileNotFoundError, match='there is no image nowhere.jpg'):
         inferencer.embed_images(['nowhere.jpg'])

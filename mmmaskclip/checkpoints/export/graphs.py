@@ -153,8 +153,8 @@ def _probe(example: Tensor, vocab_size: int) -> Tensor:
 def _to_onnx(part: nn.Module, example: Tensor, dynamic: dict, path: Path) -> None:
     if version.parse(torch.__version__) < version.parse(OLDEST_TORCH):
         raise ImportError(
-            f'torch {torch.__version__} cannot export ONNX graphs whose batch and image size are free; {OLDEST_TORCH} is '
-            "the oldest that was seen to: pip install -U torch torchvision, or choose to='torchscript'."
+            f'torch {torch.__version__} cannot export ONNX graphs whose batch and image size are free; {OLDEST_TORCH} '
+            "is the oldest that was seen to: pip install -U torch torchvision, or choose to='torchscript'."
         )
     try:
         import onnx  # noqa: F401
