@@ -132,7 +132,7 @@ def test_config_that_cannot_be_read_is_named(load, tmp_path, text, message):
 
 def test_a_checkpoint_in_the_place_of_the_config_is_named(load, tmp_path):
     (tmp_path / 'epoch_1.pth').write_bytes(b'')
-    with pytest.raises(ConfigMistake, match=r"'.*epoch_1\.pth' is no config .*checkpoint comes after the config"):
+    with pytest.raises(ConfigMistake, match=r"'.*epoch_1\.pth' is no config .*checkpoint comes after it"):
         load(config='epoch_1.pth')
 
 
