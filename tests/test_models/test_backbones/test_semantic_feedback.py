@@ -66,10 +66,8 @@ def test_the_segmentor_labels_the_patches(tiny_model_cfg, refinement):
     model = MODELS.build(cfg)
     model.init_weights()
     model.eval()
-    settings = dict(threshold=0.35, scale=30.0, refinement=refinement)
     images = torch.randn(2, 3, 32, 45)
     options = dict(classes=['sky', 'tree', 'road'], templates=['a {}'], queries=dict())
-    twice = ZeroShotSegmentor(model, read_out=dict(name='resclip', feedback=settings), **options)
     once = ZeroShotSegmentor(model, read_out='resclip', **options)
     side = model.image_encoder.patch_size[0]
     cosines = torch.einsum('bdhw,kd->bkhw', once.extract_feat(images)[0], once.decode_head.class_embeds)
@@ -77,7 +75,10 @@ def test_the_segmentor_labels_the_patches(tiny_model_cfg, refinement):
     if refinement:
         maps = pamr(F.pad(images, (0, -45 % side)), maps, **refinement)
     shares = (30 * maps).softmax(1)
-    pixels = torch.where(shares.amax(1) < 0.35, 0, shares.argmax(1)).numpy()
+    # Half of the pixels are below it.
+    threshold = shares.amax(1).median().item() + 1e-6
+    pixels = torch.where(shares.amax(1) < threshold, 0, shares.argmax(1)).numpy()
+    assert (pixels != shares.argmax(1).numpy()).any()
     labels = [
         [
             np.bincount(image[row : row + side, column : column + side].ravel()).argmax()
@@ -87,6 +88,8 @@ def test_the_segmentor_labels_the_patches(tiny_model_cfg, refinement):
         for image in pixels
     ]
     feedback = SemanticFeedback(label=lambda patches, grid: torch.tensor(np.array(labels)))
+    settings = dict(threshold=threshold, scale=30.0, refinement=refinement)
+    twice = ZeroShotSegmentor(model, read_out=dict(name='resclip', feedback=settings), **options)
     expected = model.encode_dense(images, dict(name='resclip', feedback=feedback))
     torch.testing.assert_close(twice.extract_feat(images)[0], expected)
     assert not torch.allclose(expected, once.extract_feat(images)[0])
