@@ -13,5 +13,6 @@ model = dict(
     objectives=dict(preserve=_base_.preserve, local=dict(type='TextPooledContrast', reduction='sum')),
 )
 # A sixth of the pretraining's epochs.
-train_cfg = dict(max_epochs=2)
-custom_hooks = [*_base_.custom_hooks, _base_.watch]
+train_cfg = dict(max_epochs=2, val_interval=1)
+# One point is less than 720 scenes can tell: the standard error of a share of 60 % is 1.8 points.
+custom_hooks = [*_base_.custom_hooks, dict(_base_.watch, max_fall=2.0)]

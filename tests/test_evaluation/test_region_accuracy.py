@@ -18,6 +18,7 @@ from mmmaskclip.datasets.training.collate import collate_image_text
 from mmmaskclip.datasets.transforms.tokenize import tokenize
 from mmmaskclip.evaluation import RegionAccuracy
 from mmmaskclip.evaluation.region_accuracy import coverage
+from mmmaskclip.models.backbones.read_outs import READ_OUTS
 from mmmaskclip.registry import MODELS
 
 CLASSES = [f'class {index}' for index in range(7)]
@@ -158,6 +159,12 @@ def test_a_read_out_with_options_passes_the_config_check():
     cfg.test_evaluator.regions.read_out = dict(name='naclip', std=3)
     cfg._cfg_dict['model'] = Config.fromfile(paths.CONFIGS / 'maskclip/vitxs16_scenes_v1.py').model
     check_config(cfg)
+
+
+def test_the_config_of_every_read_out_names_them_all():
+    cfg = Config.fromfile(paths.CONFIGS / 'region_accuracy/scenes_every_read_out.py')
+    named = [metric.read_out for metric in cfg.test_evaluator.several if metric.type == 'RegionAccuracy']
+    assert sorted(named) == sorted(READ_OUTS)
 
 
 def test_coco_tiny(data_root, tiny_model_cfg, monkeypatch):
