@@ -104,7 +104,7 @@ def signature_of(part: Any, **more: Any) -> Signature | None:
             hints = typing.get_type_hints(function) if complete else {}
         except (TypeError, ValueError):
             return None
-        except NameError:  # a type that is imported for type checkers only
+        except (NameError, AttributeError):  # a type for type checkers only, or of a package that is not installed
             hints = {}
         for one in parameters:
             if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL) and one.name != 'self':

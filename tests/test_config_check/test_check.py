@@ -1,9 +1,12 @@
+from typing import Any
+
 import pytest
 from mmengine.config import Config
 from paths import ROOT
 
 from mmmaskclip.config_check import ConfigMistake
 from mmmaskclip.config_check.check import check_config
+from mmmaskclip.config_check.parts import signature_of
 from mmmaskclip.config_check.paths import check_paths
 from mmmaskclip.registry import MODELS
 
@@ -107,6 +110,19 @@ def test_a_part_that_is_registered_after_the_mistake_is_found(monkeypatch):
         check_config(cfg)
     monkeypatch.setitem(MODELS.module_dict, 'RegisteredLater', dict)
     check_config(cfg)
+
+
+absent: Any = None  # as libraries bind an optional package that is not installed
+
+
+class Wrapper:
+    def __init__(self, engine: 'absent.Engine', steps: int = 1) -> None: ...
+
+
+def test_a_type_hint_of_a_missing_package_is_no_crash():
+    found = signature_of(Wrapper)
+    assert found is not None
+    assert [*found.parameters] == ['engine', 'steps']
 
 
 def test_arguments_that_are_missing_are_named():
