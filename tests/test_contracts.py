@@ -42,6 +42,7 @@ LOOKED_FOR = {
     'mmmaskclip/models/backbones/timm_tower.py': (11, "timm's ViTs differ in the parts that they have"),
     'mmmaskclip/models/backbones/transformer_block.py': (1, 'the adapters of lora.py, which imports that file'),
     'mmmaskclip/models/backbones/whole_image_tower.py': (1, 'names what a tower lacks of the contract'),
+    'mmmaskclip/models/from_pretrained.py': (1, 'models of other packages have no image_encoder, which is said'),
     'mmmaskclip/startup/machine.py': (1, 'macOS has no affinity'),
     'mmmaskclip/utils/progress.py': (2, 'IPython may be missing, and only its notebooks have a kernel'),
 }

@@ -56,8 +56,8 @@ SETS = {
     'camvid': (('camvid/images/test', 'camvid/masks/test', '.jpg', '.png'), None, 11, (0, 10, 11)),
 }
 LAYOUTS = {path.stem: SETS[path.stem.rpartition('_')[0]] for path in CONFIGS.glob('*.py')}
-# The protocol has no background.
-LAYOUTS['coco_object81_maskclip'] = (OBJECT, None, 80, (1, 80, 0))
+# These protocols have no background.
+LAYOUTS['coco_object81_maskclip'] = LAYOUTS['coco_object81_dinotxt'] = (OBJECT, None, 80, (1, 80, 0))
 
 
 def write_layout(root, layout):
@@ -100,8 +100,10 @@ def test_every_protocol_has_its_sets():
     protocols = {}
     for name in LAYOUTS:
         protocols.setdefault(name.rpartition('_')[2], set()).add(name.rpartition('_')[0])
-    assert protocols['sclip'] == protocols['tcl'] == SETS.keys() - {'camvid'}
-    assert protocols.keys() == {'maskclip', 'tcl', 'sclip', 'tips', 'dinotxt'}
+    sets = SETS.keys() - {'camvid'}
+    # Without background: MaskCLIP's and dino.txt's.
+    without = sets - {'voc21', 'context60'}
+    assert protocols == dict(sclip=sets, tcl=sets, tips=sets, dinotxt=without, maskclip=without | {'camvid'})
 
 
 @pytest.mark.parametrize('name', LAYOUTS)
@@ -173,19 +175,17 @@ def test_protocols_are_the_papers():
     maskclip = ((224, 224), (112, 112), 'scenes_85')
     tcl = ((2048, 448), (448, 448), (224, 224), 'tcl')
     sclip = ((224, 224), (112, 112), 'imagenet_80')
-    others = dict(
+    usual = dict(
+        maskclip=((2048, 512), *maskclip),
         tcl=tcl,
         sclip=((2048, 336), *sclip),
         tips=((2048, 448), (448, 448), (336, 336), 'tcl'),
         dinotxt=((2048, 512), (384, 384), (192, 192), 'imagenet_80'),
     )
     assert sizes == {
-        **{name: others.get(name.rpartition('_')[2]) for name in LAYOUTS},
+        **{name: usual[name.rpartition('_')[2]] for name in LAYOUTS},
         'coco_stuff171_sclip': ((2048, 448), *sclip),
         'cityscapes19_sclip': ((2048, 560), *sclip),
-        'ade20k_maskclip': ((2048, 512), *maskclip),
-        'coco_stuff171_maskclip': ((2048, 512), *maskclip),
-        'coco_object81_maskclip': ((2048, 512), *maskclip),
         'context59_maskclip': ((2048, 480), *maskclip),
         'camvid_maskclip': ((2048, 256), (112, 112), (56, 56), 'scenes_85'),
     }
@@ -200,7 +200,7 @@ TCLS = {
     'context60_tcl': ('background', 'aeroplane', 'pottedplant', 'tvmonitor'),
     'coco_stuff171_tcl': ('ceiling-tile', 'water-other', 'window-blind', 'grass'),
 }
-ZHOUS = {'context59_maskclip': 'airplane', 'coco_stuff171_maskclip': 'tile ceiling'}
+ZHOUS = {'voc20_maskclip': 'tv monitor', 'context59_maskclip': 'airplane', 'coco_stuff171_maskclip': 'tile ceiling'}
 
 
 def test_class_names_are_the_protocols(tmp_path):

@@ -7,9 +7,9 @@ from torch.nn import functional as F
 
 from mmmaskclip.contracts import FollowsRun, Similarities
 from mmmaskclip.models.losses.row_chunks import float32_products
+from mmmaskclip.models.ramp import Ramp
 from mmmaskclip.models.regional_compile import region
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.ramp import Ramp
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):

@@ -6,7 +6,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmmaskclip.contracts import FollowsRun, Views
-from mmmaskclip.utils.ramp import Ramp
+from mmmaskclip.models.ramp import Ramp
 
 
 class Objective(BaseModule, FollowsRun):
@@ -16,7 +16,7 @@ class Objective(BaseModule, FollowsRun):
 
     Args:
         weight: Weight of its losses, which the pretrainer applies: a number, or a
-            :class:`~mmmaskclip.utils.ramp.Ramp` as a dict. Defaults to 1.
+            :class:`~mmmaskclip.models.ramp.Ramp` as a dict. Defaults to 1.
     """
 
     #: Whether the pretrainer must keep an EMA teacher of the image tower.

@@ -17,9 +17,9 @@ from mmmaskclip.models.objectives.teacher import MomentumCopy, follow
 from mmmaskclip.models.objectives.views import BatchViews
 from mmmaskclip.models.pretrainers.micro_batches import check_micro_batches, losses_in_micro_batches
 from mmmaskclip.models.pretrainers.preprocessor import ImageTextPreprocessor
+from mmmaskclip.models.ramp import Ramp
 from mmmaskclip.models.regional_compile import compile_regions, region
 from mmmaskclip.registry import MODELS
-from mmmaskclip.utils.ramp import Ramp
 
 
 @MODELS.register_module()

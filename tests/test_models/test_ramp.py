@@ -1,6 +1,6 @@
 import pytest
 
-from mmmaskclip.utils.ramp import Ramp
+from mmmaskclip.models.ramp import Ramp
 
 
 def test_linear_from_begin_to_end():
