@@ -203,7 +203,7 @@ def read_residual(
         feedback: Settings of the second pass, for ``test_cfg.segmentor.read_out``, where there are class names; see
             :class:`~mmmaskclip.models.backbones.semantic_feedback.SemanticFeedback`. Defaults to None: one pass.
     """
-    depth = len(blocks)
+    depth = _depth(blocks, 'resclip')
     first = min(int(depth * middle[0]), depth - 2)
     end = min(max(first + 1, int(depth * middle[1])), depth - 1)
     x = _run(blocks[:first], x)
@@ -265,7 +265,7 @@ def read_self_calibrated(
         levels: First and last block of the sum, likewise. Defaults to (1/3, 5/6), the paper's 4 to 10.
         threshold: Cosine below which patches are not similar. Defaults to 0.4, the paper's.
     """
-    count, last_but_one = grid[0] * grid[1], len(blocks) - 1
+    count, last_but_one = grid[0] * grid[1], _depth(blocks, 'self_calibrated') - 1
     first, final, mid, early = (
         min(max(1, round(share * len(blocks))), last_but_one) for share in (*levels, before, after)
     )
@@ -287,6 +287,12 @@ def read_self_calibrated(
             weights = scores(k, k).softmax(-1) + guide
             read = read + last.project(joined(weights.to(v.dtype) @ v))  # (B, N, C)
     return mean_of_similar(similarities[early], read)
+
+
+def _depth(blocks: Blocks, name: str) -> int:
+    if len(blocks) < 2:
+        raise ValueError(f"read_out={name!r} reads blocks before the last, and the tower has 1: take 'naclip', say.")
+    return len(blocks)
 
 
 def _run(blocks: Blocks, x: Tensor) -> Tensor:

@@ -98,6 +98,13 @@ def test_unknown_read_outs_and_options_are_named():
         find_read_out(dict(name='value', std=5))
 
 
+@pytest.mark.parametrize('name', ['resclip', 'self_calibrated'])
+def test_what_reads_earlier_blocks_says_that_a_tower_has_none(name):
+    blocks, x = [nn.Identity()], torch.zeros(1, 5, 4)
+    with pytest.raises(ValueError, match=f"read_out='{name}' reads blocks before the last, and the tower has 1"):
+        READ_OUTS[name](blocks, x, (2, 2))
+
+
 def test_options():
     tower, images = make_tower(), torch.randn(1, 3, 32, 32)
     with torch.no_grad():
