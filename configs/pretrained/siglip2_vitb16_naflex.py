@@ -3,8 +3,8 @@
 python tools/test.py configs/zero_shot_seg/ade20k_maskclip.py model.safetensors \
     --model configs/pretrained/siglip2_vitb16_naflex.py
 
-Images keep their aspect ratio, at no more than 256 patches: resize_mode='patches'. Where a loader makes batches of
-them (classification, retrieval) they are squashed to 256 x 256 px.
+Images keep their aspect ratio, at no more than 256 patches: resize_mode='patches'. tools/test.py therefore encodes
+them one at a time.
 The tokenizer is SigLIP 2's, see siglip2_vitb16.py. Here: not run.
 """
 

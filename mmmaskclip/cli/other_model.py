@@ -16,7 +16,8 @@ def use_model(cfg: Config, path: str, checkpoint: str = 'none') -> str:
 
     The model brings its own mean and standard deviation. Each ``Resize`` and ``CenterCrop`` in a data set's list of
     transforms is set to the model's image size; one nested in another transform (``Compose``) keeps its size.
-    ``Resize`` takes the interpolation of the model's training, and changes the aspect ratio if that training did.
+    ``Resize`` takes the interpolation of the model's training, and changes the aspect ratio if that training did. For a
+    model of images of any shape (NaFlex) ``ResizeToPatches`` takes the place of both, in batches of one image.
     Captions are tokenized for the model's text tower.
 
     Args:
@@ -58,7 +59,8 @@ def set_model(cfg: Config, model: ConfigDict) -> None:
     """Replace a config's model, and set image size and caption length of its test tasks to the new model's."""
     # Assigned below Config's merging, because nothing of the former model may remain.
     cfg._cfg_dict['model'] = model
-    size = (model.get('image_encoder') or {}).get('img_size')
+    tower, settings = model.get('image_encoder') or {}, model.get('data_preprocessor') or {}
+    size = tower.get('img_size')
     if size is not None:
         sides = {size} if isinstance(size, int) else {*size}
         # One number keeps the aspect ratio; two numbers do not.
@@ -67,22 +69,41 @@ def set_model(cfg: Config, model: ConfigDict) -> None:
     captions = captions_like(text)
     # A probe's metric has a training set of its own.
     for node in (cfg.test_dataloader, cfg.test_evaluator):
-        for dataset in _datasets(node):
+        for loader in _loaders(node):
+            dataset = loader['dataset']
             for transforms in (dataset.get('transforms'), *(dataset.get('views') or {}).values()):
+                if settings.get('resize_mode') == 'patches' and _resize_to_patches(transforms or [], tower, settings):
+                    loader['batch_size'] = 1
                 for step in transforms or ():
                     if size is not None and step.get('type') in ('torchvision/Resize', 'torchvision/CenterCrop'):
                         step['size'] = size
                     if step.get('type') == 'torchvision/Resize':
-                        _resize_as_trained(step, model.get('data_preprocessor') or {})
+                        _resize_as_trained(step, settings)
             if str(dataset.get('type')).split('.')[-1] in _READ_CAPTIONS:
                 dataset.update(captions)
+
+
+def _resize_to_patches(transforms: list[dict], tower: dict, settings: dict) -> bool:
+    """Put ``ResizeToPatches`` in the place of a resize and drop the crop after it; tell whether there was one."""
+    at = next((index for index, step in enumerate(transforms) if step.get('type') == 'torchvision/Resize'), None)
+    if at is None:
+        return False
+    patch = tower.get('patch_size', 16)
+    resize = dict(type='ResizeToPatches', patch_size=patch, max_patches=(tower['img_size'] // patch) ** 2)
+    if 'interpolation' in settings:
+        resize['interpolation'] = settings['interpolation']
+    transforms[:] = [
+        resize if index == at else step
+        for index, step in enumerate(transforms)
+        if step.get('type') != 'torchvision/CenterCrop'
+    ]
+    return True
 
 
 def _resize_as_trained(step: dict, settings: dict) -> None:
     if 'interpolation' in settings:
         step['interpolation'] = _FILTERS[settings['interpolation']]
-    # Loaders make batches, which images of different shapes (patches) do not form.
-    if settings.get('resize_mode') in ('squash', 'patches') and isinstance(step['size'], int):
+    if settings.get('resize_mode') == 'squash' and isinstance(step['size'], int):
         step['size'] = [step['size'], step['size']]
     elif settings.get('resize_mode') == 'longest':
         raise ConfigMistake(
@@ -97,12 +118,12 @@ _FILTERS = {'bilinear': 2, 'bicubic': 3}
 _READ_CAPTIONS = ('EvaluationShards', 'ImageTextPairs', 'ImageTextShards')
 
 
-def _datasets(node: object) -> Iterator[dict]:
-    """The data sets below a node of a config."""
+def _loaders(node: object) -> Iterator[dict]:
+    """The dicts below a node of a config that hold a data set."""
     if isinstance(node, dict):
         if isinstance(node.get('dataset'), dict):
-            yield node['dataset']
+            yield node
         node = list(node.values())
     if isinstance(node, (list, tuple)):
         for value in node:
-            yield from _datasets(value)
+            yield from _loaders(value)

@@ -6,10 +6,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import save_checkpoint
+from PIL import Image
 
 from mmmaskclip.cli.other_model import use_model
 from mmmaskclip.cli.test import command, main
 from mmmaskclip.config_check import ConfigMistake
+from mmmaskclip.registry import TRANSFORMS
 
 TINY = paths.TINY / 'tiny.py'
 
@@ -92,6 +94,23 @@ def test_model_of_another_config_with_its_image_size(tmp_path, img_size, expecte
     assert cfg.test_dataloader.b.dataset.size == 7
     assert cfg.test_dataloader.b.dataset.views.image[0].size == expected
     assert cfg.test_evaluator.a[0].train_dataloader.dataset.transforms[0].size == expected
+
+
+def test_a_model_of_any_shape_gets_whole_images_one_at_a_time(tmp_path):
+    (tmp_path / 'tasks.py').write_text(TASKS)
+    model = dict(
+        image_encoder=dict(img_size=256), data_preprocessor=dict(resize_mode='patches', interpolation='bilinear')
+    )
+    (tmp_path / 'model.py').write_text(f'model = {model}')
+    cfg = Config.fromfile(tmp_path / 'tasks.py')
+    use_model(cfg, str(tmp_path / 'model.py'))
+    resize = dict(type='ResizeToPatches', patch_size=16, max_patches=256, interpolation='bilinear')
+    assert cfg.test_dataloader.a.dataset.transforms == [resize, dict(type='torchvision/Pad', padding=1)]
+    assert cfg.test_dataloader.b.dataset.views.image == [resize]
+    assert cfg.test_dataloader.a.batch_size == cfg.test_dataloader.b.batch_size == 1
+    assert cfg.test_evaluator.a[0].train_dataloader.dataset.transforms == [resize]
+    # A wide photograph keeps its shape.
+    assert TRANSFORMS.build(resize)(Image.new('RGB', (600, 200))).size == (432, 144)
 
 
 def test_what_a_model_does_not_ask_for_is_left_alone(tmp_path):
