@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 from paths import DATA
-from settled import remember_shipped_configs, settle
+from settled import keep_from_collector, remember_shipped_configs, settle
 
 # Before any test module imports mmpretrain, which would leave mmdet without operators.
 import mmmaskclip  # noqa: F401  # isort: skip
@@ -21,6 +21,12 @@ def pytest_collection_finish() -> None:
 
 # One thread each: results do not depend on the machine, and tests do not fight over cores.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _left_by_other_files():
+    """Forks of this process would otherwise visit, and so copy, all that the files before have left."""
+    keep_from_collector()
 
 
 @pytest.fixture(autouse=True)

@@ -40,10 +40,15 @@ def settle() -> None:
     """Keep what is imported so far from the collector, and configs from yapf; ``collect_env`` finds nothing."""
     mmengine.runner.runner.collect_env = dict
     yapf_api.FormatCode = lambda text, **_: (text, True)
-    gc.collect()
-    FREEZE()
+    keep_from_collector()
     # A training's own freeze and thaw would give all of it back.
     gc.freeze = gc.unfreeze = _nothing
+
+
+def keep_from_collector() -> None:
+    """Collect what is garbage, and keep the rest from the collector from now on."""
+    gc.collect()
+    FREEZE()
 
 
 def _nothing() -> None:
