@@ -58,14 +58,10 @@ def summarize(runs: dict[str, dict[int, dict]], reference: str) -> dict[str, dic
         reference: The method that the others are compared with.
 
     Returns:
-        By method:
-
-        * ``seeds``;
-        * ``metrics``, by name a dict of ``mean``; ``spread``, the sample standard deviation over the seeds (None for
-          one seed); ``difference`` to the reference and ``difference_spread``, over the seeds that both have (None
-          without any);
-        * ``step_time``, ``minutes`` and ``memory``, means over the seeds;
-        * ``time_ratio``, the step time divided by the reference's.
+        A dict by method with ``seeds``; ``metrics``, by name a dict of ``mean``, ``spread`` (the sample standard
+        deviation over the seeds, None for one seed), ``difference`` to the reference and ``difference_spread``, over
+        the seeds that both have (None without any); ``step_time``, ``minutes`` and ``memory``, means over the seeds;
+        ``time_ratio``, the step time divided by the reference's.
     """
     summary: dict[str, dict[str, Any]] = {}
     for method, by_seed in runs.items():

@@ -26,8 +26,7 @@ def choose_device(asked: str | None = None) -> str:
 
     Args:
         asked: ``'cuda'`` or ``'cpu'``; None takes a GPU if there is one. An empty ``CUDA_VISIBLE_DEVICES`` also asks
-        for
-            the CPU.
+            for the CPU.
 
     Returns:
         ``'cuda'`` or ``'cpu'``.
