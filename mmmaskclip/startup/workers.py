@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -22,9 +23,14 @@ def call_in_workers(loader: DataLoader, call: Callable[[], None]) -> None:
 
 
 def outlive_signals() -> None:
-    """Let this worker live for two minutes after a SIGTERM, because the iteration in progress may need it."""
+    """Let this worker live for two minutes after a SIGTERM, because the iteration in progress may need it.
+
+    Then it ends with exit code 0. At any other one torch would raise in the middle of a longer iteration, and nothing
+    would be saved.
+    """
     # torch has set a handler that would end the worker, and with it the run, before anything is saved.
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_TO_SAVE))
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
     # Slurm sends these to every process. Workers that are not forked have no handler for them.
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)

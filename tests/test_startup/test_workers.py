@@ -1,3 +1,4 @@
+import os
 import signal
 
 import pytest
@@ -18,7 +19,7 @@ def handlers(monkeypatch):
 
 def test_workers_outlive_signals_to_the_whole_group(handlers):
     outlive_signals()
-    assert handlers.keys() == {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+    assert handlers.keys() == {signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2}
     assert signal.SIG_DFL not in handlers.values()
 
 
@@ -28,6 +29,29 @@ def test_the_loaders_own_function_is_called_after():
     call_in_workers(loader, lambda: called.append('ours'))
     loader.worker_init_fn(3)
     assert called == ['ours', 3]
+
+
+class Patient(Dataset):
+    """Its worker gets the SIGTERM of its run and is idle from then on."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        if index == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return index
+
+
+def test_a_worker_that_ends_in_a_long_step_does_not_end_the_step(monkeypatch):
+    monkeypatch.setattr(workers, '_SECONDS_TO_SAVE', 1)
+    loader = DataLoader(Patient(), num_workers=1, multiprocessing_context='fork')
+    call_in_workers(loader, outlive_signals)
+    batches = iter(loader)
+    assert [next(batches).item() for _ in range(2)] == [0, 1]
+    (worker,) = batches._workers
+    worker.join(20)  # while the step computes; torch's handler of SIGCHLD would raise here
+    assert worker.exitcode == 0
 
 
 class One(Dataset):
