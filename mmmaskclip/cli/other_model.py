@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,13 +86,15 @@ def set_model(cfg: Config, model: ConfigDict) -> None:
 
 def _resize_to_patches(transforms: list[dict], tower: dict, settings: dict) -> bool:
     """Put ``ResizeToPatches`` in the place of a resize and drop the crop after it; tell whether there was one."""
+    from mmengine.utils import to_2tuple
+
     at = next((index for index, step in enumerate(transforms) if step.get('type') == 'torchvision/Resize'), None)
     if at is None:
         return False
-    patch = tower.get('patch_size', 16)
-    resize = dict(type='ResizeToPatches', patch_size=patch, max_patches=(tower['img_size'] // patch) ** 2)
-    if 'interpolation' in settings:
-        resize['interpolation'] = settings['interpolation']
+    resize = dict(type='ResizeToPatches', interpolation=settings.get('interpolation', 'bilinear'))
+    # A tower's config may leave the size to its timm model; the patches of all NaFlex models have 16 pixels.
+    if tower.get('img_size') is not None:
+        resize['max_patches'] = math.prod(side // 16 for side in to_2tuple(tower['img_size']))
     transforms[:] = [
         resize if index == at else step
         for index, step in enumerate(transforms)

@@ -104,7 +104,7 @@ def test_a_model_of_any_shape_gets_whole_images_one_at_a_time(tmp_path):
     (tmp_path / 'model.py').write_text(f'model = {model}')
     cfg = Config.fromfile(tmp_path / 'tasks.py')
     use_model(cfg, str(tmp_path / 'model.py'))
-    resize = dict(type='ResizeToPatches', patch_size=16, max_patches=256, interpolation='bilinear')
+    resize = dict(type='ResizeToPatches', interpolation='bilinear', max_patches=256)
     assert cfg.test_dataloader.a.dataset.transforms == [resize, dict(type='torchvision/Pad', padding=1)]
     assert cfg.test_dataloader.b.dataset.views.image == [resize]
     assert cfg.test_dataloader.a.batch_size == cfg.test_dataloader.b.batch_size == 1
