@@ -21,10 +21,10 @@ from mmmaskclip.cli.finetune_recipe import (
     fit_memory,
     write_config,
 )
+from mmmaskclip.cli.paths import check_paths
 from mmmaskclip.cli.resume import set_resume
 from mmmaskclip.cli.train import run
 from mmmaskclip.config_check.check import check_config
-from mmmaskclip.config_check.paths import check_paths
 from mmmaskclip.datasets.training.held_out import held_out_at, read_pairs_at, split_pairs
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.models.from_pretrained import pretrained_config

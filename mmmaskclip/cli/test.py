@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
     from mmengine.dist import is_main_process
 
+    from mmmaskclip.cli.paths import check_paths
     from mmmaskclip.cli.show_dir import draw_predictions
-    from mmmaskclip.config_check.paths import check_paths
     from mmmaskclip.startup.processes import leave_processes
 
     if args.show_dir:

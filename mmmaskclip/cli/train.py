@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.amp:
         set_precision(cfg, args.amp)
 
+    from mmmaskclip.cli.paths import check_paths
     from mmmaskclip.cli.resume import set_resume_on_all_ranks
-    from mmmaskclip.config_check.paths import check_paths
     from mmmaskclip.startup.processes import leave_processes, setup_processes
 
     resume = args.resume or (cfg.get('resume') and (cfg.get('load_from') or 'auto'))

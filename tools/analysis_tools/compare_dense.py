@@ -150,7 +150,7 @@ def missing_data(args: argparse.Namespace) -> dict[str, str]:
         return {}
     from mmengine.config import Config
 
-    from mmmaskclip.config_check.paths import check_paths
+    from mmmaskclip.cli.paths import check_paths
 
     options = dict(option.split('=', 1) for option in args.options)
     lost = {}

@@ -37,8 +37,8 @@ from mmmaskclip.analysis.fuzz_data import (
 from mmmaskclip.checkpoints.files import newest_verified, write_checkpoint
 from mmmaskclip.checkpoints.safe_load import read_checkpoint, read_state_dict
 from mmmaskclip.cli.config import load_config
+from mmmaskclip.cli.paths import check_paths
 from mmmaskclip.config_check.keys import RUNNER_KEYS
-from mmmaskclip.config_check.paths import check_paths
 from mmmaskclip.engine.registration import register_all_modules
 
 _LIMIT = 20

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision.datasets
+from mmengine import registry as root
 from mmengine.dataset import BaseDataset
 from PIL import Image
 from torch import Tensor
@@ -25,6 +26,11 @@ from mmmaskclip.registry import DATASETS
 # Attributes in which torchvision's datasets keep the labels. Reading an attribute saves decoding every image.
 _LABEL_ATTRIBUTES = ('targets', '_labels', 'labels', 'y')
 _SAMPLE_ATTRIBUTES = ('samples', '_samples')
+
+# Under the root, so that configs of any scope find them.
+for _name, _class in vars(torchvision.datasets).items():
+    if _name in torchvision.datasets.__all__:
+        root.DATASETS.register_module(f'torchvision/{_name}', module=_class)
 
 
 class MissingImages(FileNotFoundError):
@@ -269,13 +275,10 @@ def _open(
 
 
 def _build(source: Mapping[str, Any]) -> Any:
-    kind = source['type']
-    if not kind.startswith('torchvision/'):
-        return DATASETS.build(dict(source))
-    name = kind.removeprefix('torchvision/')
-    if name not in torchvision.datasets.__all__:
+    library, _, name = source['type'].partition('/')
+    if library == 'torchvision' and name not in torchvision.datasets.__all__:
         raise ValueError(f'torchvision has no dataset {name!r}')
-    return vars(torchvision.datasets)[name](**{name: value for name, value in source.items() if name != 'type'})
+    return DATASETS.build(dict(source))
 
 
 def _labels_of_pcam(dataset: Any) -> list[int]:

@@ -9,7 +9,7 @@ from paths import ROOT
 from PIL import Image
 
 from mmmaskclip.cli.config import load_config
-from mmmaskclip.config_check.paths import check_paths
+from mmmaskclip.cli.paths import check_paths
 from mmmaskclip.datasets import ImageTextPairs, ImageTextShards
 from mmmaskclip.datasets.training import auto
 from mmmaskclip.datasets.training.auto import default_sampler, find_data

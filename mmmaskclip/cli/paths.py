@@ -11,7 +11,7 @@ from typing import Any
 from braceexpand import braceexpand
 from mmengine.config import Config
 
-from mmmaskclip.config_check.check import refuse
+from mmmaskclip.config_check import refuse
 from mmmaskclip.datasets.training.shard_urls import is_local
 from mmmaskclip.utils.nearest import meant
 
