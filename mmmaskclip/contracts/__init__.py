@@ -17,7 +17,9 @@ CLIP's tokenizer calls them. In a transformer's block, a token is any element of
 
 from mmmaskclip.contracts.data import ChecksBeforeTraining, CountsSamples, Described, OrdersEpochs, TrainingSamples
 from mmmaskclip.contracts.evaluation import (
+    ChecksData,
     DenseTower,
+    ListsCaptions,
     Metric,
     OpenVocabularyModel,
     PreparedMetric,
@@ -40,6 +42,7 @@ from mmmaskclip.contracts.values import POOLS, ImageFeatures, Mask, Pairs, Simil
 __all__ = [
     'POOLS',
     'ChecksBeforeTraining',
+    'ChecksData',
     'ContrastiveLoss',
     'CountsSamples',
     'DenseTower',
@@ -47,6 +50,7 @@ __all__ = [
     'FollowsRun',
     'ImageFeatures',
     'ImageTower',
+    'ListsCaptions',
     'Loss',
     'Mask',
     'MaskGenerator',

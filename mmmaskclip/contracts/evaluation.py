@@ -37,13 +37,36 @@ class TextsForPatches(Protocol):
 
 
 class Metric(Protocol):
-    """An evaluation metric of mmengine. The next two contracts are optional additions."""
+    """An evaluation metric of mmengine. The next contracts are optional additions."""
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep what the metric needs of one batch and its predictions."""
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Values by name over ``size`` samples of all processes."""
+
+
+@runtime_checkable
+class ChecksData(Protocol):
+    """A metric that compares its settings with the data set, so that a mistake ends a run before it has begun."""
+
+    def check_data(self, dataset: Any) -> None:
+        """Receive the data set of the task; called once, when the loop is built: no image has been encoded.
+
+        Raises:
+            ValueError: If the data set is not the one of the protocol, or does not fit the metric's settings.
+        """
+
+
+@runtime_checkable
+class ListsCaptions(Protocol):
+    """A data set that knows its captions without decoding images."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def row(self, index: int) -> tuple[str, list[str]]:
+        """Name and captions of an image."""
 
 
 @runtime_checkable

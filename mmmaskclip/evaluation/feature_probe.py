@@ -78,6 +78,14 @@ class FeatureProbe(BaseMetric):
             float32 (``num_heads``, K, C + 1): weights and bias of each, on the features' device.
         """
 
+    def check_data(self, dataset: Any) -> None:
+        """Open the training split, so that a missing or wrong one ends the run before it has begun.
+
+        Args:
+            dataset: Not used.
+        """
+        self._loader = build_train_loader(self.train_dataloader)
+
     @torch.no_grad()
     def prepare(self, model: nn.Module) -> None:
         """Compute the features of the training split and fits on them.

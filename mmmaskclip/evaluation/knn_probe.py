@@ -61,6 +61,20 @@ class KNNClassification(BaseMetric):
         self.train_features: Any = None
         self._loader: DataLoader | None = None
 
+    def check_data(self, dataset: Any = None) -> None:
+        """Open the training split, so that a missing or wrong one ends the run before it has begun.
+
+        Args:
+            dataset: Not used.
+
+        Raises:
+            ValueError: If there are fewer than k training samples.
+        """
+        self._loader = build_train_loader(self.train_dataloader)
+        total = len(cast(Sized, self._loader.dataset))
+        if total < self.k:
+            raise ValueError(f'k={self.k} neighbours of {total} training samples: lower k, or check the training split')
+
     @torch.no_grad()
     def prepare(self, model: nn.Module) -> None:
         """Compute the features of the training split.
@@ -72,10 +86,8 @@ class KNNClassification(BaseMetric):
             ValueError: If there are fewer than k training samples, or their labels are not one class each.
         """
         if self._loader is None:
-            self._loader = build_train_loader(self.train_dataloader)
-        total = len(cast(Sized, self._loader.dataset))
-        if total < self.k:
-            raise ValueError(f'k={self.k} neighbours of {total} training samples: lower k, or check the training split')
+            self.check_data()
+        assert self._loader is not None
         self.model = model
         features, self.train_labels, self.train_size = labelled_features(model, self._loader)
         _check_kind(self.train_labels)

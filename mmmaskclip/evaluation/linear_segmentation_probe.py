@@ -75,6 +75,23 @@ class LinearSegmentationProbe(BaseMetric):
         self.head: Tensor | None = None
         self._loader: DataLoader | None = None
 
+    def check_data(self, dataset: Any) -> None:
+        """Open the training split, and compare the number of classes with the names that the data set states, if any.
+
+        Args:
+            dataset: Not used: the loop has set ``dataset_meta``.
+
+        Raises:
+            ValueError: If ``num_classes`` is not the number of names.
+        """
+        named = (self.dataset_meta or {}).get('classes')
+        if named is not None and len(named) != self.num_classes:
+            raise ValueError(
+                f'num_classes={self.num_classes}, but the data set has {len(named)} classes: {", ".join(named[:5])}, '
+                '...: correct num_classes of the probe'
+            )
+        self._loader = build_train_loader(self.train_dataloader)
+
     def prepare(self, model: nn.Module) -> None:
         """Train the classifier on the training split.
 

@@ -31,11 +31,9 @@ class OpenVocabularyCocoMetric(CocoMetric):
 
     Raises:
         TypeError: If ``novel`` is one string.
-        ValueError: If ``metric`` is another one. When the metrics are computed: if the data set lacks a novel class, or
-            the annotation file lacks a class.
+        ValueError: If ``metric`` is another one. When the loop is built, which sets ``dataset_meta``: if the data set
+            lacks a novel class, or the annotation file lacks a class.
     """
-
-    dataset_meta: Any
 
     def __init__(self, novel: Sequence[str], metric: str | Sequence[str] = ('bbox', 'segm'), **kwargs: Any) -> None:
         metrics = [metric] if isinstance(metric, str) else list(metric)
@@ -45,6 +43,21 @@ class OpenVocabularyCocoMetric(CocoMetric):
         super().__init__(metric=metrics, **kwargs)
         self.novel = frozenset(novel)
 
+    @property
+    def dataset_meta(self) -> Any:
+        """mmengine's facts about the data set: ``classes``, in the order of the labels."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, meta: Any) -> None:
+        if unknown := sorted(self.novel - set(meta['classes'])):
+            raise ValueError(
+                f"novel names {unknown}, which are not among the data set's classes: correct one of the two"
+            )
+        if self._coco_api is not None:
+            CocoByName.get_cat_ids(self._coco_api, meta['classes'])
+        self._dataset_meta = meta
+
     def compute_metrics(self, results: list) -> dict[str, float]:
         """AP of all classes, the base and the novel ones.
 
@@ -53,10 +66,6 @@ class OpenVocabularyCocoMetric(CocoMetric):
         """
         meta = self.dataset_meta
         classes = meta['classes']
-        if unknown := sorted(self.novel - set(classes)):
-            raise ValueError(
-                f"novel names {unknown}, which are not among the data set's classes: correct one of the two"
-            )
         # mmdet counts labels in the order of the annotation file.
         results, classes = self._in_file_order(results, classes)
         self.dataset_meta = {**meta, 'classes': classes}

@@ -40,6 +40,18 @@ class PromptedMetric(BaseMetric):
         self.prompts = ClassPrompts(classes, templates)
         self.class_embeds: Tensor | None = None
 
+    def check_data(self, dataset: Any) -> None:
+        """Compare the classes of the prompts with those that the data set names, if it names any.
+
+        Args:
+            dataset: Not used: the loop has set ``dataset_meta``.
+
+        Raises:
+            ValueError: If their numbers differ, or a name has another index.
+        """
+        if (named := (self.dataset_meta or {}).get('classes')) is not None:
+            self.prompts.check_order(named, 'this metric')
+
     def prepare(self, model: nn.Module) -> None:
         """Encode the class prompts with the model that is evaluated.
 

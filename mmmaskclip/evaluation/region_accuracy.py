@@ -47,17 +47,17 @@ class RegionAccuracy(DensePromptedMetric):
         collect_device: str = 'gpu',
         prefix: str | None = None,
     ) -> None:
-        # The data set's class names are known only in `prepare`. With a placeholder the templates are checked here.
+        # The data set's class names are known only in `check_data`. With a placeholder the templates are checked here.
         super().__init__(
             ['object'] if classes is None else classes, templates, read_out, ignore_index, collect_device, prefix
         )
         self._templates_for_data = templates if classes is None else None
 
-    def prepare(self, model: nn.Module) -> None:
-        """Encode the class prompts with the model that is evaluated.
+    def check_data(self, dataset: Any) -> None:
+        """Take the classes of the data set, or compare them with the metric's.
 
         Args:
-            model: See :class:`DensePromptedMetric`.
+            dataset: Not used: the loop has set ``dataset_meta``.
 
         Raises:
             ValueError: If data set and metric name different classes, or the same in another order; or if neither
@@ -74,6 +74,10 @@ class RegionAccuracy(DensePromptedMetric):
                 f'the data set has the classes {", ".join(map(str, named[:5]))}, ..., this metric '
                 f'{", ".join(own[:5])}, ...: give both the same names in the same order'
             )
+
+    def prepare(self, model: nn.Module) -> None:
+        """Encode the class prompts, as :class:`DensePromptedMetric`; without a loop the data set is checked here."""
+        self.check_data(None)
         super().prepare(model)
 
     @torch.no_grad()

@@ -4,14 +4,17 @@ mmpretrain's RetrievalRecall does not scale to large sets: it loops over samples
 scores per sample.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
 from torch import Tensor
 
+from mmmaskclip.contracts import ListsCaptions
 from mmmaskclip.evaluation.finite import check_finite
 from mmmaskclip.evaluation.scores import ahead, top_k
 from mmmaskclip.registry import METRICS
@@ -111,6 +114,29 @@ class RetrievalRecall(BaseMetric):
         self.num_images = num_images
         self.block = block
 
+    def check_data(self, dataset: Any) -> None:
+        """Compare the data set with the protocol; warn of values of k that say nothing.
+
+        Args:
+            dataset: Has a length. Of a :class:`~mmmaskclip.contracts.ListsCaptions` the captions are counted too.
+
+        Raises:
+            ValueError: If there are not ``num_images`` images, or an image has no captions or fewer than
+                ``captions_per_image``.
+        """
+        images = len(dataset)
+        self._check_number(images, 'are in the data set')
+        if isinstance(dataset, ListsCaptions):
+            for name, captions in map(dataset.row, range(images)):
+                self._check_captions(name, len(captions))
+        if trivial := [k for k in self.topk if k >= images]:
+            print_log(
+                f'Retrieval among {images} images: R@{trivial[0]} from captions to images is 100 % for any model. Take '
+                'more images, or leave the value out of topk.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the embeddings of one batch.
 
@@ -135,17 +161,27 @@ class RetrievalRecall(BaseMetric):
 
     def _captions(self, sample: dict) -> Tensor:
         embeds = sample.get('text_embeds', ())
-        if len(embeds) == 0:
-            raise ValueError(
-                f'sample {sample.get("key")!r} has no captions to retrieve: load captions in the dataset of this '
-                'task, or remove the sample'
-            )
-        if len(embeds) < (self.captions_per_image or 0):
-            raise ValueError(
-                f'sample {sample.get("key")!r} has {len(embeds)} captions, the protocol takes the first '
-                f'{self.captions_per_image}: is it the right annotation file? Else change captions_per_image'
-            )
+        self._check_captions(sample.get('key'), len(embeds))
         return embeds[: self.captions_per_image]
+
+    def _check_captions(self, key: Any, number: int) -> None:
+        if number == 0:
+            raise ValueError(
+                f'sample {key!r} has no captions to retrieve: load captions in the dataset of this task, or remove the '
+                'sample'
+            )
+        if number < (self.captions_per_image or 0):
+            raise ValueError(
+                f'sample {key!r} has {number} captions, the protocol takes the first {self.captions_per_image}: is it '
+                'the right annotation file? Else change captions_per_image'
+            )
+
+    def _check_number(self, images: int, where: str) -> None:
+        if self.num_images not in (None, images):
+            raise ValueError(
+                f'{images} images {where}, the protocol has {self.num_images}: correct the split or the annotation '
+                'file, or set num_images of the evaluator to None or to your number'
+            )
 
     def compute_metrics(self, results: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
         """Recalls in percent over all samples.
@@ -159,11 +195,7 @@ class RetrievalRecall(BaseMetric):
         Raises:
             ValueError: If there are not ``num_images`` images.
         """
-        if self.num_images not in (None, len(results)):
-            raise ValueError(
-                f'{len(results)} images were evaluated, the protocol has {self.num_images}: correct the split or the '
-                'annotation file, or num_images'
-            )
+        self._check_number(len(results), 'were evaluated')
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
         images = torch.from_numpy(np.stack([image for image, _ in results])).to(device)
         texts = torch.from_numpy(np.concatenate([texts for _, texts in results])).to(device)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmmaskclip.evaluation.finite import check_finite
 from mmmaskclip.evaluation.prompted_metric import PromptedMetric
@@ -52,18 +52,6 @@ class ZeroShotClassification(PromptedMetric):
         self.metric: Score = metric
         check_score(metric, len(self.prompts.classes), classes)
 
-    def prepare(self, model: nn.Module) -> None:
-        """Encode the class prompts with the model that is evaluated.
-
-        Args:
-            model: Has ``encode_text``; in evaluation mode.
-
-        Raises:
-            ValueError: If the data set names its classes, and their number or order is not that of this metric.
-        """
-        self._check_classes()
-        super().prepare(model)
-
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Compare the samples of one batch with the classes.
 
@@ -89,10 +77,6 @@ class ZeroShotClassification(PromptedMetric):
             self.results.extend(zip(labels.numpy(), logs.numpy(), strict=True))
             return
         self.results.extend(zip(*rank_columns(exact, labels, self.metric), strict=True))
-
-    def _check_classes(self) -> None:
-        if (named := (self.dataset_meta or {}).get('classes')) is not None:
-            self.prompts.check_order(named, 'this metric')
 
     def _labels(self, samples: Sequence[dict], num_classes: int) -> Tensor:
         """The labels of a batch, (B,), or (B, C) of 0 and 1 for ``map11``; on the CPU."""

@@ -61,7 +61,7 @@ def test_retrieval_in_karpathys_layout(tmp_path, monkeypatch, tiny_model_cfg, na
     write_karpathy(tmp_path / annotations, in_names, names)
     task = name.split('_')[0]
     options = {f'test_dataloader.{task}.dataset.views.image.{step}.size': 32 for step in (0, 1)}
-    with pytest.raises(ValueError, match='4 images were evaluated, the protocol has'):
+    with pytest.raises(ValueError, match='4 images are in the data set, the protocol has'):
         run(f'retrieval/{name}.py', tiny_model_cfg(), tmp_path / 'wrong', **options)
     options[f'test_evaluator.{task}.num_images'] = 4
     metrics = run(f'retrieval/{name}.py', tiny_model_cfg(), tmp_path / 'run', **options)

@@ -107,19 +107,19 @@ def test_templates_take_the_name_in_one_place(model, template):
         ZeroShotClassification(NAMES, [])
 
 
-def test_classes_are_those_of_the_data_set(model):
+def test_classes_are_those_of_the_data_set():
     metric = ZeroShotClassification(NAMES, ['a {}'])
     metric.dataset_meta = {'classes': ('cat', 'dog')}
     with pytest.raises(
         ValueError, match=r'data set has 2 classes \(cat, dog, \.\.\.\), this metric has 7 \(cat, dog, car'
     ):
-        metric.prepare(model)
+        metric.check_data(None)
     metric.dataset_meta = {'classes': (*NAMES[:5], 'sun', 'sea')}
     with pytest.raises(ValueError, match="class 5 is 'sun' in the data set and 'sea' in this metric"):
-        metric.prepare(model)
+        metric.check_data(None)
     # Other names for the same classes are common.
     metric.dataset_meta = {'classes': tuple('abcdefg')}
-    metric.prepare(model)
+    metric.check_data(None)
 
 
 def test_nan_is_not_the_best_answer(model):

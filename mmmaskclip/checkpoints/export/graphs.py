@@ -20,8 +20,8 @@ from mmmaskclip.checkpoints.export.transformers import tokenizer_files
 from mmmaskclip.checkpoints.files import sha256_of
 
 GRAPHS = ('onnx', 'torchscript')
-# For ONNX. 2.6 and 2.8 fail at sizes that are free; 2.9 and 2.10 have not been tried.
-OLDEST_TORCH = '2.11'
+# For ONNX. 2.6, 2.7.1, 2.8 and 2.9.1 fail: they take the batch or the image size of the example for constants.
+OLDEST_TORCH = '2.10'
 
 
 class _Image(nn.Module):
@@ -154,7 +154,7 @@ def _to_onnx(part: nn.Module, example: Tensor, dynamic: dict, path: Path) -> Non
     if version.parse(torch.__version__) < version.parse(OLDEST_TORCH):
         raise ImportError(
             f'torch {torch.__version__} cannot export ONNX graphs whose batch and image size are free; {OLDEST_TORCH} '
-            "is the oldest that was seen to: pip install -U torch torchvision, or choose to='torchscript'."
+            "is the oldest that can: pip install -U torch torchvision, or choose to='torchscript'."
         )
     try:
         import onnx  # noqa: F401

@@ -85,8 +85,7 @@ class EvaluationShards(Dataset):
         return len(self._keys)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        key = f'{shard_name(self.shards[self._shard[index]])}/{self._keys[index]}'
-        files = self._read(index)
+        key, files = self._key(index), self._read(index)
         try:
             sample: dict[str, Any] = {}
             if self._published:
@@ -104,6 +103,18 @@ class EvaluationShards(Dataset):
             # Skipping the sample would silently change the metric.
             raise ValueError(f'{key} cannot be evaluated: {bad}') from bad
         return {**sample, 'key': key}
+
+    def row(self, index: int) -> tuple[str, list[str]]:
+        """Name and captions of a sample, without decoding its image.
+
+        Raises:
+            ValueError: If a caption cannot be used.
+        """
+        key, files = self._key(index), self._read(index, images=False)
+        try:
+            return key, [] if self._captions is None else self._captions.every(files)
+        except BadSample as bad:
+            raise ValueError(f'{key} cannot be evaluated: {bad}') from bad
 
     def labels(self) -> np.ndarray:
         """Labels of all samples without decoding their images: int64, (N,), or (N, C) for several labels.
@@ -162,9 +173,14 @@ class EvaluationShards(Dataset):
         if captions and not any(key in files for key in captions):
             raise ValueError(f'{where} has no {" or ".join(captions)}, but {listed(files)}; set caption_key')
 
-    def _read(self, index: int) -> dict[str, bytes]:
+    def _key(self, index: int) -> str:
+        return f'{shard_name(self.shards[self._shard[index]])}/{self._keys[index]}'
+
+    def _read(self, index: int, images: bool = True) -> dict[str, bytes]:
         with open(self.shards[self._shard[index]], 'rb', buffering=0) as file:
             spans = {name: column[index] for name, column in self._spans.items() if column[index, 0] >= 0}
+            if not images:
+                spans = {name: span for name, span in spans.items() if name not in self._image_keys}
             return {name: read_span(file, (int(span[0]), int(span[1]))) for name, span in spans.items()}
 
     def _image(self, files: dict[str, bytes]) -> bytes:

@@ -63,8 +63,10 @@ class WatchdogHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         """The next phase: the training step."""
-        step = f'the training step of iteration {runner.iter + 1} (or another rank in its exchange of gradients)'
-        self._watchdog.enter(step, 1.5 * self.limit)
+        others = ' (or another rank in its exchange of gradients)' if runner.world_size > 1 else ''
+        self._watchdog.enter(
+            f'the training step of iteration {runner.iter + 1} and its hooks{others}', 1.5 * self.limit
+        )
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None

@@ -12,7 +12,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
-from mmmaskclip.contracts import Described, PreparedMetric, SelfPredictingMetric
+from mmmaskclip.contracts import ChecksData, Described, PreparedMetric, SelfPredictingMetric
 from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
 from mmmaskclip.evaluation.converted_images import ConvertedImages
 from mmmaskclip.registry import LOOPS
@@ -81,7 +81,7 @@ class EvaluationLoop(BaseLoop):
 
     Raises:
         MissingImages: If the images of a task are not there, and ``skip_missing`` is not set.
-        ValueError: If dataloaders and evaluators do not name the same tasks.
+        ValueError: If dataloaders and evaluators do not name the same tasks, or a metric does not fit its data set.
     """
 
     def __init__(self, runner: Any, dataloader: Any, evaluator: Any, skip_missing: bool = False) -> None:
@@ -90,20 +90,30 @@ class EvaluationLoop(BaseLoop):
         if problems := list(compare_tasks(dataloader, evaluator)):
             raise ValueError(' '.join(problems))
         self.dataloaders: dict[str, DataLoader] = {}
+        self.evaluators: dict[str, Evaluator] = {}
         for task, cfg in dataloader.items():
+            missing = ''
             try:
-                missing, self.dataloaders[task] = '', self._build_dataloader(runner, cfg)
+                self.dataloaders[task] = self._build_dataloader(runner, cfg)
+                self.evaluators[task] = self._build_evaluator(runner, task, evaluator[task])
+                self._introduce(task)
             except MissingImages as error:
                 if not skip_missing:
                     raise
                 missing = str(error)
             if skip_missing and (reason := next(filter(None, all_gather_object(missing)), '')):
                 self.dataloaders.pop(task, None)
+                self.evaluators.pop(task, None)
                 print_log(f'Not evaluated: {task}. {reason}', logger='current', level=logging.WARNING)
-        self.evaluators = {task: self._build_evaluator(runner, task, evaluator[task]) for task in self.dataloaders}
-        for task, loader in self.dataloaders.items():
-            self.evaluators[task].dataset_meta = facts_of(loader.dataset)
         super().__init__(runner, _AllBatches(self.dataloaders))
+
+    def _introduce(self, task: str) -> None:
+        """Tell the metrics of a task about its data set, and let them check it: a mistake costs no encoding."""
+        dataset = self.dataloaders[task].dataset
+        self.evaluators[task].dataset_meta = facts_of(dataset)
+        for metric in self.evaluators[task].metrics:
+            if isinstance(metric, ChecksData):
+                metric.check_data(dataset)
 
     @staticmethod
     def _build_dataloader(runner: Any, cfg: Any) -> DataLoader:

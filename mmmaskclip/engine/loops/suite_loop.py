@@ -14,7 +14,7 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmmaskclip.datasets.evaluation.labelled_images import MissingImages
-from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop, facts_of
+from mmmaskclip.engine.loops.evaluation_loop import EvaluationLoop
 from mmmaskclip.engine.loops.suite_table import Published, average, format_suite
 from mmmaskclip.evaluation.prompted_metric import PromptedMetric
 from mmmaskclip.registry import LOOPS
@@ -128,19 +128,18 @@ class SuiteLoop(EvaluationLoop):
         """Make one set the only task of this loop. On all processes, returns why the set is missing, or ''."""
         self._release()
         dataloader, evaluator = self.configs[name]
+        # The evaluator is built even without images, because its prompts are part of the fingerprint.
+        self.evaluators[name] = self._build_evaluator(self.runner, name, evaluator)
         reason = ''
         try:
             self.dataloaders[name] = self._build_dataloader(self.runner, dataloader)
+            self._introduce(name)
         except MissingImages as error:
             reason = f'{name}: {error}'
         # One machine may lack the images; then all processes must skip the set together.
         reason = next(filter(None, _of_all_processes(reason)), '')
         if reason:
             self.dataloaders.clear()
-        # The evaluator is built even without images, because its prompts are part of the fingerprint.
-        self.evaluators[name] = self._build_evaluator(self.runner, name, evaluator)
-        if not reason:
-            self.evaluators[name].dataset_meta = facts_of(self.dataloaders[name].dataset)
         return reason
 
     def _release(self) -> None:

@@ -185,21 +185,13 @@ def test_log_shows_task_progress_and_remaining_time(tmp_path):
 
 
 def test_missing_sets_are_left_out_where_that_is_allowed(tmp_path):
-    absent = dict(
-        type='mmmaskclip.LabelledImages',
-        source={},
-        folder=str(tmp_path / 'no'),
-        classes=['a'],
-        transforms=[],
-        num_classes=1,
-    )
-    absent = {**loader(1), 'dataset': absent}
+    zoo = {**loader(1), 'dataset': absent(tmp_path / 'no')}
     metric = dict(type='mmmaskclip.ZeroShotClassification', classes=['a'], templates=['a {}'])
     register_all_modules()
     for number, skip in enumerate((True, False)):
         loop = dict(type=EvaluationLoop, skip_missing=skip)
         tasks = dict(
-            dataloader=dict(zoo=absent, retrieval=loader(7, 'tokens')),
+            dataloader=dict(zoo=zoo, retrieval=loader(7, 'tokens')),
             evaluator=dict(zoo=metric, retrieval=RetrievalRecall()),
             cfg=loop,
         )
@@ -212,11 +204,82 @@ def test_missing_sets_are_left_out_where_that_is_allowed(tmp_path):
             with pytest.raises(MissingImages):
                 runner.val()
     nothing = dict(
-        dataloader=dict(zoo=absent), evaluator=dict(zoo=metric), cfg=dict(type=EvaluationLoop, skip_missing=True)
+        dataloader=dict(zoo=zoo), evaluator=dict(zoo=metric), cfg=dict(type=EvaluationLoop, skip_missing=True)
     )
     recorder = Recorder()
     assert make_runner(tmp_path / 'nothing', hooks=[recorder], tasks=nothing).val() == {}
     assert recorder.calls == []
+
+
+class Captions(Samples):
+    """Images of which the captions are known without decoding them."""
+
+    def row(self, index):
+        return f'{index}.jpg', ['a caption'] * (1 + index % 3)
+
+
+def probe(kind, train=4, **options):
+    return dict(
+        type=f'mmmaskclip.{kind}', train_dataloader=dict(dataset=Samples(train, 'label'), batch_size=2), **options
+    )
+
+
+def absent(folder):
+    return dict(
+        type='mmmaskclip.LabelledImages', source={}, folder=str(folder), classes=['a'], transforms=[], num_classes=1
+    )
+
+
+@pytest.mark.parametrize(
+    ('metric', 'message'),
+    [
+        (
+            dict(type='mmmaskclip.RetrievalRecall', num_images=1000),
+            '7 images are in the data set, the protocol has 1000',
+        ),
+        (dict(type='mmmaskclip.RetrievalRecall', captions_per_image=2), "'0.jpg' has 1 captions, the protocol takes"),
+        (dict(type='mmmaskclip.ZeroShotClassification', classes=['a'], templates=['a {}']), 'data set has 6 classes'),
+        (dict(type='mmmaskclip.ZeroShotSegmentation', classes=['a'], templates=['a {}']), 'data set has 6 classes'),
+        (dict(type='mmmaskclip.RegionAccuracy', classes=['a'], templates=['a {}']), 'the data set has the classes'),
+        (probe('KNNClassification'), 'k=20 neighbours of 4 training samples'),
+        (probe('LinearSegmentationProbe', num_classes=11), 'num_classes=11, but the data set has 6 classes: class 0'),
+    ],
+    ids=lambda value: value['type'] if isinstance(value, dict) else '',
+)
+def test_a_metric_that_does_not_fit_its_data_is_named_before_anything_is_encoded(tmp_path, metric, message):
+    register_all_modules()
+    data = {**loader(1), 'dataset': Captions(7)}
+    data['dataset'].metainfo = dict(classes=CLASSES)
+    # Behind another task, which would be evaluated first.
+    tasks = dict(
+        dataloader=dict(first=loader(3, 'tokens'), second=data),
+        evaluator=dict(first=RetrievalRecall((1,)), second=metric),
+    )
+    runner = make_runner(tmp_path, tasks=tasks)
+    with pytest.raises(ValueError, match=message):
+        _ = runner.val_loop  # as at the beginning of a training
+    assert runner.model.grad_enabled == []
+
+
+@pytest.mark.parametrize('kind', ['KNNClassification', 'LinearClassificationProbe', 'LinearSegmentationProbe'])
+def test_training_images_of_a_probe_are_missed_before_anything_is_encoded(tmp_path, kind):
+    register_all_modules()
+    options = dict(num_classes=1) if kind == 'LinearSegmentationProbe' else {}
+    metric = probe(kind, **options)
+    metric['train_dataloader']['dataset'] = absent(tmp_path / 'no')
+    tasks = dict(dataloader=dict(a=loader(3)), evaluator=dict(a=metric))
+    with pytest.raises(MissingImages):
+        _ = make_runner(tmp_path / 'a', tasks=tasks).val_loop
+    tasks['cfg'] = dict(type=EvaluationLoop, skip_missing=True)
+    assert make_runner(tmp_path / 'b', tasks=tasks).val() == {}
+
+
+def test_a_k_that_says_nothing_is_announced(tmp_path):
+    tasks = dict(dataloader=dict(a=loader(7, 'tokens')), evaluator=dict(a=RetrievalRecall()))
+    runner = make_runner(tmp_path, tasks=tasks)
+    assert runner.val()['retrieval/text_to_image_R@10'] == 100
+    log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+    assert log.index('Retrieval among 7 images: R@10 from captions to images is 100 %') < log.index('Evaluating a')
 
 
 def test_slower_processes_are_waited_for_on_the_store_before_results_are_collected(tmp_path, monkeypatch):
