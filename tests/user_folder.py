@@ -103,7 +103,6 @@ def make_small(cfg: Config) -> None:
             loader.dataset.urls = 'data/flickr8k/train-*.tar'
             cfg.default_hooks.checkpoint.update(interval=-1, save_last=False)  # a gigabyte
         cfg.train_cfg.update(max_epochs=1, val_interval=1)
-        cfg.param_scheduler = []
         cfg.default_hooks.logger.interval = 1
     if cfg.get('visualizer'):
         cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]

@@ -98,9 +98,9 @@ def tower_config(
     if facts.quick_gelu is None:
         beside = 'config.json' if hugging_face else 'open_clip_config.json'
         raise ValueError(
-            f'{path!r} does not say its activation, and there is no {beside} beside it: put that file there, or give '
-            'quick_gelu=True (OpenAI, DFN, MetaCLIP) or quick_gelu=False (OpenCLIP on LAION and DataComp). '
-            f'{_nearest(ours, facts)}'
+            f'{path!r} does not say its activation, and there is no {beside} beside it: put that file there, name the '
+            'config of the model (commands: --model configs/pretrained/...), or give from_pretrained quick_gelu=True '
+            f'(OpenAI, DFN, MetaCLIP) or quick_gelu=False (OpenCLIP on LAION and DataComp). {_nearest(ours, facts)}'
         )
     return _config(ours, facts, source)
 

@@ -31,14 +31,17 @@ def use_model(cfg: Config, path: str, checkpoint: str = 'none') -> str:
         The file of the checkpoint: ``checkpoint`` itself, unless it named a repository or a folder.
 
     Raises:
-        ConfigMistake: If there is no such config, or it has no model.
-        ValueError: If a checkpoint does not say which model it belongs to.
+        ConfigMistake: If there is no such config, or it has no model; if the checkpoint cannot be had, or does not say
+            which model it belongs to.
     """
     if path == 'auto':
         # A local import: it imports torch, for which --help and a mistake in a config should not wait.
         from mmmaskclip.models.from_pretrained import pretrained_config
 
-        model, _, checkpoint = pretrained_config(checkpoint)
+        try:
+            model, _, checkpoint = pretrained_config(checkpoint)
+        except (ValueError, OSError, ImportError) as error:
+            raise ConfigMistake(f'--model auto: {error}') from error
         set_model(cfg, ConfigDict(model))
         return checkpoint
     path = find_config(path)

@@ -116,6 +116,36 @@ def set_precision(cfg: Config, precision: str) -> None:
     cfg.optim_wrapper.update(type='mmmaskclip.PretrainOptimWrapper', precision=precision)
 
 
+def drop_late_schedules(cfg: Config) -> list[str]:
+    """Leave out the schedules that would begin where a shortened run ends; mmengine refuses to build them.
+
+    Only schedules without an ``end``, which end with the run, are looked at: with ``train_cfg.max_epochs=1`` the
+    cosine after a warm-up of one epoch has no step.
+
+    Args:
+        cfg: The config; its ``param_scheduler`` is changed.
+
+    Returns:
+        A warning for each schedule that was left out.
+    """
+    schedules, length = cfg.get('param_scheduler'), cfg.train_cfg
+    if not isinstance(schedules, list):
+        return []
+    kept, notes = [], []
+    for index, schedule in enumerate(schedules):
+        unit, key = ('epoch', 'max_epochs') if schedule.get('by_epoch', True) else ('iteration', 'max_iters')
+        begin, end = schedule.get('begin', 0), length.get(key)
+        if end is None or schedule.get('end') is not None or begin < end:
+            kept.append(schedule)
+            continue
+        notes.append(
+            f'param_scheduler.{index}, {schedule["type"]}, begins at {unit} {begin}, but the run ends at {unit} {end} '
+            f'(train_cfg.{key}): it is left out.'
+        )
+    cfg.param_scheduler = kept
+    return notes
+
+
 def train(cfg: Config, name: str, note: str | None = None) -> str | int | None:
     """Run the training of a config.
 
@@ -147,9 +177,10 @@ def run(cfg: Config, note: str | None = None) -> tuple[ReliableRunner, str | int
         check_first_step(cfg)
     except (ValueError, KeyError) as error:
         raise ConfigMistake(error.args[0]) from error
+    notes = [*([note] if note else ()), *drop_late_schedules(cfg)]
     runner = ReliableRunner.from_cfg(cfg)
-    if note:
-        runner.logger.warning(note)
+    for text in notes:
+        runner.logger.warning(text)
     try:
         runner.train()
     except SystemExit as stopped:  # its traceback would keep the Runner

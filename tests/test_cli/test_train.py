@@ -8,7 +8,7 @@ from mmengine.logging import MessageHub
 from mmmaskclip.checkpoints.files import write_checkpoint
 from mmmaskclip.cli.resume import set_resume
 from mmmaskclip.cli.summary import summarize
-from mmmaskclip.cli.train import main, parse_args, set_precision
+from mmmaskclip.cli.train import drop_late_schedules, main, parse_args, set_precision
 from mmmaskclip.config_check import ConfigMistake
 
 TINY = paths.TINY / 'tiny.py'
@@ -169,3 +169,20 @@ def test_the_summary_gives_metrics_and_what_was_skipped(tmp_path):
     assert 'tools/test.py' not in text
     (tmp_path / 'last_checkpoint').unlink()
     assert f'Checkpoint: none was saved in {tmp_path}' in summarize(runner, 'c.py')
+
+
+def test_a_schedule_that_begins_where_a_shortened_run_ends_is_left_out_and_named():
+    cfg = Config.fromfile(paths.ROOT / 'configs/clip/vitt16_flickr8k.py')
+    assert drop_late_schedules(cfg) == []
+    assert len(cfg.param_scheduler) == 2
+    cfg.train_cfg.max_epochs = 1
+    (note,) = drop_late_schedules(cfg)
+    assert note.startswith(
+        'param_scheduler.1, CosineAnnealingLR, begins at epoch 1, but the run ends at epoch 1 (train_'
+    )
+    assert [one.type for one in cfg.param_scheduler] == ['LinearLR']
+    cfg = Config(dict(train_cfg=dict(max_iters=500), param_scheduler=[dict(type='PolyLR', by_epoch=False, begin=500)]))
+    assert (
+        'begins at iteration 500, but the run ends at iteration 500 (train_cfg.max_iters)'
+        in drop_late_schedules(cfg)[0]
+    )
