@@ -22,6 +22,7 @@ from mmmaskclip.models.from_pretrained import from_pretrained, image_tower_of
 from mmmaskclip.models.open_vocabulary import encode_classes, encode_texts
 from mmmaskclip.models.open_vocabulary.dense_similarity import dense_similarity, upsample_patches
 from mmmaskclip.registry import MODELS
+from mmmaskclip.startup.devices import find_device
 from mmmaskclip.utils.progress import progress_bar
 
 # Endings of configs; anything else is a file of weights.
@@ -49,7 +50,7 @@ class ImageTextInferencer:
             elsewhere; of images and texts alike. Defaults to ``'float32'``.
 
     Raises:
-        TypeError, ValueError: If the model has no ``image_encoder``, as MAE; if ``precision`` is unknown.
+        TypeError, ValueError: If the model has no ``image_encoder``, as MAE; if ``precision`` or ``device`` is unknown.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class ImageTextInferencer:
     ) -> None:
         if precision not in ('float32', 'bfloat16', 'auto'):
             raise ValueError(f"precision={precision!r}: choose 'float32', 'bfloat16' or 'auto'")
+        self.device = find_device(device)
         if isinstance(config, nn.Module):
             model = config
         elif not isinstance(config, Config) and not str(config).endswith(_CONFIGS):
@@ -70,10 +72,10 @@ class ImageTextInferencer:
             config = config if isinstance(config, Config) else Config.fromfile(str(config))
             # Compiling takes longer than embedding the images of most users.
             model = MODELS.build({key: value for key, value in config.model.items() if key != 'compiled'})
+            image_tower_of(model)  # before the weights of another kind of model are made
             model.init_weights()
         if checkpoint is not None:
             load_weights(model, checkpoint)
-        self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         self.model = model.to(self.device).eval()
         self.numpy = numpy
         low = precision == 'bfloat16' or (
@@ -283,8 +285,7 @@ class ImageTextInferencer:
             mode: ``'interpolate'``: the image in one piece, the model's positions interpolated. ``'sliding'``: windows
                 of the size that it was trained at, half a window apart, their maps averaged (as MaskCLIP v1 segments).
                 Defaults to ``'interpolate'``.
-            read_out: See :meth:`~mmmaskclip.models.pretrainers.ImageTextPretrainer.encode_dense`. Defaults to
-                ``'patch'``.
+            read_out: See ``ImageTextPretrainer.encode_dense``. Defaults to ``'patch'``.
 
         Returns:
             (T, H, W), upsampled (bilinear) to the image's own size.
@@ -330,8 +331,7 @@ class ImageTextInferencer:
         maps = self._maps(pixels, embeds, size, mode, read_out)
         best = maps.new_full(pixels.shape[1:], -torch.inf)
         labels = torch.zeros_like(best, dtype=torch.long)
-        # Class by class, because 150 maps of a photo's full size need gigabytes. The maps of sliding windows have the
-        # size at which the model sees the image, which is mostly far smaller.
+        # Class by class, because 150 maps of a photo's full size need gigabytes.
         for index in range(len(maps)):
             scores = upsample_patches(maps[None, index : index + 1], pixels.shape[1:])[0, 0]
             labels[scores > best] = index

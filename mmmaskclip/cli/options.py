@@ -49,11 +49,15 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
 
     Raises:
         ConfigMistake: If an option sets a key that nothing reads; mmengine would merge it without a message. Names the
-            nearest key.
+            nearest key. Also if a value cannot be merged, such as a dict into a string.
     """
     for key in options:
         _check(cfg, key)
-    cfg.merge_from_dict(options)
+    try:
+        cfg.merge_from_dict(options)
+    except (TypeError, KeyError, IndexError) as error:
+        text = str(error.args[0]).replace('in child config', 'in --cfg-options').replace('child config', 'option')
+        raise ConfigMistake(f'--cfg-options: {text}') from error
 
 
 def _check(cfg: Config, option: str) -> None:

@@ -14,7 +14,11 @@ from mmmaskclip.cli.shipped import shipped
 
 def command() -> None:
     """Entry point of ``mmmaskclip``."""
-    main()
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # of `mmmaskclip | head`; Python's own flush at the end must not meet it again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

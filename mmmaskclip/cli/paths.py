@@ -51,19 +51,21 @@ def _missing_below(node: Any, path: str) -> Iterator[str]:
     # Other backends are no file system of this machine.
     if not isinstance(node, dict) or node.get('backend_args') or node.get('file_client_args'):
         return
+    kind = str(node.get('type')).rpartition('.')[2]
     yield from _missing(f'{path}.load_from', node.get('load_from'))
     if path.endswith('.init_cfg'):
         yield from _missing(f'{path}.checkpoint', node.get('checkpoint'))
-    if not node.get('download', str(node.get('type')).rpartition('.')[2] in _DOWNLOADED):
+    if not node.get('download', kind in _DOWNLOADED):
         roots = [problem for key in _ROOTS for problem in _missing(f'{path}.{key}', node.get(key))]
         yield from roots
         if roots:
             return
-    urls = node.get('urls') or ()
+    urls = node.get('urls') or (node.get('path') if kind == 'auto' else None) or ()
+    key = 'urls' if node.get('urls') else 'path'
     for url in [urls] if isinstance(urls, str) else urls:
         # Two of possibly thousands; the dataset's preflight names each shard that is missing.
         shards = [*braceexpand(url)] if isinstance(url, str) and is_local(url) else ['']
-        problems = [[*_missing(f'{path}.urls', shard)] for shard in (shards[0], shards[-1])]
+        problems = [[*_missing(f'{path}.{key}', shard)] for shard in (shards[0], shards[-1])]
         yield from problems[0] if all(problems) else ()
     listed = node.get('ann_file')
     # mmengine's datasets look for it below the root, ours where it says.

@@ -48,6 +48,25 @@ def choose_device(asked: str | None = None) -> str:
     return 'cpu'
 
 
+def find_device(name: str | None = None) -> torch.device:
+    """The device of an inference: of this name, or a GPU if there is one.
+
+    Args:
+        name: As torch names devices, e.g. ``'cuda:1'``. Defaults to None: a GPU if torch sees one, else the CPU.
+
+    Raises:
+        ValueError: If there is no such kind of device, or no GPU that torch can use.
+    """
+    gpu = torch.cuda.is_available()
+    try:
+        device = torch.device(name or ('cuda' if gpu else 'cpu'))
+    except RuntimeError:
+        raise ValueError(f"device={name!r}: choose 'cpu', 'cuda', one GPU of several as 'cuda:1', or 'mps'") from None
+    if device.type == 'cuda' and not gpu:
+        raise ValueError(f"device={name!r}, but torch sees no GPU on this machine: choose 'cpu', or leave it out")
+    return device
+
+
 def use_cpu() -> None:
     """Let mmengine put models and batches on the CPU, also where torch sees a GPU."""
     # mmengine decides when it is imported, and has no public way to change that.

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from paths import ROOT
 from PIL import Image
 from tiny_inferencer import CONFIG
 from torch.nn import functional as F
@@ -400,6 +401,19 @@ def test_bfloat16_on_request(inferencer, images):
 def test_a_model_without_two_towers_is_named():
     with pytest.raises(TypeError, match='Linear has no image_encoder: give a model that is pretrained on images'):
         ImageTextInferencer(torch.nn.Linear(2, 2))
+
+
+def test_another_kind_of_model_is_named_before_its_weights_are_made(capsys):
+    with pytest.raises(TypeError, match='MAE has no image_encoder: give a model that is pretrained on images'):
+        ImageTextInferencer(ROOT / 'configs/mae/vitt16_flickr8k.py')
+    assert 'Initialized by' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('device', 'message'), [('gpu', "choose 'cpu', 'cuda'"), ('cuda', 'sees no GPU')])
+def test_a_device_that_is_not_there_is_named_before_anything_is_read(monkeypatch, device, message):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(ValueError, match=f'device={device!r}.*{message}'):
+        ImageTextInferencer('nowhere.pth', device=device)
 
 
 def test_missing_image_is_named(inferencer):

@@ -40,6 +40,15 @@ def test_commands_run_by_their_name(monkeypatch, capsys):
     assert "no command 'trian'. There are: " in capsys.readouterr().err
 
 
+def test_a_reader_that_takes_the_first_lines_is_no_error():
+    code = 'from mmmaskclip.cli.overview import command; command()'
+    with subprocess.Popen(
+        [sys.executable, '-c', code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        run.stdout.close()  # as `mmmaskclip | head` does
+        assert (run.stderr.read(), run.wait()) == (b'', 0)
+
+
 def test_a_wheel_holds_configs_and_tools(tmp_path):
     # What a wheel holds is what build_py copies; to build a whole one takes ten times as long.
     build = [sys.executable, 'setup.py', '-q', 'egg_info', '-e', str(tmp_path), 'build_py', '--build-lib']

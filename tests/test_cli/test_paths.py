@@ -36,6 +36,16 @@ def test_patterns_that_match_nothing_are_named(tmp_path, monkeypatch, urls):
         check_paths(cfg, 'test', checkpoint='shrads')
 
 
+@pytest.mark.parametrize('kind', ['auto', 'mmmaskclip.auto'])
+def test_pairs_as_they_are_are_looked_for_before_anything_is_built(tmp_path, kind):
+    (tmp_path / 'pairs.csv').touch()
+    dataset = dict(type=kind, path=f'{tmp_path}/pairs.tsv')
+    with pytest.raises(ConfigMistake, match=r'train_dataloader\.dataset\.path=.*Did you mean .*/pairs\.csv\?'):
+        check_paths(Config(dict(train_dataloader=dict(dataset=dataset))))
+    for fine in (f'{tmp_path}/pairs.csv', f'{tmp_path}/*.csv', 'hf://datasets/a/b'):
+        check_paths(Config(dict(train_dataloader=dict(dataset=dict(type=kind, path=fine)))))
+
+
 def test_lists_are_looked_for_below_the_root(tmp_path):
     (tmp_path / 'train.json').touch()
     loader = dict(dataset=dict(data_root=str(tmp_path), ann_file='train.json'))
