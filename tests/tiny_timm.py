@@ -11,7 +11,7 @@ _SIZE = dict(embed_dim=32, depth=4, num_heads=2)
 
 def _small(of, **changes):
     def create(pretrained=False, **kwargs):
-        return timm.create_model(of, **{**_SIZE, 'img_size': 32, 'patch_size': 8, **changes, **kwargs})
+        return timm.create_model(of, pretrained, **{**_SIZE, 'img_size': 32, 'patch_size': 8, **changes, **kwargs})
 
     return create
 
@@ -21,7 +21,7 @@ def _mci(pretrained=False, **kwargs):
     stem = ConvStem(channels=(8, 8, 32), stride=(4, 2, 2), kernel_size=(4, 2, 2), padding=0, act_layer=nn.GELU)
     settings = dict(_SIZE, no_embed_class=True, img_size=64)
     return _create_vision_transformer_hybrid(
-        'vit_base_mci_224', backbone=stem, embed_args=dict(proj=False), **{**settings, **kwargs}
+        'vit_base_mci_224', pretrained=pretrained, backbone=stem, embed_args=dict(proj=False), **{**settings, **kwargs}
     )
 
 

@@ -22,7 +22,7 @@ from mmmaskclip.checkpoints.sources import Source
 from mmmaskclip.checkpoints.text_facts import CLIP_VOCABULARY, SIGLIP, check_text, text_config
 from mmmaskclip.checkpoints.tips import tips_config
 from mmmaskclip.checkpoints.translate import convert_weights, format_of, read_beside
-from mmmaskclip.checkpoints.trunks import KNOWN_TRUNKS, TrunkSettings, trunk_config
+from mmmaskclip.checkpoints.trunks import KNOWN_TRUNKS, TrunkSettings, contrast_config, trunk_config
 
 # OpenAI's (clip/clip.py), which nearly all CLIPs share.
 _PIXELS = dict(mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711))
@@ -218,7 +218,7 @@ def _config(state_dict: dict[str, Tensor], facts: _Facts, source: Source) -> dic
             type='ImageProjectionHead', in_channels=image['width'], embed_dims=embed_dims, pool=facts.pool
         ),
         **text_config(state_dict, facts.text, facts.quick_gelu, path, source.tokenizer),
-        objectives=dict(contrast=dict(type='ImageTextContrast')),
+        objectives=dict(contrast=contrast_config(state_dict)),
     )
 
 

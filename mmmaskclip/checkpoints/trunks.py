@@ -123,11 +123,12 @@ def trunk_config(state_dict: Mapping[str, Tensor], settings: TrunkSettings, path
         image_encoder=tower,
         image_projection=_projection(state_dict, trunk),
         **text_config(state_dict, text, False, path, settings.tokenizer),
-        objectives=dict(contrast=_contrast(state_dict)),
+        objectives=dict(contrast=contrast_config(state_dict)),
     )
 
 
-def _contrast(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+def contrast_config(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The objective of weights by our names: with the sigmoid loss where they have its bias."""
     sigmoid = 'objectives.contrast.loss.bias' in state_dict
     return dict(type='ImageTextContrast', **(dict(loss=dict(type='SigmoidLoss')) if sigmoid else {}))
 

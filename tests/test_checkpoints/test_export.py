@@ -13,15 +13,12 @@ import paths
 import pytest
 import timm
 import torch
+from exported import LOCAL, STEM, photo, write_tokenizer
 from mmengine.config import Config
-from packaging import version
-from PIL import Image
 
 from mmmaskclip.checkpoints.export.folder import export_folder
-from mmmaskclip.checkpoints.export.graphs import OLDEST_TORCH, export_graphs
 from mmmaskclip.checkpoints.export.parts import NotExpressible
 from mmmaskclip.checkpoints.files import sha256_of, write_checkpoint
-from mmmaskclip.checkpoints.safe_load import read_state_dict
 from mmmaskclip.engine.registration import register_all_modules
 from mmmaskclip.models.from_pretrained import from_pretrained, preprocessing
 from mmmaskclip.models.open_vocabulary import encode_classes, encode_texts
@@ -29,41 +26,8 @@ from mmmaskclip.registry import MODELS
 
 CAPTIONS = ['a red bus', 'Two dogs, running on grass! ' * 3, '']
 TEMPLATE = 'a photo of a {}.'
-STEM = dict(channels=(8, 8, 16), kernels=(2, 2, 4))
-LOCAL = dict(type='LocalVisionTransformer')
 ALL = ('open_clip', 'transformers', 'timm')
 CLIP = dict(pre_norm=True, norm_cfg=dict(type='LN', eps=1e-5))
-
-
-def photo():
-    """Smooth, as photographs are, and of another shape than the model's images.
-
-    Resized it is 48 x 32: of an odd margin transformers cuts the half pixel off on the other side.
-    """
-    small = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize((92, 61), Image.Resampling.BICUBIC)
-
-
-@pytest.fixture
-def build(tiny_model_cfg):
-    """A function that builds a tiny model; biases and positions are not the constants they start at."""
-
-    def model(pool='mean', quick_gelu=False, **image):
-        cfg = tiny_model_cfg()
-        cfg['image_encoder'].update(image, quick_gelu=quick_gelu)
-        cfg['image_projection']['pool'] = pool
-        # All ids that captions have; heads are narrower than the 64 channels of published towers.
-        cfg['text_encoder'].update(vocab_size=49408, quick_gelu=quick_gelu, context_length=24)
-        cfg['data_preprocessor'].update(mean=[120, 110, 100], std=[60, 70, 80], interpolation='bicubic')
-        torch.manual_seed(0)
-        built = MODELS.build(cfg)
-        built.init_weights()
-        for parameter in built.parameters():
-            if parameter.ndim != 2:
-                parameter.data.add_(0.1 * torch.randn_like(parameter))
-        return built.eval().requires_grad_(False)
-
-    return model
 
 
 def ours(model):
@@ -78,7 +42,8 @@ def assert_equal(found, expected):
 
 
 @pytest.mark.parametrize(
-    ('pool', 'quick_gelu', 'image'), [('mean', False, {}), ('cls', True, CLIP), ('mean', True, dict(CLIP, img_size=48))]
+    ('pool', 'quick_gelu', 'image'),
+    [('mean', False, dict(sigmoid=True)), ('cls', True, CLIP), ('mean', True, dict(CLIP, img_size=48))],
 )
 def test_open_clip_and_from_pretrained_read_the_folder(tmp_path, build, pool, quick_gelu, image):
     model = build(pool, quick_gelu, **image)
@@ -87,6 +52,7 @@ def test_open_clip_and_from_pretrained_read_the_folder(tmp_path, build, pool, qu
     tokens = open_clip.get_tokenizer(f'local-dir:{tmp_path / "a"}')(CAPTIONS)
     theirs.eval().requires_grad_(False)
     expected = ours(model)
+    assert_equal([theirs.get_logits(preprocess(photo())[None], tokens)[0]], [model.logits(*expected)])
     pixels = preprocess(photo())[None]
     assert_equal((theirs.encode_image(pixels, normalize=True), theirs.encode_text(tokens, normalize=True)), expected)
     torch.testing.assert_close(theirs.logit_scale.exp().item(), model.objectives['contrast'].logit_scale.exp().item())
@@ -190,6 +156,7 @@ def test_from_pretrained_reads_the_folder_of_transformers(tmp_path, build):
             r"pools the class token .*pool='cls'.*; it has .*pre_norm=True.*--to open_clip",
         ),
         ('transformers', dict(CLIP, pool='cls', num_registers=1), 'has no registers'),
+        ('transformers', dict(CLIP, pool='cls', sigmoid=True), 'its logits have no bias .*--to open_clip'),
         ('open_clip', dict(num_registers=2), r'without the 2 of this tower .* --to timm'),
         ('timm', dict(quick_gelu=True), r'no tower with eps=1e-06 and QuickGELU'),
         ('open_clip', dict(window_size=2, global_blocks=(1,)), r'windows or no class token'),
@@ -212,7 +179,7 @@ def test_what_a_library_cannot_express_is_named_with_the_remedy(tmp_path, build,
         (dict(text_encoder=dict(pool=2)), r'pool=2 '),
         (dict(text_encoder=dict(hidden=80)), r'another hidden width or eps'),
         (dict(text_encoder=dict(activation='gelu_tanh')), r"text tower has GELU\(approximate='tanh'\)"),
-        (dict(text_encoder=dict(tokenizer=dict(path='x'))), r"the tokenizer of an export is CLIP's"),
+        (dict(text_encoder=dict(tokenizer=dict(path='x'))), r"tokenizer=.*, and CLIPModel's is CLIP's"),
         (dict(text_projection=dict(bias=True)), r'TextProjectionHead .*bias=False'),
         (dict(image_encoder=dict(_delete_=True, type='WholeImageTower')), r'is a WholeImageTower'),
     ],
@@ -223,103 +190,55 @@ def test_no_part_of_a_model_is_dropped_silently(tmp_path, tiny_model_cfg, change
         change['image_encoder']['backbone'] = dict(type='torchvision.models.resnet18', num_classes=32)
     cfg.merge_from_dict(dict(model=change))
     with pytest.raises(NotExpressible, match=message):
-        export_folder(MODELS.build(cfg.model), 'open_clip', tmp_path / 'a')
+        export_folder(MODELS.build(cfg.model), 'transformers', tmp_path / 'a')
 
 
-@pytest.mark.parametrize('changes', [dict(stem=STEM), dict(stem=STEM, neighbourhood=3), dict(neighbourhood=3)])
-def test_graphs_keep_a_stem_and_a_neighbourhood(tmp_path, build, changes):
-    model = build(**LOCAL, **changes)
-    export_graphs(model, 'torchscript', tmp_path)
-    images = torch.stack([preprocessing(model)(photo())] * 3)
-    images[1] = images[0].flip(2)
-    for name, expected in (('image', model.encode_image(images)), ('dense', model.encode_dense(images))):
-        found = torch.jit.load(tmp_path / f'{name}.pt')(images)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+@pytest.mark.parametrize(
+    'words',
+    [
+        dict(pool=2),  # MetaCLIP 2
+        dict(pool='last', causal=False, activation='gelu_tanh', eps=1e-6, hidden=80),  # SigLIP 2
+    ],
+)
+def test_open_clip_has_the_text_towers_of_other_families(tmp_path, tiny_model_cfg, words):
+    config = tiny_model_cfg()
+    config['text_encoder'].update(words, vocab_size=50, context_length=12, tokenizer=dict(pad_id=0))
+    config['text_encoder']['tokenizer']['file'] = write_tokenizer(tmp_path)
+    config['text_projection']['bias'] = True
+    torch.manual_seed(0)
+    model = MODELS.build(config)
+    model.init_weights()
+    for parameter in model.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    model.eval().requires_grad_(False)
+    export_folder(model, 'open_clip', tmp_path / 'a')
+    theirs = open_clip.create_model(f'local-dir:{tmp_path / "a"}').eval()
+    ids = torch.randint(3, 50, (3, 12))
+    ids[:, 7] = 2
+    images = torch.randn(2, 3, *model.image_encoder.img_size)
+    expected = model.encode_image(images), model.encode_text(ids)
+    assert_equal((theirs.encode_image(images, normalize=True), theirs.encode_text(ids, normalize=True)), expected)
+    back = from_pretrained(tmp_path / 'a').model
+    assert_equal((back.encode_image(images), back.encode_text(ids)), expected)
+    captions = ['w1 w2', 'w3']
+    assert all(torch.equal(*pair) for pair in zip(back.tokenize(captions), model.tokenize(captions), strict=True))
 
 
-def test_onnx_of_a_neighbourhood_takes_batches_of_any_number(tmp_path, build):
-    needs_onnx()
-    model = build(**LOCAL, neighbourhood=3)
-    export_graphs(model, 'onnx', tmp_path)
-    images = torch.randn(3, 3, 32, 32)
-    for name, expected in (('image', model.encode_image(images)), ('dense', model.encode_dense(images))):
-        torch.testing.assert_close(run_onnx(tmp_path / f'{name}.onnx', images), expected, rtol=0, atol=1e-4)
+def test_open_clip_lacks_relu_and_the_mean_of_words(tmp_path, tiny_model_cfg):
+    for words, message in (
+        (dict(activation='relu'), r'OpenCLIP has no text tower with ReLU\(\)'),
+        (dict(pool='mean', causal=False), r"pools the mean of its words \(train with pool='max'\).*--to onnx"),
+    ):
+        config = tiny_model_cfg()
+        config['text_encoder'].update(words)
+        with pytest.raises(NotExpressible, match=message):
+            export_folder(MODELS.build(config), 'open_clip', tmp_path / 'a')
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path, build):
     (tmp_path / 'file').touch()
     with pytest.raises(FileExistsError, match='is not empty'):
         export_folder(build(), 'open_clip', tmp_path)
-
-
-def needs_onnx():
-    missing = [name for name in ('onnx', 'onnxscript', 'onnxruntime') if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.skip(f'not installed: {", ".join(missing)}')
-    if version.parse(torch.__version__) < version.parse(OLDEST_TORCH):
-        pytest.skip(f'torch {torch.__version__} cannot export them')
-
-
-def run_onnx(path, given):
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
-    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: given.numpy()})[0])
-
-
-def tokens():
-    tokens = torch.nn.functional.pad(torch.randint(1, 49000, (5, 8)), (0, 3))
-    tokens[:, 8] = 49407
-    return tokens
-
-
-def test_traces_take_batches_and_captions_of_any_size(tmp_path, build):
-    model = build()
-    export_graphs(model, 'torchscript', tmp_path, 'value')
-    images = torch.stack([preprocessing(model)(photo())] * 3)
-    images[1] = images[0].flip(2)
-    words = tokens()
-    for name, given, expected in (
-        ('image', images, model.encode_image(images)),
-        ('text', words, model.encode_text(words)),
-        ('dense', images, model.encode_dense(images, 'value')),
-    ):
-        torch.testing.assert_close(torch.jit.load(tmp_path / f'{name}.pt')(given), expected, rtol=0, atol=1e-5)
-    # Such a file is read without running it, as one of OpenAI's.
-    assert 'model.image_encoder.pos_embed' in read_state_dict(tmp_path / 'image.pt')
-    with pytest.raises(ValueError, match="are written by ONNX Runtime: choose to='onnx'"):
-        export_graphs(model, 'torchscript', tmp_path, precisions=['fp16'])
-
-
-def test_onnx_takes_images_of_any_size_and_says_what_smaller_graphs_lose(tmp_path, build):
-    needs_onnx()
-    model = build()
-    given = preprocessing(model)(photo())[None]
-    digests = export_graphs(model, 'onnx', tmp_path, 'self_calibrated', ['fp16', 'int8'], dict(license='mit'), given)
-    words = tokens()
-    torch.testing.assert_close(run_onnx(tmp_path / 'text.onnx', words), model.encode_text(words), rtol=0, atol=1e-4)
-    # The model's size, and another, wider, grid than the graph was traced with.
-    for shape in ((3, 3, 32, 32), (2, 3, 40, 72)):
-        images = torch.randn(shape)
-        for name, expected in (
-            ('image', model.encode_image(images)),
-            ('dense', model.encode_dense(images, 'self_calibrated')),
-        ):
-            found = run_onnx(tmp_path / f'{name}.onnx', images)
-            torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
-    card = (tmp_path / 'README.md').read_text()
-    assert 'in float32, on photographs and four' in card
-    assert all(f'- SHA-256 of {name}: `{digest}`' in card for name, digest in digests.items())
-    assert digests['image.fp16.onnx'] == sha256_of(tmp_path / 'image.fp16.onnx')
-    for name, bound in (('image.fp16.onnx', 5e-3), ('image.int8.onnx', 0.2)):
-        row = next(line for line in card.splitlines() if line.startswith(f'| {name} '))
-        images = torch.randn(2, 3, 32, 32)
-        lost = (run_onnx(tmp_path / name, images) - model.encode_image(images)).abs().max()
-        assert 0 < float(row.split('|')[2]) < bound
-        assert lost < bound
-    # What is needed to make its inputs.
-    assert json.loads((tmp_path / 'preprocess.json').read_text())['interpolation'] == 'bicubic'
-    assert json.loads((tmp_path / 'vocab.json').read_text())['<|endoftext|>'] == 49407
 
 
 def test_open_clips_own_evaluation_gives_our_accuracy(tmp_path, build, monkeypatch, caplog):
@@ -349,12 +268,6 @@ def count_hits(output, target, topk):
     """Theirs turns an array of one number into a number, which NumPy 2.4 refuses."""
     hits = output.topk(max(topk)).indices == target[:, None]
     return [float(hits[:, :k].sum()) for k in topk]
-
-
-def test_a_torch_that_is_too_old_for_onnx_is_named_with_what_works(tmp_path, build, monkeypatch):
-    monkeypatch.setattr(torch, '__version__', '2.6.0+cu124')
-    with pytest.raises(ImportError, match=r"torch 2\.6\.0\+cu124 cannot .* 2\.10 is the oldest .* to='torchscript'"):
-        export_graphs(build(), 'onnx', tmp_path)
 
 
 def test_tool_takes_the_model_from_the_checkpoint(tmp_path, capsys):

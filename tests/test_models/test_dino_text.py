@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from exported import assert_traces_equal
 from mmengine.config import Config
 from paths import CONFIGS
 from read_out_references import REFERENCES, TimmReference, blocks_input
@@ -14,6 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmmaskclip.checkpoints.dino_text import dino_text_config
+from mmmaskclip.checkpoints.export.folder import export_folder
+from mmmaskclip.checkpoints.export.parts import NotExpressible
 from mmmaskclip.checkpoints.odd_files import refuse_parts
 from mmmaskclip.checkpoints.translate import convert_weights
 from mmmaskclip.contracts import patch_part
@@ -282,3 +285,16 @@ def test_what_is_missing_is_named(files, tmp_path):
         convert_weights({**whole, 'visual_model.head.else': torch.zeros(1)}, 'whole.pth')
     with pytest.raises(ValueError, match='embed_dims=5: class token and patches take a half each'):
         ClassAndPatchesProjectionHead(4, 5)
+
+
+@torch.no_grad()
+def test_exports_are_graphs_alone(model, tmp_path):
+    """No other library has the blocks on top."""
+    for to, message in (
+        ('open_clip', r'OpenCLIP has no tower with 2 further blocks on top .*--to onnx and --to torchscript'),
+        ('timm', r'timm has no tower with 2 further blocks on top .*--to onnx and --to torchscript'),
+        ('transformers', 'CLIPModel of transformers cannot compute'),
+    ):
+        with pytest.raises(NotExpressible, match=message):
+            export_folder(model, to, tmp_path / 'a')
+    assert_traces_equal(model, tmp_path, 'naclip')

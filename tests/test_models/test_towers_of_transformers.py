@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import timm
 import torch
+from exported import assert_traces_equal, pictures, write_tokenizer
 from mmengine.config import Config
 from paths import CONFIGS, ROOT
 from read_out_references import REFERENCES, TimmReference, blocks_input
 from recorded_towers import NAMES, SIZES, images, random_weights, word_ids
 from safetensors.torch import save_file
 
+from mmmaskclip.checkpoints.export.folder import export_folder
+from mmmaskclip.checkpoints.export.graphs import export_graphs
+from mmmaskclip.checkpoints.export.parts import NotExpressible
 from mmmaskclip.checkpoints.text_facts import SIGLIP
 from mmmaskclip.checkpoints.tips import tips_config
 from mmmaskclip.checkpoints.translate import convert_weights
@@ -43,7 +47,7 @@ def settings_of(part):
 def _small_siglip(pretrained=False, **kwargs):
     """timm's SigLIP of the recorded size."""
     size = dict(img_size=16, patch_size=4, embed_dim=16, depth=4, num_heads=2, mlp_ratio=1.5)
-    return timm.create_model('vit_base_patch16_siglip_224', **{**size, **kwargs})
+    return timm.create_model('vit_base_patch16_siglip_224', pretrained, **{**size, **kwargs})
 
 
 _small_siglip.__name__, _small_siglip.__module__ = 'tiny_patch4_siglip_16', __name__
@@ -119,3 +123,29 @@ def test_a_tower_that_is_missing_is_named():
     ):
         with pytest.raises(ValueError, match=f'{message}.* is missing: both towers of TIPS are needed'):
             convert_weights({tower: torch.zeros(1, 1, 4)}, 'half.safetensors')
+
+
+@torch.no_grad()
+def test_exports_keep_what_it_computes_or_say_what_they_lose(recorded, tmp_path):
+    _, model = recorded
+    variable = model.data_preprocessor.resize_mode == 'patches'
+    lost = dict(
+        open_clip="resize_mode='patches'" if variable else 'pools the mean of its words',
+        timm="resize_mode='patches'" if variable else 'positions bicubically, this tower bilinearly',
+        transformers='CLIPModel of transformers cannot compute',
+    )
+    for to, message in lost.items():
+        with pytest.raises(NotExpressible, match=message):
+            export_folder(model, to, tmp_path / 'a')
+    model.text_encoder.tokenizer = dict(file=write_tokenizer(tmp_path), pad_id=0)
+    if variable:
+        with pytest.raises(NotExpressible, match="takes those of one shape.*resize_mode='squash'"):
+            export_graphs(model, 'torchscript', tmp_path / 'a')
+        model.data_preprocessor.resize_mode = 'squash'
+    assert_traces_equal(model, tmp_path / 'b', 'value')
+    model.image_encoder.position_interpolation = 'bicubic'
+    export_folder(model, 'timm', tmp_path / 'c')
+    trunk = timm.create_model(f'local-dir:{tmp_path / "c"}', pretrained=True).eval()
+    pixels = pictures(model)
+    expected = model.image_projection(model.image_encoder.features(pixels))
+    torch.testing.assert_close(trunk(pixels), expected, rtol=0, atol=1e-5)

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from mmmaskclip.checkpoints.adapters import merge_adapters
 from mmmaskclip.checkpoints.export.card import as_text, model_card
 from mmmaskclip.checkpoints.export.open_clip import to_open_clip
-from mmmaskclip.checkpoints.export.parts import settings_of
 from mmmaskclip.checkpoints.export.timm import to_timm
 from mmmaskclip.checkpoints.export.transformers import processor_files, to_transformers
+from mmmaskclip.checkpoints.export.words import file_tokenizer_texts
 from mmmaskclip.checkpoints.files import sha256_of
 from mmmaskclip.version import __version__
 
@@ -45,17 +45,18 @@ def export_folder(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f'{str(folder)!r} is not empty: name another folder, or remove it')
-    settings, state_dict = settings_of(model, image_alone=to == 'timm'), merge_adapters(model.state_dict())
-    files: dict[str, Any] = {}
+    state_dict, files = merge_adapters(model.state_dict()), dict[str, Any]()
     if to == 'open_clip':
-        files['open_clip_config.json'], weights = to_open_clip(settings, state_dict)
+        files['open_clip_config.json'], weights = to_open_clip(model, state_dict)
+        if model.text_encoder.tokenizer is not None:
+            files |= file_tokenizer_texts(model.text_encoder)
         name = 'open_clip_model.safetensors'
     elif to == 'transformers':
-        files['config.json'], weights = to_transformers(settings, state_dict)
-        files |= processor_files(settings)
+        files['config.json'], weights = to_transformers(model, state_dict)
+        files |= processor_files(model)
         name = 'model.safetensors'
     elif to == 'timm':
-        files['config.json'], weights = to_timm(settings, state_dict)
+        files['config.json'], weights = to_timm(model, state_dict)
         name = 'model.safetensors'
     else:
         raise ValueError(f'to={to!r}: choose one of {", ".join(FORMATS)}')

@@ -13,10 +13,12 @@ from packaging import version
 from torch import Tensor, nn
 
 from mmmaskclip.checkpoints.export.card import as_text, model_card
-from mmmaskclip.checkpoints.export.open_clip import pixels_of
-from mmmaskclip.checkpoints.export.parts import settings_of
+from mmmaskclip.checkpoints.export.open_clip import preprocess_of
+from mmmaskclip.checkpoints.export.parts import NotExpressible, Pixels, check_parts, pixels_of
+from mmmaskclip.checkpoints.export.refusals import is_trunk
 from mmmaskclip.checkpoints.export.small_graphs import write_small
 from mmmaskclip.checkpoints.export.transformers import tokenizer_files
+from mmmaskclip.checkpoints.export.words import tokenizer_file
 from mmmaskclip.checkpoints.files import sha256_of
 
 GRAPHS = ('onnx', 'torchscript')
@@ -64,7 +66,8 @@ def export_graphs(
 
     The batch is of any size, captions of any length up to the context length. In ONNX the image is of any size too, in
     whole patches: the graph interpolates the positions. A TorchScript trace takes images of the model's own size. So
-    does the ONNX graph of a tower that attends between neighbours: it holds who is whose neighbour as a constant.
+    does the ONNX graph of a tower of timm, and of one that attends between neighbours: it holds who is whose neighbour
+    as a constant. Captions of a tower that reads their last word (SigLIP) have its full context length.
     Inputs are normalized images (B, 3, H, W), float32, and token ids (T, L), int64; outputs are L2-normalized.
 
     Args:
@@ -82,12 +85,15 @@ def export_graphs(
 
     Raises:
         ImportError: If a package that ONNX needs is missing, or torch is older than :data:`OLDEST_TORCH`.
-        NotExpressible: If the model has no text tower, or windows.
+        NotExpressible: If the model has no text tower, or windows; if its tokenizer is not there; or if images are of
+            variable shapes.
         ValueError: If smaller graphs are asked of TorchScript.
     """
     if precisions and to != 'onnx':
         raise ValueError(f"precisions={list(precisions)} are written by ONNX Runtime: choose to='onnx'")
-    settings = settings_of(model, as_graph=True)
+    check_parts(model)
+    tokenizer = _tokenizer(model.text_encoder)
+    _check_resize(model, _any_size(model, to))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = model.eval().cpu().requires_grad_(False)
@@ -104,19 +110,42 @@ def export_graphs(
         files.append(path)
         for precision in precisions:
             small = path.with_suffix(f'.{precision}.onnx')
-            given = photos if photos is not None and name != 'text' else _probe(example, settings.vocab_size)
+            given = photos if photos is not None and name != 'text' else _probe(example, model.text_encoder)
             errors[small.name] = write_small(path, small, precision, given)
             files.append(small)
     digests = {path.name: sha256_of(path) for path in files}
-    texts = {'preprocess.json': pixels_of(settings), **tokenizer_files(settings)}
+    texts = {'preprocess.json': preprocess_of(Pixels(**pixels_of(model))), **tokenizer}
     for file, content in texts.items():
-        (folder / file).write_text(as_text(content), encoding='utf-8')
+        if isinstance(content, bytes):
+            (folder / file).write_bytes(content)
+        else:
+            (folder / file).write_text(as_text(content), encoding='utf-8')
     (folder / 'README.md').write_text(model_card(to, digests, card or {}, errors, photos is not None), encoding='utf-8')
     return digests
 
 
 def _any_size(model: Any, to: str) -> bool:
-    return to == 'onnx' and getattr(model.image_encoder, 'neighbourhood', None) is None
+    image = model.image_encoder
+    # timm computes rotary positions and interpolates learned ones in Python, for the size of the trace alone.
+    return to == 'onnx' and getattr(image, 'neighbourhood', None) is None and not is_trunk(image)
+
+
+def _check_resize(model: Any, any_size: bool) -> None:
+    """Refuse images of variable shapes where a graph has one."""
+    mode = pixels_of(model)['resize_mode']
+    if mode == 'patches' and not any_size:
+        raise NotExpressible(
+            "images keep their aspect ratio (resize_mode='patches'), and this graph takes those of one shape: train "
+            "with data_preprocessor.resize_mode='squash', at the size of image_encoder.img_size"
+        )
+
+
+def _tokenizer(text: Any) -> dict[str, Any]:
+    """Texts of the files by which captions become the text graph's tokens."""
+    file = tokenizer_file(text)
+    if file is None:
+        return tokenizer_files(text.context_length)
+    return {file.name: file.read_bytes(), 'tokenizer.options.json': dict(text.tokenizer, file=file.name)}
 
 
 def _parts(model: Any, read_out: Any, free_size: bool) -> dict[str, tuple[nn.Module, Tensor, dict]]:
@@ -128,21 +157,26 @@ def _parts(model: Any, read_out: Any, free_size: bool) -> dict[str, tuple[nn.Mod
     free = torch.export.Dim.DYNAMIC
     # More than one, so that no size is taken for a constant.
     images = torch.zeros(2, 3, height, width)
-    tokens = torch.zeros(2, min(5, model.text_encoder.context_length), dtype=torch.int64)
-    tokens[:, -1] = model.text_encoder.token_embedding.num_embeddings - 1
-    length = torch.export.Dim('length', min=2, max=model.text_encoder.context_length)
+    text = model.text_encoder
+    # A tower that reads the last word takes captions of its full length alone.
+    tokens = torch.ones(2, text.context_length if text.pool == 'last' else min(5, text.context_length)).long()
+    tokens[:, -1] = text.token_embedding.num_embeddings - 1
+    lengths: dict[int, Any] = {0: torch.export.Dim('batch', min=1)}
+    if text.pool != 'last':
+        lengths[1] = torch.export.Dim('length', min=2, max=text.context_length)
     sizes = {0: free, 2: free, 3: free} if free_size else {0: free}
     return {
         'image': (_Image(model), images, sizes),
-        'text': (_Text(model), tokens, {0: torch.export.Dim('batch', min=1), 1: length}),
+        'text': (_Text(model), tokens, lengths),
         'dense': (_Dense(model, read_out), images, sizes),
     }
 
 
-def _probe(example: Tensor, vocab_size: int) -> Tensor:
+def _probe(example: Tensor, text: Any) -> Tensor:
     """Four smooth images of noise, or captions of words drawn at random, of the example's size."""
     generator = torch.Generator().manual_seed(0)
     if example.dtype == torch.int64:
+        vocab_size = text.token_embedding.num_embeddings
         tokens = torch.randint(1, vocab_size - 2, (4, example.shape[1]), generator=generator)
         tokens[:, -1] = vocab_size - 1
         return tokens

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from mmmaskclip.checkpoints.export.refusals import lost_anywhere, lost_in_settings
+from mmmaskclip.checkpoints.export.refusals import lost_anywhere, lost_in_settings, lost_in_texts
 
 
 class NotExpressible(ValueError):
@@ -17,11 +17,29 @@ class NotExpressible(ValueError):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of a model, read from its built towers, so that every default is known.
+class Pixels:
+    """How images are prepared.
 
     Attributes:
         image_size: Height and width of the images.
+        mean: Of R, G and B from 0 to 1.
+        std: Likewise.
+        interpolation: Filter of the resize.
+        resize_mode: See :class:`~mmmaskclip.models.pretrainers.ImageTextPreprocessor`.
+    """
+
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    resize_mode: str
+
+
+@dataclass(frozen=True)
+class Settings(Pixels):
+    """The settings of a model with a ``CLIPVisionTransformer``, read from its built tower, so that defaults are known.
+
+    Attributes:
         patch_size: Side of a patch.
         width: Width of the image tower.
         layers: Its blocks.
@@ -33,18 +51,8 @@ class Settings:
         registers: Number of register tokens.
         pool: ``'cls'`` or ``'mean'``.
         embed_dims: Size of the shared embedding.
-        text_width: Width of the text tower.
-        text_layers: Its blocks.
-        text_heads: Its heads.
-        context_length: Its longest caption in tokens.
-        vocab_size: Its number of token ids.
-        mean: Of R, G and B from 0 to 1.
-        std: Likewise.
-        interpolation: Filter of the resize.
-        resize_mode: See :class:`~mmmaskclip.models.pretrainers.ImageTextPreprocessor`.
     """
 
-    image_size: tuple[int, int]
     patch_size: int
     width: int
     layers: int
@@ -56,50 +64,82 @@ class Settings:
     registers: int
     pool: str
     embed_dims: int
-    text_width: int
-    text_layers: int
-    text_heads: int
-    context_length: int
-    vocab_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
-    resize_mode: str
 
 
-def settings_of(model: Any, image_alone: bool = False, as_graph: bool = False) -> Settings:
+def image_tower(model: Any) -> Any:
+    """The image tower of an ``ImageTextPretrainer``, or of a model of mmpretrain's around a ``backbone``."""
+    parts: dict[str, Any] = dict(model.named_children())
+    return parts.get('image_encoder') or parts['backbone']
+
+
+def pixels_of(model: Any) -> dict[str, Any]:
+    """The fields of :class:`Pixels`."""
+    image, pixels = image_tower(model), model.data_preprocessor
+    return dict(
+        image_size=(image.img_size[0], image.img_size[1]),
+        mean=tuple(value / 255 for value in pixels.mean.flatten().tolist()),
+        std=tuple(value / 255 for value in pixels.std.flatten().tolist()),
+        # mmpretrain's preprocessor does not say how images were resized.
+        interpolation=getattr(pixels, 'interpolation', 'bicubic'),
+        resize_mode=getattr(pixels, 'resize_mode', 'shortest'),
+    )
+
+
+def check_parts(model: Any) -> None:
+    """Refuse a model that lacks a part of an export of both towers, or has what not even a graph keeps.
+
+    Raises:
+        NotExpressible: Names what would be lost.
+    """
+    parts: dict[str, Any] = dict(model.named_children())
+    if parts.get('text_encoder') is None or parts.get('image_projection') is None:
+        raise NotExpressible('the model has no text tower or no projections; --to timm writes its image tower')
+    _refuse(lost_anywhere(image_tower(model)))
+
+
+def _refuse(lost: Iterable[str]) -> None:
+    if lost := list(lost):
+        raise NotExpressible(f'the features of an export would be others: {"; ".join(lost)}')
+
+
+def refuse_settings(lost: Iterable[str]) -> None:
+    """Refuse what no settings of another library say, and a graph keeps.
+
+    Raises:
+        NotExpressible: If ``lost`` is not empty.
+    """
+    if lost := list(lost):
+        raise NotExpressible(
+            f'no settings of another library say what this model computes: {"; ".join(lost)}. --to onnx and '
+            '--to torchscript keep everything'
+        )
+
+
+def settings_of(model: Any, image_alone: bool = False) -> Settings:
     """The settings of a built ``ImageTextPretrainer``.
 
     Args:
         model: The model; with ``image_alone`` also one without a text tower, or one of mmpretrain's around a
             ``backbone`` (SimCLR, MAE): the mean of its patches is pooled then.
         image_alone: Whether the format holds the image tower only. Defaults to False.
-        as_graph: Whether the format holds what the model computes, and not its settings. Defaults to False.
 
     Raises:
         NotExpressible: If it lacks a text tower, its towers differ in the activation, or it has what
             :mod:`~mmmaskclip.checkpoints.export.refusals` names.
     """
-    parts: dict[str, Any] = dict(model.named_children())
-    image = parts.get('image_encoder') or parts['backbone']
+    image, parts = image_tower(model), dict(model.named_children())
     text, head = parts.get('text_encoder'), parts.get('image_projection')
-    if not image_alone and (text is None or head is None):
-        raise NotExpressible('the model has no text tower or no projections; --to timm writes its image tower')
-    if lost := list(lost_anywhere(image, text)):
-        raise NotExpressible(f'the features of an export would be others: {"; ".join(lost)}')
-    if not as_graph:
-        words, heads = (None, ()) if image_alone else (text, (head, parts['text_projection']))
-        if lost := list(lost_in_settings(image, words, heads)):
-            raise NotExpressible(
-                f'no settings of another library say what this model computes: {"; ".join(lost)}. --to onnx and '
-                '--to torchscript keep everything'
-            )
-    gelus = {_quick_gelu(tower.layers[0]) for tower in (image, text) if tower is not None}
-    if len(gelus) > 1 and not image_alone:
-        raise NotExpressible('the towers have different activations; set quick_gelu alike in both')
-    block, pixels = image.layers[0], model.data_preprocessor
+    if image_alone:
+        _refuse(lost_anywhere(image))
+        refuse_settings(lost_in_settings(image, None))
+    else:
+        check_parts(model)
+        refuse_settings([*lost_in_settings(image, head), *lost_in_texts(text, parts['text_projection'])])
+        if _quick_gelu(image.layers[0]) != _quick_gelu(text.layers[0]):
+            raise NotExpressible('the towers have different activations; set quick_gelu alike in both')
+    block = image.layers[0]
     return Settings(
-        image_size=(image.img_size[0], image.img_size[1]),
+        **pixels_of(model),
         patch_size=_patch_size(image.patch_embed),
         width=image.embed_dims,
         layers=len(image.layers),
@@ -111,16 +151,6 @@ def settings_of(model: Any, image_alone: bool = False, as_graph: bool = False) -
         registers=getattr(image, 'num_registers', 0),
         pool=head.pool if head is not None else 'mean',
         embed_dims=getattr(getattr(head, 'projection', None), 'out_features', image.embed_dims),
-        text_width=text.width if text is not None else 0,
-        text_layers=len(text.layers) if text is not None else 0,
-        text_heads=text.layers[0].attn.num_heads if text is not None else 0,
-        context_length=text.context_length if text is not None else 0,
-        vocab_size=text.token_embedding.num_embeddings if text is not None else 0,
-        mean=tuple(value / 255 for value in pixels.mean.flatten().tolist()),
-        std=tuple(value / 255 for value in pixels.std.flatten().tolist()),
-        # mmpretrain's preprocessor does not say how images were resized.
-        interpolation=getattr(pixels, 'interpolation', 'bicubic'),
-        resize_mode=getattr(pixels, 'resize_mode', 'shortest'),
     )
 
 
@@ -170,5 +200,6 @@ def renamed(name: str, block: Mapping[str, str], other: Mapping[str, str], block
 
 
 def logit(state_dict: Mapping[str, Tensor], kind: str) -> Tensor | None:
-    """The learned ``'logit_scale'`` or ``'logit_bias'`` of the first objective that has one."""
-    return next((value for name, value in state_dict.items() if name.endswith(f'.{kind}')), None)
+    """The learned ``'logit_scale'``, or ``'logit_bias'`` of a sigmoid loss, of the first objective that has one."""
+    ending = {'logit_scale': '.logit_scale', 'logit_bias': '.loss.bias'}[kind]
+    return next((value for name, value in state_dict.items() if name.endswith(ending)), None)

@@ -15,13 +15,14 @@ _IMAGE = ('cls_token', 'pos_embed', 'registers', 'patch_embed.projection.', 'pre
 _TEXT = ('token_embedding.', 'pos_embed', 'final_norm.')
 
 
-def lost_anywhere(image: Any, text: Any) -> Iterator[str]:
+def lost_anywhere(image: Any) -> Iterator[str]:
     """What no format keeps, not even a graph: each part, with the remedy.
 
     Args:
         image: The image tower.
-        text: The text tower; None if there is none.
     """
+    if is_trunk(image):
+        return
     if not hasattr(image, 'patch_embed') or not hasattr(image, 'layers'):
         yield (
             f'the image tower is a {type(image).__name__}, which belongs to another library already: export a '
@@ -33,17 +34,19 @@ def lost_anywhere(image: Any, text: Any) -> Iterator[str]:
             'the image tower has windows or no class token, which no other library has: train with window_size=None '
             'and with_cls_token=True'
         )
-    if getattr(text, 'tokenizer', None) is not None:
-        yield f"the text tower has tokenizer={text.tokenizer}, and the tokenizer of an export is CLIP's: train with it"
 
 
-def lost_in_settings(image: Any, text: Any, heads: tuple[Any, ...]) -> Iterator[str]:
-    """What a graph keeps and settings of other libraries cannot say: each part, with the remedy.
+def is_trunk(image: Any) -> bool:
+    """Whether the image tower is a ``TimmTower``."""
+    return hasattr(image, 'trunk')
+
+
+def lost_in_settings(image: Any, head: Any) -> Iterator[str]:
+    """What a graph keeps of an image tower and settings of other libraries cannot say: each part, with the remedy.
 
     Args:
         image: The image tower.
-        text: The text tower; None if it is not exported.
-        heads: The projections that are exported.
+        head: Its projection; None if it is not exported.
     """
     if type(image.patch_embed).__name__ == 'ConvStem':
         yield 'the image tower has a convolutional stem (train with stem=None)'
@@ -53,32 +56,50 @@ def lost_in_settings(image: Any, text: Any, heads: tuple[Any, ...]) -> Iterator[
         yield f'the image tower attends between neighbours (neighbourhood={reach}; train with neighbourhood=None)'
     if not getattr(image, 'final_norm', True):
         yield 'the image tower has no norm after its blocks (train with final_norm=True)'
-    for name, tower in (('image', image), ('text', text)):
-        if tower is None:
-            continue
-        block = tower.layers[0]
-        activation = block.ffn.layers[0][1]
-        if (
-            type(activation).__name__ not in ('GELU', 'QuickGELU')
-            or getattr(activation, 'approximate', 'none') != 'none'
-        ):
-            yield f'the {name} tower has {activation} (train with GELU or QuickGELU)'
-        if block.attn.qkv.bias is None:
-            yield f'the attention of the {name} tower has no bias (train with qkv_bias=True)'
-    if text is not None:
-        yield from _lost_of_texts(text)
-    for head in heads:
-        if not isinstance(head.projection, nn.Linear) or head.projection.bias is not None or hasattr(head, 'query'):
-            yield f'{type(head).__name__} is no linear projection without a bias (train with bias=False)'
+    yield from _lost_of_blocks('image', image)
+    if head is not None:
+        yield from _lost_of_head(head)
 
 
-def _lost_of_texts(text: Any) -> Iterator[str]:
+def lost_in_texts(text: Any, head: Any) -> Iterator[str]:
+    """What a graph keeps of a text tower and no settings of another library can say: each part, with the remedy.
+
+    Args:
+        text: The text tower.
+        head: Its projection.
+    """
+    if text.pool == 'mean':
+        yield "the text tower pools the mean of its words (train with pool='max')"
+    if extra := _others(text, _TEXT):
+        yield f'the text tower has {", ".join(extra)} (train without)'
+    if getattr(head.projection, 'in_features', None) is None:
+        yield f'{type(head).__name__} is no linear projection (train with embed_dims)'
+
+
+def lost_beside_clip(text: Any, head: Any) -> Iterator[str]:
+    """What ``CLIPModel`` of transformers cannot say of a text tower, and OpenCLIP can: each part, with the remedy."""
+    yield from _lost_of_blocks('text', text)
+    if text.tokenizer is not None:
+        yield f"the text tower has tokenizer={text.tokenizer}, and CLIPModel's is CLIP's (train with it)"
     if not text.causal or text.pool != 'max':
         yield f"the text tower has causal={text.causal}, pool={text.pool!r} (train with causal=True, pool='max')"
     if text.layers[0].ffn.layers[1].in_features != 4 * text.width or text.final_norm.eps != 1e-5:
         yield 'the text tower has another hidden width or eps (train with 4 * width and 1e-5)'
-    if extra := _others(text, _TEXT):
-        yield f'the text tower has {", ".join(extra)} (train without)'
+    yield from _lost_of_head(head)
+
+
+def _lost_of_blocks(name: str, tower: Any) -> Iterator[str]:
+    block = tower.layers[0]
+    activation = block.ffn.layers[0][1]
+    if type(activation).__name__ not in ('GELU', 'QuickGELU') or getattr(activation, 'approximate', 'none') != 'none':
+        yield f'the {name} tower has {activation} (train with GELU or QuickGELU)'
+    if block.attn.qkv.bias is None:
+        yield f'the attention of the {name} tower has no bias (train with qkv_bias=True)'
+
+
+def _lost_of_head(head: Any) -> Iterator[str]:
+    if not isinstance(head.projection, nn.Linear) or head.projection.bias is not None or hasattr(head, 'query'):
+        yield f'{type(head).__name__} is no linear projection without a bias (train with bias=False)'
 
 
 def _others(tower: Any, known: tuple[str, ...]) -> list[str]:

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmmaskclip.checkpoints.export.parts import NotExpressible, Settings, renamed, tower
+from mmmaskclip.checkpoints.export.parts import NotExpressible, image_tower, renamed, settings_of, tower
+from mmmaskclip.checkpoints.export.refusals import is_trunk
+from mmmaskclip.checkpoints.export.trunks import timm_config, timm_pixels
 
 _BLOCK = {
     'ln1.': 'norm1.',
@@ -31,12 +33,21 @@ _ARCHITECTURES = {
 }
 
 
-def to_timm(settings: Settings, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def to_timm(model: Any, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """``config.json`` and the weights of timm's ``VisionTransformer``: the image tower without its projection.
 
+    A ``TimmTower`` is the model that its name says.
+
+    Args:
+        model: The built model.
+        state_dict: Its weights, with merged adapters.
+
     Raises:
-        NotExpressible: If no tower of timm has this eps together with this activation.
+        NotExpressible: If timm's model would compute other features.
     """
+    if is_trunk(image_tower(model)):
+        return timm_config(model, state_dict)
+    settings = settings_of(model, image_alone=True)
     architecture = _ARCHITECTURES.get((settings.eps, settings.quick_gelu))
     if architecture is None:
         raise NotExpressible(
@@ -68,17 +79,6 @@ def to_timm(settings: Settings, state_dict: Mapping[str, Tensor]) -> tuple[dict[
     # timm leaves the bias of the patch embedding out where there is a norm behind it.
     if settings.pre_norm == ('patch_embed.proj.bias' in weights):
         raise NotExpressible('timm has a bias in the patch embedding only without a norm before the blocks')
-    pixels = dict(
-        input_size=[3, *settings.image_size],
-        interpolation=settings.interpolation,
-        crop_pct=1.0,
-        crop_mode={'shortest': 'center', 'squash': 'squash', 'longest': 'border'}[settings.resize_mode],
-        mean=list(settings.mean),
-        std=list(settings.std),
-        num_classes=0,
-        first_conv='patch_embed.proj',
-        classifier='head',
-    )
     return (
         dict(
             architecture=architecture,
@@ -86,7 +86,7 @@ def to_timm(settings: Settings, state_dict: Mapping[str, Tensor]) -> tuple[dict[
             num_features=settings.width,
             global_pool=arguments['global_pool'],
             model_args=arguments,
-            pretrained_cfg=pixels,
+            pretrained_cfg=timm_pixels(settings),
         ),
         weights,
     )

@@ -7,7 +7,18 @@ from typing import Any
 
 from torch import Tensor
 
-from mmmaskclip.checkpoints.export.parts import NotExpressible, Settings, logit, positions_with_bias, renamed, tower
+from mmmaskclip.checkpoints.export.parts import (
+    NotExpressible,
+    Pixels,
+    check_parts,
+    logit,
+    pixels_of,
+    positions_with_bias,
+    renamed,
+    settings_of,
+    tower,
+)
+from mmmaskclip.checkpoints.export.refusals import is_trunk, lost_beside_clip
 
 _BLOCK = {
     'ln1.': 'layer_norm1.',
@@ -29,14 +40,25 @@ _TEXT = {
 }
 
 
-def to_transformers(settings: Settings, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def to_transformers(model: Any, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """``config.json`` and the weights of ``CLIPModel``.
 
+    Args:
+        model: A built ``ImageTextPretrainer``.
+        state_dict: Its weights, with merged adapters.
+
     Raises:
-        NotExpressible: If the image tower has what ``CLIPModel`` has not: mean pooling, no norm before the blocks,
-            registers, an oblong image, or a bias of the loss.
+        NotExpressible: If a tower has what ``CLIPModel`` has not: mean pooling, no norm before the blocks, registers,
+            an oblong image, or a text tower unlike CLIP's; or if the image tower is a ``TimmTower``.
     """
-    lost = []
+    check_parts(model)
+    if is_trunk(model.image_encoder):
+        raise NotExpressible(
+            f"the image tower is timm's {model.image_encoder.model_name}, which CLIPModel of transformers cannot "
+            'compute: --to open_clip and --to timm know it by its name, --to onnx and --to torchscript keep everything'
+        )
+    text, settings = model.text_encoder, settings_of(model)
+    lost = list(lost_beside_clip(text, model.text_projection))
     if settings.pool != 'cls':
         lost.append("it pools the class token and not the mean of the patches (train with image_projection.pool='cls')")
     if not settings.pre_norm:
@@ -45,12 +67,14 @@ def to_transformers(settings: Settings, state_dict: Mapping[str, Tensor]) -> tup
         lost.append('it has no registers (train with num_registers=0)')
     if settings.image_size[0] != settings.image_size[1]:
         lost.append('its images are square (train with one number for img_size)')
+    if logit(state_dict, 'logit_bias') is not None:
+        lost.append('its logits have no bias (train with the loss InfoNCELoss)')
     if lost:
         raise NotExpressible(
             f'CLIPModel of transformers cannot compute what this model computes: {"; ".join(lost)}. --to open_clip and '
             '--to timm keep everything'
         )
-    image, text = tower(state_dict, 'image_encoder.'), tower(state_dict, 'text_encoder.')
+    image, words = tower(state_dict, 'image_encoder.'), tower(state_dict, 'text_encoder.')
     weights = {
         'vision_model.embeddings.class_embedding': image['cls_token'].flatten(),
         'vision_model.embeddings.position_embedding.weight': positions_with_bias(image)[0],
@@ -61,7 +85,7 @@ def to_transformers(settings: Settings, state_dict: Mapping[str, Tensor]) -> tup
         weights['logit_scale'] = scale.reshape(())
     for part, other, blocks in (
         (image, _IMAGE, 'vision_model.encoder.layers.'),
-        (text, _TEXT, 'text_model.encoder.layers.'),
+        (words, _TEXT, 'text_model.encoder.layers.'),
     ):
         for name, value in part.items():
             if '.attn.qkv.' in name:
@@ -70,6 +94,7 @@ def to_transformers(settings: Settings, state_dict: Mapping[str, Tensor]) -> tup
                     weights[f'{blocks}{layer}.self_attn.{letter}_proj.{kind}'] = rows
             elif new := renamed(name, _BLOCK, other, blocks):
                 weights[new] = value
+    vocab_size = text.token_embedding.num_embeddings
     activation = 'quick_gelu' if settings.quick_gelu else 'gelu'
     config = dict(
         architectures=['CLIPModel'],
@@ -87,32 +112,36 @@ def to_transformers(settings: Settings, state_dict: Mapping[str, Tensor]) -> tup
             projection_dim=settings.embed_dims,
         ),
         text_config=dict(
-            hidden_size=settings.text_width,
-            intermediate_size=4 * settings.text_width,
-            num_hidden_layers=settings.text_layers,
-            num_attention_heads=settings.text_heads,
-            max_position_embeddings=settings.context_length,
-            vocab_size=settings.vocab_size,
+            hidden_size=text.width,
+            intermediate_size=4 * text.width,
+            num_hidden_layers=len(text.layers),
+            num_attention_heads=text.layers[0].attn.num_heads,
+            max_position_embeddings=text.context_length,
+            vocab_size=vocab_size,
             hidden_act=activation,
             layer_norm_eps=1e-5,
             projection_dim=settings.embed_dims,
             # The token at which the text tower is pooled: the last of the vocabulary.
-            bos_token_id=settings.vocab_size - 2,
-            eos_token_id=settings.vocab_size - 1,
-            pad_token_id=settings.vocab_size - 1,
+            bos_token_id=vocab_size - 2,
+            eos_token_id=vocab_size - 1,
+            pad_token_id=vocab_size - 1,
         ),
     )
     return config, weights
 
 
-def processor_files(settings: Settings) -> dict[str, Any]:
+def processor_files(model: Any) -> dict[str, Any]:
     """Content of the files of ``CLIPProcessor``: preprocessing of images, and CLIP's tokenizer as mmseg ships it.
 
     Raises:
         NotExpressible: If images were resized in a way that ``CLIPImageProcessor`` has not.
     """
-    if settings.resize_mode == 'longest':
-        raise NotExpressible("CLIPImageProcessor cannot resize with resize_mode='longest'; --to open_clip keeps it")
+    settings = Pixels(**pixels_of(model))
+    if settings.resize_mode not in ('shortest', 'squash'):
+        raise NotExpressible(
+            f'CLIPImageProcessor cannot resize with resize_mode={settings.resize_mode!r}; --to open_clip keeps '
+            "'longest', and --to onnx leaves it to you"
+        )
     side = settings.image_size[0]
     square = dict(height=side, width=side)
     squash = settings.resize_mode == 'squash'
@@ -130,10 +159,10 @@ def processor_files(settings: Settings) -> dict[str, Any]:
         image_std=list(settings.std),
         do_convert_rgb=True,
     )
-    return {'preprocessor_config.json': pixels, **tokenizer_files(settings)}
+    return {'preprocessor_config.json': pixels, **tokenizer_files(model.text_encoder.context_length)}
 
 
-def tokenizer_files(settings: Settings) -> dict[str, Any]:
+def tokenizer_files(context_length: int) -> dict[str, Any]:
     """Content of the files of ``CLIPTokenizer``: CLIP's vocabulary and merges, as mmseg ships them."""
     from mmseg.utils.tokenizer import _tokenizer
 
@@ -144,7 +173,7 @@ def tokenizer_files(settings: Settings) -> dict[str, Any]:
     special = dict(bos_token='<|startoftext|>', eos_token='<|endoftext|>', unk_token='<|endoftext|>')
     tokenizer = dict(
         tokenizer_class='CLIPTokenizer',
-        model_max_length=settings.context_length,
+        model_max_length=context_length,
         pad_token='<|endoftext|>',
         do_lower_case=True,
         **special,

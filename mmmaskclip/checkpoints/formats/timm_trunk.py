@@ -1,5 +1,7 @@
 """Names of OpenCLIP's image towers that are timm's ViTs, translated to those of ``TimmTower`` and its heads."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, cat
 
 _POOL = {
@@ -49,3 +51,23 @@ def convert_trunk(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
                 raise KeyError(f'{name!r} is of a pool that cannot be built here')
             converted[f'image_encoder.trunk.{inner}'] = value
     return converted
+
+
+def trunk_weights(trunk: Mapping[str, Tensor], pool: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The other way: the weights of timm's model, with its pool by attention.
+
+    Args:
+        trunk: Of ``TimmTower``, by their names below ``trunk``.
+        pool: Of the image projection, by their names below it, without the projection; empty for a class token.
+    """
+    weights = dict(trunk)
+    for name, value in pool.items():
+        if name.startswith('attention.in_proj_'):
+            kind = name.rpartition('_')[2]
+            parts = value.chunk(3)
+            weights[f'attn_pool.q.{kind}'], weights[f'attn_pool.kv.{kind}'] = parts[0], cat(parts[1:])
+            continue
+        for theirs, ours in _POOL.items():
+            if name == ours or (ours.endswith('.') and name.startswith(ours)):
+                weights[name.replace(ours, theirs, 1)] = value
+    return weights

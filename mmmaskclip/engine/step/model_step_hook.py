@@ -7,6 +7,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmmaskclip.models.objectives.teacher import MomentumCopy
+from mmmaskclip.models.pretrainers import ImageTextPretrainer
 from mmmaskclip.registry import HOOKS
 
 
@@ -19,10 +20,19 @@ class ModelStepHook(Hook):
 
     If the host does not know the outcome yet, the hook hands its device flag to the EMA copies (``applied``), which
     multiply their update by it. The progress of the next forward pass is then one step ahead if the step was skipped.
+
+    A run that starts from a checkpoint (``load_from``) with a momentum of 1 takes no EMA weights from it, see
+    ``ImageTextPretrainer.without_fixed_copies``.
     """
 
     # Before the training monitor and the checkpoint hook, so that they see the model after its step.
     priority = 'ABOVE_NORMAL'
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Leave out EMA weights of another run, before the weights are loaded."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if isinstance(model, ImageTextPretrainer) and not getattr(runner, '_resuming', False):
+            checkpoint['state_dict'] = model.without_fixed_copies(checkpoint['state_dict'])
 
     def before_train(self, runner: Runner) -> None:
         """Start from the resumed number of steps."""

@@ -36,6 +36,8 @@ class TimmTower(BaseModule):
     Attributes:
         img_size: Height and width of the images for which the positions were learned.
         embed_dims: Width C.
+        model_name: See the arguments, as ``settings``.
+        settings: Arguments of ``timm.create_model``, with ``img_size`` where it was given.
 
     Raises:
         ImportError: If timm is not installed.
@@ -54,6 +56,7 @@ class TimmTower(BaseModule):
         self.position_interpolation = position_interpolation
         if img_size is not None:
             settings['img_size'] = img_size
+        self.model_name, self.settings = model_name, dict(settings)
         self.trunk = timm_trunk(model_name, num_classes=0, global_pool='', dynamic_img_size=True, **settings)
         attention = getattr(next(iter(getattr(self.trunk, 'blocks', ())), None), 'attn', None)
         unknown = (
@@ -122,7 +125,9 @@ class TimmTower(BaseModule):
             extra = torch.cat(parts, dim=1)  # (1, E, C)
             if self._extra_positions and trunk.pos_embed is not None:
                 extra = extra + trunk.pos_embed[:, : self._extra_positions]
-            tokens = torch.cat((extra.expand(len(tokens), -1, -1).to(tokens.dtype), tokens), dim=1)
+            # Not len(): a trace would freeze it to a constant.
+            extra = extra.expand(tokens.shape[0], -1, -1).to(tokens.dtype)
+            tokens = torch.cat((extra, tokens), dim=1)
         return trunk.norm_pre(trunk.pos_drop(tokens))
 
     def encode(self, patches: Tensor, visible: Tensor | None = None) -> ImageFeatures:

@@ -63,7 +63,8 @@ class AttentionPoolProjectionHead(BaseModule):
         tokens = features.patches  # (B, N, C)
         if self.with_cls:
             tokens = torch.cat((features.cls.unsqueeze(1), tokens), dim=1)  # (B, 1 + N, C)
-        query = self.query.expand(len(tokens), -1, -1)  # (B, 1, C)
+        # Not len(): a trace would freeze it to a constant.
+        query = self.query.expand(tokens.shape[0], -1, -1)  # (B, 1, C)
         pooled, _ = self.attention(query, tokens, tokens, need_weights=False)  # (B, 1, C)
         return self._finish(pooled[:, 0])
 

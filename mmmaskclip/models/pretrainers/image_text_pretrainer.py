@@ -109,6 +109,20 @@ class ImageTextPretrainer(BaseModel):
         """Every EMA copy of this model: the teacher, and the target heads of the objectives."""
         return tuple(module for module in self.modules() if isinstance(module, MomentumCopy))
 
+    def without_fixed_copies(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Leave out a checkpoint's EMA weights if this run's momentum is 1 throughout.
+
+        Copies that never move are the model that the run starts from, and so start as their sources do; a checkpoint's
+        EMA weights are another model.
+
+        Args:
+            state_dict: Weights by name, of a checkpoint that starts a run. A resumed run keeps its copies.
+        """
+        if self.teacher_momentum.begin != 1 or self.teacher_momentum.end != 1:
+            return state_dict
+        names = tuple(f'{name}.' for name, module in self.named_modules() if isinstance(module, MomentumCopy))
+        return {name: value for name, value in state_dict.items() if not name.startswith(names)}
+
     def init_weights(self) -> None:
         """Initialize, then let every EMA copy start as its source."""
         super().init_weights()

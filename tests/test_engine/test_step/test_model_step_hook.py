@@ -1,4 +1,9 @@
 import pytest
+import tiny_models
+import torch
+
+from mmmaskclip.engine.step import ModelStepHook
+from mmmaskclip.registry import MODELS
 
 
 def test_progress_is_the_share_of_optimizer_steps_taken(tiny_runner):
@@ -33,3 +38,20 @@ def test_a_resumed_run_does_not_repeat_a_step(tiny_runner, tmp_path):
     model = tiny_runner(load_from=str(tmp_path / 'run/iter_10.pth'), resume=True).train()
     assert model.steps == 6
     assert model.progress[0] == pytest.approx(10 / 16)
+
+
+@pytest.mark.parametrize('momentum', [1.0, 0.9])
+def test_a_teacher_that_never_moves_is_the_model_that_the_run_starts_from(tiny_runner, tmp_path, momentum):
+    config = tiny_models.model(dict(tuned=dict(type='PreserveGlobal'))) | dict(teacher_momentum=momentum)
+    checkpoint = tiny_models.move_teachers(MODELS.build(config))
+    torch.save({'state_dict': checkpoint.state_dict(), 'meta': {}}, tmp_path / 'start.pth')
+    runner = tiny_runner(model=dict(_delete_=True, **config))
+    runner.load_checkpoint(str(tmp_path / 'start.pth'))
+    student, teacher = runner.model.image_encoder.state_dict(), runner.model.teacher.module.state_dict()
+    assert all(torch.equal(value, checkpoint.image_encoder.state_dict()[name]) for name, value in student.items())
+    expected = student if momentum == 1 else checkpoint.teacher.module.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in teacher.items())
+    # A resumed run goes on with its own.
+    runner._resuming, resumed = True, {'state_dict': checkpoint.state_dict()}
+    ModelStepHook().after_load_checkpoint(runner, resumed)
+    assert resumed['state_dict'].keys() == checkpoint.state_dict().keys()
