@@ -123,6 +123,7 @@ def objectives(folder: Path) -> dict[str, dict]:
             preserve=dict(type='PreserveGlobal'),
             regions=dict(type='RegionCropDistillation', num_regions=2, max_grid=3),
             gram=dict(type='PatchCorrelation', teacher_image_size=48),
+            read_out=dict(type='ReadOutDistillation'),
             registers=dict(type='DenoisedDistillation', frozen=frozen, num_copies=2),
             contrast=contrast,
         ),

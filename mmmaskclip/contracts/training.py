@@ -109,6 +109,12 @@ class Views(Protocol):
         """The teacher's image embeddings, L2-normalized (n, D), of images (n, 3, h, w) that are no view, e.g. crops."""
         ...
 
+    def teacher_read_out(self, read_out: Any, view: str = 'image') -> Tensor:
+        """The teacher's patches by a read-out in the space of the captions, without gradient, (B, N, D). Not kept.
+
+        Needs ``needs_teacher_embedding``.
+        """
+
     def labels(self, kind: str = 'label') -> Tensor:
         """Class of every image, int64 (B,); a negative one is a class of its own. ``'image_id'``: id of its file."""
 

@@ -9,6 +9,7 @@ from mmmaskclip.models.objectives.masked_self_distillation import MaskedSelfDist
 from mmmaskclip.models.objectives.patch_correlation import PatchCorrelation
 from mmmaskclip.models.objectives.pixel_reconstruction import PixelReconstruction
 from mmmaskclip.models.objectives.preserve_global import PreserveGlobal
+from mmmaskclip.models.objectives.read_out_distillation import ReadOutDistillation
 from mmmaskclip.models.objectives.region_crop_distillation import RegionCropDistillation
 from mmmaskclip.models.objectives.text_pooled_contrast import TextPooledContrast
 from mmmaskclip.models.objectives.visual_token_prediction import VisualTokenPrediction
@@ -26,6 +27,7 @@ __all__ = [
     'PatchCorrelation',
     'PixelReconstruction',
     'PreserveGlobal',
+    'ReadOutDistillation',
     'RegionCropDistillation',
     'TextPooledContrast',
     'VisualTokenPrediction',

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmmaskclip.contracts import ImageFeatures, ImageTower, Mask, MaskGenerator, TextTower, Views
 from mmmaskclip.models.backbones import CLIPVisionTransformer
+from mmmaskclip.models.backbones.read_outs import ReadOut
 from mmmaskclip.models.objectives.noise import sample_noise
 from mmmaskclip.models.objectives.teacher import MomentumCopy
 
@@ -159,6 +160,11 @@ class BatchViews(Views):
 
     def teacher_embedding(self, images: Tensor) -> Tensor:
         return self._model.teacher_projection(self.teacher_tower.features(images))
+
+    def teacher_read_out(self, read_out: ReadOut, view: str = 'image') -> Tensor:
+        with torch.no_grad():
+            patches, _ = self.teacher_tower.dense(self.images(view), read_out)
+            return self._model.teacher_projection.module.dense(patches)
 
     def labels(self, kind: str = 'label') -> Tensor:
         return self._get(kind)

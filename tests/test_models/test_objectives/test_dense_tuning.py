@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from mmmaskclip.contracts import ImageFeatures
-from mmmaskclip.models.objectives import DenoisedDistillation, RegionCropDistillation
+from mmmaskclip.models.objectives import DenoisedDistillation, ReadOutDistillation, RegionCropDistillation
 from mmmaskclip.models.objectives.denoised_distillation import denoised_maps
 from mmmaskclip.models.objectives.patch_correlation import correlations
 from mmmaskclip.models.objectives.views import BatchViews
@@ -116,6 +116,28 @@ def test_a_region_is_compared_with_its_crop():
     assert model.image_projection.projection.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize('read_out', ['value', dict(name='csa')])
+def test_patches_are_compared_with_a_read_out_of_the_teacher(read_out):
+    model, views = _views('ReadOutDistillation', drift=0.1, read_out=read_out)
+    loss = model.objectives['tuned'](views)['loss']
+    with torch.no_grad():
+        target, _ = model.teacher.module.dense(views.images(), read_out)
+        target = (target @ model.teacher_projection.module.projection.weight.t()).double().numpy()
+        patches = model.image_encoder.features(views.images()).patches
+        patches = (patches @ model.image_projection.projection.weight.t()).double().numpy()
+    cosines = (patches * target).sum(2) / np.linalg.norm(patches, axis=2) / np.linalg.norm(target, axis=2)
+    assert loss.item() == pytest.approx(np.mean(1 - cosines), rel=1e-4)
+    assert loss.item() > 1e-2
+    loss.backward()
+    assert model.image_encoder.layers[0].attn.qkv.weight.grad.abs().sum() > 0
+    assert model.teacher.module.layers[0].attn.qkv.weight.grad is None
+
+
+def test_a_plain_read_out_of_the_same_tower_is_no_loss():
+    model, views = _views('ReadOutDistillation', read_out='patch')
+    assert model.objectives['tuned'](views)['loss'].item() == pytest.approx(0, abs=1e-6)
+
+
 class _Averages(torch.nn.Module):
     """A tower whose patch features are the mean colours, plus an artifact that stays where it is."""
 
@@ -163,6 +185,7 @@ def test_new_registers_learn_the_denoised_patches(tmp_path):
 @pytest.mark.parametrize(
     ('objective', 'wrong'),
     [
+        (ReadOutDistillation, dict(read_out='values')),
         (RegionCropDistillation, dict(num_regions=0)),
         (RegionCropDistillation, dict(crop_size=-1)),
         (DenoisedDistillation, dict(frozen={}, num_copies=0)),
@@ -171,7 +194,7 @@ def test_new_registers_learn_the_denoised_patches(tmp_path):
 )
 def test_wrong_numbers_are_named(objective, wrong):
     name, value = list(wrong.items())[-1]
-    with pytest.raises(ValueError, match=f'{name}={value}'):
+    with pytest.raises(ValueError, match=f'{name}={value!r}'):
         objective(**wrong)
 
 
