@@ -23,6 +23,7 @@ from mmmaskclip.cli.finetune_recipe import (
 )
 from mmmaskclip.cli.paths import check_paths
 from mmmaskclip.cli.resume import set_resume
+from mmmaskclip.cli.summary import validated_metrics
 from mmmaskclip.cli.train import run
 from mmmaskclip.config_check.check import check_config
 from mmmaskclip.datasets.training.held_out import held_out_at, read_pairs_at, split_pairs
@@ -97,11 +98,7 @@ def finetune(
         raise KeyboardInterrupt(
             f'A signal has stopped the fine-tuning; everything is saved in {folder}. The same call resumes it.'
         )
-    metrics = {
-        name.removeprefix('val/'): float(buffer.data[0][-1])
-        for name, buffer in runner.message_hub.log_scalars.items()
-        if name.startswith('val/') and len(buffer.data[0])
-    }
+    metrics = {name: values[-1] for name, values in validated_metrics(runner).items()}
     checkpoint = (folder / 'last_checkpoint').read_text().strip()
     before = dict(runner.message_hub.get_info('general_ability', {}) or {})
     result = FineTuned(checkpoint, str(folder / 'config.py'), metrics, before)

@@ -38,14 +38,21 @@ def summarize(runner: Runner, config: str) -> str:
     return '\n  '.join(lines)
 
 
+def validated_metrics(runner: Runner) -> dict[str, list[float]]:
+    """Each metric's value in every validation of a run, by name; not the times, which mmengine keeps beside them."""
+    return {
+        name.removeprefix('val/'): [float(value) for value in buffer.data[0]]
+        for name, buffer in runner.message_hub.log_scalars.items()
+        if name.startswith('val/') and name not in ('val/time', 'val/data_time') and len(buffer.data[0])
+    }
+
+
 def _metrics(runner: Runner) -> list[str]:
     """Give the last and the best value of each metric of the validations."""
     lines = []
-    for name, buffer in runner.message_hub.log_scalars.items():
-        if name.startswith('val/') and len(buffer.data[0]):
-            values = [float(value) for value in buffer.data[0]]
-            best = f' (highest {max(values):.4g})' if len(values) > 1 else ''
-            lines.append(f'{name.removeprefix("val/")}: {values[-1]:.4g}{best}')
+    for name, values in validated_metrics(runner).items():
+        best = f' (highest {max(values):.4g})' if len(values) > 1 else ''
+        lines.append(f'{name}: {values[-1]:.4g}{best}')
     return [f'Last validation: {"; ".join(lines)}'] if lines else ['Last validation: there was none']
 
 
