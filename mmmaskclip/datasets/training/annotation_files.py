@@ -5,6 +5,7 @@ import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,10 @@ class CaptionTable:
     def captions(self, index: int) -> list[str]:
         """Captions of an image, in the order of the file; at least one."""
         return [self._captions[i] for i in self._order[self._ends[index] : self._ends[index + 1]]]
+
+
+# How pandas and NumPy may write that there is no caption.
+_MISSING = {'nan': nan, 'NaN': nan}
 
 
 def detect_format(path: str) -> str:
@@ -150,7 +155,7 @@ def _table_rows(path: str, format: str, image_key: str, keys: list[str], bad: li
             bad.append(BadSample('broken_row', f'line {line} has {len(cells)} cells, the header {len(columns)}'))
             continue
         row = dict(zip(columns, cells, strict=True))
-        yield f'line {line}', row[image_key], [row[key] for key in keys]
+        yield f'line {line}', row[image_key], [_MISSING.get(row[key].strip(), row[key]) for key in keys]
 
 
 def _split_csv(path: str) -> Iterator[tuple[int, list[str]]]:

@@ -3,7 +3,7 @@
 import csv
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -283,10 +283,7 @@ def _list(format: str, path: str, image_key: str | None, caption_key: str | Sequ
         return FoundData(format, {**options, 'data_root': _root(path, names)})
     lines = read_lines(path)
     if format == 'jsonl':
-        try:
-            rows = [parse_json(line) for line in islice((line for line in lines if line.strip()), _LOOKED_AT)]
-        except BadSample as bad:
-            raise ValueError(f'{path}: {bad}') from bad
+        rows = list(islice(_parsed(path, lines), _LOOKED_AT))
         columns: list[str] = list(rows[0]) if rows and isinstance(rows[0], dict) else []
     else:
         reader = csv.reader(lines, delimiter='\t' if format == 'tsv' else ',')
@@ -296,6 +293,22 @@ def _list(format: str, path: str, image_key: str | None, caption_key: str | Sequ
     key = found.options['image_key']
     found.options['data_root'] = _root(path, [row.get(key) for row in rows if isinstance(row, dict)])
     return found
+
+
+def _parsed(path: str, lines: Iterable[str]) -> Iterator[Any]:
+    """Yield the records of a jsonl; broken lines are left to the reader, which counts them, unless all are broken."""
+    faults, good = [], False
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                record = parse_json(line)
+            except BadSample as bad:
+                faults.append(f'line {number}: {bad}')
+                continue
+            good = True
+            yield record
+    if faults and not good:
+        raise ValueError(f'{path}: no line is json; {faults[0]}')
 
 
 def _table(
@@ -319,7 +332,9 @@ def choose_columns(
     for given, known, what in ((image_key, IMAGE_COLUMNS, 'image'), (caption_key, CAPTION_COLUMNS, 'caption')):
         name = given or next((name for name in known if name in columns), None)
         if name is None:
-            more = ''
+            more = ' The file is empty.' if not columns else ''
+            if len(columns) == 1 and (found := re.search(r'[;|\t]', columns[0])):
+                more = f' Its cells are separated by {found[0]!r}: save the list with commas, or as .tsv with tabs.'
             if what == 'image' and {'url', 'URL'} & {*columns}:
                 more = ' It lists addresses: download them first, with img2dataset.'
             raise ValueError(

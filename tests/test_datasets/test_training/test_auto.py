@@ -155,6 +155,18 @@ def test_what_cannot_be_read_is_said_with_a_remedy(tmp_path, tools):
     (tmp_path / 'urls.csv').write_text('url,caption\nhttps://a/b.jpg,x\n')
     with pytest.raises(ValueError, match='looks like the image; set image_key. It lists addresses: download them'):
         find_data(str(tmp_path / 'urls.csv'))
+    (tmp_path / 'excel.csv').write_text('filepath;caption\n0.jpg;x\n')
+    with pytest.raises(ValueError, match="set image_key. Its cells are separated by ';': save the list with commas"):
+        find_data(str(tmp_path / 'excel.csv'))
+    (tmp_path / 'none.csv').touch()
+    with pytest.raises(ValueError, match='set image_key. The file is empty'):
+        find_data(str(tmp_path / 'none.csv'))
+    (tmp_path / 'broken.jsonl').write_text('\n{"filepath": \n')
+    with pytest.raises(ValueError, match=r'broken\.jsonl: no line is json; line 2: broken_json'):
+        find_data(str(tmp_path / 'broken.jsonl'))
+    # What else is broken is counted by the reader, with its line.
+    (tmp_path / 'broken.jsonl').write_text('{"filepath": \n{"filepath": "0.png", "caption": "a"}\n')
+    assert find_data(str(tmp_path / 'broken.jsonl')).options['image_key'] == 'filepath'
     tools.write_tar(tmp_path / 'a.tar', {'0': {'png': _image(0), 'cls': b'3'}})
     with pytest.raises(ValueError, match=r'a\.tar: sample 0 has no caption in txt or json, but cls, png'):
         find_data(str(tmp_path / 'a.tar'))
