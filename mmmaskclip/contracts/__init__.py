@@ -15,7 +15,14 @@ An image has patches, a caption has words, and an image tokenizer gives codes. I
 CLIP's tokenizer calls them. In a transformer's block, a token is any element of its sequence, the class token included.
 """
 
-from mmmaskclip.contracts.data import ChecksBeforeTraining, CountsSamples, Described, OrdersEpochs, TrainingSamples
+from mmmaskclip.contracts.data import (
+    ChecksBeforeTraining,
+    CountsSamples,
+    Described,
+    FixesBatches,
+    OrdersEpochs,
+    TrainingSamples,
+)
 from mmmaskclip.contracts.evaluation import (
     ChecksData,
     DenseTower,
@@ -47,6 +54,7 @@ __all__ = [
     'CountsSamples',
     'DenseTower',
     'Described',
+    'FixesBatches',
     'FollowsRun',
     'ImageFeatures',
     'ImageTower',

@@ -49,6 +49,14 @@ class OrdersEpochs(Protocol):
 
 
 @runtime_checkable
+class FixesBatches(Protocol):
+    """An iterable dataset that composes each batch, so that a loader's workers deliver it whole."""
+
+    #: Samples of a batch of one process.
+    batch_size: int
+
+
+@runtime_checkable
 class ChecksBeforeTraining(Protocol):
     """A dataset that can check its files before the first step."""
 

@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 
 from mmmaskclip.startup.devices import nvidia_driver
+from mmmaskclip.startup.workers import count_parts, parts_ahead
 
 _CGROUP = Path('/sys/fs/cgroup')
 _SHARED_MEMORY = '/dev/shm'
@@ -95,7 +96,9 @@ def shortages(cfg: Config, machine: Machine, local_processes: int) -> list[str]:
             f'{machine.cores} cores are few for {local_processes} processes with {workers} workers each: give at least '
             f'{needed} (srun --cpus-per-task, or the limit of the container), or lower train_dataloader.num_workers.'
         )
-    in_flight = local_processes * workers * ahead * batch * _bytes_per_sample(cfg)
+    parts = 1 if _is_list_of_samples(loader) else count_parts(batch, workers)
+    ahead = parts_ahead(parts, workers, ahead)
+    in_flight = local_processes * workers * ahead * batch // parts * _bytes_per_sample(cfg)
     if machine.shared_memory is not None and machine.shared_memory < in_flight:
         texts.append(
             f'/dev/shm has {_gib(machine.shared_memory)} free, and the batches on their way from the workers need '

@@ -1,4 +1,4 @@
-"""Lets workers of data loaders survive signals that are meant for their run."""
+"""Workers of data loaders: parts of batches that they deliver, and signals that are meant for their run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,24 @@ from functools import partial
 from torch.utils.data import DataLoader
 
 _SECONDS_TO_SAVE = 120
+# Largest part of a batch, in samples, and smallest one that is worth its own message.
+_MOST_IN_A_PART, _FEWEST_IN_A_PART = 128, 32
+
+
+def count_parts(batch_size: int, num_workers: int) -> int:
+    """Number of parts in which workers deliver a batch: the fewest equal ones of at most 128 samples.
+
+    1, a whole batch, without workers, for batches up to 128, and where equal parts would have fewer than 32 samples.
+    """
+    if not num_workers:
+        return 1
+    counts = (count for count in range(1, batch_size // _FEWEST_IN_A_PART + 1) if batch_size % count == 0)
+    return next((count for count in counts if batch_size <= count * _MOST_IN_A_PART), 1)
+
+
+def parts_ahead(count: int, num_workers: int, prefetch_factor: int) -> int:
+    """Parts that each worker makes ahead: ``prefetch_factor``, or more until those of two batches can wait."""
+    return max(prefetch_factor, -(-2 * count // num_workers)) if count > 1 else prefetch_factor
 
 
 def call_in_workers(loader: DataLoader, call: Callable[[], None]) -> None:

@@ -35,6 +35,14 @@ def test_what_is_too_little_is_named_with_the_remedy(change, text):
     assert text in line
 
 
+def test_large_batches_come_in_parts_of_which_two_batches_wait():
+    # 2 workers x 8 parts of 128 images of 147 KiB: 0.29 GiB, where whole batches would need 0.57.
+    loader = dict(OURS, num_workers=2, batch_size=1024)
+    assert not shortages(config(**loader), Machine(**{**vars(PLENTY), 'shared_memory': 3 * 2**27}), 1)
+    (line,) = shortages(config(**loader), Machine(**{**vars(PLENTY), 'shared_memory': 2**28}), 1)
+    assert 'need about 0.3 GiB' in line
+
+
 def test_batches_that_are_lists_need_a_file_per_sample():
     listed = config(num_workers=16, batch_size=2048, collate_fn=dict(type='pseudo_collate'))
     (line,) = shortages(listed, Machine(**{**vars(PLENTY), 'open_files': 4096}), 1)

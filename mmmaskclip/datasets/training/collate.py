@@ -103,14 +103,19 @@ def _collate_tokens(values: list[Any]) -> dict[str, Any]:
 def _stack(name: str, values: list[Tensor], samples: Sequence[dict[str, Any]]) -> Tensor:
     shapes = {tuple(value.shape): index for index, value in enumerate(values)}
     if len(shapes) > 1:
-        found = ', '.join(f'{shape} ({samples[index].get("key", index)})' for shape, index in shapes.items())
-        raise ValueError(
-            f'{name!r} has different shapes in one batch: {found}. Add a transform that gives every sample one size, '
-            'e.g. torchvision/RandomResizedCrop, or use batch_size=1.'
-        )
+        raise shapes_differ(name, {shape: samples[index].get('key', index) for shape, index in shapes.items()})
     if get_worker_info() is None:
         return torch.stack(values)
     # Stack in shared memory; otherwise sending the batch to the training process copies it once more.
     size = sum(value.numel() for value in values)
     out = values[0].new(values[0]._typed_storage()._new_shared(size, device='cpu'))
     return torch.stack(values, out=out.resize_(len(values), *values[0].shape))
+
+
+def shapes_differ(name: str, keys: dict[tuple[int, ...], Any]) -> ValueError:
+    """The error of a batch whose tensors ``name`` differ in shape, with the key of a sample of each shape."""
+    found = ', '.join(f'{shape} ({key})' for shape, key in keys.items())
+    return ValueError(
+        f'{name!r} has different shapes in one batch: {found}. Add a transform that gives every sample one size, e.g. '
+        'torchvision/RandomResizedCrop, or use batch_size=1.'
+    )

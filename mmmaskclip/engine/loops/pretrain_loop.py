@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from mmmaskclip.contracts import ChecksBeforeTraining, OrdersEpochs
 from mmmaskclip.datasets.training.auto import default_sampler
+from mmmaskclip.datasets.training.batch_parts import BatchesInParts, parts_of
 from mmmaskclip.registry import LOOPS
 
 # A file in the work dir that holds the iteration of the last finished validation.
@@ -25,7 +26,7 @@ _VALIDATED = 'last_validation'
 class PretrainLoop(EpochBasedTrainLoop):
     """Epoch-based training that checks the data before the first step and resumes inside an epoch.
 
-    It differs from its base in five ways:
+    It differs from its base in six ways:
 
     * Before each epoch it calls ``begin_epoch(epoch=, seed=, batch_size=, start_batch=)`` of dataset and sampler, if
       they have this method. ``seed`` is the run's seed, equal on all ranks.
@@ -34,6 +35,8 @@ class PretrainLoop(EpochBasedTrainLoop):
     * ``dataset.preflight()``, if the dataset has it, runs once on every rank before the first step; the ranks share the
       shards. An error of one rank is raised on all.
     * A run that is resumed at an iteration with an unfinished validation begins with that validation.
+    * Workers deliver large batches in parts (:mod:`~mmmaskclip.datasets.training.batch_parts`). For an iterable dataset
+      ``batch_size`` and ``start_batch`` of ``begin_epoch`` then count parts.
     * :attr:`data_wait` holds the time that this process waited for the batch.
 
     The loop sets ``drop_last``, because contrastive losses gather equal batches from all ranks. It replaces mmengine's
@@ -76,6 +79,8 @@ class PretrainLoop(EpochBasedTrainLoop):
         self._val_interval_iters = val_interval_iters
         self._validated_at: int | None = None
         self._check_dataloader()
+        self._parts = parts_of(self.dataloader)
+        self._batches = BatchesInParts(self.dataloader, self._parts) if self._parts > 1 else self.dataloader
 
     def run(self) -> nn.Module:
         """Check the data, then train; returns the trained model."""
@@ -209,17 +214,18 @@ class PretrainLoop(EpochBasedTrainLoop):
 
     def _begin_epoch(self, start_batch: int) -> None:
         for part in self._data_order():
+            parts = self._parts if isinstance(part, IterableDataset) else 1
             part.begin_epoch(
                 epoch=self._epoch,
                 seed=self._seed,
-                batch_size=self.dataloader.batch_sampler.batch_size,
-                start_batch=start_batch,
+                batch_size=self.dataloader.batch_sampler.batch_size // parts,
+                start_batch=start_batch * parts,
             )
 
     def _timed_batches(self, start_batch: int) -> Iterator:
         """Batches up to the length of the epoch. Measures the wait for each batch, including the start of workers."""
         begin = time.perf_counter()
-        batches = iter(self.dataloader)
+        batches = iter(self._batches)
         for _ in range(start_batch, len(self.dataloader)):
             batch = next(batches, None)
             if batch is None:

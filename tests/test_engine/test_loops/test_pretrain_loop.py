@@ -13,6 +13,7 @@ from ranks import fork_ranks
 from settled import FREEZE, UNFREEZE
 
 from mmmaskclip.engine import PretrainLoop, ResumableSampler
+from mmmaskclip.engine.loops import pretrain_loop
 
 
 def trained_state(runner):
@@ -40,6 +41,24 @@ def test_run_resumed_inside_an_epoch_equals_uninterrupted_one(tiny_runner, tmp_p
     assert late['progress'] == whole['progress'][checkpoint:]
     # Not only skipped, never loaded.
     assert len(late['dataset'].loaded) == 32 - 2 * checkpoint
+
+
+@pytest.mark.parametrize('data', ['map-style', 'iterable'])
+def test_batches_in_parts_change_nothing_and_resume_exactly(tiny_runner, tmp_path, monkeypatch, data):
+    options = dict(MAP_STYLE) if data == 'map-style' else {}
+    options |= {'train_dataloader.batch_size': 4, 'train_dataloader.num_workers': 1}
+    options |= {'default_hooks.checkpoint.interval': 3}
+    whole = trained_state(tiny_runner(**options))
+    monkeypatch.setattr(pretrain_loop, 'parts_of', lambda loader: 2)
+    in_parts = trained_state(tiny_runner(**options))
+    late = trained_state(tiny_runner(**options, load_from=str(tmp_path / 'run/iter_3.pth'), resume=True))
+    for state in (in_parts, late):
+        torch.testing.assert_close(state['parameters'], whole['parameters'], rtol=0, atol=0)
+        torch.testing.assert_close(state['optimizer'], whole['optimizer'], rtol=0, atol=0)
+    assert in_parts['seen'] == whole['seen']
+    assert late['seen'] == whole['seen'][12:]
+    if data == 'iterable':
+        assert [call[2:] for call in late['dataset'].calls] == [(2, 6), (2, 0)]
 
 
 def test_begin_epoch_gets_the_seed_of_the_run_and_the_start(tiny_runner, tmp_path):
