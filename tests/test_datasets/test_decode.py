@@ -3,11 +3,14 @@ import io
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from mmmaskclip.datasets.sampling import BadSample
 from mmmaskclip.datasets.transforms import decode
-from mmmaskclip.datasets.transforms.decode import decode_image
+from mmmaskclip.datasets.transforms.decode import decode_image, decode_tensor
+from mmmaskclip.datasets.transforms.views import ImageViews
 
 
 @pytest.mark.parametrize('kind', ['truncated', 'html', 'zero', 'cmyk', 'gray16', 'animated', 'bomb'])
@@ -65,6 +68,34 @@ def test_simplejpeg_gives_pillows_pixels_and_causes(tools, monkeypatch, subsampl
         # A cut file is Pillow's to judge.
         with pytest.raises(BadSample, match='truncated_image'):
             decode_image(data[: len(data) // 2])
+
+
+def _upside_down(tools):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    return tools.encode(tools.photo(1), exif=exif)
+
+
+@pytest.mark.parametrize('installed', [True, False])
+def test_tensors_have_the_pixels_of_images(tools, monkeypatch, installed):
+    if not installed:
+        monkeypatch.setattr(decode, 'simplejpeg', None)
+    gray, png = tools.encode(tools.photo(2).convert('L')), tools.encode(tools.photo(3).convert('RGBA'), 'PNG')
+    for data in (tools.encode(tools.photo(0)), _upside_down(tools), gray, png):
+        assert torch.equal(decode_tensor(data), pil_to_tensor(decode_image(data)))
+    large = tools.encode(tools.photo(0, (64, 48)))
+    assert torch.equal(decode_tensor(large, shrink_to=12), pil_to_tensor(decode_image(large, shrink_to=12)))
+    with pytest.raises(BadSample, match='truncated_image'):
+        decode_tensor(tools.encode(tools.photo(0, (64, 48)))[:-200])
+
+
+def test_crops_of_tensors_are_those_of_images_to_one_grey_level(tools):
+    views = ImageViews({'image': [dict(type='torchvision/RandomResizedCrop', size=24, interpolation='bicubic')]})
+    data = tools.encode(tools.photo(0, (96, 80)), quality=95)
+    for seed in range(5):
+        of_image, of_tensor = views(decode_image(data), seed)['image'], views(decode_tensor(data), seed)['image']
+        assert of_tensor.shape == (3, 24, 24)
+        assert (of_image.int() - of_tensor.int()).abs().max() <= 1
 
 
 def test_large_jpegs_can_be_decoded_at_a_fraction(tools):

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seconds', type=float, default=10, help='time for each number of workers (default: 10)')
     parser.add_argument('--gains', action='store_true', help='CPU time with each optimization switched off in turn')
     parser.add_argument('--shrink-to', type=int, help='with --gains: also try shrink_to, see docs/data.md')
+    parser.add_argument('--as-tensors', action='store_true', help='transform tensors, not PIL images, see docs/data.md')
     parser.add_argument('--against-python', metavar='PYTHON', help='an interpreter with OpenCLIP, to compare with')
     parser.add_argument('--num-samples', type=int, help='required if the shards are not local tar files')
     return parser.parse_args()
@@ -56,7 +57,8 @@ def main() -> None:
     crop = {'type': 'torchvision/RandomResizedCrop', 'size': args.size, 'scale': (0.5, 1)}
     if args.against_python is not None:
         crop['interpolation'] = 'bicubic'  # OpenCLIP's, which costs more
-    dataset = ImageTextShards(args.urls, {'image': [crop]}, args.caption_key, num_samples=args.num_samples)
+    views, options = {'image': [crop]}, dict(num_samples=args.num_samples, as_tensors=args.as_tensors)
+    dataset = ImageTextShards(args.urls, views, args.caption_key, **options)
     dataset.preflight()
     print(f'{len(dataset)} samples in {len(dataset.shards)} shards')
     if args.gains:
@@ -108,7 +110,8 @@ def against_open_clip(
     tool = Path(__file__).with_name('open_clip_loader.py')
     ours, theirs = [], []  # images/s, and milliseconds of CPU time per image
     for _ in range(turns):
-        images, seconds, cpu = measure(dataset, args.batch_size, workers, args.seconds)
+        with as_in_a_worker():
+            images, seconds, cpu = measure(dataset, args.batch_size, workers, args.seconds)
         ours.append((images / seconds, 1000 * cpu / images))
         result = read_with_open_clip([args.against_python, str(tool), *args.urls, *options])
         theirs.append((result['images'] / result['seconds'], 1000 * result['cpu'] / result['images']))
@@ -157,15 +160,16 @@ def gains(dataset: ImageTextShards, batch_size: int, seconds: float, shrink_to: 
         'random states restored': [(sampling, 'get_worker_info', lambda: None)],
         'every caption through ftfy': [(sys.modules['mmmaskclip.datasets.transforms.tokenize'], '_clean', clean)],
         'a copy of each image': [(decode, 'on_white', convert)],
+        'as_tensors': [(dataset, '_as_tensors', True)],
     }
-    variants['none of these'] = [patch for patches in variants.values() for patch in patches]
+    variants['none of the savings'] = [patch for patches in list(variants.values())[:-1] for patch in patches]
     if shrink_to is not None:
         variants[f'shrink_to={shrink_to}'] = [(dataset, '_shrink_to', shrink_to)]
     spent: dict[str, list[float]] = {name: [] for name in variants}
     loader = DataLoader(dataset, batch_size, drop_last=True, collate_fn=collate_image_text)
     batches = endless(dataset, loader, batch_size)
     end = time.perf_counter() + seconds
-    with patched([(sampling, 'get_worker_info', lambda: True)]):  # as in a worker
+    with as_in_a_worker():
         while time.perf_counter() < end or len(spent['as it is']) < 5:
             # In random order: the first variant of a round may be slower.
             for name, patches in random.sample(list(variants.items()), len(variants)):
@@ -176,6 +180,11 @@ def gains(dataset: ImageTextShards, batch_size: int, seconds: float, shrink_to: 
     first = statistics.median(spent['as it is'])
     for name, times in spent.items():
         yield f'  {name:<32}{statistics.median(times):7.3f} ms per image, {statistics.median(times) / first:.2f}x'
+
+
+def as_in_a_worker() -> AbstractContextManager[None]:
+    """Let this process save no random states inside the block, as a worker saves none."""
+    return patched([(sampling, 'get_worker_info', lambda: True)])
 
 
 @contextmanager

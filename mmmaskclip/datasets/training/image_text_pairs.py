@@ -15,7 +15,7 @@ from mmmaskclip.datasets.text_files import read_lines
 from mmmaskclip.datasets.training.annotation_files import CaptionTable, detect_format, read_pairs
 from mmmaskclip.datasets.training.captions import choose_caption
 from mmmaskclip.datasets.training.folders_and_tables import ArrowFolder, image_bytes
-from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image, decode_tensor
 from mmmaskclip.datasets.transforms.tokenize import make_tokenizer
 from mmmaskclip.datasets.transforms.views import ImageViews
 from mmmaskclip.registry import DATASETS
@@ -51,6 +51,9 @@ class ImageTextPairs(Dataset):
             :func:`~mmmaskclip.datasets.transforms.tokenize.make_tokenizer`.
         shrink_to: Decode large JPEGs at a fraction of their size, see
             :func:`~mmmaskclip.datasets.transforms.decode.decode_image`. Default: never.
+        as_tensors: Give the transforms of training uint8 tensors (3, H, W) in place of PIL images: faster, see
+            docs/data.md, but torchvision resizes tensors with rounded weights, so that some pixels differ by 1.
+            Defaults to False.
         identify_images: Add ``image_id``, a hash of the image's file, to each sample, for a contrast with
             ``duplicates``. Defaults to False.
         leave_out: File with one name of an image per line, as in the list; these images are not used. Default: none.
@@ -78,6 +81,7 @@ class ImageTextPairs(Dataset):
         tokenizer: dict | None = None,
         shrink_to: int | None = None,
         identify_images: bool = False,
+        as_tensors: bool = False,
         leave_out: str | None = None,
     ) -> None:
         self.ann_file = ann_file
@@ -108,6 +112,7 @@ class ImageTextPairs(Dataset):
         self._views = ImageViews(views)
         self._test_mode = test_mode
         self._max_pixels, self._shrink_to = max_pixels, shrink_to
+        self._decode = decode_tensor if as_tensors else decode_image
         self._tokenize = make_tokenizer(tokenizer, context_length)
         self._identify_images = identify_images
         self._state = EpochState()
@@ -195,7 +200,7 @@ class ImageTextPairs(Dataset):
 
     def _train_sample(self, index: int, seed: int) -> dict[str, Any]:
         data = self.raw(index)[1]
-        image = decode_image(data, self._max_pixels, self._shrink_to)
+        image = self._decode(data, self._max_pixels, self._shrink_to)
         sample = {**self._views(image, seed), 'seed': seed, 'key': self._table.paths[index]}
         if self._identify_images:
             sample['image_id'] = content_hash(data)

@@ -29,7 +29,7 @@ from mmmaskclip.datasets.training.shard_streams import (
     permuted_shards,
 )
 from mmmaskclip.datasets.training.shard_urls import expand_urls, is_indexable, shard_name
-from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image
+from mmmaskclip.datasets.transforms.decode import DEFAULT_MAX_PIXELS, decode_image, decode_tensor
 from mmmaskclip.datasets.transforms.tokenize import make_tokenizer
 from mmmaskclip.datasets.transforms.views import ImageViews
 from mmmaskclip.registry import DATASETS
@@ -71,6 +71,8 @@ class ImageTextShards(IterableDataset):
             :func:`~mmmaskclip.datasets.transforms.tokenize.make_tokenizer`.
         shrink_to: Decode large JPEGs at a fraction of their size, see
             :func:`~mmmaskclip.datasets.transforms.decode.decode_image`. Default: never.
+        as_tensors: Give the transforms uint8 tensors (3, H, W) in place of PIL images: faster, see docs/data.md, but
+            torchvision resizes tensors with rounded weights, so that some pixels differ by 1. Defaults to False.
         identify_images: Add ``image_id``, a hash of the image's file, to each sample, for a contrast with
             ``duplicates``. Defaults to False.
         index_dir: Folder of the index. Default: beside the shards, or in the user's cache folder.
@@ -93,6 +95,7 @@ class ImageTextShards(IterableDataset):
         shrink_to: int | None = None,
         index_dir: str | None = None,
         identify_images: bool = False,
+        as_tensors: bool = False,
     ) -> None:
         self.shards = StringColumn(expand_urls(urls))
         self.captions: CaptionSource = CaptionReader(caption_key)
@@ -103,6 +106,7 @@ class ImageTextShards(IterableDataset):
         self.shuffle_buffer = max(1, shuffle_buffer)
         self._max_pixels = max_pixels
         self._shrink_to = shrink_to
+        self._as_tensors = as_tensors
         self._tokenize = make_tokenizer(tokenizer, context_length)
         self.index_dir = index_dir
         self._identify_images = identify_images
@@ -231,7 +235,8 @@ class ImageTextShards(IterableDataset):
         if data is None:
             raise BadSample('missing_image', f'no {" or ".join(self.image_keys)} among {listed(raw.files)}')
         caption = choose_caption(self.captions(raw.files), seed)
-        image = decode_image(data, self._max_pixels, self._shrink_to)
+        decode = decode_tensor if self._as_tensors else decode_image
+        image = decode(data, self._max_pixels, self._shrink_to)
         (tokens,) = self._tokenize([caption])
         sample = {**self._views(image, seed), 'tokens': tokens, 'seed': seed, 'key': self.key(raw)}
         return {**sample, 'image_id': content_hash(data)} if self._identify_images else sample

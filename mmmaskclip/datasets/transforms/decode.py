@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 # WebP's plugin registers itself when it is imported; Pillow loads the others at the first opening.
 from PIL import Image, ImageOps, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from mmmaskclip.datasets.sampling import BadSample
 
@@ -74,30 +77,54 @@ def decode_image(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, shrink_to: i
         BadSample: ``empty_file``, ``not_an_image``, ``unsupported_format`` (none of :data:`FORMATS`), ``too_large``,
             ``animated``, ``unsupported_mode`` (CMYK, 16 bit, float) or ``truncated_image``.
     """
-    image = _open(data, FORMATS, max_pixels)
-    unsupported = _unsupported(image, data)
-    if unsupported is not None:
-        raise unsupported
+    image = _checked(data, max_pixels)
     if shrink_to is not None:
         # libjpeg takes the smallest scale that is not below this size; draft does nothing for other formats.
         scale = shrink_to / min(image.size)
         image.draft(image.mode, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
-    elif simplejpeg is not None and image.format == 'JPEG' and image.mode == 'RGB':
-        image = _faster(image, data)
+    elif (pixels := _fast_pixels(image, data)) is not None:
+        decoded = Image.frombuffer('RGB', pixels.shape[1::-1], pixels, 'raw', 'RGB', 0, 1)
+        decoded.info = image.info
+        image = decoded
     return _decode(image)
 
 
-def _faster(image: Image.Image, data: bytes) -> Image.Image:
-    """Decode with simplejpeg, whose pixels equal Pillow's. A file that simplejpeg refuses is left to Pillow."""
+def decode_tensor(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, shrink_to: int | None = None) -> Tensor:
+    """Decode an image file to the pixels of :func:`decode_image`, where possible without a PIL image in between.
+
+    Args:
+        data: As for :func:`decode_image`, like the other arguments and the errors.
+        max_pixels: Likewise.
+        shrink_to: Likewise.
+
+    Returns:
+        uint8 (3, H, W); in memory the channels come last.
+    """
+    if shrink_to is None:
+        image = _checked(data, max_pixels)
+        if not _ORIENTED & set(image.info) and (pixels := _fast_pixels(image, data)) is not None:
+            return torch.from_numpy(pixels).permute(2, 0, 1)
+    return pil_to_tensor(decode_image(data, max_pixels, shrink_to))
+
+
+def _checked(data: bytes, max_pixels: int) -> Image.Image:
+    image = _open(data, FORMATS, max_pixels)
+    unsupported = _unsupported(image, data)
+    if unsupported is not None:
+        raise unsupported
+    return image
+
+
+def _fast_pixels(image: Image.Image, data: bytes) -> np.ndarray | None:
+    """Decode a JPEG with simplejpeg, whose pixels equal Pillow's; None if Pillow must do it."""
+    if simplejpeg is None or image.format != 'JPEG' or image.mode != 'RGB':
+        return None
     try:
-        pixels = simplejpeg.decode_jpeg(data, 'RGB')
+        return simplejpeg.decode_jpeg(data, 'RGB')
     except MemoryError:
         raise
     except Exception:  # a truncated file, or a colour space that simplejpeg does not know
-        return image
-    decoded = Image.frombuffer('RGB', pixels.shape[1::-1], pixels, 'raw', 'RGB', 0, 1)
-    decoded.info = image.info
-    return decoded
+        return None
 
 
 def decode_published(data: bytes) -> tuple[Image.Image, str]:

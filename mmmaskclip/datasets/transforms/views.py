@@ -61,11 +61,11 @@ class ImageViews:
             raise ValueError(f'views must be a dict like dict(image=[transforms]), got {views!r}')
         self._views = {name: _build_steps(steps) for name, steps in views.items()}
 
-    def __call__(self, image: Image.Image, seed: int) -> dict[str, Tensor]:
+    def __call__(self, image: Image.Image | Tensor, seed: int) -> dict[str, Tensor]:
         """Transform one image.
 
         Args:
-            image: RGB.
+            image: RGB; a tensor is uint8 (3, H, W).
             seed: The seed of the sample. The randomness of a view depends only on this seed and the view's name:
                 adding a view does not change the others.
 
