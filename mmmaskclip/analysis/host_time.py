@@ -137,7 +137,8 @@ def without_work(cfg: Config, work_dir: str, length: int) -> Config:
         dataset=dict(type='BatchesWithoutWork', length=length * batch_size),
         collate_fn=dict(type='mmmaskclip.batch_without_work'),
     )
-    cfg.train_cfg = dict(type='PretrainLoop', max_epochs=1)
+    # As many epochs as the config's, because schedules may count them.
+    cfg.train_cfg = dict(type='PretrainLoop', max_epochs=cfg.train_cfg.max_epochs)
     cfg.load_from, cfg.resume, cfg.launcher, cfg.work_dir = None, False, 'none', work_dir
     return cfg
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sampler
 
 from mmmaskclip.contracts import FixesBatches
 from mmmaskclip.datasets.training.collate import collate_image_text, shapes_differ
@@ -30,9 +30,9 @@ def parts_of(loader: DataLoader) -> int:
     """
     collate = loader.collate_fn
     collate = collate.func if isinstance(collate, partial) else collate
-    size = getattr(loader.batch_sampler, 'batch_size', None)
+    batches = loader.batch_sampler
     divides = collate is collate_image_text and not isinstance(loader.dataset, FixesBatches)
-    return count_parts(size, loader.num_workers) if divides and isinstance(size, int) else 1
+    return count_parts(batches.batch_size, loader.num_workers) if divides and isinstance(batches, BatchSampler) else 1
 
 
 class BatchesInParts:
