@@ -31,6 +31,9 @@ ELSEWHERE = {
         'test_tools/test_compare_methods.py::test_shipped_configs_as_the_readme_says'
     ),
     'tools/analysis_tools/gpu_evidence.py': 'test_tools/test_gpu_evidence.py::test_four_files_at_most_come_out',
+    'tools/analysis_tools/bench_host.py': (
+        'test_analysis/test_host_time.py::test_every_hook_of_a_config_is_timed_at_its_start_and_later'
+    ),
     # In OpenCLIP's own environment.
     '--against-python': 'test_tools/test_bench_loader.py::test_the_last_line_of_the_other_environment_is_read',
     # Of ViT-B/16; those of ViT-Ti/16 are run here.
