@@ -67,16 +67,16 @@ def arguments_of(part: Any) -> Arguments | None:
     is_open, rest = False, None
     for function in [vars(cls)['__init__'] for cls in bases if '__init__' in vars(cls)] if bases else [part]:
         try:
-            found = inspect.signature(function, eval_str=True)
+            signature = inspect.signature(function, eval_str=True)
         except (NameError, AttributeError):  # a type for type checkers only, or of a package that is not installed
-            found = inspect.signature(function)
+            signature = inspect.signature(function)
         except (TypeError, ValueError):
             return None
-        for one in found.parameters.values():
+        for one in signature.parameters.values():
             if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL) and one.name != 'self':
                 # Arguments of a base class that may not get them are still the best guess of what was meant.
                 named.setdefault(one.name, one.replace(annotation=one.empty) if is_open else one)
-        rest = next((one.name for one in found.parameters.values() if one.kind is one.VAR_KEYWORD), None)
+        rest = next((one.name for one in signature.parameters.values() if one.kind is one.VAR_KEYWORD), None)
         if rest is None:
             break
         is_open = is_open or not _only_passed_on(function, rest)

@@ -13,18 +13,16 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import Registry
-from mmengine.utils import to_2tuple
 
 from mmmaskclip.config_check import ConfigMistake, refuse
 from mmmaskclip.config_check.arguments import PLAIN, Arguments, arguments_of, wrong_type
 from mmmaskclip.config_check.keys import ANY, BUILT, OLD_KEYS, place
-from mmmaskclip.engine.loops.evaluation_loop import compare_tasks
+from mmmaskclip.engine.sections import compare_sections
 from mmmaskclip.registry import find_part, unknown_part
 from mmmaskclip.startup.dependencies import missing_toolbox
 from mmmaskclip.utils.nearest import did_you_mean
 
 _ALWAYS = {'type', '_scope_'}
-_CROPS = ('RandomResizedCrop', 'CenterCrop', 'RandomCrop')
 
 
 def check_config(cfg: Config) -> None:
@@ -49,7 +47,7 @@ def check_config(cfg: Config) -> None:
     problems = [f'{key}: no Runner reads this key any more. Its settings are in {OLD_KEYS[key]}.' for key in old]
     problems += _walk(top, '', scope)
     if not any(_wrong_value(top[key], key, place('').takes) for key in top):  # else the comparison would fail
-        problems += _together(top)
+        problems += compare_sections(top)
     refuse(problems)
 
 
@@ -64,8 +62,7 @@ def _walk(node: Any, path: str, scope: str) -> Iterator[str]:
     elif isinstance(node, dict):
         yield from _walk_dict(node, path, node.get('_scope_') or scope)
     elif isinstance(node, str) and here.form == 'name':
-        if find_part(node, here.registry, scope)[0] is None:
-            yield f'{path}={node!r}: {unknown_part(node, here.registry, scope)}'
+        yield from _unknown_part(node, path, here.registry, scope)
     elif isinstance(node, str) and (here.form or here.takes):
         yield f'{path}: expected a dict, {_found(node)}.'
 
@@ -84,10 +81,9 @@ def _walk_dict(node: dict[str, Any], path: str, scope: str) -> Iterator[str]:
     elif isinstance(kind, no_name):
         yield f'{path}.type: expected the name of a part, {_found(kind)}.'
     elif isinstance(kind, str) and kind and not takes:
+        yield from _unknown_part(kind, f'{path}.type', here.registry, scope)
         part, registry = find_part(kind, here.registry, scope)
         takes, name = (arguments_of(part), kind) if part else (None, '')
-        if not part:
-            yield f'{path}.type={kind!r}: {unknown_part(kind, here.registry, scope)}'
     yield from _wrong_keys(node, path, takes, name, registry) if takes else ()
     for key, off in (('persistent_workers', False), ('prefetch_factor', None)):
         if node.get(key) and node.get('num_workers', 0) == 0:
@@ -102,6 +98,11 @@ def _walk_dict(node: dict[str, Any], path: str, scope: str) -> Iterator[str]:
         # Other variables at the top are the user's own.
         elif key not in _ALWAYS and (path or (takes and key in takes.named)):
             yield from _walk(value, below, scope)
+
+
+def _unknown_part(name: str, path: str, registry: Registry | None, scope: str) -> Iterator[str]:
+    if find_part(name, registry, scope)[0] is None:
+        yield f'{path}={name!r}: {unknown_part(name, registry, scope)}'
 
 
 def _wrong_keys(node: dict, path: str, takes: Arguments, name: str, registry: Registry | None) -> Iterator[str]:
@@ -141,53 +142,3 @@ def _wrong_value(value: Any, path: str, takes: Arguments | None, name: str = '')
 
 def _found(value: Any) -> str:
     return f'found {type(value).__name__} {value!r:.200}'
-
-
-def _together(top: dict[str, Any]) -> Iterator[str]:
-    """Say which sections of a config, whose values have the right types, contradict or lack each other."""
-    for mode, third in (('train', 'optim_wrapper'), ('val', 'val_evaluator'), ('test', 'test_evaluator')):
-        group = (f'{mode}_dataloader', f'{mode}_cfg', third)
-        given = [key for key in group if key in top]
-        for key in group if given else ():
-            if key not in top:
-                yield f'{key}: it is missing, but there is {" and ".join(given)}. A Runner takes all three or none.'
-    for mode in ('val', 'test'):
-        loader, evaluator = top.get(f'{mode}_dataloader'), top.get(f'{mode}_evaluator')
-        if isinstance(loader, dict) and 'dataset' not in loader and evaluator is not None:
-            yield from compare_tasks(loader, evaluator, f'{mode}_')
-    if 'train_cfg' not in top:
-        return
-    if 'model' not in top:
-        yield 'model: it is missing, but there is train_cfg.'
-    hooks = map(_name, [*top.get('custom_hooks', ()), *top.get('default_hooks', {}).values()])
-    loop = _name(top['train_cfg'])
-    if loop == 'PretrainLoop' and _name(top.get('model')) == 'ImageTextPretrainer' and 'ModelStepHook' not in hooks:
-        yield (
-            'custom_hooks: without ModelStepHook the teacher and the schedules of the objectives would stand still. A '
-            "list replaces that of the base: begin it with dict(type='ModelStepHook'), dict(type='NonFiniteHook'), "
-            "dict(type='BadSamplesHook')."
-        )
-    schedules = top.get('param_scheduler', ())
-    for index, schedule in enumerate(schedules if isinstance(schedules, (list, tuple)) else [schedules]):
-        # A loop over iterations never ends an epoch, for which such a schedule waits.
-        if loop == 'IterBasedTrainLoop' and 'type' in schedule and schedule.get('by_epoch', True):
-            yield f'param_scheduler.{index}.by_epoch: it must be False, because train_cfg counts iterations.'
-    yield from _image_size(top)
-
-
-def _image_size(top: dict[str, Any]) -> Iterator[str]:
-    """Compare the size of the training crops with that of the image tower, which would refuse them in step 1."""
-    try:
-        size, steps = top['model']['image_encoder']['img_size'], top['train_dataloader']['dataset']['views']['image']
-        index, crop = [(index, step['size']) for index, step in enumerate(steps) if _name(step) in _CROPS][-1]
-    except (KeyError, TypeError, IndexError):
-        return
-    if ([*to_2tuple(crop)] * 2)[:2] != ([*to_2tuple(size)] * 2)[:2]:  # of a list of one number, too
-        path = f'train_dataloader.dataset.views.image.{index}.size'
-        yield f'{path}={crop!r}: the image tower takes model.image_encoder.img_size={size!r}. Set both to one size.'
-
-
-def _name(part: Any) -> str:
-    """Name of the type of a part, without its scope."""
-    kind = part.get('type') if isinstance(part, dict) else type(part)
-    return (kind.__name__ if isinstance(kind, type) else str(kind)).rpartition('.')[2].rpartition('/')[2]

@@ -115,16 +115,11 @@ PLACES = {
 
 #: Keys of OpenMMLab's configs before 2022, which no Runner reads, and where their settings stand now.
 OLD_KEYS = {
-    'checkpoint_config': 'default_hooks.checkpoint',
-    'data': 'train_dataloader, val_dataloader and so on',
-    'dist_params': 'env_cfg.dist_cfg',
-    'evaluation': 'val_evaluator and train_cfg.val_interval',
-    'log_config': 'default_hooks.logger',
-    'lr_config': 'param_scheduler',
-    'optimizer_config': 'optim_wrapper.clip_grad',
-    'resume_from': 'resume and load_from',
-    'runner': 'train_cfg',
-}
+    'checkpoint_config': 'default_hooks.checkpoint', 'data': 'train_dataloader, val_dataloader and so on',
+    'dist_params': 'env_cfg.dist_cfg', 'evaluation': 'val_evaluator and train_cfg.val_interval',
+    'log_config': 'default_hooks.logger', 'lr_config': 'param_scheduler', 'runner': 'train_cfg',
+    'optimizer_config': 'optim_wrapper.clip_grad', 'resume_from': 'resume and load_from',
+}  # fmt: skip
 
 #: By registry: the keys that mmengine takes away before it builds a part, and the arguments that it adds; None: any.
 BUILT: dict[Registry | None, tuple[set[str], set[str] | None]] = {

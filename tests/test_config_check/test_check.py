@@ -12,6 +12,7 @@ from mmmaskclip.registry import MODELS
 CONFIGS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
 PRETRAINING = 'configs/maskclip/vitt16_flickr8k_v1.py'
 DETECTION = 'configs/mask_rcnn/vitt16_coco_tiny.py'
+SCENES = 'configs/clip/vitxs16_scenes.py'
 ZERO_SHOT = 'configs/zero_shot/cifar10.py'
 
 
@@ -52,6 +53,7 @@ def test_accepts_every_config(folder):
         (PRETRAINING, 'train_cfg', ({'type': 'PretrainLoop'},), 'takes dict or None, .*Remove the comma after it'),
         (PRETRAINING, 'train_cfg.max_epochs', None, 'takes int, found NoneType None'),
         (PRETRAINING, 'train_cfg.max_epochs', 0, 'expected a whole number of at least 1, found int 0'),
+        (SCENES, 'train_cfg.max_epochs', 1, r'1\.begin=1: it must be less than train_cfg\.max_epochs=1'),
         (PRETRAINING, 'optim_wrapper', None, 'it is missing, but there is train_dataloader and train_cfg'),
         (PRETRAINING, 'model', None, 'model: it is missing, but there is train_cfg'),
         (PRETRAINING, 'train_dataloader.batch_size', '32', "a whole number of at least 1, found str '32'"),
