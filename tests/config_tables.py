@@ -1,6 +1,6 @@
-"""The README of each folder of configs, made from the headers; ``python tests/config_tables.py`` writes them all.
+"""The README of each folder of configs, made from the headers, and the table of zero-shot sets in docs/evaluation.md.
 
-Also counts lines that are copied between configs.
+``python tests/config_tables.py`` writes them all. Also counts lines that are copied between configs.
 """
 
 import ast
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import paths
 
+from mmmaskclip.datasets.evaluation.zero_shot_tasks import markdown_table
 from mmmaskclip.utils.tables import format_table
 
 # A set's config is three lines, whose header repeats neither the one command nor that it was not run.
@@ -59,6 +60,12 @@ def readme(folder: Path) -> str:
     return f'# {folder.relative_to(paths.CONFIGS)}\n\n{table}\n\n{last}\n'
 
 
+def with_zero_shot_sets(page: str) -> str:
+    """The text of docs/evaluation.md with the table of the rows of ``zero_shot_sets.py``."""
+    before, after = page.split('| config | set |')
+    return before + markdown_table() + after[after.index('\n\n') + 1 :]
+
+
 def copied_lines(folder: Path) -> dict[Path, int]:
     """For each config the number of its non-blank lines that stand in runs of six or more that another one has too."""
     texts = {path: [line for line in path.read_text().splitlines() if line.strip()] for path in folder.rglob('*.py')}
@@ -82,3 +89,5 @@ if __name__ == '__main__':
     for each in folders():
         (each / 'README.md').write_text(readme(each), encoding='utf-8')
         print(each)
+    evaluation = paths.ROOT / 'docs/evaluation.md'
+    evaluation.write_text(with_zero_shot_sets(evaluation.read_text(encoding='utf-8')), encoding='utf-8')

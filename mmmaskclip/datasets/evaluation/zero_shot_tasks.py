@@ -102,7 +102,7 @@ def probe_loader(name: str, root: str) -> dict[str, Any]:
 
 
 def markdown_table() -> str:
-    """The table of docs/evaluation.md: ``python -m mmmaskclip.datasets.evaluation.zero_shot_tasks`` prints it."""
+    """The table of docs/evaluation.md, which ``python tests/config_tables.py`` writes there."""
     head = ['config', 'set', 'SLIP-26', 'ICinW-20', 'metric', 'samples', 'classes', 'read by, at', 'shards']
     rows = []
     for name, row in ZERO_SHOT_SETS.items():
@@ -116,7 +116,3 @@ def markdown_table() -> str:
         cells.append(f'{row.get} {row.note}'.strip())
         rows.append(cells)
     return format_table(rows, [*head, 'how to get it, notes'], markdown=True) + '\n'
-
-
-if __name__ == '__main__':
-    print(markdown_table(), end='')

@@ -4,7 +4,7 @@ A read-out is a function ``(blocks, x, grid, **options) -> patches``. It gets th
 first, x (B, E + N, C), and the grid (rows, columns), N = rows * columns; the first E tokens (class token, registers)
 belong to no patch. It returns the patches (B, N, C) before the tower's final norm. Every consumer (evaluation, probes,
 segmentor, inferencer, pictures) reaches it through the tower's ``dense``. To add one, write the function here under
-``@register_read_out`` and its NumPy reference in ``tests/test_models/test_backbones/test_read_outs.py``.
+``@register_read_out`` and its NumPy reference in ``tests/read_out_references.py``.
 """
 
 from __future__ import annotations
