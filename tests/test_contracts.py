@@ -1,4 +1,4 @@
-"""Every part of the package keeps the contract that its callers rely on, and foreign parts need nothing more."""
+"""Every part of the package keeps the contract that its callers rely on; parts of other packages need nothing more."""
 
 import ast
 from collections import Counter
@@ -47,7 +47,6 @@ LOOKED_FOR = {
     'mmmaskclip/models/backbones/lora.py': (1, 'only towers of mmpretrain have stages to freeze'),
     'mmmaskclip/models/backbones/last_block.py': (2, 'a block of timm comes in ours, and FSDP shards the inner one'),
     'mmmaskclip/models/backbones/timm_tower.py': (11, "timm's ViTs differ in the parts that they have"),
-    'mmmaskclip/models/backbones/transformer_block.py': (1, 'the adapters of lora.py, which imports that file'),
     'mmmaskclip/models/backbones/whole_image_tower.py': (1, 'names what a tower lacks of the contract'),
     'mmmaskclip/models/from_pretrained.py': (1, 'models of other packages have no image_encoder, which is said'),
     'mmmaskclip/startup/machine.py': (1, 'macOS has no affinity'),

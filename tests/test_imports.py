@@ -16,7 +16,12 @@ def test_imports_run_downwards_and_in_no_circle():
 OTHER_STYLES = re.compile(r'^\s*from \.|^import torch\.nn\.functional|^from torch\.nn import functional$', re.MULTILINE)
 
 
+FILES = [path for folder in ('mmmaskclip', 'tools', 'demo', 'tests') for path in (paths.ROOT / folder).rglob('*.py')]
+
+
 def test_one_style_of_imports():
-    folders = [paths.ROOT / folder for folder in ('mmmaskclip', 'tools', 'demo', 'tests')]
-    files = [path for folder in folders for path in folder.rglob('*.py')]
-    assert not [path.name for path in files if OTHER_STYLES.search(path.read_text())]
+    assert not [path.name for path in FILES if OTHER_STYLES.search(path.read_text())]
+
+
+def test_files_are_short():
+    assert not [path.name for path in FILES if path.read_text().count('\n') > 400]

@@ -22,8 +22,8 @@ def test_table():
         '  c                   20.00',
         '  average of 2 of 3   15.00',
         '  not present: b',
-        '  published averages, and ours over those of their sets that ran:',
-        '  A   40.00   ours  15.00 (2 of 2)   paper',
+        '  averages of papers  published   ours  over sets',
+        '  A (paper)               40.00  15.00     2 of 2',
     ]
     with pytest.raises(ValueError, match=r"published 'A' leaves out \['z'\]"):
         Published.of(dict(name='A', average=40.0, source='paper', without=['z']), 'abc')

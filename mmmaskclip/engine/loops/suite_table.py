@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import indent
 from typing import Any
+
+from mmmaskclip.utils.tables import format_table
 
 
 @dataclass(frozen=True)
@@ -61,20 +64,20 @@ def format_suite(
         published: Averages from papers. Each is shown beside our average over the same sets.
 
     Returns:
-        Lines: one per set, the average, the missing sets, and the published averages.
+        Lines: one per set, the average, the missing sets, and the published averages beside ours over those of their
+        sets that ran.
     """
-    width = max(len(name) for name in [*sets, f'average of {len(sets)} of {len(sets)}'])
-    lines = [f'{suite}:', *(f'  {name:<{width}}  {scores[name]:6.2f}' for name in sets if name in scores)]
-    lines.append(f'  {f"average of {len(scores)} of {len(sets)}":<{width}}  {average(scores):6.2f}')
+    rows = [(name, f'{scores[name]:6.2f}') for name in sets if name in scores]
+    rows.append((f'average of {len(scores)} of {len(sets)}', f'{average(scores):6.2f}'))
+    lines = [f'{suite}:', indent(format_table(rows), '  ')]
     missing = list(missing)
     if missing:
         lines.append(f'  not present: {", ".join(missing)}')
-    if published:
-        lines.append('  published averages, and ours over those of their sets that ran:')
-    name_width = max((len(row.name) for row in published), default=0)
+    averages = []
     for row in published:
         ran = {name: scores[name] for name in row.sets if name in scores}
-        ours = f'ours {average(ran):6.2f}' if ran else 'ours      -'
-        of = f'({len(ran)} of {len(row.sets)})'
-        lines.append(f'  {row.name:<{name_width}}  {row.average:6.2f}   {ours} {of}   {row.source}')
+        ours = f'{average(ran):.2f}' if ran else '-'
+        averages.append((f'{row.name} ({row.source})', f'{row.average:.2f}', ours, f'{len(ran)} of {len(row.sets)}'))
+    if averages:
+        lines.append(indent(format_table(averages, ['averages of papers', 'published', 'ours', 'over sets']), '  '))
     return '\n'.join(lines)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mmmaskclip.models.backbones.lora_linear import LoRALinear
 from mmmaskclip.models.backbones.packed_captions import attend_packed
 from mmmaskclip.models.regional_compile import region
 
@@ -90,7 +91,8 @@ class TransformerBlock(TransformerEncoderLayer):
     def _queries_keys_values(self, normed: Tensor, queries: Tensor) -> list[Tensor]:
         """q of the tokens ``queries`` (B, H, M, D), k and v of all, (B, H, N, D)."""
         qkv = self.attn.qkv
-        width, weight, bias = self.embed_dims, getattr(qkv, 'whole_weight', lambda: qkv.weight)(), qkv.bias
+        width, bias = self.embed_dims, qkv.bias
+        weight = qkv.whole_weight() if isinstance(qkv, LoRALinear) else qkv.weight
         query_bias, key_value_bias = (None, None) if bias is None else bias.split((width, 2 * width))
         query_weight, key_value_weight = weight.split((width, 2 * width))
         q = F.linear(gather_tokens(normed, queries), query_weight, query_bias)
