@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,20 +17,6 @@ from mmmaskclip.apis.inferencer import ImageTextInferencer
 from mmmaskclip.models.from_pretrained import from_pretrained, preprocessing, tokenizer_of
 
 _DEFAULTS = {'--model_type': 'mmmaskclip', '--model': 'auto', '--output': '{dataset}_{task}.json'}
-
-
-class _Encoders(nn.Module):
-    """A model with the methods that CLIP_benchmark calls."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def encode_image(self, images: Tensor) -> Tensor:
-        return self.model.encode_image(images)  # (B, 3, H, W) -> (B, D)
-
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        return self.model.encode_text(tokens)  # (T, L) -> (T, D)
 
 
 def load_model(
@@ -47,7 +32,8 @@ def load_model(
         device: Device of the model. Defaults to ``'cpu'``.
 
     Returns:
-        The model, a function from a PIL image to the model's input, and the tokenizer.
+        The model, a function from a PIL image to the model's input, and the tokenizer. CLIP_benchmark calls the model's
+        ``encode_image`` and ``encode_text``.
     """
     if model_name == 'auto':
         loaded: Any = from_pretrained(pretrained)
@@ -55,7 +41,7 @@ def load_model(
     else:
         model = ImageTextInferencer(model_name, pretrained, device='cpu').model
         transform, tokenizer = preprocessing(model), tokenizer_of(model.text_encoder)
-    return _Encoders(model).eval().to(device), transform, tokenizer
+    return model.eval().to(device), transform, tokenizer
 
 
 def _accuracy(output: Tensor, target: Tensor, topk: Sequence[int] = (1,)) -> list[float]:
@@ -87,10 +73,10 @@ def run(argv: Sequence[str]) -> None:
     arguments = list(argv)
     if arguments[:1] == ['eval']:
         for option, value in _DEFAULTS.items():
-            if option not in arguments:
+            if not any(argument.split('=')[0] == option for argument in arguments):
                 arguments += [option, value]
     # CLIP_benchmark's main reads sys.argv and takes no arguments.
-    before, sys.argv = sys.argv, [str(Path(sys.argv[0])), *arguments]
+    before, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:
         cli.main()
     finally:

@@ -87,7 +87,7 @@ def evaluate(command, checkpoint, folder, task):
         str(folder),
     ]
     output = folder / 'out.json'
-    command([*arguments, '--num_workers', '0', '--no_amp', '--quiet', '--recall_k', '1', '--output', str(output)])
+    command([*arguments, '--num_workers', '0', '--no_amp', '--quiet', '--recall_k', '1', f'--output={output}'])
     return json.loads(output.read_text())
 
 
