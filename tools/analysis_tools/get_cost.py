@@ -1,7 +1,7 @@
 """Print the cost of a training step of each config: parameters and floating-point operations by part, in tables.
 
 python tools/analysis_tools/get_cost.py configs/clip/vitb16_laion20m.py configs/slip/vitb16_laion20m.py \
-    configs/clip_mae/vitb16_laion20m.py configs/clip_beit/vitb16_laion20m.py configs/maskclip/vitb16_laion20m_v1.py
+    configs/clip_mae/vitb16_laion20m_v1.py configs/clip_beit/vitb16_laion20m.py configs/maskclip/vitb16_laion20m_v1.py
 
 The tool counts the operations of forward and backward pass for one image and its caption. A multiplication and an
 addition are two operations. The ratio is to the first config. Operations are counted on meta tensors, so the tool needs
