@@ -86,9 +86,9 @@ def _one_tower(state_dict: Mapping[str, Tensor]) -> str | None:
 def _image_tower(state_dict: Mapping[str, Tensor]) -> str | None:
     """A ViT of another library without text: of DINO, MAE, or a classifier."""
     nearest = _nearest_image_tower(state_dict)
-    foreign = not any(name.startswith(('image_encoder.', 'text_encoder.', 'vision_encoder.')) for name in state_dict)
+    unnamed = not any(name.startswith(('image_encoder.', 'text_encoder.', 'vision_encoder.')) for name in state_dict)
     words = any('token_embedding' in name or name.startswith('text') for name in state_dict)
-    if not nearest or words or not foreign:
+    if not nearest or words or not unnamed:
         return None
     names = list(state_dict)
     if any('decoder_' in name or name.startswith('decoder.') for name in names):

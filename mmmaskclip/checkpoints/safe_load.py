@@ -30,7 +30,7 @@ DAMAGE = (
     pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError, AttributeError,
     zipfile.BadZipFile,
 )  # fmt: skip
-# The plain form of a HistoryBuffer in a checkpoint of ours.
+# Key of a dict that stands for a HistoryBuffer in a checkpoint of ours.
 HISTORY = 'history_buffer'
 # torch has no list of NumPy's dtypes, and NumPy gives every dtype a class.
 NUMBERS = {np.dtype(code) for code in np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'}
@@ -117,13 +117,14 @@ def state_dict_of(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dic
             break
     if not state_dict or not all(isinstance(value, Tensor) for value in state_dict.values()):
         raise ValueError(f'{os.fspath(path)!r} holds no state dict of tensors.')
-    names = {}
-    for name in state_dict:
-        bare = name
-        while bare != (bare := _WRAPPER.sub('', bare)):
-            pass
-        names[name] = bare
-    return {names[name]: value for name, value in state_dict.items()}
+    return {_bare(name): value for name, value in state_dict.items()}
+
+
+def _bare(name: str) -> str:
+    """A name without the prefixes of wrappers, which may stand one behind another."""
+    while (shorter := _WRAPPER.sub('', name)) != name:
+        name = shorter
+    return name
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -210,7 +211,7 @@ def _read_pickle(path: str | os.PathLike) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    # Of these torch says first of all how to load the file without protection.
+    # torch's first line of an UnpicklingError advises to load the file with weights_only=False: nobody shall follow it.
     hidden = isinstance(error, pickle.UnpicklingError) or not str(error)
     return type(error).__name__ if hidden else str(error).splitlines()[0]
 

@@ -82,8 +82,8 @@ class ReliableRunner(Runner):
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register hooks by their names. None leaves a hook out; mmengine allows it for its own hooks alone."""
-        own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-        hooks = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in own}
+        of_mmengine = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+        hooks = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in of_mmengine}
         super().register_default_hooks(hooks)
 
     @property
@@ -143,10 +143,10 @@ class ReliableRunner(Runner):
         """Load or resume the checkpoint that rank 0 has chosen, because each rank has searched for the newest one."""
         chosen = [(self._load_from, self._resume)]
         broadcast_object_list(chosen)
-        own, (self._load_from, self._resume) = (self._load_from, self._resume), chosen[0]
-        if own != chosen[0]:
+        here, (self._load_from, self._resume) = (self._load_from, self._resume), chosen[0]
+        if here != chosen[0]:
             print_log(
-                f'Rank {self.rank} has load_from and resume {own}, rank 0 has {chosen[0]}, which all ranks use. Is '
+                f'Rank {self.rank} has load_from and resume {here}, rank 0 has {chosen[0]}, which all ranks use. Is '
                 f'{self.work_dir} the same folder on all nodes?',
                 logger='current',
                 level=logging.WARNING,

@@ -68,11 +68,11 @@ class RegionAccuracy(DensePromptedMetric):
             if named is None:
                 raise ValueError('the data set does not name its classes: give RegionAccuracy.classes')
             self.prompts = ClassPrompts(list(named), self._templates_for_data)
-        own = [names[0] for names in self.prompts.classes]
-        if named is not None and list(named) != own:
+        prompted = [names[0] for names in self.prompts.classes]
+        if named is not None and list(named) != prompted:
             raise ValueError(
                 f'the data set has the classes {", ".join(map(str, named[:5]))}, ..., this metric '
-                f'{", ".join(own[:5])}, ...: give both the same names in the same order'
+                f'{", ".join(prompted[:5])}, ...: give both the same names in the same order'
             )
 
     def prepare(self, model: nn.Module) -> None:

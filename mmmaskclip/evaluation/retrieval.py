@@ -50,21 +50,21 @@ def retrieval_ranks(
     without = (torch.bincount(image_of_text, minlength=num_images) == 0).nonzero().flatten()
     if len(without):
         raise ValueError(f'{len(without)} of {num_images} images have no text, first: image {int(without[0])}')
-    own = torch.cat(
+    matching = torch.cat(
         [
             (image_embeds[owner].double() * texts.double()).sum(-1).float()
             for owner, texts in zip(image_of_text.split(block), text_embeds.split(block), strict=True)
         ]
     )
-    best = own.new_full((num_images,), -torch.inf).scatter_reduce(0, image_of_text, own, 'amax')
-    index = torch.arange(num_texts, device=own.device)
-    is_best = own == best[image_of_text]
+    best = matching.new_full((num_images,), -torch.inf).scatter_reduce(0, image_of_text, matching, 'amax')
+    index = torch.arange(num_texts, device=matching.device)
+    is_best = matching == best[image_of_text]
     best_text = index.new_full((num_images,), num_texts)
     best_text = best_text.scatter_reduce(0, image_of_text[is_best], index[is_best], 'amin')
 
     image_rank, text_rank = torch.zeros_like(best_text), torch.zeros_like(index)
     for top in range(0, num_images, block):
-        rows = torch.arange(top, min(top + block, num_images), device=own.device)
+        rows = torch.arange(top, min(top + block, num_images), device=matching.device)
         images = image_embeds[top : top + block].double()
         for left in range(0, num_texts, block):
             columns = index[left : left + block]
@@ -72,10 +72,10 @@ def retrieval_ranks(
             # Another kernel computed the score of the pair itself. Write that score here, so that the pair ties with
             # itself and is never ranked before itself.
             mine = (image_of_text[columns] >= top) & (image_of_text[columns] < top + len(rows))
-            scores[image_of_text[columns[mine]] - top, columns[mine] - left] = own[columns[mine]]
+            scores[image_of_text[columns[mine]] - top, columns[mine] - left] = matching[columns[mine]]
             bar = best[rows, None]
             image_rank[rows] += ahead(scores, bar, columns < best_text[rows, None]).sum(1)
-            text_rank[columns] += ahead(scores, own[columns], rows[:, None] < image_of_text[columns]).sum(0)
+            text_rank[columns] += ahead(scores, matching[columns], rows[:, None] < image_of_text[columns]).sum(0)
     return image_rank, text_rank
 
 

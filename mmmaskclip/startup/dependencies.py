@@ -129,18 +129,18 @@ def check_dependencies() -> None:
     """
     names = {name for dependency in (*RUNTIME, *DETECTION) for name in (dependency.name, *dependency.originals)}
     installed = {name: _installed(name) for name in names}
-    problems, wanted = [], []
+    problems, to_install = [], []
     for dependency in RUNTIME:
         found = installed[dependency.name]
         if found is None and not any(installed[name] for name in dependency.originals):
             problems.append(f'{dependency.name} is missing; wanted: {dependency.versions}')
-            wanted.append(dependency)
+            to_install.append(dependency)
         elif found is not None and not _fits(found, dependency.versions):
             problems.append(
                 f'{dependency.name} {found} does not fit; wanted: {dependency.versions} ({dependency.reason})'
             )
-            wanted.append(dependency)
-    fixes = [pip_install(*wanted)] if wanted else []
+            to_install.append(dependency)
+    fixes = [pip_install(*to_install)] if to_install else []
     for dependency in (*RUNTIME, *DETECTION):
         found = installed[dependency.name]
         doubles = [name for name in dependency.originals if found and installed[name]]
@@ -173,11 +173,11 @@ def missing_toolbox(imports: Iterable[str]) -> str | None:
     return None
 
 
-def pip_install(*wanted: Dependency) -> str:
+def pip_install(*dependencies: Dependency) -> str:
     """The command that installs dependencies; in a clone, at the versions that were tested together."""
     constraints = Path(__file__).parents[2] / 'requirements/constraints.txt'
     held = f'-c {constraints} ' if constraints.is_file() else ''
-    return f'python -m pip install {held}{" ".join(repr(str(dependency)) for dependency in wanted)}'
+    return f'python -m pip install {held}{" ".join(repr(str(dependency)) for dependency in dependencies)}'
 
 
 def _installed(name: str) -> str | None:

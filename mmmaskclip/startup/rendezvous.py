@@ -101,9 +101,9 @@ def choose_interface(address: str) -> str | None:
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((address, 9))  # sends nothing; the system chooses the route
-            own = probe.getsockname()[0]
+            outgoing = probe.getsockname()[0]
             for _, name in socket.if_nameindex():
-                if _address_of(probe, name) == own:
+                if _address_of(probe, name) == outgoing:
                     os.environ['GLOO_SOCKET_IFNAME'] = name
                     return name
     except OSError:  # the name is not known here, or only IPv6 leads there

@@ -278,9 +278,9 @@ def test_weights_alone_and_weights_of_another_model_are_not_resumed(noisy_runner
     with pytest.raises(ValueError, match=r'has no optimizer, message_hub, meta\.epoch, meta\.iter: .* load_from='):
         noisy_runner(**MAP_STYLE, load_from=str(tmp_path / 'weights.pth'), resume=True).train()
     noisy_runner(**MAP_STYLE, load_from=str(tmp_path / 'weights.pth')).train()
-    torch.save({'other.weight': torch.ones(1)}, tmp_path / 'foreign.pth')
-    with pytest.raises(ValueError, match=r"Nothing in .*foreign\.pth' is of .* has other\.weight"):
-        noisy_runner(**MAP_STYLE, load_from=str(tmp_path / 'foreign.pth')).train()
+    torch.save({'other.weight': torch.ones(1)}, tmp_path / 'another.pth')
+    with pytest.raises(ValueError, match=r"Nothing in .*another\.pth' is of .* has other\.weight"):
+        noisy_runner(**MAP_STYLE, load_from=str(tmp_path / 'another.pth')).train()
     del checkpoint['state_dict']['layer.bias']
     checkpoint['message_hub']['log_scalars'] = {}
     torch.save(checkpoint, tmp_path / 'other.pth')

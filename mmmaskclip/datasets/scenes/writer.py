@@ -34,7 +34,7 @@ class SceneSplit:
     Attributes:
         num_images: Number of scenes.
         num_objects: Fewest and most objects per scene. With ``(1, 1)`` the object's class is the image's class. The
-            classes then take turns, and every sample gets a ``cls`` file.
+            classes then take turns, and every held-out sample gets a ``cls`` file.
         held_out: Whether samples carry the files of evaluation: ``mask.png``, and ``cls`` if the image has a class.
         harder: Whether the scenes are those of :mod:`~mmmaskclip.datasets.scenes.harder`. Defaults to False.
     """

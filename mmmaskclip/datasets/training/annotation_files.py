@@ -35,9 +35,10 @@ class CaptionTable:
     """
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        numbers: dict[str, int] = {}
-        owners = array('q')
+        numbers: dict[str, int] = {}  # of images, by path
+        owners = array('q')  # for each caption, the number of its image
 
+        # One pass over the pairs, of which there may be a hundred million. It fills numbers and owners, too.
         def captions() -> Iterator[str]:
             for path, caption in pairs:
                 owners.append(numbers.setdefault(path, len(numbers)))
@@ -46,6 +47,7 @@ class CaptionTable:
         self._captions = StringColumn(captions())
         self.paths = StringColumn(numbers)
         rows = np.array(owners, dtype=np.int64)
+        # The captions of image i are _order[_ends[i] : _ends[i + 1]].
         self._order = np.argsort(rows, kind='stable')
         self._ends = np.searchsorted(rows[self._order], np.arange(len(numbers) + 1))
 
@@ -160,7 +162,7 @@ def _table_rows(path: str, format: str, image_key: str, keys: list[str], bad: li
 
 def _split_csv(path: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of its first line and the cells of every row of a csv file."""
-    csv.field_size_limit(2**31 - 1)
+    csv.field_size_limit(2**31 - 1)  # its own limit is 131,072 characters, less than some alternative texts have
     reader = csv.reader(read_lines(path), strict=True)
     remedy = 'Double every quotation mark inside of a quoted cell ("") and close every cell that begins with one.'
     line = 1
@@ -194,6 +196,7 @@ def _split_tsv(path: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _unquoted(cell: str) -> str:
+    # Quoted are only cells in quotation marks that double each one inside.
     inner = cell[1:-1].replace('""', '')
     if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner:
         return cell[1:-1].replace('""', '"')
@@ -237,10 +240,10 @@ def _coco_rows(path: str, bad: list[BadSample]) -> Iterator[Row]:
 def _karpathy_rows(path: str, split: str | Sequence[str] | None) -> Iterator[Row]:
     splits = {split} if isinstance(split, str) else set(split or ())
     content = read_json(path)
-    found = set()
+    present = set()
     try:
         for number, image in enumerate(content['images']):
-            found.add(image['split'])
+            present.add(image['split'])
             if splits and image['split'] not in splits:
                 continue
             folder = image.get('filepath')
@@ -248,5 +251,5 @@ def _karpathy_rows(path: str, split: str | Sequence[str] | None) -> Iterator[Row
             yield f'image {number}', name, [sentence['raw'] for sentence in image['sentences']]
     except (KeyError, TypeError) as error:
         raise ValueError(f'{path} is no Karpathy file: {type(error).__name__} {error}') from error
-    if splits - found:
-        raise ValueError(f'{path} has no split {sorted(splits - found)}, but {sorted(found)}')
+    if splits - present:
+        raise ValueError(f'{path} has no split {sorted(splits - present)}, but {sorted(present)}')

@@ -92,8 +92,8 @@ class FullyShardedModel(nn.Module):
         self._of_root = next(name for name, parameter in self.module.named_parameters() if parameter not in in_units)
         # The root is resharded, too; otherwise its parameters would stay gathered after an evaluation.
         for unit in (*units, self.module):
-            own = scalars.intersection(unit.parameters())
-            fully_shard(unit, mesh=mesh, reshard_after_forward=True, ignored_params=own)
+            scalars_of_unit = scalars.intersection(unit.parameters())
+            fully_shard(unit, mesh=mesh, reshard_after_forward=True, ignored_params=scalars_of_unit)
         for scalar in scalars:
             if scalar.requires_grad:
                 scalar.register_post_accumulate_grad_hook(_average)

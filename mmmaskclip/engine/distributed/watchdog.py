@@ -24,8 +24,10 @@ from mmmaskclip.utils.store import own_store
 
 # Nobody else uses it: Slurm sends SIGUSR1 and SIGUSR2 to every process of a job, and SIGABRT would leave core files.
 _DUMP_STACKS = signal.SIGVTALRM
+# Seconds that the last words of a process may take: the others' answers, the stacks, the error of its own.
 _GRACE = 10.0
-_RUNS = (Runner.train.__code__, Runner.val.__code__, Runner.test.__code__)
+# A thread works for a Runner as long as one of these functions is on its stack.
+_WORK_OF_A_RUNNER = (Runner.train.__code__, Runner.val.__code__, Runner.test.__code__)
 
 
 class Watchdog:
@@ -34,8 +36,8 @@ class Watchdog:
     The training thread may then be blocked in a read, a collective or a lock, where no exception can reach it. So the
     watchdog itself does the following, in this order: it writes the stacks of all threads and of the data loader's
     workers to ``folder``; it reports on stderr and in the log which rank waited for what, and what the other ranks were
-    doing; it kills the workers; it ends the process with exit code 76. A thread that holds Python's global lock blocks
-    the watchdog as well: then faulthandler dumps the stacks to stderr and ends the process with exit code 1.
+    doing; it kills the workers; it ends the process with exit code 76. A thread that holds Python's global lock (GIL)
+    blocks the watchdog as well: then faulthandler dumps the stacks to stderr and ends the process with exit code 1.
 
     Each rank writes its phase to the store of the process group, so that the others can name a rank that is gone. A
     rank that learns of another's death there ends with exit code 77 after 20 s, unless it raises an error itself
@@ -55,7 +57,7 @@ class Watchdog:
         self.file = Path(folder) / f'hang_rank{rank}.txt'
         self._rank, self._world_size = rank, world_size
         self._begin, self._limit = time.monotonic(), float('inf')
-        self._tick = 1.0
+        self._tick = 1.0  # seconds between two looks
         self._stop = threading.Event()
         self._peers: Peers | None = None
         if world_size > 1 and (store := own_store()) is not None:
@@ -90,14 +92,14 @@ class Watchdog:
         """State of the other ranks, one sentence each; empty with one process. Takes up to a few seconds."""
         if self._world_size == 1:
             return ''
-        found: dict[int, str] = {}
+        answers: dict[int, str] = {}
         # In a thread, because the machine that keeps the store may be gone.
-        thread = threading.Thread(target=self._ask, args=(found,), daemon=True)
+        thread = threading.Thread(target=self._ask, args=(answers,), daemon=True)
         thread.start()
         thread.join(_GRACE)
         unknown = 'not known: the process that keeps the store of the process group does not answer'
         ranks = (rank for rank in range(self._world_size) if rank != self._rank)
-        return ' '.join(f'Rank {rank}: {found.get(rank, unknown)}.' for rank in ranks)
+        return ' '.join(f'Rank {rank}: {answers.get(rank, unknown)}.' for rank in ranks)
 
     def _watch(self) -> None:
         self._publish(waited=0)  # a rank that dies early has been here
@@ -121,7 +123,7 @@ class Watchdog:
 
     def _in_runner(self) -> bool:
         frame = sys._current_frames().get(self._watched)
-        while frame is not None and frame.f_code not in _RUNS:
+        while frame is not None and frame.f_code not in _WORK_OF_A_RUNNER:
             frame = frame.f_back
         return frame is not None
 
@@ -174,7 +176,7 @@ class Watchdog:
             worker.kill()
         os._exit(PEER_DIED)
 
-    def _ask(self, found: dict[int, str]) -> None:
+    def _ask(self, answers: dict[int, str]) -> None:
         before = self._signs()
         # The clocks of machines differ. So compare two readings: a sign that does not change means a dead rank.
         time.sleep(3 * max([self._tick, *(sign['tick'] for sign in before.values())]))
@@ -183,7 +185,7 @@ class Watchdog:
             who = f'process {sign["pid"]} on {sign["host"]}'
             doing = f'waits {sign["waited"]:.0f} s for {sign["phase"]}'
             alive = sign != before.get(rank)
-            found[rank] = (
+            answers[rank] = (
                 f'alive, {doing} ({who})' if alive else f'dead or stopped ({who}); in its last sign it {doing}'
             )
 
@@ -202,7 +204,7 @@ class Watchdog:
         message = (
             f'Hang: rank {self._rank} of {self._world_size} waited {waited:.1f} s for {phase}; the limit is {limit:g} '
             f's (WatchdogHook). {self.others()}\nThe stacks of its threads and of its data loader workers are in '
-            f'{self.file}. The process ends with code {HUNG}; --resume auto goes on from the newest checkpoint.'
+            f'{self.file}. The process ends with code {HUNG}; --resume auto continues from the newest checkpoint.'
         )
         print(message, file=sys.__stderr__, flush=True)
         for worker in multiprocessing.active_children():

@@ -157,18 +157,18 @@ class ReliableCheckpointHook(CheckpointHook):
         Raises:
             OSError: If a checkpoint that was due still cannot be written.
         """
-        self._due = self._writer.settle() is not None or self._due
+        self._due = self._writer.wait() is not None or self._due
         if self._due:
             done = _reliable(runner).iterations_done
             step = runner.epoch if self.by_epoch else done
             self._write_step(runner, step, dict(epoch=runner.epoch, iter=done))
-            if error := self._writer.settle():
+            if error := self._writer.wait():
                 raise error
         super().after_train(runner)
 
     def save_now(self, runner: ReliableRunner, reason: str) -> str:
         """Save the iteration just done and wait until it is on the disk; see :func:`save_now`."""
-        self._writer.settle()
+        self._writer.wait()
         done = runner.iterations_done
         name = f'iter_{done}.pth'
         path = os.path.join(self.out_dir, name)
@@ -187,7 +187,7 @@ class ReliableCheckpointHook(CheckpointHook):
             interim = [name] if self.max_keep_ckpts > 0 else []
             self._write_file(runner, name, meta, list(self.keep_ckpt_ids), [*self._outdated, *interim])
             self._outdated = interim
-        if error := self._writer.settle():
+        if error := self._writer.wait():
             raise error
         return path
 

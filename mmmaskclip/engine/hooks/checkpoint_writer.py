@@ -52,7 +52,7 @@ class CheckpointWriter:
         self._wait()
         self._thread.start(lambda: _write_in_thread(write, on_error))
 
-    def settle(self) -> OSError | None:
+    def wait(self) -> OSError | None:
         """Wait for the thread. Collective.
 
         Returns:

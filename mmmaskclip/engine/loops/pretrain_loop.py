@@ -95,7 +95,7 @@ class PretrainLoop(EpochBasedTrainLoop):
                 f'Nothing is left to train: the run is at iteration {self._iter} of {self._max_iters}. To train longer '
                 'raise train_cfg.max_epochs and the schedules; to start a new run use another --work-dir.'
             )
-            # Otherwise the run was interrupted between its last iteration and the end of the last validation.
+            # A run that was interrupted in its last validation, or just before it, still validates.
             if self._epoch >= self._max_epochs and not self._lacks_validation():
                 return self.runner.model
         self._preflight()

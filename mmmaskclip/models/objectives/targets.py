@@ -19,7 +19,9 @@ _SOURCES = (
 
 
 class FrozenEncoder(nn.Module):
-    """The image tower of a checkpoint, never trained and always in eval mode (two-stage distillation).
+    """The image tower of a checkpoint, never trained and always in eval mode.
+
+    It is the teacher of two-stage distillation: ``MaskedSelfDistillation`` with ``target='frozen'``.
 
     Its weights are read when the model is initialized, and are part of the model's own checkpoints.
 
@@ -77,7 +79,8 @@ class DALLETokenizer(nn.Module):
 
     # Pixels for each code: the encoder halves the image three times.
     stride = 8
-    # DALL-E's logit-Laplace distribution lives on the open interval (Ramesh et al. 2021, appendix A.3).
+    # DALL-E's logit-Laplace distribution is defined on (0, 1) without its ends, so pixels are moved away from 0 and 1
+    # (Ramesh et al. 2021, appendix A.3).
     margin = 0.1
 
     def __init__(self, checkpoint: str | None = None, encoder: dict | None = None):

@@ -15,7 +15,7 @@ def test_slow_saves_go_to_a_thread_from_the_next_one_on(monkeypatch):
 
         now[0] = begin
         writer.run(write, lambda: None)
-        writer.settle()
+        writer.wait()
 
     for choice, expected in ((None, [False, False, False, True]), (False, [False] * 4), (True, [True] * 4)):
         threads.clear()

@@ -186,8 +186,8 @@ class Model(nn.Module):
 def test_other_towers_for_comparison():
     with torch.device('meta'):
         theirs = MMPRETRAIN_MODELS.build(dict(type='mmpretrain.VisionTransformer', arch='deit-t', pre_norm=True))
-        foreign = CLIPVisionTransformer('ViT-B/16', pre_norm=True, norm_cfg=dict(type='LN', eps=1e-5), quick_gelu=True)
-    for backbone in (theirs, foreign):
+        openai = CLIPVisionTransformer('ViT-B/16', pre_norm=True, norm_cfg=dict(type='LN', eps=1e-5), quick_gelu=True)
+    for backbone in (theirs, openai):
         check(settings(Model(backbone)), table(Model(backbone)))
 
 
