@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from mmengine.config import Config
 from mmmaskclip.analysis.budget import evaluation_settings, plain
 from mmmaskclip.datasets.prompts import load_prompts
 from mmmaskclip.engine.run_state import versions
+from mmmaskclip.registry import DATASETS
 from mmmaskclip.utils.fingerprint import fingerprint
 
 _PROMPTS = ('classes', 'templates')
@@ -26,13 +28,15 @@ def evaluation_record(cfg: Config, checkpoint: str, amp: bool) -> dict[str, Any]
 
     Returns:
         ``model`` and the settings of the test as plain data; ``weights``, the SHA-256 of the checkpoint; ``prompts``, a
-        fingerprint of every prompt file that the settings name; ``precision``; ``versions``.
+        fingerprint of every prompt file that the settings name, and of the class names that a data set has itself;
+        ``precision``; ``versions``.
     """
     settings = {'model': plain(cfg.get('model')), **evaluation_settings(cfg)}
+    files = {f'{kind} {name}': _prompt_hash(kind, name) for kind, name in _prompt_files(settings)}
     return {
         **settings,
         'weights': _file_hash(checkpoint),
-        'prompts': {f'{kind} {name}': _prompt_hash(kind, name) for kind, name in sorted(_prompt_files(settings))},
+        'prompts': dict(sorted((files | _names_of_data_sets(settings.get('test_dataloader'))).items())),
         'precision': 'bfloat16' if amp else 'float32',
         'versions': versions(),
     }
@@ -56,6 +60,22 @@ def _prompt_files(node: Any) -> set[tuple[str, str]]:
     if isinstance(node, list):
         return set().union(*map(_prompt_files, node))
     return set()
+
+
+def _names_of_data_sets(node: Any) -> dict[str, str]:
+    """Fingerprints of the class names of data sets, which are prompts where a config gives none."""
+    if not isinstance(node, dict):
+        return {}
+    dataset = node.get('dataset')
+    if not isinstance(dataset, dict):
+        return {key: value for child in node.values() for key, value in _names_of_data_sets(child).items()}
+    known = getattr(DATASETS.get(dataset.get('type', '')), 'METAINFO', None) or {}
+    names = (dataset.get('metainfo') or known).get('classes')
+    path = dataset.get('ann_file')
+    if names is None and isinstance(path, str) and path.endswith('.json') and Path(path).is_file():
+        content = json.loads(Path(path).read_bytes())
+        names = [one['name'] for one in content.get('categories', ())] if isinstance(content, dict) else None
+    return {f'classes of {dataset["type"]}': fingerprint(list(names))} if names else {}
 
 
 def _prompt_hash(kind: str, name: str) -> str:

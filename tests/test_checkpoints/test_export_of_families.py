@@ -57,6 +57,15 @@ def test_a_tower_of_timm_goes_back_to_where_it_came_from(tmp_path, name):
             assert options['clean'] == 'canonicalize'
 
 
+def test_registers_of_its_own_are_refused(tmp_path):
+    config = dict(type='TimmTower', model_name='tiny_mci_64', num_registers=2)
+    projection = dict(type='ImageProjectionHead', in_channels=32, embed_dims=16, pool='cls')
+    model = REGISTRY.build(tiny_models.model() | dict(image_encoder=config, image_projection=projection))
+    for to in ('open_clip', 'timm'):
+        with pytest.raises(NotExpressible, match='without the 2 registers of this tower.*num_registers=0.*--to onnx'):
+            export_folder(model, to, tmp_path / 'a')
+
+
 def test_a_bare_model_of_sentence_piece_is_no_tokenizer_of_open_clips(tmp_path):
     _, model = released(tmp_path / 'source', 'tiny_patch8_siglip_32')
     (tmp_path / 'spiece.model').touch()

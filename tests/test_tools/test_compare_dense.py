@@ -117,7 +117,7 @@ def test_what_differs_between_two_results_is_named(compare_results, tmp_path, ca
         cfg.test_cfg.segmentor.read_out = read_out
         record = evaluation_record(cfg, str(tmp_path / 'weights.pth'), amp=name == 'c')
         (tmp_path / f'{name}.json').write_text(json.dumps(dict(metrics=dict(mIoU=ord(name)), record=record)))
-    assert 'templates scenes_85' in record['prompts']
+    assert set(record['prompts']) == {'classes of CamVidDataset', 'templates scenes_85'}
     assert compare_results([str(tmp_path / 'a.json'), str(tmp_path / 'a.json')]) == 0
     assert 'The settings are the same.' in capsys.readouterr().out
     assert compare_results([str(tmp_path / 'a.json'), str(tmp_path / 'b.json')]) == 1
@@ -128,6 +128,23 @@ def test_what_differs_between_two_results_is_named(compare_results, tmp_path, ca
     assert "precision: 'float32' != 'bfloat16'" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         compare_results([str(tmp_path / 'a.json'), str(tmp_path / 'weights.pth')])
+
+
+def test_class_names_of_a_data_set_are_prompts_too(tmp_path):
+    """Of mmseg's data sets, of a config, and of an annotation file."""
+
+    def prompts(**dataset):
+        return evaluation_record(Config(dict(test_dataloader=dict(a=dict(dataset=dataset)))), 'none', False)['prompts']
+
+    names = [prompts(type='mmseg.ADE20KDataset')]
+    names.append(prompts(type='mmseg.ADE20KDataset', metainfo=dict(classes=['wall', 'sky'])))
+    for index, name in enumerate(('cat', 'dog')):
+        file = tmp_path / f'{index}.json'
+        file.write_text(json.dumps(dict(categories=[dict(id=1, name=name)])))
+        names.append(prompts(type='PanopticRegions', ann_file=str(file)))
+    keys = ['classes of mmseg.ADE20KDataset', 'classes of PanopticRegions']
+    assert [key for one in names for key in one] == [keys[0]] * 2 + [keys[1]] * 2
+    assert len({value for one in names for value in one.values()}) == 4
 
 
 @pytest.fixture

@@ -122,7 +122,12 @@ def _pool_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_tower(image: Any, library: str) -> None:
-    """Refuse blocks on top of timm's model."""
+    """Refuse registers beside timm's model, and blocks on top of it."""
+    if image.registers is not None:
+        raise NotExpressible(
+            f'{library} builds {image.model_name} without the {image.registers.shape[1]} registers of this tower, and '
+            f'its features would be others: train with num_registers=0. {_GRAPHS}'
+        )
     if hasattr(image, 'top_blocks'):
         raise NotExpressible(
             f'{library} has no tower with {len(image.top_blocks)} further blocks on top of a ViT '

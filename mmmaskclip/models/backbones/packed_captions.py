@@ -94,13 +94,21 @@ def attend_packed(
         captions: As there.
         length: As there.
         causal: Whether a word sees earlier words only.
-        dropout: Share of attention weights to drop, where attention is padded.
+        dropout: Share of attention weights to drop.
 
     Returns:
         (P, C).
+
+    Raises:
+        ValueError: If attention without padding, which has no dropout, is to drop weights.
     """
     width = qkv.shape[-1] // 3
     if offsets is not None:
+        if dropout:
+            raise ValueError(
+                f'attention of packed captions drops no weights on this GPU, and attn_drop is {dropout}: set '
+                'it to 0, or text_encoder.packed=False'
+            )
         q, k, v = (part.unflatten(-1, (num_heads, -1)) for part in qkv.split(width, dim=-1))  # (P, H, D) each
         # (-1, 0) is causal, (-1, -1) unrestricted.
         window = (-1, 0 if causal else -1)

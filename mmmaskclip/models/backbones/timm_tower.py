@@ -31,6 +31,8 @@ class TimmTower(BaseModule):
         img_size: Side of the images in pixels. Defaults to the model's own.
         position_interpolation: How learned positions are brought to another grid: ``'bicubic'``, timm's, or
             ``'bilinear'``, that of TIPS and of SigLIP 2 of variable shapes (NaFlex). Defaults to ``'bicubic'``.
+        num_registers: New register tokens behind the class token, beside those that the model has itself: without a
+            position, and no part of its file (PH-Reg, see ``DenoisedDistillation``). Defaults to 0.
         **settings: Arguments of ``timm.create_model``, e.g. ``act_layer='gelu_tanh'``, ``drop_path_rate=0.1``.
 
     Attributes:
@@ -49,6 +51,7 @@ class TimmTower(BaseModule):
         model_name: str,
         img_size: int | None = None,
         position_interpolation: Literal['bicubic', 'bilinear'] = 'bicubic',
+        num_registers: int = 0,
         init_cfg: dict | None = None,
         **settings: Any,
     ):
@@ -73,6 +76,12 @@ class TimmTower(BaseModule):
             )
         self.img_size: tuple[int, int] = tuple(self.trunk.patch_embed.img_size)
         self.embed_dims: int = self.trunk.embed_dim
+        self.registers = nn.Parameter(torch.zeros(1, num_registers, self.embed_dims)) if num_registers else None
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        if self.registers is not None:
+            nn.init.trunc_normal_(self.registers, std=0.02)
 
     @property
     def patch_size(self) -> tuple[int, int]:
@@ -128,6 +137,10 @@ class TimmTower(BaseModule):
             # Not len(): a trace would freeze it to a constant.
             extra = extra.expand(tokens.shape[0], -1, -1).to(tokens.dtype)
             tokens = torch.cat((extra, tokens), dim=1)
+        if self.registers is not None:
+            place = trunk.num_prefix_tokens
+            new = self.registers.expand(tokens.shape[0], -1, -1).to(tokens.dtype)
+            tokens = torch.cat((tokens[:, :place], new, tokens[:, place:]), dim=1)
         return trunk.norm_pre(trunk.pos_drop(tokens))
 
     def encode(self, patches: Tensor, visible: Tensor | None = None) -> ImageFeatures:
@@ -160,12 +173,14 @@ class TimmTower(BaseModule):
 
     def _tokens(self, x: Tensor, rotation: Tensor | None) -> Tensor:
         """All tokens (B, E + N, C) after the final norm."""
+        if rotation is not None:
+            rotation = _unrotated_first(rotation, x.shape[1] - self.trunk.num_prefix_tokens)
         for block in self.trunk.blocks:
             x = block(x) if rotation is None else block(x, rope=rotation)
         return self.trunk.norm(x)
 
     def _split(self, x: Tensor) -> ImageFeatures:
-        extra = self.trunk.num_prefix_tokens
+        extra = self.trunk.num_prefix_tokens + (0 if self.registers is None else self.registers.shape[1])
         patches = x[:, extra:]
         return ImageFeatures(cls=patches.mean(dim=1) if self.trunk.cls_token is None else x[:, 0], patches=patches)
 
@@ -216,14 +231,7 @@ class TimmBlock:
         """The whole block on tokens (B, T, C)."""
         if self.rotation is None:
             return self.module(x)
-        return self.module(x, rope=self._rotation(x.shape[1] - self.module.attn.num_prefix_tokens))
-
-    def _rotation(self, tokens: int) -> Tensor:
-        """Rotation of ``tokens`` tokens. Those before the patches, such as a test-time register, are not rotated."""
-        assert self.rotation is not None
-        sines, cosines = self.rotation.chunk(2, dim=-1)
-        extra = tokens - len(sines)
-        return torch.cat((F.pad(sines, (0, 0, extra, 0)), F.pad(cosines, (0, 0, extra, 0), value=1.0)), dim=-1)
+        return self.module(x, rope=_unrotated_first(self.rotation, x.shape[1] - self.module.attn.num_prefix_tokens))
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v (B, H, T, d), after norms and rotation."""
@@ -240,7 +248,7 @@ class TimmBlock:
         if self.rotation is not None:
             from timm.layers import apply_rot_embed_cat
 
-            rotation, half = self._rotation(x.shape[1]), getattr(attn, 'rotate_half', False)
+            rotation, half = _unrotated_first(self.rotation, x.shape[1]), getattr(attn, 'rotate_half', False)
             q, k = (apply_rot_embed_cat(part, rotation, half=half).type_as(v) for part in (q, k))
         return q, k, v
 
@@ -269,3 +277,10 @@ class TimmBlock:
     def neurons_reader(self) -> nn.Linear:
         """The layer that reads the neurons of the feed-forward network."""
         return self.module.mlp.fc2
+
+
+def _unrotated_first(rotation: Tensor, tokens: int) -> Tensor:
+    """Rotation (..., tokens, 2 d) of tokens of which the last have ``rotation`` (..., N, 2 d), and registers none."""
+    sines, cosines = rotation.chunk(2, dim=-1)
+    extra = tokens - sines.shape[-2]
+    return torch.cat((F.pad(sines, (0, 0, extra, 0)), F.pad(cosines, (0, 0, extra, 0), value=1.0)), dim=-1)

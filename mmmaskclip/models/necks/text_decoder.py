@@ -11,6 +11,25 @@ from mmmaskclip.models.regional_compile import region
 from mmmaskclip.registry import MODELS
 
 
+class DecoderBlock(nn.TransformerEncoderLayer):
+    """torch's block, which also reads packed words."""
+
+    def forward(self, src: Tensor, *args: Any, packing: tuple | None = None, **kwargs: Any) -> Tensor:
+        """The block on padded words (T, L, C), or on packed ones (P, C).
+
+        Args:
+            src: The words.
+            packing: :attr:`Packing.attention` of packed words. None, the default: they are padded, and all other
+                arguments are torch's.
+        """
+        if packing is None:
+            return super().forward(src, *args, **kwargs)
+        attention: Any = self.self_attn
+        qkv = F.linear(self.norm1(src), attention.in_proj_weight, attention.in_proj_bias)  # (P, 3 C)
+        src = src + attention.out_proj(attend_packed(qkv, attention.num_heads, *packing, False))
+        return src + self.linear2(self.activation(self.linear1(self.norm2(src))))  # (P, C)
+
+
 @MODELS.register_module()
 class TextDecoder(BaseModule):
     """A small bidirectional transformer on the text tower's output, and a linear layer to the vocabulary.
@@ -38,7 +57,7 @@ class TextDecoder(BaseModule):
         self.width = width
         self.blocks = None
         if depth:
-            block = nn.TransformerEncoderLayer(
+            block = DecoderBlock(
                 width, num_heads, 4 * width, dropout=0.0, activation='gelu', batch_first=True, norm_first=True
             )
             # Nested tensors would skip padding, but make the host wait for the length of each caption.
@@ -76,7 +95,10 @@ class TextDecoder(BaseModule):
             Logits, (H, V).
         """
         if packing is not None:
-            features = self._read_packed(features, *packing.attention)  # (P, C)
+            # A checkpointed block has a forward of its own, which a compiled region would not call.
+            plain = self.blocks is None or not any('forward' in vars(block) for block in self.blocks.layers)
+            read = self._read_packed if plain else self._run_packed
+            features = read(features, *packing.attention)  # (P, C)
             return self.vocabulary(features[packing.rows(captions, positions)])
         if self.blocks is not None:
             features = self.blocks(features, src_key_padding_mask=padding)  # (T, L, C)
@@ -86,15 +108,15 @@ class TextDecoder(BaseModule):
     def _read_packed(
         self, x: Tensor, places: Tensor | None, offsets: Tensor | None, captions: int, length: int
     ) -> Tensor:
+        return self._run_packed(x, places, offsets, captions, length)
+
+    def _run_packed(
+        self, x: Tensor, places: Tensor | None, offsets: Tensor | None, captions: int, length: int
+    ) -> Tensor:
         """torch's encoder on words (P, C) without padding, where attention alone looks at other words."""
         if self.blocks is None:
             return x
-        block: Any  # torch types what a ModuleList holds as tensors or modules
         for block in self.blocks.layers:
-            attention = block.self_attn
-            qkv = F.linear(block.norm1(x), attention.in_proj_weight, attention.in_proj_bias)  # (P, 3 C)
-            attended = attend_packed(qkv, attention.num_heads, places, offsets, captions, length, False)
-            x = x + attention.out_proj(attended)
-            x = x + block.linear2(block.activation(block.linear1(block.norm2(x))))  # (P, C)
+            x = block(x, packing=(places, offsets, captions, length))
         norm: Any = self.blocks.norm
         return norm(x)

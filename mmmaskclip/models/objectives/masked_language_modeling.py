@@ -74,7 +74,9 @@ class MaskedLanguageModeling(Objective):
         weight: Weight of the loss. Defaults to 0.05, the paper's; with 1 the paper's model is worse than CLIP.
 
     Raises:
-        ValueError: If ``mask_ratio`` is not in (0, 1].
+        ValueError: If ``mask_ratio`` is not in (0, 1]; when called, if the text tower is not pooled at the highest id,
+            by which the end of a caption is found: other vocabularies have other ends (SigLIP, MetaCLIP 2, TIPS), and
+            their towers, where they are not causal, would see the padding.
     """
 
     per_sample = True
@@ -93,6 +95,11 @@ class MaskedLanguageModeling(Objective):
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         word_ids, tower = views.word_ids(), views.text_tower
+        if (pool := getattr(tower, 'pool', 'max')) != 'max':
+            raise ValueError(
+                f'MaskedLanguageModeling: text_encoder has pool={pool!r}, and the end of a caption is known as the '
+                "highest id alone, as in CLIP's vocabulary (pool='max'): leave this objective out"
+            )
         num_captions, length = word_ids.shape
         noise = views.noise(length, TEXT_MASK_STREAM)
         ends = views.caption_ends()

@@ -119,7 +119,7 @@ def test_options():
     assert (found[3] - even).abs().max() < (found[2] - even).abs().max()
 
 
-@pytest.mark.parametrize('name', ['patch', 'kk'])
+@pytest.mark.parametrize('name', REFERENCES)
 def test_registers_take_the_activations_of_their_neurons(name):
     tower, images = make_tower(), torch.randn(2, 3, 32, 40)
     with torch.no_grad():

@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from mmmaskclip.engine.distributed.activation_checkpointing import turn_on_activation_checkpointing
+from mmmaskclip.models.backbones.packed_captions import Packing, attend_packed
 from mmmaskclip.models.necks import TextDecoder
 
 
@@ -63,3 +65,32 @@ def test_evaluation_equals_training():
     expected = decoder(*inputs)
     with torch.no_grad():
         torch.testing.assert_close(decoder.eval()(*inputs), expected)
+
+
+def test_activation_checkpointing_reaches_blocks_on_packed_words(monkeypatch):
+    features, padding, captions, positions = _inputs()
+    packing = Packing.of(features, [5, 3, 5], 6)
+    gradients, stored = [], []
+    for checkpointed in (False, True):
+        torch.manual_seed(0)
+        decoder = _decoder()
+        if checkpointed:
+            turn_on_activation_checkpointing(decoder, 'blocks.layers')
+        stored.append(0)
+
+        def store(x):
+            stored[-1] += x.numel()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(store, lambda x: x):
+            logits = decoder(features.flatten(0, 1)[packing.places], None, captions, positions, packing)
+        torch.testing.assert_close(logits, decoder(features, padding, captions, positions))
+        logits.sum().backward()
+        gradients.append([parameter.grad for parameter in decoder.parameters()])
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+    assert stored[1] < stored[0] / 2
+
+
+def test_attention_without_padding_refuses_dropout():
+    with pytest.raises(ValueError, match=r'attn_drop is 0\.1: set it to 0, or text_encoder\.packed=False'):
+        attend_packed(torch.zeros(5, 24), 2, None, torch.tensor([0, 2, 5]), 2, 3, True, 0.1)

@@ -221,3 +221,13 @@ def test_accumulation_is_one_big_batch(build, random_batch):
 def test_ratio_outside_its_range():
     with pytest.raises(ValueError, match='mask_ratio=0'):
         MaskedLanguageModeling(dict(type='TextDecoder'), mask_ratio=0)
+
+
+@pytest.mark.parametrize('words', [dict(causal=False, pool='mean'), dict(causal=False, pool='last'), dict(pool=2)])
+def test_vocabularies_with_another_end_are_refused(tiny_model_cfg, random_batch, words):
+    decoder = dict(type='TextDecoder', width=16, num_heads=2, depth=1, vocab_size=100)
+    config = tiny_model_cfg(dict(mlm=dict(type='MaskedLanguageModeling', decoder=decoder)))
+    config['text_encoder'].update(words)
+    model = MODELS.build(config)
+    with pytest.raises(ValueError, match='highest id alone.*leave this objective out'):
+        model(mode='loss', **_batch(model, random_batch, _captions(3, 4)))
