@@ -14,7 +14,13 @@ from mmmaskclip.registry import MODELS
 class DecoderBlock(nn.TransformerEncoderLayer):
     """torch's block, which also reads packed words."""
 
-    def forward(self, src: Tensor, *args: Any, packing: tuple | None = None, **kwargs: Any) -> Tensor:
+    def forward(
+        self,
+        src: Tensor,
+        *args: Any,
+        packing: tuple[Tensor | None, Tensor | None, int, int] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
         """The block on padded words (T, L, C), or on packed ones (P, C).
 
         Args:
