@@ -5,6 +5,12 @@ python tools/train.py configs/dense_tune/read_out_vitxs8_scenes.py --cfg-options
 WEIGHTS is a checkpoint of configs/clip/vitxs8_scenes.py. All values are ours. Not run.
 """
 
-_base_ = './local_vitxs8_scenes.py'
+_base_ = ['../clip/vitxs8_scenes.py', './_base_/kept.py']
 
-model = dict(objectives=dict(local=None, read_out=dict(type='ReadOutDistillation', read_out='value', weight=2.0)))
+model = dict(
+    **_base_.start,
+    objectives=dict(preserve=_base_.preserve, read_out=dict(type='ReadOutDistillation', read_out='value', weight=2.0)),
+)
+# As in local_vitxs8_scenes.py.
+train_cfg = dict(max_epochs=2, val_interval=1)
+custom_hooks = [*_base_.custom_hooks, dict(_base_.watch, max_fall=2.0)]
