@@ -42,7 +42,9 @@ for row in ${*:-$(echo "$rows" | cut -d' ' -f1)}; do
         *) how="--resolution $3" ;;
     esac
     if [ ! -e "$env/.installed" ]; then
-        uv venv -q --allow-existing --seed --python "$2" "$env"
+        # Its path, because uv does not see through the shims of version managers; without one uv downloads a Python.
+        python=$("python$2" -c 'import sys; print(sys.executable)' 2>/dev/null || echo "$2")
+        uv venv -q --allow-existing --seed --python "$python" "$env"
         # Unquoted: lists of requirements, none of which has a space. The package itself by its path: its bounds are
         # what is tried here.
         uv pip install -q --python "$env/bin/python" $how 'setuptools>=77,<82' 'wheel>=0.40' $(dependencies) ${4:-}
