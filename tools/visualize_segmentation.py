@@ -113,7 +113,8 @@ def main(argv: list[str] | None = None) -> None:
     rows = [
         SegmentationRow(np.asarray(image), np.stack(labels)) for image, *labels in zip(images, *columns, strict=True)
     ]
-    draw_segmentations(rows, titles, [names[0] for names in prompts.classes], args.out, args.colours)
+    names = [synonyms[0] for synonyms in prompts.classes]
+    draw_segmentations(rows, titles, names, args.out, args.colours, args.panel_width)
     print(f'wrote {args.out}')
 
 

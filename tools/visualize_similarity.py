@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
             rows.append((index, SimilarityRow(name, np.asarray(image), maps, caption)))
     # The models' rows of one image stand together.
     ordered = [row for _, row in sorted(rows, key=lambda row: row[0])]
-    draw_similarity_maps(ordered, args.words, args.out, args.scale)
+    draw_similarity_maps(ordered, args.words, args.out, args.scale, args.panel_width)
     print(f'wrote {args.out}')
 
 

@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import functional as TF
 from mmmaskclip.apis import ImageTextInferencer
 from mmmaskclip.apis.images import open_image
 from mmmaskclip.models.backbones.read_outs import READ_OUTS
+from mmmaskclip.visualization.picture_grid import PANEL_WIDTH
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         default='patch',
         help='how one vector per patch is read from the image tower, see docs/evaluation.md [patch]',
     )
+    parser.add_argument(
+        '--panel-width',
+        type=int,
+        default=PANEL_WIDTH,
+        help=f'width of each image in the picture, pixels [{PANEL_WIDTH}]',
+    )
     parser.add_argument('--crop', action='store_true', help='the middle square only: what the global embedding sees')
 
 
@@ -51,6 +58,8 @@ def check_model_arguments(parser: argparse.ArgumentParser, args: argparse.Namesp
             parser.error(f'there is no file {path}')
     if args.size is not None and args.size < 1:
         parser.error(f'--size {args.size}: give the shorter side in pixels, at least 1')
+    if args.panel_width < 20:
+        parser.error(f'--panel-width {args.panel_width}: give at least 20 pixels')
     formats = FigureCanvasAgg.get_supported_filetypes()
     if Path(args.out).suffix.removeprefix('.').lower() not in formats:
         parser.error(f'--out {args.out}: its ending names no format; choose one of {", ".join(sorted(formats))}')

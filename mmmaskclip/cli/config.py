@@ -14,6 +14,7 @@ from mmmaskclip.cli.options import Options, apply_options
 from mmmaskclip.cli.shipped import find_config, register_shipped_configs, shipped
 from mmmaskclip.config_check import ConfigMistake
 from mmmaskclip.startup.config_text import format_configs_once
+from mmmaskclip.startup.dependencies import missing_toolbox
 from mmmaskclip.utils.exit_codes import CANNOT_START, CannotStart
 from mmmaskclip.utils.nearest import meant
 
@@ -125,7 +126,19 @@ def read_config(name: str) -> Config:
         missing = osp.normpath(error.filename or path)
         raise ConfigMistake(f'{path}: there is no {missing!r}.{_similar_files(missing)}') from error
     except Exception as error:  # whatever its code raises
-        raise ConfigMistake(f'{_guilty(path)}: {type(error).__name__}: {error}') from error
+        # mmengine's own message about a failed import in custom_imports does not name the package that is missing.
+        missing = missing_toolbox(_not_imported(error))
+        raise ConfigMistake(missing or f'{_guilty(path)}: {type(error).__name__}: {error}') from error
+
+
+def _not_imported(error: BaseException | None) -> set[str]:
+    """The packages whose import failed, among an error and those before it."""
+    names = set()
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError):
+            names.add(str(error.name).partition('.')[0])
+        error = error.__cause__ or error.__context__
+    return names
 
 
 def _guilty(path: str) -> str:

@@ -84,7 +84,7 @@ def _missing(key: str, path: Any) -> Iterator[str]:
     while not part.parent.exists():
         part = part.parent
     names = [entry.name for entry in part.parent.iterdir()] if part.parent.is_dir() else []
-    near = [str(part.parent / name) for name in difflib.get_close_matches(part.name, names, n=2, cutoff=0.5)]
+    near = [str(part.parent / name) for name in difflib.get_close_matches(part.name, names, n=2)]
     hint = meant(near) or f' The last folder of it that exists is {part.parent}.'
     what = 'no file matches it' if glob.has_magic(path) else 'there is no such file or folder'
     yield f'{key}={path!r}: {what}.{hint}'

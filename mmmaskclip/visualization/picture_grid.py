@@ -10,6 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 CELL_INCHES = 1.9
+# Width of a cell's image in the saved picture, in pixels; 130 per inch.
+PANEL_WIDTH = 247
 FONT = 9
 _GAP_INCHES = 0.05
 _BAR_INCHES = 0.08
@@ -73,10 +75,10 @@ class PictureGrid:
         left = self._lefts[-1] + CELL_INCHES + 2 * _GAP_INCHES
         return self._axes(left, self._bottoms[row], _BAR_INCHES, self._heights[row])
 
-    def save(self, path: str | PathLike) -> None:
-        """Write the figure. The ending of ``path`` sets the format; missing folders are created."""
+    def save(self, path: str | PathLike, panel_width: int = PANEL_WIDTH) -> None:
+        """Write the figure, with images ``panel_width`` pixels wide. The ending of ``path`` sets the format."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        FigureCanvasAgg(self.figure).print_figure(path, dpi=130)
+        FigureCanvasAgg(self.figure).print_figure(path, dpi=panel_width / CELL_INCHES)
 
     def pixels(self, dpi: int) -> np.ndarray:
         """The figure as uint8 (H, W, 3)."""

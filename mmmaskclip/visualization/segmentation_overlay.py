@@ -11,7 +11,7 @@ import torch
 from matplotlib.patches import Patch
 from torchvision.utils import draw_segmentation_masks
 
-from mmmaskclip.visualization.picture_grid import CELL_INCHES, FONT, PictureGrid, line_inches
+from mmmaskclip.visualization.picture_grid import CELL_INCHES, FONT, PANEL_WIDTH, PictureGrid, line_inches
 
 Colour = tuple[int, int, int]
 _LEGEND_INCHES = 0.167
@@ -85,6 +85,7 @@ def draw_segmentations(
     classes: Sequence[str],
     path: str | PathLike,
     colours: Sequence[Colour] | None = None,
+    panel_width: int = PANEL_WIDTH,
 ) -> None:
     """Draw a grid with one row per image: the image, then an overlay for every model. A legend stands below.
 
@@ -96,6 +97,7 @@ def draw_segmentations(
         classes: C names. The legend shows the classes in the picture, at most the 24 with the most pixels.
         path: File to write. Its ending sets the format; missing folders are created.
         colours: RGB of every class, 0 to 255. Default: :func:`class_colours`.
+        panel_width: Width of each image, in pixels. Defaults to 247.
 
     Raises:
         ValueError: If there is no row, a row does not have one map in its image's size for each title, or the number
@@ -126,7 +128,7 @@ def draw_segmentations(
         grid.figure.legend(
             handles=entries, loc='lower center', ncols=columns, fontsize=FONT - 1, frameon=False, borderaxespad=0
         )
-    grid.save(path)
+    grid.save(path, panel_width)
 
 
 def _legend(

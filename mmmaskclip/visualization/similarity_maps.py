@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from mmmaskclip.visualization.picture_grid import FONT, PictureGrid, line_inches
+from mmmaskclip.visualization.picture_grid import FONT, PANEL_WIDTH, PictureGrid, line_inches
 
 _COLOURS = 'turbo'
 _CAPTION_FONT = FONT - 2
@@ -35,7 +35,11 @@ class SimilarityRow:
 
 
 def draw_similarity_maps(
-    rows: Sequence[SimilarityRow], words: Sequence[str], path: str | PathLike, scale: str = 'row'
+    rows: Sequence[SimilarityRow],
+    words: Sequence[str],
+    path: str | PathLike,
+    scale: str = 'row',
+    panel_width: int = PANEL_WIDTH,
 ) -> None:
     """Write the picture of :func:`lay_out_similarity_maps`; missing folders are created.
 
@@ -44,11 +48,12 @@ def draw_similarity_maps(
         words: T words.
         path: File to write. Its ending sets the format.
         scale: See there.
+        panel_width: Width of each image, in pixels. Defaults to 247.
 
     Raises:
         ValueError: See there.
     """
-    lay_out_similarity_maps(rows, words, scale).save(path)
+    lay_out_similarity_maps(rows, words, scale).save(path, panel_width)
 
 
 def lay_out_similarity_maps(rows: Sequence[SimilarityRow], words: Sequence[str], scale: str = 'row') -> PictureGrid:

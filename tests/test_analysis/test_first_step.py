@@ -32,6 +32,19 @@ def test_what_does_not_fit_is_named_before_any_data_is_read(options, message):
         _check(**options)
 
 
+def test_a_backbone_that_needs_values_while_it_is_built_is_checked_too():
+    clip = Config.fromfile(CONFIG.parents[1] / 'clip/vitxs16_scenes.py')
+    resnet = dict(type='mmpretrain.ResNet', depth=18)
+    clip.model.image_encoder = dict(type='WholeImageTower', backbone=resnet)
+    with pytest.raises(ValueError, match=r'a Linear\(in_features=128.* does not fit its input of shape \(2, 512\)'):
+        first_step.check_first_step(clip)
+    clip.model.image_projection.in_channels = 512
+    first_step.check_first_step(clip)
+    clip.model.image_encoder = resnet
+    with pytest.raises(ValueError, match="wrap the backbone, image_encoder=dict\\(type='WholeImageTower'"):
+        first_step.check_first_step(clip)
+
+
 def test_positions_for_another_size_are_said(monkeypatch):
     said = []
     monkeypatch.setattr(first_step, 'print_log', lambda message, **kwargs: said.append(message))

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from mmmaskclip.cli.config import add_config_arguments, load_config, run_command
+from mmmaskclip.cli.config import add_config_arguments, load_config, read_config, run_command
 from mmmaskclip.cli.options import read_value
 from mmmaskclip.config_check import ConfigMistake
 
@@ -160,6 +160,16 @@ def test_a_shipped_config_is_found_outside_of_a_clone_and_can_be_inherited(tmp_p
     assert mine.optim_wrapper.optimizer == shipped.optim_wrapper.optimizer
     with pytest.raises(ConfigMistake, match='Did you mean clip/vitxs16_scenes.py'):
         load_config(parser.parse_args(['clip/vitxs16_scene.py']))
+
+
+def test_a_toolbox_that_a_configs_own_imports_miss_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / 'part_for_detection.py').write_text('import mmdet')
+    (tmp_path / 'c.py').write_text("custom_imports = dict(imports=['part_for_detection'])")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, 'mmdet', None)
+    monkeypatch.setattr('mmmaskclip.startup.dependencies.find_spec', lambda name: None)
+    with pytest.raises(ConfigMistake, match=r"^onedl-mmdetection is not installed, .*: python -m pip install .*'$"):
+        read_config(str(tmp_path / 'c.py'))
 
 
 @pytest.mark.parametrize('command', ['train', 'test'])

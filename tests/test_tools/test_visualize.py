@@ -51,7 +51,7 @@ def model(files):
 
 
 def test_similarity_tool_draws_every_image_under_every_checkpoint(files, draw, model):
-    rows, words, out, scale = draw(
+    rows, words, out, scale, _ = draw(
         'similarity',
         *('--words', 'cat', 'dog', '--captions', 'a cat', 'a dog', '--checkpoints', files / 'weights.pth', 'none'),
         *('--size', 40, '--mode', 'sliding', '--read-out', 'value', '--scale', 'map', '--out', 'maps.png'),
@@ -74,7 +74,7 @@ def test_similarity_tool_can_show_what_the_global_embedding_sees(files, draw):
 
 
 def test_segmentation_tool_draws_labels_of_every_model_beside_the_truth(files, draw, model):
-    rows, titles, classes, out, colours = draw(
+    rows, titles, classes, out, colours, _ = draw(
         'segmentation',
         *('--classes', 'cat,kitten', 'dog', 'sky', '--checkpoints', files / 'weights.pth', 'none'),
         *('--masks', files / 'mask_a.png', files / 'mask_b.png', '--names', 'A', 'B', '--out', 'classes.png'),
@@ -105,7 +105,7 @@ def test_prompt_file_without_templates_takes_imagenets(draw, monkeypatch):
 
 def test_segmentation_tool_takes_classes_of_a_prompt_file_or_of_mmseg(draw):
     assert draw('segmentation', '--classes', 'scenes', '--checkpoints', 'none')[2][0] == 'red circle'
-    _, _, classes, _, colours = draw('segmentation', '--classes', 'mmseg:ADE', '--crop', '--checkpoints', 'none')
+    _, _, classes, _, colours, _ = draw('segmentation', '--classes', 'mmseg:ADE', '--crop', '--checkpoints', 'none')
     assert (len(classes), classes[0], colours[0]) == (150, 'wall', (120, 120, 120))
 
 
@@ -127,6 +127,11 @@ def test_segmentation_tool_takes_classes_of_a_prompt_file_or_of_mmseg(draw):
         ('similarity', ['--words', 'x', ' ', '--checkpoints', 'none'], '--words: a text is empty'),
         ('similarity', ['--words', 'x', '--checkpoints', 'none', '--size', '0'], '--size 0: give the shorter side'),
         ('segmentation', ['--classes', *'xy', '--checkpoints', 'none', '--size', '-5'], '--size -5: give the shorter'),
+        (
+            'similarity',
+            ['--words', 'x', '--checkpoints', 'none', '--panel-width', '2'],
+            '--panel-width 2: give at least',
+        ),
         ('similarity', ['--words', 'x', '--checkpoints', 'none', '--out', 'a.xyz'], '--out a.xyz: its ending names no'),
         ('segmentation', ['--classes', *'xy', '--checkpoints', 'none', '--out', 'a'], '--out a: its ending names no'),
         ('similarity', ['--words', 'x', '--checkpoints', 'none', 'gone.pth'], 'there is no file gone.pth'),
@@ -168,4 +173,8 @@ def test_tool_writes_a_picture(files, tmp_path, capsys, name, what):
     arguments = [*images, *what, '--out', out, '--config', files / 'tiny.py', '--checkpoints', *checkpoints]
     runpy.run_path(str(TOOLS / f'visualize_{name}.py'))['main']([str(argument) for argument in arguments])
     assert f'wrote {out}' in capsys.readouterr().out
-    assert Image.open(out).size[0] > 400
+    width = Image.open(out).size[0]
+    assert width > 400
+    arguments += ['--panel-width', 494]  # twice as wide
+    runpy.run_path(str(TOOLS / f'visualize_{name}.py'))['main']([str(argument) for argument in arguments])
+    assert Image.open(out).size[0] == pytest.approx(2 * width, abs=2)
