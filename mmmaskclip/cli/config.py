@@ -127,8 +127,8 @@ def read_config(name: str) -> Config:
         raise ConfigMistake(f'{path}: there is no {missing!r}.{_similar_files(missing)}') from error
     except Exception as error:  # whatever its code raises
         # mmengine's own message about a failed import in custom_imports does not name the package that is missing.
-        missing = missing_toolbox(_not_imported(error))
-        raise ConfigMistake(missing or f'{_guilty(path)}: {type(error).__name__}: {error}') from error
+        toolbox = missing_toolbox(_not_imported(error))
+        raise ConfigMistake(toolbox or f'{_guilty(path)}: {type(error).__name__}: {error}') from error
 
 
 def _not_imported(error: BaseException | None) -> set[str]:
