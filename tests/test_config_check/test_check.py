@@ -12,7 +12,6 @@ from mmmaskclip.registry import MODELS
 CONFIGS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
 PRETRAINING = 'configs/maskclip/vitt16_flickr8k_v1.py'
 DETECTION = 'configs/mask_rcnn/vitt16_coco_tiny.py'
-SCENES = 'configs/clip/vitxs16_scenes.py'
 ZERO_SHOT = 'configs/zero_shot/cifar10.py'
 
 
@@ -53,9 +52,6 @@ def test_accepts_every_config(folder):
         (PRETRAINING, 'train_cfg', ({'type': 'PretrainLoop'},), 'takes dict or None, .*Remove the comma after it'),
         (PRETRAINING, 'train_cfg.max_epochs', None, 'takes int, found NoneType None'),
         (PRETRAINING, 'train_cfg.max_epochs', 0, 'expected a whole number of at least 1, found int 0'),
-        (SCENES, 'train_cfg.max_epochs', 1, r'1\.begin=1: it must be less than train_cfg\.max_epochs=1'),
-        (PRETRAINING, 'optim_wrapper', None, 'it is missing, but there is train_dataloader and train_cfg'),
-        (PRETRAINING, 'model', None, 'model: it is missing, but there is train_cfg'),
         (PRETRAINING, 'train_dataloader.batch_size', '32', "a whole number of at least 1, found str '32'"),
         (PRETRAINING, 'train_dataloader.batch_size', (32,), 'Remove the comma after it'),
         (PRETRAINING, 'train_dataloader.batch_size', 0, 'a whole number of at least 1, found int 0'),
@@ -65,9 +61,6 @@ def test_accepts_every_config(folder):
         (PRETRAINING, 'train_dataloader.pin_memory', 'False', "takes bool, found str 'False'"),
         (PRETRAINING, 'train_dataloader.dataset', '/data', "expected a dict, found str '/data'"),
         (PRETRAINING, 'train_dataloader.dataset.views', [], 'takes dict, found list'),
-        (PRETRAINING, 'test_evaluator', [{}], 'one for each of the tasks retrieval, found a list'),
-        (PRETRAINING, 'test_evaluator.type', 'RetrievalRecall', 'one for each of the tasks .*found a single evaluator'),
-        (PRETRAINING, 'val_evaluator', {'retreival': {}}, "none for the task 'retreival'. Did you mean retrieval"),
         (PRETRAINING, 'param_scheduler', [{'by_epoch': True}], r'param_scheduler\.0: it has no type'),
         (PRETRAINING, 'optim_wrapper.constructor', 'PretrainWrapperConstructor', 'mean PretrainOptimWrapperConstr'),
         (PRETRAINING, 'optim_wrapper.clip_grad', {'maxnorm': 1.0}, 'maxnorm: nothing reads it. Did you mean max_norm'),
@@ -89,7 +82,6 @@ def test_accepts_every_config(folder):
             "clip_grad: PretrainOptimWrapper takes dict or None, found str '1.0'",
         ),
         (PRETRAINING, 'auto_scale_lr.enabled', True, 'enabled: nothing reads it. Did you mean enable'),
-        (PRETRAINING, 'model.image_encoder.img_size', 96, r'image\.0\.size=112: the image tower takes .*img_size=96'),
         (PRETRAINING, 'val_dataloader.retrieval.batch_size', '8', "a whole number of at least 1, found str '8'"),
         (ZERO_SHOT, 'test_dataloader.dataset.source.type', 'torchvision/CIFAR01', 'mean torchvision/CIFAR10'),
         (DETECTION, 'model.roi_head.bbox_head.num_clases', 3, 'Did you mean num_classes'),
@@ -171,15 +163,6 @@ def test_another_loop_keeps_no_key_of_the_old_one_and_counts_iterations():
     message = r'(?s)mean max_iters\? .*_delete_=True.*param_scheduler\.0\.by_epoch: it must be False'
     with pytest.raises(ConfigMistake, match=message):
         check_config(cfg)
-
-
-def test_a_list_of_hooks_that_leaves_out_the_models_is_refused():
-    cfg = Config.fromfile(ROOT / PRETRAINING)
-    cfg.custom_hooks = [dict(type='mmengine.EMAHook')]
-    with pytest.raises(ConfigMistake, match='custom_hooks: without ModelStepHook the teacher'):
-        check_config(cfg)
-    cfg.custom_hooks = [dict(type='mmmaskclip.ModelStepHook')]
-    check_config(cfg)
 
 
 def test_all_mistakes_are_told_at_once():
