@@ -14,7 +14,6 @@ SCENES = 'configs/clip/vitxs16_scenes.py'
 @pytest.mark.parametrize(
     ('config', 'option', 'value', 'message'),
     [
-        (SCENES, 'train_cfg.max_epochs', 1, r'1\.begin=1: it must be less than train_cfg\.max_epochs=1'),
         (PRETRAINING, 'optim_wrapper', None, 'it is missing, but there is train_dataloader and train_cfg'),
         (PRETRAINING, 'model', None, 'model: it is missing, but there is train_cfg'),
         (PRETRAINING, 'test_evaluator', [{}], 'one for each of the tasks retrieval, found a list'),
@@ -34,7 +33,7 @@ def test_contradictions_name_their_keys(config, option, value, message):
 def test_a_schedule_must_begin_before_its_end():
     cfg = Config.fromfile(ROOT / SCENES)
     cfg.merge_from_dict({'param_scheduler.0.begin': 1})
-    with pytest.raises(ConfigMistake, match=r'0\.begin=1: it must be less than param_scheduler\.0\.end=1'):
+    with pytest.raises(ConfigMistake, match=r'0\.begin=1: it must be less than its end=1'):
         check_config(cfg)
 
 
