@@ -25,6 +25,11 @@ def line_inches(texts: Sequence[str], font: int = FONT) -> float:
     return (1.25 * font * lines + 8) / 72 if lines else 0.0
 
 
+def row_inches(aspect: float) -> float:
+    """Height in inches of a row of images of an aspect, height over width."""
+    return min(aspect, _MAX_ASPECT) * CELL_INCHES
+
+
 class PictureGrid:
     """A figure with columns of one width; every row is as high as its images.
 
@@ -50,7 +55,7 @@ class PictureGrid:
     ) -> None:
         cell = CELL_INCHES + _GAP_INCHES
         self._lefts = [_GAP_INCHES + index * cell + (label if index else 0) for index in range(columns)]
-        self._heights = [min(aspect, _MAX_ASPECT) * CELL_INCHES for aspect in aspects]
+        self._heights = [row_inches(aspect) for aspect in aspects]
         self.width = self._lefts[-1] + cell + right
         self.height = sum(self._heights) + sum(headings) + (len(headings) + 1) * _GAP_INCHES + below
         self._bottoms: list[float] = []

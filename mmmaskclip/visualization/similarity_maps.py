@@ -10,10 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from mmmaskclip.visualization.picture_grid import FONT, PANEL_WIDTH, PictureGrid, line_inches
+from mmmaskclip.visualization.picture_grid import FONT, PANEL_WIDTH, PictureGrid, line_inches, row_inches
 
 _COLOURS = 'turbo'
 _CAPTION_FONT = FONT - 2
+# Width of a letter of the names of rows, in inches; wide ones included.
+_LETTER_INCHES = 0.072
 _WRAP = 28
 
 
@@ -113,7 +115,9 @@ def _same_block(row: SimilarityRow, other: SimilarityRow) -> bool:
 
 
 def _name(row: SimilarityRow) -> str:
-    return fill(row.title, 24)
+    # Written upwards, beside the row: no line may be longer than the row is high, or it runs into its neighbour.
+    height = row_inches(row.image.shape[0] / row.image.shape[1])
+    return fill(row.title, max(4, int(height / _LETTER_INCHES)))
 
 
 def _draw_maps(axes: Sequence[Axes], row: SimilarityRow, bar: Axes | None) -> None:

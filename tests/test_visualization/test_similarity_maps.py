@@ -6,6 +6,7 @@ from PIL import Image
 
 from mmmaskclip.visualization import SimilarityRow, draw_similarity_maps
 from mmmaskclip.visualization.picture_grid import PictureGrid
+from mmmaskclip.visualization.similarity_maps import lay_out_similarity_maps
 
 
 def row(title='', size=(20, 30), words=2, grey=128, **kwargs):
@@ -36,6 +37,20 @@ def test_heat_is_drawn_where_the_map_is_high(tmp_path):
     assert red[:, in_grid].any()
     assert blue[:, in_grid].any()
     assert columns[in_grid][red[:, in_grid].any(0)].max() < columns[in_grid][blue[:, in_grid].any(0)].max()
+
+
+@pytest.mark.parametrize('size', [(12, 30), (20, 30), (60, 30)])
+def test_the_name_of_a_row_is_no_longer_than_the_row_is_high(size):
+    rows = [row(f'maskclip/vitt16_flickr8k_v1 epoch_{index}', size) for index in (10, 20)]
+    grid = lay_out_similarity_maps(rows, ['left', 'nothing'])
+    grid.pixels(100)
+    renderer = grid.figure.canvas.get_renderer()
+    named = [axes for axes in grid.figure.axes if 'maskclip' in axes.get_ylabel().replace('\n', '')]
+    assert len(named) == 2
+    for axes in named:
+        text = axes.yaxis.label.get_window_extent(renderer)
+        assert text.height <= axes.get_window_extent().height
+        assert text.x0 >= 0
 
 
 def test_size_grows_with_rows_and_words(tmp_path):
