@@ -4,6 +4,7 @@ Example:
     python tools/analysis_tools/bench_loader.py 'data/flickr8k/train-*.tar' --size 224 --workers 0 2
     python tools/analysis_tools/bench_loader.py 'data/flickr8k/train-*.tar' --gains --shrink-to 224
     python tools/analysis_tools/bench_loader.py 'data/flickr8k/train-*.tar' --workers 2 --against-python ENV/bin/python
+    python tools/analysis_tools/bench_loader.py 'data/flickr8k/train-*.tar' --workers 2 --batch-size 1024 --first-batch
 
 With --gains the tool switches off each optimization of the loader in turn. The variants take turns in one process. The
 table gives the median CPU time per image and the ratio to the unchanged loader. CPU times stay meaningful on a busy
@@ -12,17 +13,26 @@ machine.
 With --against-python OpenCLIP's loader and this package's take turns on the same shards, end to end, both with
 OpenCLIP's bicubic crops. PYTHON is the interpreter of an environment with pip install 'open_clip_torch[training]'
 webdataset==0.2.86, the version that OpenCLIP pins. Without workers the tool also compares the CPU time.
+
+With --first-batch a loader whose workers deliver whole batches and one whose workers deliver parts take turns. The tool
+prints the time until the first batch, CPU time of the busiest worker until then, CPU time per image of all processes
+over the next batches, and the most shared memory. No other program should use /dev/shm meanwhile.
 """
 
 import argparse
 import json
+import multiprocessing
+import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +42,7 @@ from torch.utils.data import DataLoader
 
 from mmmaskclip.datasets import ImageTextShards, collate_image_text, sampling
 from mmmaskclip.datasets.training import image_text_shards
+from mmmaskclip.datasets.training.batch_parts import BatchesInParts, parts_of
 from mmmaskclip.datasets.transforms import decode
 
 
@@ -46,6 +57,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--gains', action='store_true', help='CPU time with each optimization switched off in turn')
     parser.add_argument('--shrink-to', type=int, help='with --gains: also try shrink_to, see docs/data.md')
     parser.add_argument('--as-tensors', action='store_true', help='transform tensors, not PIL images, see docs/data.md')
+    parser.add_argument('--first-batch', action='store_true', help='whole batches beside batches in parts')
     parser.add_argument('--against-python', metavar='PYTHON', help='an interpreter with OpenCLIP, to compare with')
     parser.add_argument('--num-samples', type=int, help='required if the shards are not local tar files')
     return parser.parse_args()
@@ -64,6 +76,11 @@ def main() -> None:
     if args.gains:
         for line in gains(dataset, args.batch_size, args.seconds, args.shrink_to):
             print(line)
+        return
+    if args.first_batch:
+        for workers in args.workers:
+            for line in first_batches(dataset, args.batch_size, workers):
+                print(line, flush=True)
         return
     if args.against_python is not None:
         for workers in args.workers:
@@ -98,6 +115,57 @@ def measure(dataset: ImageTextShards, batch_size: int, workers: int, seconds: fl
     while time.perf_counter() - begin < seconds:
         images += len(next(batches)['key'])
     return images, time.perf_counter() - begin, time.process_time() - cpu
+
+
+def first_batches(dataset: ImageTextShards, batch_size: int, workers: int, turns: int = 2) -> Iterator[str]:
+    """Start loaders of whole batches and of batches in parts in turns. Returns a line for each."""
+    for _ in range(turns):
+        for in_parts in (False, True):
+            loader = DataLoader(
+                dataset,
+                batch_size,
+                num_workers=workers,
+                drop_last=True,
+                collate_fn=collate_image_text,
+                prefetch_factor=4 if workers else None,
+            )
+            parts = parts_of(loader) if in_parts else 1
+            dataset.begin_epoch(0, 0, batch_size // parts)
+            batches: Any = BatchesInParts(loader, parts) if parts > 1 else loader
+            yield f'{workers} workers, {parts} parts: {_start(iter(batches), batch_size)}'
+
+
+def _start(batches: Iterator[Any], batch_size: int, more: int = 4) -> str:
+    before, most, ended = shutil.disk_usage('/dev/shm').used, [0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.1):
+            most[0] = max(most[0], shutil.disk_usage('/dev/shm').used - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        begin = time.perf_counter()
+        next(batches)
+        first, busiest = time.perf_counter() - begin, max(_cpu_of_workers(), default=0.0)
+        spent = time.process_time() + sum(_cpu_of_workers())
+        images = sum(len(batch['key']) for batch in islice(batches, more))
+        spent = time.process_time() + sum(_cpu_of_workers()) - spent
+    finally:
+        ended.set()
+        watcher.join()
+    per_image = f'{1000 * spent / images:.2f} ms of CPU time per image, ' if images else ''
+    return (
+        f'first batch of {batch_size} after {first:.1f} s, {busiest:.1f} s of CPU time of the busiest worker, '
+        f'{per_image}{most[0] >> 20} MiB of shared memory'
+    )
+
+
+def _cpu_of_workers() -> list[float]:
+    """Seconds of CPU time of each worker so far."""
+    lines = [Path(f'/proc/{worker.pid}/stat').read_text() for worker in multiprocessing.active_children()]
+    ticks = [line.rsplit(')', 1)[1].split()[11:13] for line in lines]  # user, system
+    return [(int(user) + int(system)) / os.sysconf('SC_CLK_TCK') for user, system in ticks]
 
 
 def against_open_clip(
