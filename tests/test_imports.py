@@ -1,3 +1,4 @@
+import ast
 import re
 import subprocess
 import sys
@@ -23,5 +24,21 @@ def test_one_style_of_imports():
     assert not [path.name for path in FILES if OTHER_STYLES.search(path.read_text())]
 
 
-def test_files_are_short():
-    assert not [path.name for path in FILES if path.read_text().count('\n') > 400]
+def _length(node):
+    """Lines of a function, without its docstring."""
+    first = node.body[0]
+    docstring = first.end_lineno - first.lineno + 1 if ast.get_docstring(node) else 0
+    return node.end_lineno - node.lineno + 1 - docstring
+
+
+def test_files_and_functions_are_short():
+    texts = {path: path.read_text() for path in FILES}
+    assert not [path.name for path, text in texts.items() if text.count('\n') > 400]
+    functions = [
+        (path.name, node)
+        for path, text in texts.items()
+        if 'tests' not in path.relative_to(paths.ROOT).parts
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert not [f'{name}: {node.name}' for name, node in functions if _length(node) > 60]

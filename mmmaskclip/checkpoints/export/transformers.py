@@ -10,6 +10,7 @@ from torch import Tensor
 from mmmaskclip.checkpoints.export.parts import (
     NotExpressible,
     Pixels,
+    Settings,
     check_parts,
     logit,
     pixels_of,
@@ -57,8 +58,13 @@ def to_transformers(model: Any, state_dict: Mapping[str, Tensor]) -> tuple[dict[
             f"the image tower is timm's {model.image_encoder.model_name}, which CLIPModel of transformers cannot "
             'compute: --to open_clip and --to timm know it by its name, --to onnx and --to torchscript keep everything'
         )
-    text, settings = model.text_encoder, settings_of(model)
-    lost = list(lost_beside_clip(text, model.text_projection))
+    settings = settings_of(model)
+    _check_expressible(model, settings, state_dict)
+    return _config(model, settings), _weights(state_dict)
+
+
+def _check_expressible(model: Any, settings: Settings, state_dict: Mapping[str, Tensor]) -> None:
+    lost = list(lost_beside_clip(model.text_encoder, model.text_projection))
     if settings.pool != 'cls':
         lost.append("it pools the class token and not the mean of the patches (train with image_projection.pool='cls')")
     if not settings.pre_norm:
@@ -74,6 +80,9 @@ def to_transformers(model: Any, state_dict: Mapping[str, Tensor]) -> tuple[dict[
             f'CLIPModel of transformers cannot compute what this model computes: {"; ".join(lost)}. --to open_clip and '
             '--to timm keep everything'
         )
+
+
+def _weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     image, words = tower(state_dict, 'image_encoder.'), tower(state_dict, 'text_encoder.')
     weights = {
         'vision_model.embeddings.class_embedding': image['cls_token'].flatten(),
@@ -94,9 +103,14 @@ def to_transformers(model: Any, state_dict: Mapping[str, Tensor]) -> tuple[dict[
                     weights[f'{blocks}{layer}.self_attn.{letter}_proj.{kind}'] = rows
             elif new := renamed(name, _BLOCK, other, blocks):
                 weights[new] = value
+    return weights
+
+
+def _config(model: Any, settings: Settings) -> dict[str, Any]:
+    text = model.text_encoder
     vocab_size = text.token_embedding.num_embeddings
     activation = 'quick_gelu' if settings.quick_gelu else 'gelu'
-    config = dict(
+    return dict(
         architectures=['CLIPModel'],
         model_type='clip',
         projection_dim=settings.embed_dims,
@@ -127,7 +141,6 @@ def to_transformers(model: Any, state_dict: Mapping[str, Tensor]) -> tuple[dict[
             pad_token_id=vocab_size - 1,
         ),
     )
-    return config, weights
 
 
 def processor_files(model: Any) -> dict[str, Any]:
