@@ -96,7 +96,7 @@ def shortages(cfg: Config, machine: Machine, local_processes: int) -> list[str]:
             f'{machine.cores} cores are few for {local_processes} processes with {workers} workers each: give at least '
             f'{needed} (srun --cpus-per-task, or the limit of the container), or lower train_dataloader.num_workers.'
         )
-    parts = 1 if _is_list_of_samples(loader) else count_parts(batch, workers)
+    parts = count_parts(batch, workers) if _divides_batches(loader) else 1
     ahead = parts_ahead(parts, workers, ahead)
     in_flight = local_processes * workers * ahead * batch // parts * _bytes_per_sample(cfg)
     if machine.shared_memory is not None and machine.shared_memory < in_flight:
@@ -116,8 +116,17 @@ def shortages(cfg: Config, machine: Machine, local_processes: int) -> list[str]:
 
 
 def _is_list_of_samples(loader: dict[str, Any]) -> bool:
-    kind = (loader.get('collate_fn') or {}).get('type', 'pseudo_collate')
-    return isinstance(kind, str) and kind.split('.')[-1].split('/')[-1] == 'pseudo_collate'
+    return _name(loader.get('collate_fn'), 'pseudo_collate') == 'pseudo_collate'
+
+
+def _divides_batches(loader: dict[str, Any]) -> bool:
+    """Whether workers deliver large batches in parts, as the training loop decides it once the loader is built."""
+    return _name(loader.get('collate_fn')) == 'collate_image_text' and _name(loader.get('dataset')) != 'MixedSources'
+
+
+def _name(part: dict[str, Any] | None, default: str = '') -> str:
+    kind = (part or {}).get('type', default)
+    return kind.split('.')[-1].split('/')[-1] if isinstance(kind, str) else ''
 
 
 def _bytes_per_sample(cfg: Config) -> int:

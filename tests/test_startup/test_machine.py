@@ -37,10 +37,14 @@ def test_what_is_too_little_is_named_with_the_remedy(change, text):
 
 def test_large_batches_come_in_parts_of_which_two_batches_wait():
     # 2 workers x 8 parts of 128 images of 147 KiB: 0.29 GiB, where whole batches would need 0.57.
-    loader = dict(OURS, num_workers=2, batch_size=1024)
-    assert not shortages(config(**loader), Machine(**{**vars(PLENTY), 'shared_memory': 3 * 2**27}), 1)
-    (line,) = shortages(config(**loader), Machine(**{**vars(PLENTY), 'shared_memory': 2**28}), 1)
+    loader = dict(num_workers=2, batch_size=1024, collate_fn=dict(type='mmmaskclip.collate_image_text'))
+    little, less = (Machine(**{**vars(PLENTY), 'shared_memory': size}) for size in (3 * 2**27, 2**28))
+    assert not shortages(config(**loader, dataset=dict(type='ImageTextShards')), little, 1)
+    (line,) = shortages(config(**loader, dataset=dict(type='ImageTextShards')), less, 1)
     assert 'need about 0.3 GiB' in line
+    # Their batches stay whole.
+    (line,) = shortages(config(**loader, dataset=dict(type='MixedSources')), little, 1)
+    assert 'need about 0.6 GiB' in line
 
 
 def test_batches_that_are_lists_need_a_file_per_sample():
