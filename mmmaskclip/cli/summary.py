@@ -26,16 +26,20 @@ def summarize(runner: Runner, config: str) -> str:
     lines += _metrics(runner)
     lines += _skipped(runner)
     if checkpoint and runner.cfg.get('test_dataloader') is not None:
-        lines.append(f'Evaluate: python tools/test.py {config} {checkpoint}')
+        lines.append(f'Evaluate: {_command("tools/test.py")} {config} {checkpoint}')
     if checkpoint and (runner.cfg.get('model') or {}).get('type') == 'ImageTextPretrainer':
         lines.append(
-            f'Similarity maps: python tools/visualize_similarity.py PHOTO --words WORD ... --config {config} '
+            f'Similarity maps: {_command("tools/visualize_similarity.py")} PHOTO --words WORD ... --config {config} '
             f'--checkpoints {checkpoint}'
         )
-    lines.append(
-        f'Curves: python tools/analysis_tools/plot_curves.py {work_dir} --keys loss --out {work_dir}/curves.png'
-    )
+    curves = _command('tools/analysis_tools/plot_curves.py')
+    lines.append(f'Curves: {curves} {work_dir} --keys loss --out {work_dir}/curves.png')
     return '\n  '.join(lines)
+
+
+def _command(tool: str) -> str:
+    """How a tool is called from here: by its file in a clone, elsewhere by its name."""
+    return f'python {tool}' if Path(tool).is_file() else f'mmmaskclip {Path(tool).stem}'
 
 
 def validated_metrics(runner: Runner) -> dict[str, list[float]]:

@@ -154,7 +154,7 @@ def test_a_config_that_trains_nothing_is_named_with_what_to_do(tmp_path, text, m
         main([str(tmp_path / 'c.py')])
 
 
-def test_the_summary_gives_metrics_and_what_was_skipped(tmp_path):
+def test_the_summary_gives_metrics_and_what_was_skipped(tmp_path, monkeypatch):
     hub = MessageHub.get_instance(tmp_path.name)
     for value in (0.5, 0.25):
         hub.update_scalar('val/retrieval/R@1', value)
@@ -169,6 +169,9 @@ def test_the_summary_gives_metrics_and_what_was_skipped(tmp_path):
     assert 'tools/test.py' not in text
     (tmp_path / 'last_checkpoint').unlink()
     assert f'Checkpoint: none was saved in {tmp_path}' in summarize(runner, 'c.py')
+    assert f'Curves: python tools/analysis_tools/plot_curves.py {tmp_path} --keys' in text
+    monkeypatch.chdir(tmp_path)  # no clone
+    assert f'Curves: mmmaskclip plot_curves {tmp_path} --keys' in summarize(runner, 'c.py')
 
 
 def test_a_schedule_that_begins_where_a_shortened_run_ends_is_left_out_and_named():
