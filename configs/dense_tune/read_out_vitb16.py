@@ -13,6 +13,6 @@ model = dict(
     objectives=dict(
         contrast=_base_.temperature,
         preserve=_base_.preserve,
-        read_out=dict(type='ReadOutDistillation', read_out='value', weight=2.0),
+        read_out=dict(type='ReadOutDistillation', read_out='value', weight=5.0),
     ),
 )

@@ -8,8 +8,9 @@ WEIGHTS is a checkpoint of configs/clip/vitxs8_scenes.py. All values are ours. N
 _base_ = ['../clip/vitxs8_scenes.py', './_base_/kept.py']
 
 model = dict(
-    **_base_.start,
-    objectives=dict(preserve=_base_.preserve, read_out=dict(type='ReadOutDistillation', read_out='value', weight=2.0)),
+    # The teacher follows: what the output has learnt makes the read-out better, too. A frozen one taught less here.
+    teacher_momentum=0.99,
+    objectives=dict(preserve=_base_.preserve, read_out=dict(type='ReadOutDistillation', read_out='value', weight=5.0)),
 )
 # As in local_vitxs8_scenes.py.
 train_cfg = dict(max_epochs=2, val_interval=1)
