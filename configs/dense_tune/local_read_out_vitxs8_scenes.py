@@ -1,0 +1,21 @@
+"""Dense tuning of CLIP with small patches on generated scenes: pooled by captions, and the read-out 'value' distilled.
+
+python tools/train.py configs/dense_tune/local_read_out_vitxs8_scenes.py --cfg-options load_from=WEIGHTS
+
+WEIGHTS is a checkpoint of configs/clip/vitxs8_scenes.py. All values are ours. Not run.
+"""
+
+_base_ = ['../clip/vitxs8_scenes.py', './_base_/kept.py']
+
+model = dict(
+    # As in read_out_vitxs8_scenes.py.
+    teacher_momentum=0.99,
+    objectives=dict(
+        preserve=_base_.preserve,
+        local=dict(type='TextPooledContrast', reduction='sum'),
+        read_out=dict(type='ReadOutDistillation', read_out='value', weight=5.0),
+    ),
+)
+# As in local_vitxs8_scenes.py.
+train_cfg = dict(max_epochs=2, val_interval=1)
+custom_hooks = [*_base_.custom_hooks, dict(_base_.watch, max_fall=2.0)]
