@@ -17,6 +17,7 @@ from mmmaskclip.registry import MODELS
 LOOKED_FOR = {
     'mmmaskclip/analysis/first_step.py': (1, 'only some image towers of other packages are made for one size'),
     'mmmaskclip/analysis/memory.py': (1, 'only towers of ours have a residual_dtype'),
+    'mmmaskclip/analysis/evaluation_record.py': (1, 'only data sets of OpenMMLab have METAINFO'),
     'mmmaskclip/checkpoints/export/graphs.py': (1, 'only some image towers attend to neighbours'),
     'mmmaskclip/checkpoints/export/parts.py': (5, 'image towers of mmpretrain lack registers and a resize'),
     'mmmaskclip/checkpoints/export/open_clip.py': (1, 'heads of towers that have no projection'),
@@ -48,6 +49,10 @@ LOOKED_FOR = {
     'mmmaskclip/models/backbones/last_block.py': (2, 'a block of timm comes in ours, and FSDP shards the inner one'),
     'mmmaskclip/models/backbones/timm_tower.py': (11, "timm's ViTs differ in the parts that they have"),
     'mmmaskclip/models/backbones/whole_image_tower.py': (1, 'names what a tower lacks of the contract'),
+    'mmmaskclip/models/objectives/masked_language_modeling.py': (
+        1,
+        'only text towers of a choice have the attribute pool',
+    ),
     'mmmaskclip/models/from_pretrained.py': (1, 'models of other packages have no image_encoder, which is said'),
     'mmmaskclip/startup/machine.py': (1, 'macOS has no affinity'),
     'mmmaskclip/utils/progress.py': (2, 'IPython may be missing, and only its notebooks have a kernel'),

@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 from mmmaskclip.analysis.host_time import measure_host_time
 from mmmaskclip.engine.registration import register_all_modules
+from mmmaskclip.utils.tables import format_table
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -25,9 +26,8 @@ def main(argv: list[str] | None = None) -> None:
     register_all_modules()
     with tempfile.TemporaryDirectory() as folder:
         first, later = measure_host_time(Config.fromfile(args.config), folder, args.iterations, args.later)
-    print(f'| ms per iteration | from 0 on | from {args.later} on |\n|---|---|---|')
-    for name in first:
-        print(f'| {name} | {first[name]:.3f} | {later[name]:.3f} |')
+    rows = [(name, f'{first[name]:.3f}', f'{later[name]:.3f}') for name in first]
+    print(format_table(rows, ('ms per iteration', 'from 0 on', f'from {args.later} on'), markdown=True))
 
 
 if __name__ == '__main__':
