@@ -34,7 +34,7 @@ from mmmaskclip.utils.tables import format_table
 from mmmaskclip.visualization import SimilarityRow, draw_similarity_maps
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / 'configs/maskclip/vitxs8_scenes_local.py'
+CONFIG = ROOT / 'configs/maskclip/vitxs8_scenes_local_v1.py'
 CLIP_CONFIG = ROOT / 'configs/clip/vitxs8_scenes.py'
 NUM_CAPTIONS = 5
 COLUMNS = {

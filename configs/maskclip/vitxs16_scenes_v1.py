@@ -5,7 +5,7 @@ python tools/train.py configs/maskclip/vitxs16_scenes_v1.py
 
 Measured on 2026-11-22, two cores, four minutes, 6,000 scenes, held-out scenes: classification top-1 41.5 %
 (chance 2.5), image to text R@1 17.9 % and text to image R@1 11.0 % (chance 0.14), segmentation mIoU 11.2 % (untrained
-0.4). These patches tell what is in the image, hardly where; those of vitxs8_scenes_local.py do.
+0.4). These patches tell what is in the image, hardly where; those of vitxs8_scenes_local_v1.py do.
 """
 
 _base_ = ['../clip/vitxs16_scenes.py', '../_base_/objectives/distillation.py']

@@ -1,7 +1,7 @@
 """Generated scenes by the read-outs of a tower with one block in one run, and by the mixture of the quickstart.
 
 python tools/test.py configs/region_accuracy/scenes_read_outs_of_one_block.py CHECKPOINT \
-    --model configs/maskclip/vitxs8_scenes_local.py
+    --model configs/maskclip/vitxs8_scenes_local_v1.py
 
 'resclip' and 'self_calibrated' read blocks before the last. Set MMMASKCLIP_SCENES to the folder that holds shards/.
 Measured on 2026-11-26, under two CPU minutes: the quickstart's tower and what dense tuning makes of it, see

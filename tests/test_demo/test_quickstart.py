@@ -116,5 +116,5 @@ def test_clip_is_drawn_above_maskclip_for_every_scene(quickstart, tmp_path, monk
     assert [row.title for row in rows] == ['CLIP', 'MaskCLIP'] * 2
     assert (rows[0].image == rows[1].image).all()
     assert (rows[0].image != rows[2].image).any()
-    assert [name for name, _ in seen] == ['vitxs8_scenes', 'vitxs8_scenes_local'] * 2
+    assert [name for name, _ in seen] == ['vitxs8_scenes', 'vitxs8_scenes_local_v1'] * 2
     assert len({str(read_out) for _, read_out in seen}) == 1

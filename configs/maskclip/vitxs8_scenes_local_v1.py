@@ -2,7 +2,7 @@
 
 python demo/quickstart.py
 python tools/dataset_converters/make_scenes.py data/scenes
-python tools/train.py configs/maskclip/vitxs8_scenes_local.py
+python tools/train.py configs/maskclip/vitxs8_scenes_local_v1.py
 
 A convolutional stem, attention between neighbours, and a contrast of patches pooled by the caption (after PACL).
 Measured on 2026-11-26, 4.9 CPU minutes with data and evaluation, seeds 0 to 2, held-out scenes: classification top-1
