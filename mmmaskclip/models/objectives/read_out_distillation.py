@@ -18,8 +18,8 @@ class ReadOutDistillation(Objective):
     loss is ``1 - cos`` of the two, mean over patches, so that the output learns what the read-out knows. Images alone
     are enough. The objective is ours.
 
-    It costs a pass of the teacher; the student's pass is the one that other objectives share. With
-    ``teacher_momentum=1.0`` the teacher is the model that the run started from.
+    It costs a pass of the teacher, a second one beside ``PreserveGlobal``; the student's pass is the one that other
+    objectives share. With ``teacher_momentum=1.0`` the teacher is the model that the run started from.
 
     Args:
         read_out: The teacher's, see :mod:`~mmmaskclip.models.backbones.read_outs`. Defaults to ``'value'``.
